@@ -1,0 +1,44 @@
+# What people type is what CI runs. `make` alone lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help install train test test-fast check format bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: .venv/installed ## create .venv and install requirements.txt into it
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "$(PYTHON) is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@echo "Installing requirements.txt into .venv: some minutes, once" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+train: install ## train on the digits in data/, else on the sample, and write a submission (ARGS="--folds 5")
+	@$(BIN)/python -m digit_recognizer train $(ARGS)
+
+test: install ## all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: install ## the tests that train nothing
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: install ## format, lint and types, as CI checks them
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+
+format: install ## put the code into the form that check wants
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+bench: install ## time and score against the plain notebooks, on the competition's files
+	@$(BIN)/python scripts/benchmark.py $(ARGS)
+
+clean: ## delete .venv and caches; data and submissions stay
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -1,0 +1,84 @@
+"""One folder a run, whole or not there at all: manifest, probabilities, fitted models and the submission."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digit_recognizer.ensemble import Predictions
+from digit_recognizer.errors import RunError
+
+MANIFEST = "run.json"
+SUBMISSION = "submission.csv"
+PROBABILITIES = "probabilities.npz"
+MODELS = "models"
+
+
+@contextmanager
+def new(out: Path, name: str | None = None) -> Iterator[tuple[Path, Path]]:
+    """A folder to fill, and the one in `out` that it becomes when the block ends well.
+
+    Without a name, it is called by date and time. Where the block ends badly, nothing is left.
+    Raises RunError before anything is computed if `out` cannot be written or holds that name.
+    """
+    final = out / (name or datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3])
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", final.name):
+        raise RunError(f"--name {name}: expected letters, digits and . _ + -, the first a letter or a digit")
+    if final.exists():
+        raise RunError(f"{final}: exists already; take another --name, or delete that run")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        filling = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=out))
+    except OSError as error:
+        raise RunError(
+            f"{out}: cannot be written ({error.strerror}); choose another folder with --out"
+        ) from None
+    try:
+        (filling / MODELS).mkdir()
+        yield filling, final
+        filling.chmod(0o755)  # mkdtemp's folders are private
+        try:
+            filling.rename(final)
+        except OSError as error:
+            raise RunError(f"{final}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(filling, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write `run.json`: what was run, on what, and what came out."""
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The folder's `run.json`; None if it has none. Raises RunError if it is not a run's."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest["data"]["rows"]["test"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: is not the manifest of a run ({error!r})") from None
+    return manifest
+
+
+def write_model(folder: Path, fit: str, ending: str, content: bytes) -> None:
+    """Write a fitted model's file under the name of its fit, such as `models/keras-mlp-fold-1.keras`."""
+    (folder / MODELS / (fit.replace(" ", "-") + ending)).write_bytes(content)
+
+
+def write_probabilities(folder: Path, rows: np.ndarray, predictions: Iterable[Predictions]) -> None:
+    """Write `probabilities.npz`: `rows`, the held-out rows of train.csv counted from 0, and for each
+    model and the blend `<name>/out_of_fold`, in the order of `rows`, and `<name>/test`."""
+    arrays = {"rows": rows}
+    for one in predictions:
+        arrays |= {f"{one.name}/out_of_fold": one.out_of_fold, f"{one.name}/test": one.test}
+    np.savez_compressed(folder / PROBABILITIES, allow_pickle=False, **arrays)

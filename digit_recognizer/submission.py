@@ -1,0 +1,89 @@
+"""Labels <-> the CSV that Kaggle takes: `ImageId,Label`, one row for each test digit."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from digit_recognizer.errors import SubmissionError
+
+HEADER = ["ImageId", "Label"]
+COMPETITION_ROWS = 28_000
+LABELS = {str(digit): digit for digit in range(10)}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A checked submission. labels: uint8 of shape (n,), in the order of ImageId 1 to n."""
+
+    labels: np.ndarray
+
+    @property
+    def counts(self) -> list[int]:
+        """How many digits were labelled 0, 1, ... 9."""
+        return np.bincount(self.labels, minlength=10).tolist()
+
+
+def write(labels: np.ndarray, path: Path) -> None:
+    """Write labels of shape (n,) as ImageId 1 to n; LF line ends, the same bytes on every system."""
+    rows = [",".join(HEADER), *(f"{number},{label}" for number, label in enumerate(labels, start=1))]
+    path.write_bytes(("\n".join(rows) + "\n").encode())
+
+
+def check(path: Path, rows: int = COMPETITION_ROWS) -> Submission:
+    """Read a submission; raises SubmissionError with the line where it is not what Kaggle takes.
+
+    The ids 1 to `rows` may come in any order, each once; labels are the integers 0 to 9.
+    """
+    labels = np.zeros(rows, np.uint8)
+    line_of: dict[int, int] = {}
+    for line, row in _rows(path):
+        if len(row) != 2:
+            raise SubmissionError(f"{path}: line {line} has {len(row)} values, expected 2: ImageId,Label")
+        image_id, label = row
+        if not (image_id.isascii() and image_id.isdigit() and 1 <= int(image_id[:9]) <= rows):
+            raise SubmissionError(
+                f"{path}: line {line}: found ImageId {image_id!r}, expected an integer from 1 to {rows}"
+            )
+        if label not in LABELS:
+            raise SubmissionError(
+                f"{path}: line {line}: found Label {label!r}, expected an integer from 0 to 9"
+            )
+        number = int(image_id)
+        if number in line_of:
+            raise SubmissionError(
+                f"{path}: line {line}: ImageId {number} stands on line {line_of[number]} too, "
+                "expected each once"
+            )
+        line_of[number] = line
+        labels[number - 1] = LABELS[label]
+    if len(line_of) < rows:
+        missing = next(number for number in range(1, rows + 1) if number not in line_of)
+        raise SubmissionError(
+            f"{path}: found {len(line_of)} rows, expected {rows}, one for each test digit; "
+            f"ImageId {missing} is the first that is missing"
+        )
+    return Submission(labels)
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows below the header with their line numbers."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise SubmissionError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise SubmissionError(
+            f"{path}: is not a text file, expected a CSV that begins ImageId,Label"
+        ) from None
+    lines = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = next(lines, [])
+        if header != HEADER:
+            found = ",".join(header)[:40]
+            raise SubmissionError(f"{path}: line 1: found {found!r}, expected the header ImageId,Label")
+        return [(lines.line_num, row) for row in lines]
+    except csv.Error as error:
+        raise SubmissionError(f"{path}: line {lines.line_num}: is not CSV ({error})") from None

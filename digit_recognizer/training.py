@@ -1,0 +1,253 @@
+"""A recipe on a split -> out-of-fold and test probabilities; independent fits run side by side."""
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import numpy as np
+
+from digit_recognizer.data import CLASSES, Dataset, Digits
+from digit_recognizer.ensemble import Predictions
+from digit_recognizer.errors import SplitError
+from digit_recognizer.recipes import Recipe
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+ALL_ROWS = "all rows"
+CURVE_ROWS = 4096  # training digits on which the learning curve's training side is measured
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which rows a model is fitted on and which are held out from it: int arrays of row numbers."""
+
+    name: str  # 'holdout', 'fold 1' ..., or ALL_ROWS
+    train: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model to be fitted."""
+
+    recipe: Recipe
+    part: Part
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What to call it on the screen."""
+        return f"{self.recipe.name} {self.part.name}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a fit.
+
+    valid, test: float32 of shape (rows, 10), probabilities of the part's held-out and of the test digits.
+    model: the ending and content of the model's file.
+    history: for each epoch the loss and accuracy on training and held-out digits.
+    """
+
+    fit: Fit
+    valid: np.ndarray
+    test: np.ndarray
+    model: tuple[str, bytes]
+    history: list[dict[str, float]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A fit after one of its epochs."""
+
+    fit: str
+    epoch: int
+    epochs: int
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def split(labels: np.ndarray, *, holdout: float, folds: int | None, seed: int) -> list[Part]:
+    """Stratified parts: one held-out share of the rows, or with `folds` as many folds.
+
+    Raises SplitError where a digit has too few rows to be on both sides of each part.
+    """
+    from sklearn.model_selection import StratifiedKFold, train_test_split
+
+    rows = np.arange(len(labels))
+    if folds is not None and folds < 2:
+        raise SplitError(f"--folds {folds}: expected at least 2")
+    if not 0 < holdout < 1:
+        raise SplitError(f"--holdout {holdout:g}: expected a share between 0 and 1, such as 0.1")
+    _check_classes(labels, folds or 2, f"{folds} folds" if folds else "a holdout")
+    if folds is None:
+        if min(len(labels) * holdout, len(labels) * (1 - holdout)) < CLASSES:
+            raise SplitError(
+                f"--holdout {holdout:g} of {len(labels)} rows: expected at least {CLASSES} rows on both "
+                "sides, one for each digit"
+            )
+        train, valid = train_test_split(rows, test_size=holdout, stratify=labels, random_state=seed)
+        parts = [Part("holdout", np.sort(train), np.sort(valid))]
+    else:
+        splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, labels)
+        parts = [Part(f"fold {k}", train, valid) for k, (train, valid) in enumerate(splits, start=1)]
+    for part in parts:
+        if len(np.unique(labels[part.train])) < CLASSES:
+            raise SplitError(f"{part.name}: some digit has no row left to train on; hold out less")
+    return parts
+
+
+def _check_classes(labels: np.ndarray, least: int, what: str) -> None:
+    for digit, count in enumerate(np.bincount(labels, minlength=CLASSES)):
+        if count < least:
+            raise SplitError(
+                f"train.csv: found {count} rows of digit {digit}, expected at least {least} "
+                f"to split into {what}; add digits, or use another split"
+            )
+
+
+def plan(recipes: Sequence[Recipe], parts: Sequence[Part], *, refit: bool, seed: int) -> list[Fit]:
+    """The fits to do: each recipe on each part, and with `refit` on all the rows as well.
+
+    Each fit's seed depends on `seed`, its recipe and its part alone: the same whatever is fitted beside it.
+    """
+    if refit:
+        every = np.union1d(parts[0].train, parts[0].valid)
+        parts = [*parts, Part(ALL_ROWS, every, every[:0])]
+    return [
+        Fit(recipe, part, int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        for recipe in recipes
+        for part in parts
+        for entropy in [[seed, crc32(recipe.name.encode()), crc32(part.name.encode())]]
+    ]
+
+
+def gather(recipe: str, fitted: Sequence[Fitted]) -> Predictions:
+    """One recipe's predictions, out of all its fits.
+
+    Out-of-fold are the parts' held-out rows, part by part as in `fitted`; test is the average over the
+    parts' models, or, where there is one fitted on all rows, what that one says.
+    """
+    own = [one for one in fitted if one.fit.recipe.name == recipe]
+    final = [one for one in own if one.fit.part.name == ALL_ROWS] or own
+    return Predictions(
+        recipe,
+        out_of_fold=np.concatenate([one.valid for one in own]),
+        test=np.mean([one.test for one in final], axis=0),
+    )
+
+
+def fit_all(
+    fits: Sequence[Fit], data: Dataset, *, jobs: int | None, on_progress: OnProgress
+) -> Iterator[Fitted]:
+    """Fit all, sharing `jobs` cores (None: all there are) out among them; yields each as it is done.
+
+    The number of threads of a fit depends on `fits` and `jobs` alone, so that a run can be repeated.
+    """
+    import joblib
+
+    jobs = jobs or joblib.cpu_count()
+    workers = min(jobs, len(fits))
+    threads = jobs // workers
+    with _following(fits, on_progress) as logs:
+        calls = [
+            joblib.delayed(fit_one)(fit, data.train, data.test, threads=threads, log=log)
+            for fit, log in zip(fits, logs, strict=True)
+        ]
+        with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+            yield from joblib.Parallel(return_as="generator_unordered")(calls)
+
+
+def fit_one(
+    fit: Fit, train: Digits, test: np.ndarray, *, threads: int = 1, log: Path | None = None
+) -> Fitted:
+    """Fit one model afresh on its part's training rows; the held-out rows are only predicted.
+
+    log: a file that gets a line of JSON after each epoch, for whoever watches from another process.
+    """
+    from sklearn.metrics import accuracy_score, log_loss
+    from threadpoolctl import threadpool_limits
+
+    from digit_recognizer import models
+
+    started = time.perf_counter()
+    history: list[dict[str, float]] = []
+    rows, held_out = fit.part.train, fit.part.valid
+    sides = {"train": rows[:CURVE_ROWS], "valid": held_out}
+
+    def on_epoch() -> None:
+        figures: dict[str, float] = {}
+        for side, some in sides.items():
+            if not len(some):
+                continue
+            labels, probabilities = train.labels[some], classifier.predict_proba(train.pixels[some])
+            figures[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
+            figures[f"{side}_accuracy"] = float(accuracy_score(labels, probabilities.argmax(axis=1)))
+        history.append(figures)
+        if log is not None:
+            with log.open("a") as file:
+                file.write(json.dumps(figures) + "\n")
+
+    with threadpool_limits(threads):
+        models.limit_threads(threads)
+        classifier = fit.recipe.settings.classifier(fit.seed)
+        classifier.fit(train.pixels[rows], train.labels[rows], net__on_epoch=on_epoch)
+        return Fitted(
+            fit,
+            valid=_probabilities(classifier, train.pixels[held_out]),
+            test=_probabilities(classifier, test),
+            model=models.to_bytes(classifier),
+            history=history,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _probabilities(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:
+    if not len(pixels):
+        return np.zeros((0, CLASSES), np.float32)
+    return classifier.predict_proba(pixels).astype(np.float32)
+
+
+@contextmanager
+def _following(fits: Sequence[Fit], on_progress: OnProgress) -> Iterator[list[Path]]:
+    """Log files, one for each fit, whose new lines are passed on to `on_progress` as they come."""
+    with tempfile.TemporaryDirectory(prefix="digits-") as folder:
+        logs = [Path(folder) / str(number) for number in range(len(fits))]
+        seen = [0] * len(fits)
+        stop = threading.Event()
+
+        def look() -> None:
+            for i, (fit, log) in enumerate(zip(fits, logs, strict=True)):
+                lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+                whole = [line for line in lines if line.endswith("\n")]
+                if len(whole) > seen[i]:
+                    seen[i] = len(whole)
+                    figures = json.loads(whole[-1])
+                    on_progress(Progress(fit.name, len(whole), fit.recipe.settings.epochs, figures))
+
+        for fit in fits:
+            on_progress(Progress(fit.name, 0, fit.recipe.settings.epochs))
+
+        def follow() -> None:
+            while not stop.wait(0.2):
+                look()
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield logs
+        finally:
+            stop.set()
+            follower.join()
+        look()
