@@ -23,12 +23,17 @@ FOLDER = click.Path(path_type=Path)
 def main() -> None:
     """Run a command and exit; a user's mistake is one line and a non-zero code, a bug keeps its traceback."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("Stopped.", err=True)
+        click.echo("Stopped; no run was written.", err=True)
         code = 130
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        see = f" See: {context.command_path} --help" if context else ""
+        click.echo(f"Error: {error.format_message()}{see}", err=True)
         code = error.exit_code
     except DigitRecognizerError as error:
         click.echo(f"Error: {error}", err=True)
@@ -192,9 +197,10 @@ def _progress() -> Iterator[Callable[[Any], None]]:
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
-    with bars:
+    try:
 
         def on_progress(progress: Any) -> None:
+            bars.start()
             accuracy = progress.figures.get("valid_accuracy")
             shown = "" if accuracy is None else f"held-out accuracy {accuracy:.4f}"
             if progress.fit not in tasks:
@@ -202,3 +208,5 @@ def _progress() -> Iterator[Callable[[Any], None]]:
             bars.update(tasks[progress.fit], completed=progress.epoch, accuracy=shown)
 
         yield on_progress
+    finally:
+        bars.stop()

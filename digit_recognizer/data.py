@@ -4,7 +4,6 @@ import csv
 import gzip
 import hashlib
 import io
-import re
 import warnings
 import zipfile
 import zlib
@@ -234,13 +233,10 @@ def _parse(content: bytes, name: str, header: list[str], columns: list[int], dty
                 keep_default_na=False,
                 na_values=[""],
             )
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        what = (
-            f"line {found[2]}: found {found[3]} values, expected {found[1]}"
-            if found
-            else f"the rows do not fit the {len(header)} columns of the header"
-        )
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError):
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline=""))
+        wide = next((row for row in lines if len(row) > len(header)), [])
+        what = f"line {lines.line_num}: found {len(wide)} values, expected {len(header)}"
         raise DataError(f"{name}: {what}; download it again") from None
     return frame[columns]
 
@@ -262,7 +258,7 @@ def _what_is_wrong(content: bytes, name: str, header: list[str], columns: list[i
             f"{where} is cut short: found {column} of {len(columns)} values; "
             "the file is incomplete, download it again"
         )
-    found = "nothing" if bool(cells.isna().iloc[row, column]) else str(cells.iloc[row, column])
+    found = "nothing" if bool(cells.isna().iloc[row, column]) else str(cells.iloc[row, column])[:40]
     return (
         f"{where}, column {header[columns[column]]}: found {found}, "
         f"expected an integer from 0 to {highest[column]}; download the file again"

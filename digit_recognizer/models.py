@@ -41,14 +41,15 @@ def on_pixels(net: BaseEstimator) -> Pipeline:
 
 
 class KerasMLPClassifier(ClassifierMixin, BaseEstimator):
-    """A dense Keras network: ReLU inside, logits out, Adam whose rate falls along a half cosine.
+    """A dense Keras network: ReLU inside, logits out, AdamW whose rate falls along a half cosine.
 
     Parameters
     ----------
     hidden : tuple of int, units of each hidden layer.
     epochs : int, passes over the rows.
     batch_size : int, rows a step.
-    learning_rate : float, Adam's rate at the first step.
+    learning_rate : float, AdamW's rate at the first step.
+    weight_decay : float, AdamW's.
     random_state : int, RandomState or None; it alone decides initial weights and order of rows.
 
     Attributes
@@ -63,13 +64,15 @@ class KerasMLPClassifier(ClassifierMixin, BaseEstimator):
         hidden: tuple[int, ...] = (128, 64),
         epochs: int = 20,
         batch_size: int = 128,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.05,
         random_state: Any = None,
     ) -> None:
         self.hidden = hidden
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, on_epoch: OnEpoch | None = None) -> "KerasMLPClassifier":
@@ -105,8 +108,9 @@ class KerasMLPClassifier(ClassifierMixin, BaseEstimator):
             layers.append(keras.layers.Dense(units, "relu", kernel_initializer=weights))
         layers[-1].activation = keras.activations.linear
         model = keras.Sequential(layers)
+        rate = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
         model.compile(
-            keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)),
+            keras.optimizers.AdamW(rate, weight_decay=self.weight_decay),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             steps_per_execution=min(20, steps),  # a small net's step is shorter than the call to it
         )
@@ -177,7 +181,8 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels of shape (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
 
 
 def import_keras() -> Any:

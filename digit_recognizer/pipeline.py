@@ -59,15 +59,15 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
 
     chosen = [recipes.get(name) for name in dict.fromkeys(job.recipes)]
     digits = data.load(data.find(job.data_dir))
-    on_notice(f"Read {len(digits.train):,} + {len(digits.test):,} digits from {digits.source}")
-    if digits.kind == "sample":
-        on_notice(SAMPLE_NOTICE)
     parts = training.split(digits.train.labels, holdout=job.holdout, folds=job.folds, seed=job.seed)
     rows = np.concatenate([part.valid for part in parts])
     fits = training.plan(chosen, parts, refit=job.refit, seed=job.seed)
     lap("read")
 
     with runs.new(job.out, job.name) as (folder, final):
+        on_notice(f"Read {len(digits.train):,} + {len(digits.test):,} digits from {digits.source}")
+        if digits.kind == "sample":
+            on_notice(SAMPLE_NOTICE)
         done: dict[str, training.Fitted] = {}
         for one in training.fit_all(fits, digits, jobs=job.jobs, on_progress=on_progress):
             runs.write_model(folder, one.fit.name, *one.model)
@@ -113,7 +113,7 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
 def _scores(
     one: Predictions, rows: np.ndarray, digits: data.Dataset, fitted: list[training.Fitted]
 ) -> dict[str, Any]:
-    """Accuracy of a model or the blend on the held-out rows, and on the test digits if their labels are known.
+    """Accuracy on the held-out rows, and on the test digits where their labels are known.
 
     `seconds` are its fits', added up; the blend's are those of all.
     """

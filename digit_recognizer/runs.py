@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,13 @@ def new(out: Path, name: str | None = None) -> Iterator[tuple[Path, Path]]:
     Without a name, it is called by date and time. Where the block ends badly, nothing is left.
     Raises RunError before anything is computed if `out` cannot be written or holds that name.
     """
-    final = out / (name or datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3])
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", final.name):
-        raise RunError(f"--name {name}: expected letters, digits and . _ + -, the first a letter or a digit")
+    if name is None:
+        name = _unused(out, datetime.now().strftime("%Y%m%d-%H%M%S"))
+    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise RunError(
+            f"--name {name!r}: expected letters, digits and . _ + -, the first a letter or a digit"
+        )
+    final = out / name
     if final.exists():
         raise RunError(f"{final}: exists already; take another --name, or delete that run")
     try:
@@ -50,6 +55,11 @@ def new(out: Path, name: str | None = None) -> Iterator[tuple[Path, Path]]:
             raise RunError(f"{final}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(filling, ignore_errors=True)
+
+
+def _unused(out: Path, name: str) -> str:
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(name for name in names if not (out / name).exists())
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

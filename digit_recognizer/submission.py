@@ -45,11 +45,11 @@ def check(path: Path, rows: int = COMPETITION_ROWS) -> Submission:
         image_id, label = row
         if not (image_id.isascii() and image_id.isdigit() and 1 <= int(image_id[:9]) <= rows):
             raise SubmissionError(
-                f"{path}: line {line}: found ImageId {image_id!r}, expected an integer from 1 to {rows}"
+                f"{path}: line {line}: found ImageId {image_id[:20]!r}, expected an integer from 1 to {rows}"
             )
         if label not in LABELS:
             raise SubmissionError(
-                f"{path}: line {line}: found Label {label!r}, expected an integer from 0 to 9"
+                f"{path}: line {line}: found Label {label[:20]!r}, expected an integer from 0 to 9"
             )
         number = int(image_id)
         if number in line_of:

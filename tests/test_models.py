@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.neural_network import MLPClassifier
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from digit_recognizer import data, models, recipes
+
+SMALL = {
+    "keras": models.KerasMLPClassifier(
+        hidden=(16,), epochs=8, batch_size=8, learning_rate=0.02, random_state=0
+    ),
+    "sklearn": models.PassByPassMLP(
+        MLPClassifier((16,), batch_size=8, learning_rate_init=0.01, random_state=0), passes=8, averaged=2
+    ),
+}
+
+
+@pytest.mark.slow
+@parametrize_with_checks(list(SMALL.values()))
+def test_scikit_learns_own_checks(estimator: object, check: object) -> None:
+    check(estimator)
+
+
+def test_scale_is_the_only_float(digits: data.Dataset) -> None:
+    scaled = models.scale(digits.train.pixels)
+    assert scaled.dtype == np.float32
+    assert (scaled.min(), scaled.max()) == (0, 1)
+    np.testing.assert_array_equal(np.round(scaled * 255), digits.train.pixels)
+
+
+@pytest.mark.slow
+def test_the_named_net_has_its_109_386_parameters(digits: data.Dataset) -> None:
+    settings = recipes.get("keras-mlp").settings
+    net = clone(settings.classifier(seed=0)[-1]).set_params(epochs=1)
+    net.fit(models.scale(digits.train.pixels), digits.train.labels)
+    shapes = [layer.kernel.shape for layer in net.model_.layers]
+    assert net.model_.count_params() == 109_386
+    assert [tuple(shape) for shape in shapes] == [(784, 128), (128, 64), (64, 10)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_net_learns_and_comes_back_from_its_file(
+    kind: str, digits: data.Dataset, test_labels: list[int], tmp_path: object
+) -> None:
+    passes = []
+    classifier = models.on_pixels(clone(SMALL[kind]))
+    classifier.fit(digits.train.pixels, digits.train.labels, net__on_epoch=lambda: passes.append(len(passes)))
+    probabilities = classifier.predict_proba(digits.test)
+    assert passes == list(range(8))
+    assert probabilities.shape == (len(digits.test), 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert (classifier.predict(digits.test) == test_labels).mean() > 0.75
+
+    ending, content = models.to_bytes(classifier)
+    path = tmp_path / f"net{ending}"
+    path.write_bytes(content)
+    loaded = models.load(path, models.on_pixels(clone(SMALL[kind])))
+    np.testing.assert_array_equal(loaded.predict_proba(digits.test), probabilities)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_seed_alone_decides(kind: str, digits: data.Dataset) -> None:
+    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+
+    def fit(seed: int) -> np.ndarray:
+        net = clone(SMALL[kind])
+        net.set_params(**{"random_state" if kind == "keras" else "mlp__random_state": seed})
+        np.random.seed(len(repr(net)) + seed)  # the global generator must not matter  # noqa: NPY002
+        return net.fit(pixels, labels).predict_proba(pixels)
+
+    first = fit(1)
+    np.testing.assert_array_equal(first, fit(1))
+    assert (first != fit(2)).any()
+
+
+def test_the_last_passes_are_averaged(digits: data.Dataset) -> None:
+    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    seen = []
+    net = clone(SMALL["sklearn"]).set_params(passes=4, averaged=3)
+    net.fit(pixels, labels, on_epoch=lambda: seen.append([w.copy() for w in net.mlp_.coefs_]))
+    assert (seen[2][0] != seen[3][0]).any()
+    for layer, weights in enumerate(net.mlp_.coefs_):
+        np.testing.assert_allclose(weights, np.mean([pass_[layer] for pass_ in seen[1:]], axis=0), rtol=1e-6)
+
+
+def test_each_pass_takes_the_rows_in_another_order(digits: data.Dataset) -> None:
+    pixels, labels = models.scale(digits.train.pixels[:32]), digits.train.labels[:32]
+    orders = []
+
+    class Spy(MLPClassifier):
+        def _backprop(self, X, y, *rest):
+            orders[-1].append(X.sum())
+            return super()._backprop(X, y, *rest)
+
+    orders.append([])
+    net = models.PassByPassMLP(Spy((4,), batch_size=8, random_state=0), passes=2, averaged=1)
+    net.fit(pixels, labels, on_epoch=lambda: orders.append([]))
+    assert sorted(orders[0]) != orders[0] or orders[0] != orders[1]
+    assert orders[0] != orders[1]
+    assert sum(orders[0]) == pytest.approx(sum(orders[1]), rel=1e-5)
+
+
+def test_a_file_of_foreign_types_is_refused(tmp_path: object) -> None:
+    import skops.io
+    from sklearn.preprocessing import FunctionTransformer
+
+    path = tmp_path / "bad.skops"
+    skops.io.dump(FunctionTransformer(np.fromfile), path)
+    with pytest.raises(Exception, match=r"Untrusted types|untrusted"):
+        models.load(path, models.on_pixels(SMALL["sklearn"]))
