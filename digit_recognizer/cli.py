@@ -209,4 +209,5 @@ def _progress() -> Iterator[Callable[[Any], None]]:
 
         yield on_progress
     finally:
-        bars.stop()
+        if bars.live.is_started:  # else it would print an empty line
+            bars.stop()

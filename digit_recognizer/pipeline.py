@@ -37,16 +37,7 @@ class Job:
     name: str | None = None
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, its submission's path, and what `run.json` says."""
-
-    folder: Path
-    submission: Path
-    manifest: dict[str, Any]
-
-
-def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.OnProgress) -> Run:
+def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.OnProgress) -> runs.Run:
     """From the CSVs to a run's folder with a checked submission in it.
 
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
@@ -107,7 +98,7 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
             "versions": _versions(),
         }
         runs.write_manifest(folder, manifest)
-    return Run(final, final / runs.SUBMISSION, manifest)
+    return runs.Run(final, manifest)
 
 
 def _scores(

@@ -6,10 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,6 +22,51 @@ MANIFEST = "run.json"
 SUBMISSION = "submission.csv"
 PROBABILITIES = "probabilities.npz"
 MODELS = "models"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on the disk: its folder and what `run.json` says."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def submission(self) -> Path:
+        """The CSV's path."""
+        return self.folder / SUBMISSION
+
+    def predictions(self) -> tuple[np.ndarray, list[Predictions]]:
+        """The held-out rows of train.csv, counted from 0, and what each model and the blend say of them."""
+        path = self.folder / PROBABILITIES
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                members = [
+                    Predictions(name, stored[f"{name}/out_of_fold"], stored[f"{name}/test"])
+                    for name in self.manifest["scores"]
+                ]
+                return stored["rows"], members
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise RunError(f"{path}: cannot be read ({error}); train that run again") from None
+
+
+def load(folder: Path) -> Run:
+    """The run in that folder; raises RunError where there is none."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise RunError(f"{folder}: holds no {MANIFEST}, so it is no run; `runs` lists those there are")
+    return Run(folder, manifest)
+
+
+def find(out: Path, name: str) -> Run:
+    """The run of that name in `out`, or in the folder that `name` is; raises RunError where there is none."""
+    return load(out / name if (out / name).is_dir() else Path(name))
+
+
+def every(out: Path) -> list[Run]:
+    """All runs in `out`, newest first."""
+    runs = [load(path.parent) for path in out.glob(f"[!.]*/{MANIFEST}")]
+    return sorted(runs, key=lambda run: (run.manifest["created"], run.folder.name), reverse=True)
 
 
 @contextmanager
