@@ -96,7 +96,10 @@ class SklearnMLP:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Accuracy on rows the model never saw: `validate --recipe NAME --folds 5` on the competition's files."""
+    """Accuracy on rows the model never saw: `validate --recipe NAME --folds 5 --seed 1`, competition's files.
+
+    The settings were chosen on the folds of seed 0.
+    """
 
     mean: float  # over the folds
     spread: float  # standard deviation over the folds
@@ -144,12 +147,23 @@ RECIPES = {
         Recipe(
             name="softmax",
             summary="notebook: Keras 784-10 sigmoid, Adam, 5 epochs",
-            settings=KerasNet(hidden=(), output="sigmoid", epochs=5),
+            settings=KerasNet(
+                hidden=(), output="sigmoid", learning_rate=1e-2, schedule="cosine", epochs=5, batch_size=64
+            ),
         ),
         Recipe(
             name="keras-mlp-100",
-            summary="notebook: Keras 784-100-10",
-            settings=KerasNet(hidden=(100,), output="sigmoid", epochs=5),
+            summary="notebook: Keras 784-100-10, with weight decay and 20 epochs for 5",
+            settings=KerasNet(
+                hidden=(100,),
+                output="sigmoid",
+                optimizer="adamw",
+                learning_rate=3e-3,
+                schedule="cosine",
+                weight_decay=0.05,
+                epochs=20,
+                batch_size=128,
+            ),
         ),
         Recipe(
             name="keras-mlp-plain",
@@ -176,12 +190,12 @@ RECIPES = {
         Recipe(
             name="sklearn-mlp-scaled",
             summary="notebook: StandardScaler and MLPClassifier",
-            settings=SklearnMLP(prepare="standardize"),
+            settings=SklearnMLP(prepare="standardize", alpha=0.01),
         ),
         Recipe(
             name="sklearn-mlp-pca",
             summary="notebook's proposal: PCA (95% of variance) and MLPClassifier that stops early",
-            settings=SklearnMLP(prepare="pca", epochs=100, early_stopping=True),
+            settings=SklearnMLP(prepare="pca", alpha=0.1, epochs=100, early_stopping=True),
         ),
         Recipe(
             name="cnn",
