@@ -24,8 +24,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from digit_recognizer import augment
+
 # What a skops file of ours holds besides what skops trusts by itself.
 TRUSTED = [
+    "digit_recognizer.augment.upright",
     "digit_recognizer.models.PassByPassMLP",
     "digit_recognizer.models.scale",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
@@ -39,9 +42,14 @@ def scale(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(pixels, dtype=np.float32) / np.float32(255)
 
 
-def on_pixels(net: BaseEstimator, *before: TransformerMixin) -> Pipeline:
-    """The net, last step of a pipeline that takes pixels as they are in the CSV."""
+def on_pixels(net: BaseEstimator, *before: TransformerMixin, upright: bool = False) -> Pipeline:
+    """The net, last step of a pipeline that takes pixels as they are in the CSV.
+
+    upright: set the images upright first; before: what else is fitted and done before the net.
+    """
     steps = [(type(step).__name__.lower(), step) for step in before]
+    if upright:
+        steps.insert(0, ("upright", FunctionTransformer(augment.upright)))
     return Pipeline([("scale", FunctionTransformer(scale)), *steps, ("net", net)])
 
 
@@ -60,6 +68,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
     learning_rate : float, at the first step.
     schedule : 'constant', or 'cosine', which falls to 0 along a half cosine.
     weight_decay : float, per step and learning rate.
+    warp, warp_last : float, strength of `augment.warp` in the first pass and, changing evenly, in the last.
     epochs : int, passes over the rows, at most.
     batch_size : int, rows a step.
     early_stopping : int, passes without a better loss on a tenth of the rows, kept aside, after which to
@@ -85,6 +94,8 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         learning_rate: float = 3e-3,
         schedule: str = "cosine",
         weight_decay: float = 0.05,
+        warp: float = 0.0,
+        warp_last: float = 0.0,
         epochs: int = 20,
         batch_size: int = 128,
         early_stopping: int = 0,
@@ -100,6 +111,8 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.weight_decay = weight_decay
+        self.warp = warp
+        self.warp_last = warp_last
         self.epochs = epochs
         self.batch_size = batch_size
         self.early_stopping = early_stopping
@@ -121,15 +134,15 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         self.model_ = self._build(X.shape[1], random)
         self._compile(steps)
         best_loss, best_epoch, best_weights = np.inf, 0, self.model_.get_weights()
-        for epoch in range(self.epochs):
-            order = random.permutation(len(X))
+        strengths = np.linspace(self.warp, self.warp_last, self.epochs)
+        for epoch, (order, images) in enumerate(augment.passes(X, strengths, random)):
             self.model_.fit(
-                X[order],
+                images,
                 codes[order],
                 batch_size=self.batch_size,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
-                shuffle=False,  # shuffled above: Keras would draw from a global generator
+                shuffle=False,  # shuffled by `passes`: Keras would draw from a global generator
                 verbose=0,
             )
             if on_epoch is not None:
@@ -222,6 +235,7 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         cannot stop early; else its `max_iter` is not used.
     passes : int, passes over the rows.
     averaged : int, how many of the last passes are averaged.
+    warp, warp_last : float, strength of `augment.warp` in the first pass and, changing evenly, in the last.
 
     Attributes
     ----------
@@ -230,10 +244,19 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
     n_features_in_ : int.
     """
 
-    def __init__(self, mlp: Any = None, passes: int = 14, averaged: int = 6) -> None:
+    def __init__(
+        self,
+        mlp: Any = None,
+        passes: int = 14,
+        averaged: int = 8,
+        warp: float = 0.0,
+        warp_last: float = 0.0,
+    ) -> None:
         self.mlp = mlp
         self.passes = passes
         self.averaged = averaged
+        self.warp = warp
+        self.warp_last = warp_last
 
     def fit(self, X: Any, y: Any, on_epoch: OnEpoch | None = None) -> "PassByPassMLP":
         """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,)."""
@@ -241,16 +264,18 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         self.mlp_ = MLPClassifier() if self.mlp is None else clone(self.mlp)
-        # From a plain number, every partial_fit would shuffle the rows alike.
-        self.mlp_.set_params(random_state=check_random_state(self.mlp_.random_state))
+        random = check_random_state(self.mlp_.random_state)
         if self.mlp_.early_stopping:
             self.mlp_.fit(X, y)
             if on_epoch is not None:
                 on_epoch()
             return self
         last: deque[list[np.ndarray]] = deque(maxlen=self.averaged)
-        for _ in range(self.passes):
-            self.mlp_.partial_fit(X, y, classes=self.classes_)
+        # From a plain number, every partial_fit would shuffle the rows alike.
+        self.mlp_.set_params(random_state=random)
+        strengths = np.linspace(self.warp, self.warp_last, self.passes)
+        for order, images in augment.passes(X, strengths, random):
+            self.mlp_.partial_fit(images, y[order], classes=self.classes_)
             last.append([weights.copy() for weights in self.mlp_.coefs_ + self.mlp_.intercepts_])
             if on_epoch is not None:
                 on_epoch()

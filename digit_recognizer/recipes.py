@@ -39,6 +39,9 @@ class KerasNet:
     learning_rate: Rate = 1e-3  # at the first step
     schedule: Annotated[str, choice("constant", "cosine")] = "constant"
     weight_decay: Penalty = 0.0
+    upright: Flag = False  # set images upright, in training and prediction alike; see `augment`
+    warp: Penalty = 0.0  # strength of the warps in the first pass
+    warp_last: Penalty = 0.0  # and, changing evenly, in the last
     epochs: Count = 10  # passes over the training rows, at most
     batch_size: Count = 32  # rows a step
     early_stopping: CountOrNone = 0  # passes without progress on a tenth kept aside; 0: never
@@ -47,7 +50,9 @@ class KerasNet:
         """The model, not fitted, as a scikit-learn classifier of uint8 pixels of shape (n, 784)."""
         from digit_recognizer import models
 
-        return models.on_pixels(models.KerasNet(**asdict(self), random_state=seed))
+        settings = asdict(self)
+        upright = settings.pop("upright")
+        return models.on_pixels(models.KerasNet(**settings, random_state=seed), upright=upright)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,9 @@ class SklearnMLP:
     optimizer: Annotated[str, choice("adam", "sgd")] = "adam"
     learning_rate: Rate = 1e-3
     alpha: Penalty = 1e-4  # L2 penalty
+    upright: Flag = False  # set images upright, in training and prediction alike; see `augment`
+    warp: Penalty = 0.0  # strength of the warps in the first pass; needs prepare=scale
+    warp_last: Penalty = 0.0  # and, changing evenly, in the last
     epochs: Count = 20  # passes over the training rows, at most
     averaged: Count = 1  # how many of the last passes' weights are averaged
     batch_size: Count = 200  # rows a step
@@ -91,7 +99,8 @@ class SklearnMLP:
                 PCA(0.95, svd_solver="covariance_eigh")
             ],  # as many components as hold 95% of the variance
         }[self.prepare]
-        return models.on_pixels(models.PassByPassMLP(mlp, self.epochs, self.averaged), *before)
+        net = models.PassByPassMLP(mlp, self.epochs, self.averaged, self.warp, self.warp_last)
+        return models.on_pixels(net, *before, upright=self.upright)
 
 
 @dataclass(frozen=True)

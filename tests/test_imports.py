@@ -11,6 +11,7 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "errors",
     "data",
+    "augment",
     "models",
     "settings",
     "recipes",
@@ -26,8 +27,14 @@ ORDER = [
     "cli",
     "__main__",
 ]
-SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle"}
-ONLY_IN = {"click": {"cli"}, "rich": {"cli"}, "tensorflow": {"models"}, "keras": {"models"}}
+SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle", "cv2"}
+ONLY_IN = {
+    "click": {"cli"},
+    "rich": {"cli"},
+    "cv2": {"augment"},
+    "tensorflow": {"models"},
+    "keras": {"models"},
+}
 
 
 def imports(module: str) -> set[str]:
