@@ -1,4 +1,4 @@
-"""The README is kept true: its commands run, its table and tree are the code's, and nothing is missing in it."""
+"""The README is kept true: its commands run, its table and tree are the code's, and all is in it."""
 
 import os
 import re
