@@ -169,7 +169,7 @@ def reliability(found: Calibration) -> Picture:
         top.plot([0, 1], [0, 1], ":", color=theme.muted)
         top.text(0.03, 0.09, "perfectly calibrated", color=theme.muted, rotation=38, fontsize=9)
         top.errorbar(
-            found.confidence, found.accuracy, [below, above], fmt="o-", color=theme.series[0], capsize=3
+            found.confidence, found.accuracy, [below, above], fmt="o", color=theme.series[0], capsize=3
         )
         top.set(ylabel="share right", xlim=(0, 1.02), ylim=(-0.02, 1.05))
         bottom.bar(found.confidence, found.counts, width=0.05, color=theme.series[0])
