@@ -1,72 +1,20 @@
-"""The pictures of a report as PNGs, each drawn twice: for a light and for a dark page."""
+"""The pictures of a report: what each shows, and says in words."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from digit_recognizer.data import CLASSES, SIDE
 from digit_recognizer.scoring import Calibration
+from digit_recognizer.themes import Picture, Theme, picture
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 200  # twice a screen's, for sharp ones
-WIDTH = 5.0  # inches: half of a wide page, all of a phone's, so that the text stays legible on both
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours; those of `series` are told apart by readers who are colour-blind as well."""
-
-    card: str
-    ink: str
-    muted: str
-    grid: str
-    right: str
-    wrong: str
-    heat: str  # of the fullest cell
-    series: tuple[str, ...]
-
-
-LIGHT = Theme(
-    card="#ffffff",
-    ink="#1c2530",
-    muted="#5d6875",
-    grid="#e3e7ec",
-    right="#157347",
-    wrong="#c02734",
-    heat="#f2757e",
-    series=("#0067b8", "#c4620a", "#00876c", "#8a4fbf", "#b3345f", "#6b7a00", "#00839b", "#7a5c3e"),
-)
-DARK = Theme(
-    card="#171c24",
-    ink="#e8ecf1",
-    muted="#9aa5b3",
-    grid="#2c3542",
-    right="#4cc38a",
-    wrong="#ff8086",
-    heat="#b3343f",
-    series=("#5aa9f5", "#f0a04b", "#3fc7a4", "#b794f4", "#f087ae", "#c2cf4d", "#4fd0e3", "#c9a98a"),
-)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture and what it shows in words; light, dark: the bytes of PNGs of one size."""
-
-    name: str
-    alt: str
-    light: bytes
-    dark: bytes
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels, as the PNG's header has them."""
-        return int.from_bytes(self.light[16:20]), int.from_bytes(self.light[20:24])
+SHEET_COLUMNS, SHEET_CELL = 8, 1.2  # digits side by side, inches of each
 
 
 def curves(fits: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], figure: str) -> Picture:
@@ -83,7 +31,7 @@ def curves(fits: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], figure: 
 
         axes = canvas.subplots()
         handles = []
-        for colour, (recipe, some) in zip(_cycled(theme.series, len(fits)), fits.items(), strict=True):
+        for colour, (recipe, some) in zip(cycle(theme.series), fits.items(), strict=False):
             handles.append(Line2D([], [], color=colour, label=recipe))
             for key, style in (("valid", "-"), ("train", ":")):
                 values = _by_epoch(some, f"{key}_{figure}")
@@ -94,14 +42,14 @@ def curves(fits: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], figure: 
                     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
                     axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
         for style, side in (("-", SIDES["valid"]), (":", SIDES["train"])):
-            handles.append(Line2D([], [], color=theme.muted, linestyle=style, label=f"{side} digits"))
+            handles.append(Line2D([], [], color=theme.muted, ls=style, label=f"{side} digits"))
         axes.set_xlabel("epoch")
         axes.set_ylabel(figure)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         canvas.legend(handles=handles, loc="outside lower center", ncols=2)
 
     alt = f"Line chart of {figure} by epoch: {'; '.join(ends)}."
-    return _picture(figure, alt, 3.6, draw)
+    return picture(figure, alt, 3.6, draw)
 
 
 SIDES = {"valid": "held-out", "train": "training"}
@@ -142,19 +90,14 @@ def confusion(matrix: np.ndarray) -> Picture:
         axes.grid(visible=True, which="minor", color=theme.grid)
         axes.tick_params(which="both", length=0)
 
-    return _picture("confusion", alt, 4.8, draw)
+    return picture("confusion", alt, 4.8, draw)
 
 
 def reliability(found: Calibration) -> Picture:
     """How often the likeliest digit is right against its probability, with 95% intervals, and counts."""
-    from scipy.stats import binomtest
-
-    right = np.rint(found.accuracy * found.counts).astype(int)
-    tests = [binomtest(int(k), int(n)) for k, n in zip(right, found.counts, strict=True)]
-    intervals = [test.proportion_ci(0.95, method="wilson") for test in tests]
     # Rounding can put a bound a hair on the wrong side of its point.
-    below = np.maximum(0, found.accuracy - [interval.low for interval in intervals])
-    above = np.maximum(0, [interval.high for interval in intervals] - found.accuracy)
+    below = np.maximum(0, found.accuracy - found.low)
+    above = np.maximum(0, found.high - found.accuracy)
     bins = [
         f"{n:,} given {p:.1%} are right in {a:.1%}"
         for n, p, a in zip(found.counts, found.confidence, found.accuracy, strict=True)
@@ -177,7 +120,7 @@ def reliability(found: Calibration) -> Picture:
         bottom.set_ylim(bottom=0.8)
         canvas.align_ylabels()
 
-    return _picture("reliability", alt, 4.8, draw)
+    return picture("reliability", alt, 4.8, draw)
 
 
 def intervals(scores: Mapping[str, Mapping[str, float]], submitted: str) -> Picture:
@@ -203,7 +146,7 @@ def intervals(scores: Mapping[str, Mapping[str, float]], submitted: str) -> Pict
         axes.grid(visible=False, axis="y")
         axes.locator_params(axis="x", nbins=5)
 
-    return _picture("scores", f"{alt}.", 1.1 + 0.5 * len(names), draw)
+    return picture("scores", f"{alt}.", 1.1 + 0.5 * len(names), draw)
 
 
 def classes(counts: Mapping[str, np.ndarray]) -> Picture:
@@ -224,27 +167,33 @@ def classes(counts: Mapping[str, np.ndarray]) -> Picture:
         axes.grid(visible=False, axis="x")
         canvas.legend(loc="outside lower center", ncols=2)
 
-    return _picture("classes", f"Bar chart of the digits' counts. {'. '.join(words)}.", 3.4, draw)
+    return picture("classes", f"Bar chart of the digits' counts. {'. '.join(words)}.", 3.4, draw)
 
 
 def sheet(
-    name: str, alt: str, pixels: np.ndarray, titles: Sequence[str], right: Sequence[bool | None], columns: int
+    name: str, alt: str, pixels: np.ndarray, titles: Sequence[str], right: Sequence[bool | None]
 ) -> Picture:
     """Digits, pixels of shape (n, 784), in a grid; titles green where right, red where wrong, else plain."""
-    rows = -(-len(pixels) // columns)
+    rows = -(-len(pixels) // SHEET_COLUMNS)
+    cells = np.zeros((rows * SHEET_COLUMNS, SIDE + 16, SIDE + 12), np.uint8)  # with room for the titles
+    cells[: len(pixels), 13:-3, 6:-6] = pixels.reshape(-1, SIDE, SIDE)
+    height, width = cells.shape[1:]
+    # One image: so many axes would take matplotlib many seconds.
+    image = cells.reshape(rows, SHEET_COLUMNS, height, width).swapaxes(1, 2).reshape(rows * height, -1)
 
     def draw(canvas: "Figure", theme: Theme) -> None:
-        grid: np.ndarray = canvas.subplots(rows, columns, squeeze=False).ravel()
-        colours = {True: theme.right, False: theme.wrong, None: theme.ink}
-        dark = theme is DARK
-        axes: Axes
-        for axes in grid:
-            axes.axis("off")
-        for axes, digit, title, is_right in zip(grid, pixels, titles, right, strict=False):
-            axes.imshow(digit.reshape(SIDE, SIDE), cmap="gray" if dark else "gray_r", vmin=0, vmax=255)
-            axes.set_title(title, color=colours[is_right], fontsize=8, pad=3)
+        from matplotlib.colors import LinearSegmentedColormap
 
-    return _picture(name, alt, rows * (1.4 * 2 * WIDTH / 8 if columns <= 8 else 1.0), draw, width=2 * WIDTH)
+        axes = canvas.subplots()
+        axes.axis("off")
+        axes.imshow(image, cmap=LinearSegmentedColormap.from_list("ink", [theme.card, theme.ink]))
+        colours = {True: theme.right, False: theme.wrong, None: theme.ink}
+        for i, (title, is_right) in enumerate(zip(titles, right, strict=True)):
+            row, column = divmod(i, SHEET_COLUMNS)
+            place = ((column + 0.5) * width, row * height + 9)
+            axes.text(*place, title, ha="center", color=colours[is_right], fontsize=8)
+
+    return picture(name, alt, SHEET_CELL * rows * height / width, draw, width=SHEET_CELL * SHEET_COLUMNS)
 
 
 def strip(digits: np.ndarray) -> bytes:
@@ -253,50 +202,5 @@ def strip(digits: np.ndarray) -> bytes:
 
     png = io.BytesIO()
     row = np.concatenate([digit.reshape(SIDE, SIDE) for digit in digits], axis=1)
-    imsave(png, row, cmap="gray_r", vmin=0, vmax=255, format="png", metadata={"Software": None})
+    imsave(png, row, cmap="gray_r", vmin=0, vmax=255, format="png")
     return png.getvalue()
-
-
-def _picture(
-    name: str, alt: str, height: float, draw: Callable[["Figure", Theme], None], width: float = WIDTH
-) -> Picture:
-    """Drawn in both themes. Without pyplot, whose figures are the whole process's."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    pngs = []
-    for theme in (LIGHT, DARK):
-        with rc_context(_style(theme)):
-            canvas = Figure((width, height), layout="constrained")
-            draw(canvas, theme)
-            png = io.BytesIO()
-            canvas.savefig(png, dpi=DPI, metadata={"Software": None})
-        pngs.append(png.getvalue())
-    return Picture(name, alt, *pngs)
-
-
-def _style(theme: Theme) -> dict[str, Any]:
-    return {
-        "figure.facecolor": theme.card,
-        "axes.facecolor": theme.card,
-        "axes.edgecolor": theme.grid,
-        "axes.labelcolor": theme.muted,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": theme.grid,
-        "text.color": theme.ink,
-        "xtick.color": theme.grid,
-        "ytick.color": theme.grid,
-        "xtick.labelcolor": theme.ink,
-        "ytick.labelcolor": theme.ink,
-        "legend.frameon": False,
-        "font.size": 10.5,
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
-        "lines.linewidth": 2,
-    }
-
-
-def _cycled(colours: Sequence[str], number: int) -> list[str]:
-    return [colours[i % len(colours)] for i in range(number)]

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer import data, figures, folders, runs, scoring
+from digit_recognizer import data, figures, folders, runs, scoring, themes
 from digit_recognizer.errors import RunError
 
 FOLDER = "report"
 PAGE = "report.html"
 TEMPLATE = Path(__file__).with_name("report_template.html")
 SAMPLES = 24  # predictions drawn at random
+ON_SHEET = 48  # mistakes on a slide
 MISTAKES = 200  # at most, so that the page opens at once
 OF_EACH_CLASS = 8  # training digits
 NEARLY_1 = float(np.nextafter(np.float32(1), np.float32(0)))  # what float32 rounds to 1 is not certain
@@ -43,19 +44,6 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """Two digits that are taken for each other: counts[0] times a for b, counts[1] times b for a."""
-
-    pair: tuple[int, int]
-    counts: tuple[int, int]
-
-    def __str__(self) -> str:
-        (a, b), (there, back) = self.pair, self.counts
-        mistakes = "1 mistake" if there + back == 1 else f"{there + back:,} mistakes"
-        return f"{a} and {b}: {mistakes} ({a} read as {b}: {there:,}, {b} read as {a}: {back:,})"
-
-
-@dataclass(frozen=True)
 class Tile:
     """A digit, and what was read; row: in train.csv, counted from 1 below the header."""
 
@@ -64,7 +52,12 @@ class Tile:
     guess: int
     probability: float
     of_label: float
-    png: bytes
+    pixels: np.ndarray
+
+    @property
+    def png(self) -> bytes:
+        """The digit as it is, 28 by 28 pixels."""
+        return figures.strip(self.pixels[np.newaxis])
 
     @property
     def right(self) -> bool:
@@ -75,6 +68,11 @@ class Tile:
     def title(self) -> str:
         """A sign for readers who see no colours, what was read and its probability."""
         return f"{'✓' if self.right else '✗'} {self.guess} {percent(self.probability)}"
+
+    @property
+    def caption(self) -> str:
+        """The title, and what a digit that was read wrong is."""
+        return self.title if self.right else f"{self.title}, is {self.label}"
 
     @property
     def alt(self) -> str:
@@ -121,7 +119,7 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     return run.folder / FOLDER / PAGE
 
 
-def _page(run: runs.Run, digits: data.Dataset) -> tuple[str, list[figures.Picture]]:
+def _page(run: runs.Run, digits: data.Dataset) -> tuple[str, list[themes.Picture]]:
     from jinja2 import Environment, StrictUndefined
     from sklearn.metrics import classification_report, confusion_matrix
 
@@ -141,12 +139,28 @@ def _page(run: runs.Run, digits: data.Dataset) -> tuple[str, list[figures.Pictur
     if len(chosen.test):
         counts["test digits, as read"] = np.bincount(chosen.test.argmax(axis=1), minlength=data.CLASSES)
 
-    samples, mistakes = _samples(held_out), _mistakes(held_out)
+    mistakes = _mistakes(held_out)
+    samples = [_tile(held_out, i, digits) for i in _samples(held_out)]
+    shown = [_tile(held_out, i, digits) for i in mistakes[:MISTAKES]]
+    of_each = [np.flatnonzero(digits.train.labels == digit)[:OF_EACH_CLASS] for digit in range(data.CLASSES)]
     pictures = [
         figures.intervals(scores, submitted),
         figures.confusion(matrix),
         figures.reliability(calibration),
         figures.classes(counts),
+    ]
+    # The page has each digit by itself, which suits a narrow screen; the sheets are for slides.
+    pictures += [_sheet("samples", samples)]
+    if shown:
+        pictures += [_sheet("mistakes", shown[:ON_SHEET])]
+    pictures += [
+        figures.sheet(
+            "training-digits",
+            f"The first {OF_EACH_CLASS} training digits of each class.",
+            digits.train.pixels[np.concatenate(of_each)],
+            [str(digits.train.labels[row]) for some in of_each for row in some],
+            [None] * sum(map(len, of_each)),
+        )
     ]
     curves = _curves(manifest)
     if curves:
@@ -158,17 +172,14 @@ def _page(run: runs.Run, digits: data.Dataset) -> tuple[str, list[figures.Pictur
         "score": scores[submitted],
         "digits": len(np.unique(rows)),
         "calibration_error": calibration.error,
-        "confusions": confusions(matrix),
+        "confusions": scoring.confusions(matrix),
         "per_digit": per_digit,
         "hardest": by_f1[0][1],
         "easiest": by_f1[-1][1],
-        "samples": [_tile(held_out, i, digits) for i in samples],
-        "mistakes": [_tile(held_out, i, digits) for i in mistakes[:MISTAKES]],
+        "samples": samples,
+        "mistakes": shown,
         "mistakes_in_all": len(mistakes),
-        "strips": [
-            figures.strip(digits.train.pixels[digits.train.labels == digit][:OF_EACH_CLASS])
-            for digit in range(data.CLASSES)
-        ],
+        "strips": [figures.strip(digits.train.pixels[some]) for some in of_each],
         "counts": counts,
         "pictures": {picture.name: picture for picture in pictures},
     }
@@ -196,17 +207,6 @@ def _curves(manifest: dict[str, Any]) -> dict[str, list[list[dict[str, float]]]]
     return {recipe: some for recipe, some in curves.items() if any(some)}
 
 
-def confusions(matrix: np.ndarray) -> list[Confusion]:
-    """Pairs of digits that are taken for each other, most often first; matrix: counts of shape (10, 10)."""
-    pairs = [
-        Confusion((a, b), (int(matrix[a, b]), int(matrix[b, a])))
-        for a in range(len(matrix))
-        for b in range(a + 1, len(matrix))
-        if matrix[a, b] + matrix[b, a]
-    ]
-    return sorted(pairs, key=lambda one: -sum(one.counts))
-
-
 def _samples(held_out: HeldOut) -> np.ndarray:
     """Some held-out predictions, each digit at most once; the same ones each time."""
     once = np.unique(held_out.rows, return_index=True)[1]
@@ -214,7 +214,7 @@ def _samples(held_out: HeldOut) -> np.ndarray:
 
 
 def _mistakes(held_out: HeldOut) -> np.ndarray:
-    """The predictions of digits that were read wrong, the most confident first and of each digit only that."""
+    """The predictions that are wrong, the most confident first and of each digit no other."""
     wrong = np.flatnonzero(held_out.guesses != held_out.labels)
     order = wrong[np.argsort(-held_out.confidence[wrong], kind="stable")]
     return order[np.sort(np.unique(held_out.rows[order], return_index=True)[1])]
@@ -228,7 +228,14 @@ def _tile(held_out: HeldOut, i: int, digits: data.Dataset) -> Tile:
         guess=int(probabilities.argmax()),
         probability=min(float(probabilities.max()), NEARLY_1),
         of_label=float(probabilities[label]),
-        png=figures.strip(digits.train.pixels[row : row + 1]),
+        pixels=digits.train.pixels[row],
+    )
+
+
+def _sheet(name: str, tiles: list[Tile]) -> themes.Picture:
+    pixels, titles = np.stack([one.pixels for one in tiles]), [one.caption for one in tiles]
+    return figures.sheet(
+        name, "; ".join(one.alt for one in tiles), pixels, titles, [one.right for one in tiles]
     )
 
 

@@ -36,12 +36,14 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> Score:
 class Calibration:
     """How often the likeliest digit is right, by the probability that it was given.
 
-    confidence, accuracy: float arrays of shape (bins that hold a prediction,), their means in each bin.
-    counts: int array of the same shape, the predictions in each bin.
+    Arrays of shape (bins that hold a prediction,). confidence, accuracy: their means in each bin;
+    low, high: the accuracy's 95% interval; counts: the predictions in each bin.
     """
 
     confidence: np.ndarray
     accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     counts: np.ndarray
 
     @property
@@ -56,6 +58,7 @@ class Calibration:
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> Calibration:
     """Confidence against accuracy in `bins` of equal width: `labels` (n,), `probabilities` (n, 10)."""
+    from scipy.stats import binomtest
     from sklearn.calibration import calibration_curve
 
     confidence = probabilities.max(axis=1).clip(max=1).astype(float)  # float32's sums can pass 1
@@ -64,4 +67,35 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
     # scikit-learn does not say how many predictions a bin holds; these are its bins.
     which = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
     counts = np.bincount(which, minlength=bins)
-    return Calibration(mean, accuracy, counts[counts > 0])
+    counts = counts[counts > 0]
+    hits = np.rint(accuracy * counts).astype(int)
+    tests = [binomtest(int(k), int(n)) for k, n in zip(hits, counts, strict=True)]
+    intervals = np.array([test.proportion_ci(0.95, method="wilson") for test in tests])
+    return Calibration(mean, accuracy, low=intervals[:, 0], high=intervals[:, 1], counts=counts)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Two digits that are taken for each other: `there` times a for b, `back` times b for a."""
+
+    a: int
+    b: int
+    there: int
+    back: int
+
+    def __str__(self) -> str:
+        number = self.there + self.back
+        return (
+            f"{self.a} and {self.b}: {number:,} {'mistake' if number == 1 else 'mistakes'} "
+            f"({self.a} read as {self.b}: {self.there:,}, {self.b} read as {self.a}: {self.back:,})"
+        )
+
+
+def confusions(matrix: np.ndarray) -> list[Confusion]:
+    """Digits that are taken for each other, most often first; matrix: counts of shape (10, 10),
+    digit by what it was read as."""
+    pairs = zip(*np.triu_indices(len(matrix), k=1), strict=True)
+    found = [Confusion(int(a), int(b), int(matrix[a, b]), int(matrix[b, a])) for a, b in pairs]
+    return sorted(
+        (one for one in found if one.there + one.back), key=lambda one: one.there + one.back, reverse=True
+    )

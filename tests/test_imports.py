@@ -10,6 +10,7 @@ PACKAGE = ROOT / "digit_recognizer"
 # Top to bottom, as the README's file tree: a module imports from modules before it alone.
 ORDER = [
     "errors",
+    "folders",
     "data",
     "models",
     "recipes",
@@ -19,11 +20,21 @@ ORDER = [
     "submission",
     "runs",
     "pipeline",
+    "openml",
+    "themes",
+    "figures",
+    "report",
     "cli",
     "__main__",
 ]
 SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle"}
-ONLY_IN = {"click": {"cli"}, "rich": {"cli"}, "tensorflow": {"models"}, "keras": {"models"}}
+ONLY_IN = {
+    "click": {"cli"},
+    "rich": {"cli"},
+    "tensorflow": {"models"},
+    "keras": {"models"},
+    "matplotlib": {"figures", "themes"},
+}
 
 
 def imports(module: str) -> set[str]:
