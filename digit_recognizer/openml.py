@@ -53,7 +53,7 @@ def download(folder: Path, on_notice: Callable[[str], None]) -> Path:
 def fetch() -> tuple[np.ndarray, np.ndarray]:
     """All digits of OpenML's mnist_784: uint8 pixels of shape (70000, 784) and labels of shape (70000,).
 
-    Raises NetworkError where they cannot be fetched, DataError where they are not what is expected.
+    Raises NetworkError where they cannot be fetched, DataError where they are no such digits.
     """
     from http.client import HTTPException
 
@@ -62,15 +62,19 @@ def fetch() -> tuple[np.ndarray, np.ndarray]:
     try:
         with _impatient(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one for each try again
-            found = fetch_openml(NAME, version=VERSION, as_frame=False)
+            # The label, the column after the pixels, as text: as the category that it is by default,
+            # scikit-learn 1.9 stumbles over it with pandas 3.1 (its pull request 34902 mends that).
+            found = fetch_openml(
+                NAME, version=VERSION, as_frame=False, read_csv_kwargs={"dtype": {data.PIXELS: str}}
+            )
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise NetworkError(
             f"OpenML: {NAME} cannot be fetched ({reason}); look at your network, or try again later"
         ) from None
-    except ValueError as error:  # OpenML's refusals, wrong checksums, what is no ARFF
+    except (ValueError, KeyError) as error:  # OpenML's refusals, wrong checksums, a login page for an answer
         what = " ".join(str(error).split())
-        raise DataError(f"OpenML: {NAME} is not as expected ({what}); try again later") from None
+        raise NetworkError(f"OpenML: the answer is not {NAME} ({what}); try again later") from None
     return _checked(found.data, found.target)
 
 
