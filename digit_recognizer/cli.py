@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from digit_recognizer import __version__, recipes, runs, submission
-from digit_recognizer.errors import DigitRecognizerError
+from digit_recognizer.errors import DigitRecognizerError, RunError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
 FOLDER = click.Path(path_type=Path)
@@ -89,8 +89,9 @@ def cli() -> None:
 @click.option("--data-dir", type=FOLDER, help="Folder of train.csv and test.csv.  [default: data/]")
 @click.option("--out", type=FOLDER, default="submissions", show_default=True, help="Folder of the runs.")
 @click.option("--name", help="The run's name.  [default: date and time]")
+@click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
 @JSON
-def train(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def train(names: tuple[str, ...], with_report: bool, as_json: bool, **options: Any) -> None:
     """Train on the digits, score on rows held out, and write a submission.
 
     The last line on stdout is the path of the CSV.
@@ -101,6 +102,9 @@ def train(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     with _progress() as on_progress:
         run = pipeline.train(job, on_notice=_notice, on_progress=on_progress)
     summary = _summary(run.manifest, run.folder, run.submission)
+    if with_report:
+        summary["report"] = str(_write_report(run, None))
+        _notice(f"Report: {summary['report']}")
     if as_json:
         click.echo(json.dumps(summary))
         return
@@ -144,6 +148,30 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     for digit, count in enumerate(checked.counts):
         click.echo(f"{digit:>5}  {count:>5}")
     click.echo(f"{file}: {rows} rows, a valid submission")
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("--out", type=FOLDER, default="submissions", show_default=True, help="Folder of the runs.")
+@click.option("--data-dir", type=FOLDER, help="Folder of the run's digits.  [default: where it read them]")
+@JSON
+def report(run: str | None, out: Path, data_dir: Path | None, as_json: bool) -> None:
+    """Write the report of a run, by its name or folder; without RUN, of the newest.
+
+    One HTML page with everything inside it, and its pictures as PNGs beside it. The last line on stdout is
+    the page's path.
+    """
+    found = runs.find(out, run) if run else next(iter(runs.every(out)), None)
+    if found is None:
+        raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
+    page = _write_report(found, data_dir)
+    click.echo(json.dumps({"run": str(found.folder), "report": str(page)}) if as_json else page)
+
+
+def _write_report(run: runs.Run, data_dir: Path | None) -> Path:
+    from digit_recognizer import report
+
+    return report.write(run, report.digits_of(run, data_dir))
 
 
 def _summary(manifest: dict[str, Any], folder: Path, csv: Path) -> dict[str, Any]:

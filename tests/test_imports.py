@@ -27,7 +27,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle"}
+SLOW = {"jinja2", "tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle"}
 ONLY_IN = {
     "click": {"cli"},
     "rich": {"cli"},
