@@ -201,6 +201,6 @@ def strip(digits: np.ndarray) -> bytes:
     from matplotlib.image import imsave
 
     png = io.BytesIO()
-    row = np.concatenate([digit.reshape(SIDE, SIDE) for digit in digits], axis=1)
-    imsave(png, row, cmap="gray_r", vmin=0, vmax=255, format="png")
+    paper = 255 - np.concatenate([digit.reshape(SIDE, SIDE) for digit in digits], axis=1)
+    imsave(png, np.stack([paper] * 3, axis=-1), format="png")  # as colours, which imsave leaves as they are
     return png.getvalue()

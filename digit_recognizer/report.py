@@ -21,31 +21,8 @@ NEARLY_1 = float(np.nextafter(np.float32(1), np.float32(0)))  # what float32 rou
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What was submitted says of digits that it was not fitted on.
-
-    rows: of train.csv, counted from 0, of shape (n,); a row may come more than once.
-    labels: uint8 of shape (n,); probabilities: of shape (n, 10).
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-
-    @property
-    def guesses(self) -> np.ndarray:
-        """The likeliest digits, of shape (n,)."""
-        return self.probabilities.argmax(axis=1)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """Their probabilities, of shape (n,)."""
-        return self.probabilities.max(axis=1)
-
-
-@dataclass(frozen=True)
 class Tile:
-    """A digit, and what was read; row: in train.csv, counted from 1 below the header."""
+    """A held-out digit, and what was read; row: in train.csv, counted from 1 below the header."""
 
     row: int
     label: int
@@ -77,7 +54,8 @@ class Tile:
     @property
     def alt(self) -> str:
         """The picture in words."""
-        return f"Row {self.row}: a {self.label} read as {self.guess}, probability {percent(self.probability)}"
+        read = f"read as {self.guess} with probability {percent(self.probability)}"
+        return f"Row {self.row}: a handwritten {self.label}, {read}"
 
 
 def digits_of(run: runs.Run, data_dir: Path | None = None) -> data.Dataset:
@@ -107,7 +85,9 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     digits: those of the run. The same run gives the same bytes.
     Raises RunError where the run's files cannot be read or the folder cannot be written.
     """
-    page, pictures = _page(run, digits)
+    facts = _facts(run, digits)
+    pictures = _pictures(run.manifest, facts)
+    page = _page(run, facts, pictures)
     try:
         with folders.whole(run.folder / FOLDER) as folder:
             for picture in pictures:
@@ -119,75 +99,81 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     return run.folder / FOLDER / PAGE
 
 
-def _page(run: runs.Run, digits: data.Dataset) -> tuple[str, list[themes.Picture]]:
-    from jinja2 import Environment, StrictUndefined
+def _facts(run: runs.Run, digits: data.Dataset) -> dict[str, Any]:
+    """All that the page and its pictures say of what was submitted, from its held-out rows alone."""
     from sklearn.metrics import classification_report, confusion_matrix
 
-    manifest = run.manifest
-    scores = manifest["scores"]
     rows, predictions = run.predictions()
-    submitted = _submitted(manifest)
+    submitted = _submitted(run.manifest)
     chosen = next(one for one in predictions if one.name == submitted)
-    held_out = HeldOut(rows, digits.train.labels[rows], chosen.out_of_fold)
-    matrix = confusion_matrix(held_out.labels, held_out.guesses, labels=range(data.CLASSES))
-    calibration = scoring.calibration(held_out.labels, held_out.probabilities)
+    labels, guesses = digits.train.labels[rows], chosen.out_of_fold.argmax(axis=1)
+    matrix = confusion_matrix(labels, guesses, labels=range(data.CLASSES))
     per_digit = classification_report(
-        held_out.labels, held_out.guesses, labels=range(data.CLASSES), output_dict=True, zero_division=0
+        labels, guesses, labels=range(data.CLASSES), output_dict=True, zero_division=0
     )
-    by_f1 = sorted((per_digit[str(digit)]["f1-score"], digit) for digit in range(data.CLASSES))
+    by_f1 = sorted(range(data.CLASSES), key=lambda digit: per_digit[str(digit)]["f1-score"])
     counts = {"training digits": np.bincount(digits.train.labels, minlength=data.CLASSES)}
     if len(chosen.test):
         counts["test digits, as read"] = np.bincount(chosen.test.argmax(axis=1), minlength=data.CLASSES)
+    tiles = _tiles(rows, chosen.out_of_fold, digits.train)
+    return {
+        "submitted": submitted,
+        "score": run.manifest["scores"][submitted],
+        "digits": len(np.unique(rows)),
+        "calibration": scoring.calibration(labels, chosen.out_of_fold),
+        "matrix": matrix,
+        "confusions": scoring.confusions(matrix),
+        "per_digit": per_digit,
+        "hardest": by_f1[0],
+        "easiest": by_f1[-1],
+        "samples": _samples(tiles),
+        "mistakes": _mistakes(tiles),
+        "counts": counts,
+        "examples": [
+            digits.train.pixels[digits.train.labels == digit][:OF_EACH_CLASS] for digit in range(data.CLASSES)
+        ],
+    }
 
-    mistakes = _mistakes(held_out)
-    samples = [_tile(held_out, i, digits) for i in _samples(held_out)]
-    shown = [_tile(held_out, i, digits) for i in mistakes[:MISTAKES]]
-    of_each = [np.flatnonzero(digits.train.labels == digit)[:OF_EACH_CLASS] for digit in range(data.CLASSES)]
+
+def _pictures(manifest: dict[str, Any], facts: dict[str, Any]) -> list[themes.Picture]:
     pictures = [
-        figures.intervals(scores, submitted),
-        figures.confusion(matrix),
-        figures.reliability(calibration),
-        figures.classes(counts),
-    ]
-    # The page has each digit by itself, which suits a narrow screen; the sheets are for slides.
-    pictures += [_sheet("samples", samples)]
-    if shown:
-        pictures += [_sheet("mistakes", shown[:ON_SHEET])]
-    pictures += [
-        figures.sheet(
-            "training-digits",
-            f"The first {OF_EACH_CLASS} training digits of each class.",
-            digits.train.pixels[np.concatenate(of_each)],
-            [str(digits.train.labels[row]) for some in of_each for row in some],
-            [None] * sum(map(len, of_each)),
-        )
+        figures.intervals(manifest["scores"], facts["submitted"]),
+        figures.confusion(facts["matrix"]),
+        figures.reliability(facts["calibration"]),
+        figures.classes(facts["counts"]),
     ]
     curves = _curves(manifest)
     if curves:
         pictures += [figures.curves(curves, figure) for figure in ("accuracy", "loss")]
-    facts = {
-        "run": run.folder.name,
-        "manifest": manifest,
-        "submitted": submitted,
-        "score": scores[submitted],
-        "digits": len(np.unique(rows)),
-        "calibration_error": calibration.error,
-        "confusions": scoring.confusions(matrix),
-        "per_digit": per_digit,
-        "hardest": by_f1[0][1],
-        "easiest": by_f1[-1][1],
-        "samples": samples,
-        "mistakes": shown,
-        "mistakes_in_all": len(mistakes),
-        "strips": [figures.strip(digits.train.pixels[some]) for some in of_each],
-        "counts": counts,
-        "pictures": {picture.name: picture for picture in pictures},
-    }
+    # For slides: the page has each digit by itself, which suits a narrow screen.
+    for name, tiles in (("samples", facts["samples"]), ("mistakes", facts["mistakes"][:ON_SHEET])):
+        if tiles:
+            pixels, titles = np.stack([one.pixels for one in tiles]), [one.caption for one in tiles]
+            alt = "; ".join(one.alt for one in tiles)
+            pictures.append(figures.sheet(name, alt, pixels, titles, [one.right for one in tiles]))
+    examples = facts["examples"]
+    titles = [str(digit) for digit, some in enumerate(examples) for _ in some]
+    alt = f"The first training digits of each class, {OF_EACH_CLASS} at most."
+    pictures.append(
+        figures.sheet("training-digits", alt, np.concatenate(examples), titles, [None] * len(titles))
+    )
+    return pictures
+
+
+def _page(run: runs.Run, facts: dict[str, Any], pictures: list[themes.Picture]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"uri": _uri, "percent": percent, "words": _words}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(facts), pictures
+    environment.filters |= {"uri": _uri, "percent": percent, "words": _words, "strip": figures.strip}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        facts,
+        run=run.folder.name,
+        manifest=run.manifest,
+        pictures={picture.name: picture for picture in pictures},
+        shown=facts["mistakes"][:MISTAKES],
+    )
 
 
 def _submitted(manifest: dict[str, Any]) -> str:
@@ -207,36 +193,33 @@ def _curves(manifest: dict[str, Any]) -> dict[str, list[list[dict[str, float]]]]
     return {recipe: some for recipe, some in curves.items() if any(some)}
 
 
-def _samples(held_out: HeldOut) -> np.ndarray:
-    """Some held-out predictions, each digit at most once; the same ones each time."""
-    once = np.unique(held_out.rows, return_index=True)[1]
-    return np.random.default_rng(0).permutation(once)[:SAMPLES]
+def _tiles(rows: np.ndarray, probabilities: np.ndarray, train: data.Digits) -> list[Tile]:
+    return [
+        Tile(
+            row=int(row) + 1,
+            label=int(train.labels[row]),
+            guess=int(one.argmax()),
+            probability=min(float(one.max()), NEARLY_1),
+            of_label=float(one[train.labels[row]]),
+            pixels=train.pixels[row],
+        )
+        for row, one in zip(rows, probabilities, strict=True)
+    ]
 
 
-def _mistakes(held_out: HeldOut) -> np.ndarray:
-    """The predictions that are wrong, the most confident first and of each digit no other."""
-    wrong = np.flatnonzero(held_out.guesses != held_out.labels)
-    order = wrong[np.argsort(-held_out.confidence[wrong], kind="stable")]
-    return order[np.sort(np.unique(held_out.rows[order], return_index=True)[1])]
+def _samples(tiles: list[Tile]) -> list[Tile]:
+    """Some of the digits, each at most once: rows come more than once where folds are repeated."""
+    once = list({one.row: one for one in tiles}.values())
+    return [once[i] for i in np.random.default_rng(0).permutation(len(once))[:SAMPLES]]
 
 
-def _tile(held_out: HeldOut, i: int, digits: data.Dataset) -> Tile:
-    row, label, probabilities = held_out.rows[i], held_out.labels[i], held_out.probabilities[i]
-    return Tile(
-        row=int(row) + 1,
-        label=int(label),
-        guess=int(probabilities.argmax()),
-        probability=min(float(probabilities.max()), NEARLY_1),
-        of_label=float(probabilities[label]),
-        pixels=digits.train.pixels[row],
-    )
-
-
-def _sheet(name: str, tiles: list[Tile]) -> themes.Picture:
-    pixels, titles = np.stack([one.pixels for one in tiles]), [one.caption for one in tiles]
-    return figures.sheet(
-        name, "; ".join(one.alt for one in tiles), pixels, titles, [one.right for one in tiles]
-    )
+def _mistakes(tiles: list[Tile]) -> list[Tile]:
+    """All digits that were read wrong, the most confident mistake first and no other of the same digit."""
+    first: dict[int, Tile] = {}
+    for one in sorted(tiles, key=lambda tile: -tile.probability):
+        if not one.right:
+            first.setdefault(one.row, one)
+    return list(first.values())
 
 
 def percent(share: float) -> str:
@@ -254,7 +237,7 @@ def _words(value: Any) -> str:
     """A setting, as one would write it."""
     if isinstance(value, dict):
         return " · ".join(f"{name} {_words(one)}" for name, one in value.items())
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return ", ".join(map(_words, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

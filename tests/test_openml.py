@@ -155,7 +155,8 @@ def answers(mnist: data.Digits) -> dict[str, bytes]:
               "nominal_value": list("0123456789")}  # fmt: skip
     features = [{**plain, "name": name} for name in names] + [target]
     description = {
-        "id": "554", "name": "mnist_784", "version": "1", "description": "MNIST", "format": "ARFF", "status": "active",
+        "id": "554", "name": "mnist_784", "version": "1", "description": "MNIST",
+        "format": "ARFF", "status": "active",
         "url": "https://api.openml.org/data/v1/download/52667/mnist_784.arff",
         "md5_checksum": hashlib.md5(arff).hexdigest(),
     }  # fmt: skip
