@@ -49,7 +49,8 @@ def curves(fits: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], figure: 
         canvas.legend(handles=handles, loc="outside lower center", ncols=2)
 
     alt = f"Line chart of {figure} by epoch: {'; '.join(ends)}."
-    return picture(figure, alt, 3.6, draw)
+    legend = 0.2 * -(-(len(fits) + len(SIDES)) // 2)
+    return picture(figure, alt, 3.2 + legend, draw)
 
 
 SIDES = {"valid": "held-out", "train": "training"}

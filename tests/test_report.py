@@ -377,7 +377,7 @@ def test_rows_may_come_twice_and_much_may_be_missing(
     dom = Page(report.write(bare, digits))
     assert not dom.find("section", id="curves")
     assert "test digits, as read" not in "".join(image["alt"] for image, _ in dom.find("img"))
-    assert dom.rows("scores")[0][3] == "test accuracy"
+    assert dom.rows("scores")[0][3] == "on test"
     assert "<b>digits</b> & more" in dict(dom.rows("settings"))["data"]
     assert not dom.find("b")
     facts = dict(zip([t for _, t in dom.find("dt")], [t for _, t in dom.find("dd")], strict=True))
@@ -510,8 +510,9 @@ def test_a_browser_shows_it_all_and_asks_nobody(browser: Any, page: Path, scheme
     context.close()
 
 
-def test_a_dark_page_is_printed_light(browser: Any, page: Path) -> None:
-    context = browser.new_context(color_scheme="dark")
+def test_a_dark_page_is_printed_light_and_whole(browser: Any, page: Path) -> None:
+    a4 = {"width": 680, "height": 1000}  # pixels within its margins
+    context = browser.new_context(viewport=a4, color_scheme="dark")
     shown = context.new_page()
     shown.goto(page.as_uri())
     shown.emulate_media(media="print")
@@ -520,4 +521,6 @@ def test_a_dark_page_is_printed_light(browser: Any, page: Path) -> None:
     assert 0 not in shown.eval_on_selector_all("img.light", widths)
     assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert shown.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    overflow = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.ariaLabel)"
+    assert shown.eval_on_selector_all(".scroll", overflow) == []  # paper does not scroll
     context.close()
