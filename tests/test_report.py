@@ -354,6 +354,9 @@ def test_the_settings_are_the_manifests(dom: Page, trained: runs.Run) -> None:
         "hidden 256, 128 · epochs 14 · averaged 8 · batch_size 128 · learning_rate 0.002 · alpha 0.0001"
     )
     assert trained.manifest["data"]["source"] in settings["data"]
+    assert settings["fits"] == " · ".join(
+        f"{name}: {fit['seconds']} seconds, 14 epochs" for name, fit in trained.manifest["fits"].items()
+    )
     for name, version in trained.manifest["versions"].items():
         assert f"{name} {version}" in settings["versions"]
 
