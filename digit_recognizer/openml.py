@@ -79,19 +79,16 @@ def fetch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
-    """Write train.csv, test.csv (a stratified 3 to 2 split by a fixed seed) and test_labels.csv.
+    """Write train.csv, test.csv and test_labels.csv as `split` has them, and the marker that names them.
 
-    pixels: of shape (n, 784), 0 to 255; labels: of shape (n,), 0 to 9; all 70,000 of MNIST are split as
-    the competition's, 42,000 to 28,000. An older download is replaced; else the folder appears whole.
+    pixels: uint8 of shape (n, 784); labels: uint8 of shape (n,), 0 to 9. The folder appears whole; an older
+    download is replaced.
     Raises DataError where the folder holds something else or cannot be written.
     """
     import pandas as pd
-    from sklearn.model_selection import train_test_split
 
     _check_replaceable(folder)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=len(labels) * 2 // 5, stratify=labels, random_state=SPLIT_SEED
-    )
+    train, test = split(labels)
     columns = ["label", *data.PIXEL_COLUMNS]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +111,14 @@ def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
     return folder
+
+
+def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for train.csv and test.csv: stratified, 3 to 2, as the competition's 42,000 to 28,000."""
+    from sklearn.model_selection import train_test_split
+
+    rows, test = np.arange(len(labels)), len(labels) * 2 // 5
+    return tuple(train_test_split(rows, test_size=test, stratify=labels, random_state=SPLIT_SEED))
 
 
 def _check_replaceable(folder: Path) -> None:
