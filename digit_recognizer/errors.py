@@ -27,5 +27,11 @@ class SubmissionError(DigitRecognizerError):
     """A submission CSV that Kaggle would reject."""
 
 
+class NetworkError(DigitRecognizerError):
+    """A server cannot be reached, or does not answer as expected."""
+
+    exit_code = 7
+
+
 class RunError(DigitRecognizerError):
     """A run's folder cannot be written or read."""

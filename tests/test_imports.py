@@ -10,6 +10,7 @@ PACKAGE = ROOT / "digit_recognizer"
 # Top to bottom, as the README's file tree: a module imports from modules before it alone.
 ORDER = [
     "errors",
+    "folders",
     "data",
     "augment",
     "models",
@@ -24,16 +25,21 @@ ORDER = [
     "runs",
     "pipeline",
     "tables",
+    "openml",
+    "themes",
+    "figures",
+    "report",
     "cli",
     "__main__",
 ]
-SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle", "cv2"}
+SLOW = {"jinja2", "tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle", "cv2"}
 ONLY_IN = {
     "click": {"cli"},
     "rich": {"cli"},
     "cv2": {"augment"},
     "tensorflow": {"models"},
     "keras": {"models"},
+    "matplotlib": {"figures", "themes"},
 }
 
 
