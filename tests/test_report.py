@@ -351,7 +351,9 @@ def test_the_settings_are_the_manifests(dom: Page, trained: runs.Run) -> None:
     assert settings["split"] == "folds 2 · repeats 1"
     assert settings["rows"] == f"train {TRAIN} · test {TEST}"
     assert settings["sklearn-mlp"] == (
-        "hidden 256, 128 · epochs 14 · averaged 8 · batch_size 128 · learning_rate 0.002 · alpha 0.0001"
+        "prepare scale · hidden 256, 128 · activation relu · optimizer adam · learning_rate 0.002 · "
+        "alpha 0.0001 · upright no · warp 0 · warp_last 0 · epochs 14 · averaged 8 · batch_size 128 · "
+        "early_stopping no"
     )
     assert trained.manifest["data"]["source"] in settings["data"]
     assert settings["fits"] == " · ".join(
