@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from digit_recognizer import __version__, recipes, runs, submission
-from digit_recognizer.errors import DigitRecognizerError
+from digit_recognizer import __version__, cli_kaggle, recipes, runs, submission
+from digit_recognizer.errors import DigitRecognizerError, StoppedError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
 FOLDER = click.Path(path_type=Path)
@@ -35,6 +35,9 @@ def main() -> None:
         see = f" See: {context.command_path} --help" if context else ""
         click.echo(f"Error: {error.format_message()}{see}", err=True)
         code = error.exit_code
+    except StoppedError as error:
+        click.echo(str(error), err=True)
+        code = error.exit_code
     except DigitRecognizerError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
@@ -45,6 +48,10 @@ def main() -> None:
 @click.version_option(__version__, prog_name="digit-recognizer")
 def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score to believe."""
+
+
+for kaggle_command in cli_kaggle.COMMANDS:
+    cli.add_command(kaggle_command)
 
 
 @cli.command()

@@ -18,12 +18,27 @@ ORDER = [
     "training",
     "submission",
     "runs",
+    "kaggle_advice",
+    "kaggle_client",
+    "kaggle_api",
+    "downloading",
+    "candidate",
+    "submitting",
     "pipeline",
+    "cli_kaggle",
     "cli",
     "__main__",
 ]
 SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle"}
-ONLY_IN = {"click": {"cli"}, "rich": {"cli"}, "tensorflow": {"models"}, "keras": {"models"}}
+ONLY_IN = {
+    "click": {"cli", "cli_kaggle"},
+    "rich": {"cli", "cli_kaggle"},
+    "tensorflow": {"models"},
+    "keras": {"models"},
+    "kaggle": {"kaggle_client"},
+    "kagglesdk": {"kaggle_client"},
+    "requests": {"kaggle_client"},
+}
 
 
 def imports(module: str) -> set[str]:

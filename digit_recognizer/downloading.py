@@ -1,0 +1,76 @@
+"""The competition's archive from Kaggle into the folder of the data, whole and checked or not at all."""
+
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from digit_recognizer import data
+from digit_recognizer.errors import DataError, NetworkError, StoppedError
+from digit_recognizer.kaggle_api import Kaggle
+
+MEMBERS = ("train.csv", "test.csv", "sample_submission.csv")
+PARTIAL = ".download"  # holds what came so far, for the next attempt to go on with
+
+
+def download(
+    kaggle: Kaggle,
+    folder: Path,
+    *,
+    force: bool = False,
+    on_notice: Callable[[str], None],
+    on_progress: Callable[[int, int | None], None],
+) -> Path:
+    """Put the archive into `folder` and return its path; one that is there and good stays unless `force`.
+
+    on_progress: gets the bytes so far, and in all where Kaggle says it. Raises DataError where `folder`
+    cannot be written, and what `Kaggle.download` raises; the archive is then what it was.
+    """
+    final = folder / data.ARCHIVE
+    partial = folder / PARTIAL / data.ARCHIVE
+    if not force and final.exists():
+        try:
+            check(final)
+        except DataError as error:
+            on_notice(f"{error}. Downloading it anew")
+        else:
+            on_notice(f"{final} is there already, and good; --force downloads it again")
+            return final
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        kaggle.download(partial, on_progress)
+        try:
+            check(partial)
+        except DataError as error:
+            partial.unlink(missing_ok=True)  # nothing to go on with
+            raise NetworkError(f"what came from Kaggle is no good, {final} is as it was: {error}") from None
+        partial.replace(final)
+        shutil.rmtree(partial.parent)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"Stopped; {final} is as it was. The same command goes on where this one was"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
+    beside = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
+    if beside:
+        on_notice(f"{folder} also holds {' and '.join(beside)}, which go before the archive")
+    return final
+
+
+def check(archive: Path) -> None:
+    """Raise DataError unless it is a zip of the competition's three files, whole, with all their digits."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            files = {name: content.read(name) for name in MEMBERS}
+    except KeyError as error:
+        raise DataError(f"{archive}: {error.args[0]}") from None
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{archive}: is not a whole zip archive ({error})") from None
+    train = data.read_train(files["train.csv"], f"{archive} (train.csv)")
+    test = data.read_test(files["test.csv"], f"{archive} (test.csv)")
+    for name, found in (("train.csv", len(train)), ("test.csv", len(test))):
+        if found != data.COMPETITION_ROWS[name]:
+            expected = data.COMPETITION_ROWS[name]
+            raise DataError(f"{archive}: found {found} rows in {name}, expected {expected}")
