@@ -124,7 +124,10 @@ def download(competition: str, path: str, on_size: Callable[[int | None], None])
         size = response.headers.get("Content-Length", "")
         on_size(int(size) if size.isdigit() else None)
         # Its own retries would go on with a signed address that may have run out; a new call gets a new one.
-        api.download_file(response, path, client.http_client(), quiet=True, resume=True, max_retries=0)
+        # Small chunks, as a slow line's progress is seen only when one is whole.
+        api.download_file(
+            response, path, client.http_client(), resume=True, chunk_size=1 << 16, max_retries=0
+        )
 
 
 CALLS: dict[str, Callable[..., Any]] = {
@@ -172,14 +175,17 @@ def _words(response: Any) -> str:
 
 
 def _cause(error: str) -> str:
+    broken = "the connection broke off"
     causes = {
+        "RemoteDisconnected": broken,  # before ProxyError: a proxy that is there broke it off
+        "ConnectionReset": broken,
         "NameResolution": "the name of the server cannot be resolved",
         "ProxyError": "the proxy cannot be reached",
         "SSLError": "the server's certificate is not accepted",
         "refused": "the connection was refused",
         "timed out": "the server does not answer",
     }
-    return next((words for mark, words in causes.items() if mark in error), "the connection broke off")
+    return next((words for mark, words in causes.items() if mark in error), broken)
 
 
 def _redacted(text: str) -> str:
