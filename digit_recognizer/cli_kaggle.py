@@ -205,7 +205,7 @@ def _kaggle(
         with Kaggle(limits, competition=competition, on_notice=_notice, on_detail=on_detail) as kaggle:
             yield kaggle
     except KeyboardInterrupt:
-        raise StoppedError("Stopped; nothing was sent to Kaggle") from None
+        raise StoppedError("Stopped") from None
 
 
 @contextmanager

@@ -28,15 +28,29 @@ def download(
     cannot be written, and what `Kaggle.download` raises; the archive is then what it was.
     """
     final = folder / data.ARCHIVE
-    partial = folder / PARTIAL / data.ARCHIVE
-    if not force and final.exists():
-        try:
-            check(final)
-        except DataError as error:
-            on_notice(f"{error}. Downloading it anew")
-        else:
-            on_notice(f"{final} is there already, and good; --force downloads it again")
-            return final
+    if not force and _is_good(final, on_notice):
+        on_notice(f"{final} is there already, and good; --force downloads it again")
+    else:
+        _fetch(kaggle, final, on_progress)
+    loose = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
+    if loose:
+        on_notice(f"{folder} also holds {', '.join(loose)}, which goes before the archive")
+    return final
+
+
+def _is_good(archive: Path, on_notice: Callable[[str], None]) -> bool:
+    if not archive.exists():
+        return False
+    try:
+        check(archive)
+    except DataError as error:
+        on_notice(f"{error}. Downloading it anew")
+        return False
+    return True
+
+
+def _fetch(kaggle: Kaggle, final: Path, on_progress: Callable[[int, int | None], None]) -> None:
+    partial = final.parent / PARTIAL / final.name
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         kaggle.download(partial, on_progress)
@@ -52,11 +66,7 @@ def download(
             f"Stopped; {final} is as it was. The same command goes on where this one was"
         ) from None
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
-    beside = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
-    if beside:
-        on_notice(f"{folder} also holds {' and '.join(beside)}, which go before the archive")
-    return final
+        raise DataError(f"{final.parent}: cannot be written ({error.strerror})") from None
 
 
 def check(archive: Path) -> None:

@@ -145,7 +145,12 @@ def _refusal(
             lost=False,
             pause=seconds,
         )
-    if status >= 500:
+    if status == 407:
+        return NetworkError(
+            f"{step}: the proxy wants a user name and a password (407); give them in http_proxy and https_proxy",
+            lost=False,
+        )
+    if status == 408 or status >= 500:
         return NetworkError(f"{step}: Kaggle's server failed ({status}); try again later", again=True)
     if name in ("upload", "create"):
         return RejectedError(f"Kaggle does not take the submission ({status}). {said}")

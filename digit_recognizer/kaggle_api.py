@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -183,7 +184,7 @@ class Kaggle:
             raise kaggle_advice.translated(
                 name, answer["error"], self._account, self.competition, self.limits.step
             )
-        self._on_detail(f"{took}, well")
+        self._on_detail(f"{took}")
         return answer["result"]
 
     def _start(self) -> None:
@@ -199,14 +200,16 @@ class Kaggle:
             start_new_session=True,  # Ctrl-C is ours to handle
         )
         self._answers = queue.Queue()
-        reading = threading.Thread(target=_read, args=(self._process, self._answers), daemon=True)
-        reading.start()
+        self._reading = threading.Thread(target=_read, args=(self._process, self._answers), daemon=True)
+        self._reading.start()
 
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait()
+            self._reading.join()
+            with suppress(BrokenPipeError), process:  # closes the pipes
+                pass
 
 
 def _read(process: "subprocess.Popen[str]", answers: "queue.Queue[dict[str, Any] | None]") -> None:

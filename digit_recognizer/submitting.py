@@ -28,9 +28,11 @@ from digit_recognizer.candidate import (
     twice,
 )
 from digit_recognizer.errors import (
+    CompetitionError,
     CredentialsError,
     DigitRecognizerError,
     NetworkError,
+    QuotaError,
     RefusedError,
     RejectedError,
     RunError,
@@ -54,7 +56,8 @@ def submit(
         on_state("Asking Kaggle whether it has this file")
         found = None if force else _among(kaggle.submissions(), one.sha256[:SHORT])
         if found is not None:
-            if one.earlier is None or one.earlier.message != found.description:
+            attempt = TAG.search(one.earlier.message) if one.earlier else None
+            if one.earlier is None or attempt is None or attempt[0] not in found.description:
                 raise twice(one.file, found.ref, found.public_score)
             on_notice(f"The attempt before this one had come through: submission {found.ref}")
             return record(one, replace(one.earlier, ref=found.ref, status="PENDING"))
@@ -73,6 +76,8 @@ def submit(
             raise RefusedError(f"{error}; nothing was submitted") from None
         on_state("Submitting")
         ref = _create(one, kaggle, token, on_notice)
+        on_notice(f"Kaggle has the file: submission {ref}")
+        return record(one, replace(sent, ref=ref, status="PENDING"))
     except KeyboardInterrupt:
         on_state("Looking whether Kaggle has the file; Ctrl-C again ends this too")
         raise StoppedError(_left_behind(one, kaggle, sent)) from None
@@ -80,11 +85,9 @@ def submit(
         if not error.lost:
             remember(one, one.earlier)
         raise
-    except DigitRecognizerError:
+    except (CredentialsError, CompetitionError, QuotaError, RejectedError):
         remember(one, one.earlier)
         raise
-    on_notice(f"Kaggle has the file: submission {ref}")
-    return record(one, replace(sent, ref=ref, status="PENDING"))
 
 
 def _create(one: Candidate, kaggle: Kaggle, token: str, on_notice: OnText) -> int:
@@ -103,7 +106,11 @@ def _create(one: Candidate, kaggle: Kaggle, token: str, on_notice: OnText) -> in
             break
         on_notice(f"{failure}. Kaggle does not have the file; trying again")
         time.sleep(max(failure.pause, kaggle.limits.backoff(attempt)))
-    raise NetworkError(f"{failure}. Nothing was submitted, Kaggle's list does not have it", lost=failure.lost)
+    if not failure.lost:
+        raise NetworkError(f"{failure}. Nothing was submitted", lost=False)
+    raise NetworkError(
+        f"{failure}. Kaggle's list does not have the file, so it is not in; the same command looks again first"
+    )
 
 
 def _look_up(one: Candidate, kaggle: Kaggle, failure: NetworkError) -> Listed | None:

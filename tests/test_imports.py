@@ -71,7 +71,16 @@ def test_a_librarys_only_room(library: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["recipes"], ["check", "submission.csv"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["recipes"],
+        ["check", "submission.csv"],
+        ["download", "--help"],
+        ["submissions", "--help"],
+        ["submit", "--help"],
+    ],
 )
 def test_quick_commands_import_nothing_slow(run: Run, tmp_path: object, arguments: list[str]) -> None:
     (tmp_path / "submission.csv").write_text(

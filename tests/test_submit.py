@@ -176,7 +176,7 @@ def test_a_spoilt_ledger_is_one_line(user: User) -> None:
 # What Kaggle, or the way there, answers: exit code, the one line, and how many submissions were accepted.
 
 Case = tuple[str, list[Fault] | Fault, int, str, int]
-STAYS_AWAY = "Nothing was submitted, Kaggle's list does not have it"
+STAYS_AWAY = "Kaggle's list does not have the file, so it is not in; the same command looks again first"
 CASES: dict[str, Case] = {
     "daily limit": ("create", refusing(400, QUOTA), 5, f"submissions are used up. Kaggle says: {QUOTA}", 0),
     "daily limit at the start": (
@@ -204,13 +204,20 @@ CASES: dict[str, Case] = {
     "closed": ("create", refusing(400, "Deadline passed."), 6, "(400). Kaggle says: Deadline passed.", 0),
     "404": ("list", refusing(404, "Not found"), 7, "Kaggle does not find it. Kaggle says: Not found", 0),
     "429": ("list", refusing(429, "", Retry_After="0"), 7, "too many requests (429); try again later", 0),
-    "429 for an hour": ("create", refusing(429, "", Retry_After="3600"), 7, "try again in 3600 seconds", 0),
+    "429 for an hour": (
+        "create",
+        refusing(429, "", Retry_After="3600"),
+        7,
+        "try again in 3600 seconds. Nothing was submitted",
+        0,
+    ),
     "429 once": ("create", [refusing(429, "", Retry_After="0")], 0, "", 1),
     "500 once, listing": ("list", [refusing(500, "oops")], 0, "", 1),
     "500 once, starting": ("start", [refusing(500, "oops")], 0, "", 1),
     "500 once, submitting": ("create", [refusing(500, "oops")], 0, "", 1),
     "500 always, listing": ("list", refusing(500, ""), 7, "Kaggle's server failed (500); try again later", 0),
     "500 always, submitting": ("create", refusing(500, ""), 7, STAYS_AWAY, 0),
+    "407 of the proxy": ("create", refusing(407, ""), 7, "(407); give them in http_proxy and https_proxy", 0),
     "502 with a page": ("start", page(502), 7, "Kaggle's server failed (502); try again later", 0),
     "200 with a page, listing": ("list", page(200), 7, "a web page came instead of Kaggle's answer", 0),
     "200 with a page, submitting": ("create", page(200), 7, STAYS_AWAY, 0),
