@@ -147,7 +147,7 @@ def _refusal(
         )
     if status == 407:
         return NetworkError(
-            f"{step}: the proxy wants a user name and a password (407); give them in http_proxy and https_proxy",
+            f"{step}: the proxy wants a name and a password (407); give them in http_proxy and https_proxy",
             lost=False,
         )
     if status == 408 or status >= 500:

@@ -109,7 +109,8 @@ def _create(one: Candidate, kaggle: Kaggle, token: str, on_notice: OnText) -> in
     if not failure.lost:
         raise NetworkError(f"{failure}. Nothing was submitted", lost=False)
     raise NetworkError(
-        f"{failure}. Kaggle's list does not have the file, so it is not in; the same command looks again first"
+        f"{failure}. Kaggle's list does not have the file, so it is not in; "
+        "the same command looks again first"
     )
 
 

@@ -1,15 +1,15 @@
 """`submit` and `submissions`, by the real client, against a Kaggle on loopback."""
 
 import json
-import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stub_kaggle
-from conftest import ROOT
+from conftest import ROOT, Ended
 from stub_kaggle import SECRETS, TOKEN, Fault, Server, User, accepting_then, hang, page, refusing, reset
 
 from digit_recognizer import data
@@ -451,6 +451,25 @@ def test_a_competition_that_is_not_there(
     assert user.kaggle.submissions == []
 
 
+# The client's own needs.
+
+
+def test_the_client_needs_six_and_requirements_txt_says_so(user: User) -> None:
+    """It does not declare it: without that line a requirements-only install could not import it."""
+    required = (ROOT / "requirements.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in required} >= {"kaggle", "six"}
+    hidden = user.folder / "hidden"
+    hidden.mkdir()
+    (hidden / "six.py").write_text("raise ModuleNotFoundError(name='six')")
+    ended = user.types("submit", "file.csv", PYTHONPATH=f"{hidden}:{ROOT}")
+    assert ended.code == 7
+    assert last_line(ended.err) == (
+        "Error: Kaggle's client cannot start, six is not installed; install requirements.txt, "
+        "or: pip install kaggle six"
+    )
+    assert user.types(command=(sys.executable, "-c", "import kaggle")) == Ended(0, "", "")
+
+
 # Ctrl-C.
 
 
@@ -523,7 +542,7 @@ def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
     script.write_bytes((ROOT / "scripts/submit.sh").read_bytes())
     script.chmod(0o755)
     python = home / ".venv/bin/python"
-    python.write_text(f'#!/bin/sh\nexec {os.sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     ended = user.types("my file.csv", "my message", command=(str(script),))
     assert (ended.code, ended.out) == (0, "Submission 4000: public score 0.99142\n"), ended.err
