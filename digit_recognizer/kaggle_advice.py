@@ -106,7 +106,9 @@ def translated(
         case {"kind": "upload broken off"}:
             return NetworkError(f"{step}: Kaggle's storage did not take it; try again later", again=True)
         case {"kind": "network", "words": words}:
-            return NetworkError(f"{step}: {words}; is the network, or the proxy, up?", again=True)
+            return NetworkError(
+                f"{step}: {words}; check the network, and the proxy if there is one", again=True
+            )
     return NetworkError(f"{step}: Kaggle's answer makes no sense to its client; try again later")
 
 

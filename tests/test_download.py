@@ -76,7 +76,10 @@ def test_an_archive_that_breaks_off_is_gone_on_with_and_put_in_place(user: User,
         "data/digit-recognizer.zip: is not a whole zip archive (File is not a zip file). Downloading"
         in ended.err
     )
-    assert "the connection broke off; is the network, or the proxy, up?. Trying again\n" in ended.err
+    assert (
+        "the connection broke off; check the network, and the proxy if there is one. Trying again\n"
+        in ended.err
+    )
     assert [path.name for path in (user.folder / "data").iterdir()] == ["digit-recognizer.zip"]
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == archive
     *asked_for_all, rest = user.kaggle.ranges

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,8 +229,20 @@ CASES: dict[str, Case] = {
         "Kaggle's answer makes no sense to its client",
         0,
     ),
-    "reset, listing": ("list", reset, 7, "the connection broke off; is the network, or the proxy, up?", 0),
-    "reset, starting": ("start", reset, 7, "the connection broke off; is the network, or the proxy, up?", 0),
+    "reset, listing": (
+        "list",
+        reset,
+        7,
+        "the connection broke off; check the network, and the proxy if there is one",
+        0,
+    ),
+    "reset, starting": (
+        "start",
+        reset,
+        7,
+        "the connection broke off; check the network, and the proxy if there is one",
+        0,
+    ),
     "reset once, uploading": ("put", [reset], 0, "", 1),
     "reset once, submitting": ("create", [reset], 0, "", 1),
     "reset, submitting": ("create", reset, 7, STAYS_AWAY, 0),
@@ -530,6 +543,12 @@ def test_submissions_are_matched_to_runs(user: User) -> None:
 
 
 # The script.
+
+
+def test_shellcheck_finds_nothing_in_the_scripts() -> None:
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    found = subprocess.run([shellcheck, *(ROOT / "scripts").glob("*.sh")], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
 
 
 def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
