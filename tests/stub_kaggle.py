@@ -241,6 +241,7 @@ class User:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def types(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Ended:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import signal
 import zipfile
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ def test_ctrl_c_keeps_what_came_and_the_next_download_goes_on(user: User, archiv
     user.kaggle.faults["archive"] = [cut(0.5, hang)]
     process = user.start("download")
     assert user.kaggle.reached.wait(30)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     ended = user.ended(process)
     assert (ended.code, ended.out) == (130, "")
     assert ended.err.endswith(

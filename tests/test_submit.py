@@ -1,6 +1,7 @@
 """`submit` and `submissions`, by the real client, against a Kaggle on loopback."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -290,14 +291,26 @@ def told(user: User, step: str, fault: list[Fault] | Fault, code: int, message: 
         assert last_line(ended.err).startswith("Error: ")
         assert message in last_line(ended.err)
         assert ended.err.count("Error: ") == 1
+    if code in (4, 5, 6):  # Kaggle's clear no leaves no attempt behind
+        ledger = user.folder / "submissions/.submitted.json"
+        assert not ledger.exists() or json.loads(ledger.read_text()) == {}
 
 
-def test_a_hang_while_logging_in_does_not_outlast_the_limit(user: User) -> None:
-    user.kaggle.always["log in"] = hang
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (hang, "no answer within 1 seconds (--timeout); try again later"),
+        (reset, "the connection broke off; check the network, and the proxy if there is one"),
+        (page(200), "a web page came instead of Kaggle's answer"),
+        (refusing(500, ""), "Kaggle's server failed (500); try again later"),
+    ],
+)
+def test_trouble_while_logging_in(user: User, fault: Fault, message: str) -> None:
+    user.kaggle.always["log in"] = fault
     ended = user.types("submit", "file.csv", "--timeout", 1, KAGGLE_API_TOKEN=TOKEN)
     assert ended.code == 7
-    assert last_line(ended.err).startswith("Error: logging in to Kaggle: no answer within 1 seconds")
-    assert user.kaggle.submissions == []
+    assert last_line(ended.err).startswith(f"Error: logging in to Kaggle: {message}")
+    assert set(user.kaggle.seen) == {"log in"}
 
 
 def test_a_server_that_is_not_there(user: User) -> None:
@@ -388,17 +401,21 @@ def test_no_credentials(user: User) -> None:
             {"KAGGLE_API_TOKEN": "KGAT_stale-token"},  # with the good key beside it
             "KAGGLE_API_TOKEN, they are wrong or have run out; it goes before any key, so unset it or",
         ),
+        (
+            {"KAGGLE_API_TOKEN": "KGAT_stale-token", "KAGGLE_KEY": None},  # here the client ends its process
+            "KAGGLE_API_TOKEN, they are wrong or have run out; it goes before any key, so unset it or",
+        ),
     ],
 )
-def test_wrong_credentials(user: User, variables: dict[str, str], named: str) -> None:
+def test_wrong_credentials(user: User, variables: dict[str, str | None], named: str) -> None:
     ended = user.types("submit", "file.csv", "--verbose", **variables)
     assert ended.code == 4
     assert last_line(ended.err) == (
         f"Error: Kaggle does not accept the credentials of {named} "
         "make new ones at https://www.kaggle.com/settings/api"
     )
-    assert not [value for value in variables.values() if value in ended.err]
-    assert user.kaggle.submissions == []
+    assert not [value for value in variables.values() if value and value in ended.err]
+    assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
 
 
 @pytest.mark.parametrize("place", ["KAGGLE_API_TOKEN", "access_token", "kaggle.json", "KAGGLE_CONFIG_DIR"])
@@ -416,7 +433,7 @@ def test_credentials_are_found_where_the_client_finds_them(user: User, place: st
         (user.home / "elsewhere").mkdir()
         (user.home / "elsewhere/kaggle.json").write_text(key)
         variables[place] = str(user.home / "elsewhere")
-    ended = user.types("submit", "file.csv", VERBOSE="1", **variables)
+    ended = user.types("submit", "file.csv", VERBOSE="1", PYTHONUNBUFFERED="1", **variables)
     assert (ended.code, ended.out) == (0, "Submission 4000: public score 0.99142\n"), ended.err
 
 
@@ -509,7 +526,7 @@ def test_ctrl_c_says_whether_the_file_is_in(
         user.kaggle.faults[step] = [fault]
     process = user.start("submit", "file.csv")
     assert user.kaggle.reached.wait(30)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     ended = user.ended(process)
     assert ended.code == 130
     assert last_line(ended.err).startswith(message)
