@@ -19,6 +19,7 @@ from digit_recognizer.errors import (
 COMPETITION = "digit-recognizer"
 SETTINGS = "https://www.kaggle.com/settings"
 STEPS = {
+    "start": "starting Kaggle's client",
     "log_in": "logging in to Kaggle",
     "submissions": "asking Kaggle for the submissions",
     "upload": "uploading the file",

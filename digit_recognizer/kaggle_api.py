@@ -26,6 +26,7 @@ from digit_recognizer.kaggle_advice import COMPETITION, STEPS
 
 ATTEMPTS = 3
 LONGEST_PAUSE = 15.0
+STARTING = 60.0  # seconds for what needs no network, however short the limit of the steps that do
 TICK = 0.05  # seconds between looks at a hanging step
 
 
@@ -129,6 +130,7 @@ class Kaggle:
     def _call(self, name: str, **arguments: Any) -> Any:
         if self._process is None:
             self._start()
+            self._ask("start", limit=max(STARTING, self.limits.step))
             self._ask("log_in")
         return self._ask(name, competition=self.competition, **arguments)
 
@@ -136,6 +138,7 @@ class Kaggle:
         self,
         name: str,
         *,
+        limit: float | None = None,
         growing: Path | None = None,
         on_progress: Callable[[int, int | None], None] = lambda done, size: None,
         **arguments: Any,
@@ -146,6 +149,7 @@ class Kaggle:
         """
         assert self._process is not None
         assert self._process.stdin is not None
+        limit = limit or self.limits.step
         started = last = time.monotonic()
         done, size = 0, None
         try:
@@ -159,10 +163,9 @@ class Kaggle:
                     if now != done:
                         done, last = now, time.monotonic()
                         on_progress(done, size)
-                    if time.monotonic() - last > self.limits.step:
+                    if time.monotonic() - last > limit:
                         raise NetworkError(
-                            f"{STEPS[name]}: no answer within {self.limits.step:g} seconds (--timeout); "
-                            "try again later"
+                            f"{STEPS[name]}: no answer within {limit:g} seconds (--timeout); try again later"
                         ) from None
                     continue
                 if answer is None or "size" not in answer:
@@ -179,7 +182,7 @@ class Kaggle:
             raise NetworkError(f"{STEPS[name]}: Kaggle's client ended unexpectedly; try again", again=True)
         if "error" in answer:
             self._on_detail(f"{took}, {json.dumps(answer['error'])}")
-            if name == "log_in":
+            if name in ("start", "log_in"):
                 self._stop()
             raise kaggle_advice.translated(
                 name, answer["error"], self._account, self.competition, self.limits.step

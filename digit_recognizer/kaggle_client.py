@@ -25,6 +25,11 @@ class Failed(Exception):
         self.fields = {"kind": kind, **fields}
 
 
+def start() -> None:
+    """Load the libraries that the client is made of: slow on a cold disk, but no network yet."""
+    import kagglesdk  # noqa: F401
+
+
 def log_in() -> None:
     """Import the client. The import logs in, but hides why it could not: then ask again."""
     from kaggle import api
@@ -131,7 +136,7 @@ def download(competition: str, path: str, on_size: Callable[[int | None], None])
 
 
 CALLS: dict[str, Callable[..., Any]] = {
-    one.__name__: one for one in (log_in, submissions, upload, create, download)
+    one.__name__: one for one in (start, log_in, submissions, upload, create, download)
 }
 
 

@@ -299,7 +299,7 @@ def told(user: User, step: str, fault: list[Fault] | Fault, code: int, message: 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (hang, "no answer within 1 seconds (--timeout); try again later"),
+        (hang, "no answer within 2 seconds (--timeout); try again later"),
         (reset, "the connection broke off; check the network, and the proxy if there is one"),
         (page(200), "a web page came instead of Kaggle's answer"),
         (refusing(500, ""), "Kaggle's server failed (500); try again later"),
@@ -307,7 +307,7 @@ def told(user: User, step: str, fault: list[Fault] | Fault, code: int, message: 
 )
 def test_trouble_while_logging_in(user: User, fault: Fault, message: str) -> None:
     user.kaggle.always["log in"] = fault
-    ended = user.types("submit", "file.csv", "--timeout", 1, KAGGLE_API_TOKEN=TOKEN)
+    ended = user.types("submit", "file.csv", "--timeout", 2, KAGGLE_API_TOKEN=TOKEN)
     assert ended.code == 7
     assert last_line(ended.err).startswith(f"Error: logging in to Kaggle: {message}")
     assert set(user.kaggle.seen) == {"log in"}
