@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help install train test test-fast check format bench clean
+.PHONY: help install train test test-fast check format bench readme clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,9 @@ format: install ## put the code into the form that check wants
 
 bench: install ## time and score against the plain notebooks, on the competition's files
 	@$(BIN)/python scripts/benchmark.py $(ARGS)
+
+readme: install ## put the recipes' evidence into the README's table
+	@$(BIN)/python -m scripts.readme
 
 clean: ## delete .venv and caches; data and submissions stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -50,7 +50,8 @@ def choose(target: str | None, out: Path) -> tuple[Path, Run | None]:
     run: Run | None
     try:
         if target is None:
-            suitable = [run for run in runs.every(out) if _not_the_competitions(run) is None]
+            found = runs.every(out)
+            suitable = [one for one in found if one.submission.exists() and not _not_the_competitions(one)]
             if not suitable:
                 raise RefusedError(
                     f"{out}: holds no run on the competition's digits; `download` them and `train` first"
@@ -65,6 +66,8 @@ def choose(target: str | None, out: Path) -> tuple[Path, Run | None]:
             run = runs.load(file.parent) if beside else None
     except RunError as error:
         raise RefusedError(str(error)) from None
+    if run is not None and file == run.submission and not file.exists():
+        raise RefusedError(f"{run.folder}: has no {runs.SUBMISSION}; `train` and `ensemble` write one")
     if run is not None and (why := _not_the_competitions(run)):
         raise RefusedError(f"{file}: {why}")
     return file, run
@@ -130,9 +133,8 @@ def default_message(file: Path, run: Run | None) -> str:
 
 def local_score(run: Run | None) -> dict[str, float] | None:
     """The score on held-out rows of what the run submitted: accuracy, low and high."""
-    if run is None or "submitted" not in run.manifest:
-        return None
-    return run.manifest["scores"][run.manifest["submitted"]]
+    submitted = run.manifest.get("submitted") if run else None
+    return run.manifest["scores"][submitted] if run and submitted else None
 
 
 def record(one: Candidate, outcome: Outcome) -> Outcome:

@@ -5,7 +5,7 @@ Results go to stdout, notices and progress to stderr. Nothing here imports what 
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,19 +13,59 @@ from typing import Any
 
 import click
 
-from digit_recognizer import __version__, cli_kaggle, recipes, runs, submission
+from digit_recognizer import __version__, cli_kaggle, submission
 from digit_recognizer.errors import DigitRecognizerError, StoppedError
+from digit_recognizer.recipes import DEFAULT, RECIPES
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
 FOLDER = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
+OUT = click.option("--out", type=FOLDER, default="submissions", show_default=True, help="Folder of the runs.")
+NAME = click.option("--name", help="The run's name.  [default: date and time]")
+TRAINING = [
+    click.option(
+        "--recipe",
+        "recipes",
+        multiple=True,
+        metavar="NAME",
+        default=DEFAULT,
+        show_default=True,
+        help="What to train; repeat it for several. `recipes` lists them.",
+    ),
+    click.option(
+        "--set",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Override a setting in the recipes that have it, such as epochs=20; repeat it for several.",
+    ),
+    click.option(
+        "--ensemble/--no-ensemble",
+        default=True,
+        show_default=True,
+        help="Blend the models' probabilities, or take the best model alone.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="The same seed gives the same numbers.",
+    ),
+    click.option("--jobs", type=click.IntRange(min=1), help="Cores to use.  [default: all]"),
+    click.option("--data-dir", type=FOLDER, help="Folder of train.csv and test.csv.  [default: data/]"),
+    OUT,
+    NAME,
+    click.option("--resume", is_flag=True, help="Go on with a run of the same command that was cut off."),
+    JSON,
+]
 
 
 def main() -> None:
     """Run a command and exit; a user's mistake is one line and a non-zero code, a bug keeps its traceback."""
     try:
         code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("Stopped; no run was written.", err=True)
+    except click.exceptions.Abort as stop:
+        kept = getattr(stop.__cause__, "__notes__", ["no run was written."])
+        click.echo("\n".join(["Stopped;", *kept]).replace("\n", " "), err=True)
         code = 130
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -54,22 +94,18 @@ for kaggle_command in cli_kaggle.COMMANDS:
     cli.add_command(kaggle_command)
 
 
+def with_options(options: Iterable[Callable[..., Any]]) -> Callable[..., Any]:
+    """Several options at once, in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(list(options)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 @cli.command()
-@click.option(
-    "--recipe",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    default=recipes.DEFAULT,
-    show_default=True,
-    help="What to train; repeat it for several. `recipes` lists them.",
-)
-@click.option(
-    "--ensemble/--no-ensemble",
-    default=True,
-    show_default=True,
-    help="Blend the models' probabilities, or submit the best model alone.",
-)
 @click.option(
     "--holdout",
     type=float,
@@ -85,52 +121,123 @@ for kaggle_command in cli_kaggle.COMMANDS:
     help="Score by K-fold cross-validation instead; the K models are averaged.",
 )
 @click.option("--refit", is_flag=True, help="Train again on all rows before predicting.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="The same seed gives the same submission.",
-)
-@click.option("--jobs", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
-@click.option("--data-dir", type=FOLDER, help="Folder of train.csv and test.csv.  [default: data/]")
-@click.option("--out", type=FOLDER, default="submissions", show_default=True, help="Folder of the runs.")
-@click.option("--name", help="The run's name.  [default: date and time]")
-@JSON
-def train(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@with_options(TRAINING)
+def train(as_json: bool, **options: Any) -> None:
     """Train on the digits, score on rows held out, and write a submission.
 
     The last line on stdout is the path of the CSV.
     """
-    from digit_recognizer import pipeline
+    from digit_recognizer import pipeline, tables
 
-    job = pipeline.Job(recipes=names, **options)
     with _progress() as on_progress:
-        run = pipeline.train(job, on_notice=_notice, on_progress=on_progress)
-    summary = _summary(run.manifest, run.folder, run.submission)
+        run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
     if as_json:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps(tables.summary(run)))
         return
-    for line in _table(summary, run.manifest):
-        click.echo(line)
+    _print(tables.scores(run))
     click.echo(run.submission)
+
+
+@cli.command()
+@click.option("--folds", type=int, default=5, show_default=True, metavar="K", help="How many folds.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="R",
+    help="How often to do it all, each time with other folds.",
+)
+@with_options(TRAINING)
+def validate(as_json: bool, **options: Any) -> None:
+    """Score recipes by stratified K-fold cross-validation, without a submission.
+
+    Prints each fold, mean, spread (standard deviation over the folds), and a 95% interval for the accuracy on
+    unseen digits. The run is stored, so that `ensemble` can blend it.
+    """
+    from digit_recognizer import pipeline, tables
+
+    with _progress() as on_progress:
+        job = pipeline.Job(submit=False, **options)
+        run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
+    if as_json:
+        click.echo(json.dumps(tables.summary(run)))
+        return
+    _print(tables.folds(run))
+    _print(tables.weights(run))
+    click.echo(run.folder)
+
+
+@cli.command()
+@click.argument("names", metavar="RUN RUN...", nargs=-1, required=True)
+@click.option(
+    "--method",
+    type=click.Choice(["weighted", "mean", "stacked"]),
+    default="weighted",
+    show_default=True,
+    help="Weights of least log loss, equal weights, or logistic regression on log probabilities.",
+)
+@OUT
+@NAME
+@JSON
+def ensemble(names: tuple[str, ...], method: str, out: Path, name: str | None, as_json: bool) -> None:
+    """Blend stored runs by their out-of-fold probabilities into a new run with a submission.
+
+    A RUN is a run's name, or its folder. The last line on stdout is the path of the CSV.
+    """
+    from digit_recognizer import pipeline, runs, tables
+
+    parents = [runs.find(out, parent) for parent in dict.fromkeys(names)]
+    run = pipeline.blend_runs(parents, method, out=out, name=name)
+    if as_json:
+        click.echo(json.dumps(tables.summary(run)))
+        return
+    _print(tables.scores(run))
+    _print(tables.weights(run))
+    click.echo(run.submission)
+
+
+@cli.command("runs")
+@click.option(
+    "--sort",
+    type=click.Choice(["created", "score"]),
+    default="created",
+    show_default=True,
+    help="Newest first, or best local score first.",
+)
+@OUT
+@JSON
+def list_runs(sort: str, out: Path, as_json: bool) -> None:
+    """List the runs with their local and public scores."""
+    from digit_recognizer import drafts, runs, tables
+
+    listed = runs.every(out)
+    if sort == "score":
+        listed.sort(key=lambda run: tables.best(run)["accuracy"], reverse=True)
+    for draft in drafts.every(out):
+        notice(f"{draft.final.name} was cut off; its command with --resume goes on, or delete {draft.folder}")
+    if as_json:
+        click.echo(json.dumps({"runs": [{"run": str(run.folder), **run.manifest} for run in listed]}))
+    elif listed:
+        _print(tables.runs(listed))
+    else:
+        notice(f"{out}: holds no runs yet; `train` makes one")
 
 
 @cli.command("recipes")
 @JSON
 def list_recipes(as_json: bool) -> None:
-    """List the recipes with their evidence."""
+    """List the recipes with their settings and evidence."""
+    from digit_recognizer import tables
+
     if as_json:
-        click.echo(json.dumps({"recipes": [asdict(recipe) for recipe in recipes.RECIPES.values()]}))
+        click.echo(json.dumps({"recipes": [asdict(recipe) for recipe in RECIPES.values()]}))
         return
-    for recipe in recipes.RECIPES.values():
-        click.echo(f"{recipe.name}: {recipe.summary}")
-        click.echo("    " + ", ".join(f"{name}={value}" for name, value in asdict(recipe.settings).items()))
-        click.echo(f"    {recipe.evidence or 'not measured'}")
+    _print(tables.recipes(RECIPES.values()))
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FOLDER)
 @click.option(
     "--rows",
     type=click.IntRange(min=1),
@@ -139,6 +246,8 @@ def list_recipes(as_json: bool) -> None:
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:
     """Check a submission CSV as Kaggle would, and count its labels."""
+    from digit_recognizer import runs
+
     if rows is None:
         manifest = runs.read_manifest(file.parent)
         rows = manifest["data"]["rows"]["test"] if manifest else submission.COMPETITION_ROWS
@@ -153,39 +262,14 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     click.echo(f"{file}: {rows} rows, a valid submission")
 
 
-def _summary(manifest: dict[str, Any], folder: Path, csv: Path) -> dict[str, Any]:
-    """What `train --json` prints."""
-
-    def entry(name: str) -> dict[str, Any]:
-        score = manifest["scores"][name]
-        return {"recipe": name, **score}
-
-    members = [name for name in manifest["scores"] if name in manifest["recipes"]]
-    return {
-        "submission": str(csv),
-        "run": str(folder),
-        "seconds": manifest["seconds"]["total"],
-        "models": [entry(name) for name in members],
-        "blend": entry("blend") if "blend" in manifest["scores"] else None,
-        "data": manifest["data"],
-    }
-
-
-def _table(summary: dict[str, Any], manifest: dict[str, Any]) -> Iterator[str]:
-    """The scores, a line each, for `train`'s stdout."""
-    scores = [*summary["models"], *([summary["blend"]] if summary["blend"] else [])]
-    on_test = "test_accuracy" in scores[0]
-    local = "holdout" if "holdout" in manifest["split"] else "out-of-fold"
-    extra = "  sample's test labels" if on_test else ""
-    yield f"{'model':<18}  {local + ' accuracy':>20}  {'95% interval':>18}{extra}  {'seconds':>8}"
-    for one in scores:
-        interval = f"{one['low']:.4f} to {one['high']:.4f}"
-        test = f"  {one['test_accuracy']:>20.4f}" if on_test else ""
-        yield f"{one['recipe']:<18}  {one['accuracy']:>20.4f}  {interval:>18}{test}  {one['seconds']:>8.1f}"
-
-
-def _notice(text: str) -> None:
+def notice(text: str) -> None:
+    """A line for the user that is no result."""
     click.echo(text, err=True)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
 
 
 @contextmanager
@@ -204,6 +288,7 @@ def _progress() -> Iterator[Callable[[Any], None]]:
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
+    everything = bars.add_task("all fits", accuracy="", visible=False)
     try:
 
         def on_progress(progress: Any) -> None:
@@ -212,7 +297,11 @@ def _progress() -> Iterator[Callable[[Any], None]]:
             shown = "" if accuracy is None else f"held-out accuracy {accuracy:.4f}"
             if progress.fit not in tasks:
                 tasks[progress.fit] = bars.add_task(progress.fit, total=progress.epochs, accuracy="")
-            bars.update(tasks[progress.fit], completed=progress.epoch, accuracy=shown)
+                epochs = sum(task.total or 0 for task in bars.tasks if task.id != everything)
+                bars.update(everything, total=epochs, visible=len(tasks) > 1)
+            task = bars.tasks[tasks[progress.fit]]
+            bars.advance(everything, progress.epoch - task.completed)
+            bars.update(task.id, completed=progress.epoch, accuracy=shown)
 
         yield on_progress
     finally:

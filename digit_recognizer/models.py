@@ -8,11 +8,15 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -20,8 +24,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from digit_recognizer import augment
+
 # What a skops file of ours holds besides what skops trusts by itself.
 TRUSTED = [
+    "digit_recognizer.augment.upright",
     "digit_recognizer.models.PassByPassMLP",
     "digit_recognizer.models.scale",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
@@ -35,22 +42,38 @@ def scale(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(pixels, dtype=np.float32) / np.float32(255)
 
 
-def on_pixels(net: BaseEstimator) -> Pipeline:
-    """The net, last step of a pipeline that takes pixels as they are in the CSV."""
-    return Pipeline([("scale", FunctionTransformer(scale)), ("net", net)])
+def on_pixels(net: BaseEstimator, *before: TransformerMixin, upright: bool = False) -> Pipeline:
+    """The net, last step of a pipeline that takes pixels as they are in the CSV.
+
+    upright: set the images upright first; before: what else is fitted and done before the net.
+    """
+    steps = [(type(step).__name__.lower(), step) for step in before]
+    if upright:
+        steps.insert(0, ("upright", FunctionTransformer(augment.upright)))
+    return Pipeline([("scale", FunctionTransformer(scale)), *steps, ("net", net)])
 
 
-class KerasMLPClassifier(ClassifierMixin, BaseEstimator):
-    """A dense Keras network: ReLU inside, logits out, AdamW whose rate falls along a half cosine.
+class KerasNet(ClassifierMixin, BaseEstimator):
+    """A Keras network of dense layers, with convolutions before them if `channels` says so.
 
     Parameters
     ----------
-    hidden : tuple of int, units of each hidden layer.
-    epochs : int, passes over the rows.
+    channels : tuple of int, channels of each 3x3 convolution of stride 2; rows are square images then.
+    hidden : tuple of int, units of each dense layer but the last.
+    activation : str, of all layers but the last, a name that Keras knows.
+    output : 'softmax', computed from logits, or 'sigmoid', whose ten outputs are scaled to a sum of 1.
+    batch_norm : bool, batch normalisation before each activation.
+    dropout : tuple of float, share of units dropped after each hidden layer; () drops none.
+    optimizer : 'adam', 'adamw', 'sgd' (with Nesterov momentum 0.9) or 'rmsprop'.
+    learning_rate : float, at the first step.
+    schedule : 'constant', or 'cosine', which falls to 0 along a half cosine.
+    weight_decay : float, per step and learning rate.
+    warp, warp_last : float, strength of `augment.warp` in the first pass and, changing evenly, in the last.
+    epochs : int, passes over the rows, at most.
     batch_size : int, rows a step.
-    learning_rate : float, AdamW's rate at the first step.
-    weight_decay : float, AdamW's.
-    random_state : int, RandomState or None; it alone decides initial weights and order of rows.
+    early_stopping : int, passes without a better loss on a tenth of the rows, kept aside, after which to
+        stop and go back to the best weights; 0 trains to the end on all rows.
+    random_state : int, RandomState or None; it alone decides weights, dropout and order of rows.
 
     Attributes
     ----------
@@ -61,21 +84,41 @@ class KerasMLPClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
+        channels: tuple[int, ...] = (),
         hidden: tuple[int, ...] = (128, 64),
+        activation: str = "relu",
+        output: str = "softmax",
+        batch_norm: bool = False,
+        dropout: tuple[float, ...] = (),
+        optimizer: str = "adamw",
+        learning_rate: float = 3e-3,
+        schedule: str = "cosine",
+        weight_decay: float = 0.05,
+        warp: float = 0.0,
+        warp_last: float = 0.0,
         epochs: int = 20,
         batch_size: int = 128,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.05,
+        early_stopping: int = 0,
         random_state: Any = None,
     ) -> None:
+        self.channels = channels
         self.hidden = hidden
+        self.activation = activation
+        self.output = output
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.warp = warp
+        self.warp_last = warp_last
         self.epochs = epochs
         self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, on_epoch: OnEpoch | None = None) -> "KerasMLPClassifier":
+    def fit(self, X: Any, y: Any, on_epoch: OnEpoch | None = None) -> "KerasNet":
         """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,)."""
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
@@ -83,38 +126,85 @@ class KerasMLPClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError("Classifier can't train when only one class is present.")
         random = check_random_state(self.random_state)
+        aside = None
+        if self.early_stopping:
+            X, X_aside, codes, codes_aside = train_test_split(X, codes, test_size=0.1, random_state=random)
+            aside = X_aside, codes_aside
         steps = -(-len(X) // self.batch_size)  # of one pass, rounded up
-        self.model_ = self._build(X.shape[1], steps * self.epochs, random)
-        for epoch in range(self.epochs):
-            order = random.permutation(len(X))
+        self.model_ = self._build(X.shape[1], random)
+        self._compile(steps)
+        best_loss, best_epoch, best_weights = np.inf, 0, self.model_.get_weights()
+        strengths = np.linspace(self.warp, self.warp_last, self.epochs)
+        for epoch, (order, images) in enumerate(augment.passes(X, strengths, random)):
             self.model_.fit(
-                X[order],
+                images,
                 codes[order],
                 batch_size=self.batch_size,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
-                shuffle=False,  # shuffled above: Keras would draw from a global generator
+                shuffle=False,  # shuffled by `passes`: Keras would draw from a global generator
                 verbose=0,
             )
             if on_epoch is not None:
                 on_epoch()
+            if aside is None:
+                continue
+            loss = self.model_.evaluate(*aside, batch_size=4096, verbose=0)
+            if loss < best_loss:
+                best_loss, best_epoch, best_weights = loss, epoch, self.model_.get_weights()
+            elif epoch - best_epoch >= self.early_stopping:
+                break
+        if aside is not None:
+            self.model_.set_weights(best_weights)
         return self
 
-    def _build(self, features: int, steps: int, random: np.random.RandomState) -> Any:
+    def _build(self, features: int, random: np.random.RandomState) -> Any:
         keras = import_keras()
+
+        def seed() -> int:
+            return int(random.randint(2**31 - 1))
+
+        def activated(layer: Any) -> list[Any]:
+            norm = [keras.layers.BatchNormalization()] if self.batch_norm else []
+            return [layer, *norm, keras.layers.Activation(self.activation)]
+
         layers: list[Any] = [keras.layers.Input((features,))]
-        for units in (*self.hidden, len(self.classes_)):
-            weights = keras.initializers.GlorotUniform(seed=random.randint(2**31 - 1))
-            layers.append(keras.layers.Dense(units, "relu", kernel_initializer=weights))
-        layers[-1].activation = keras.activations.linear
-        model = keras.Sequential(layers)
-        rate = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
-        model.compile(
-            keras.optimizers.AdamW(rate, weight_decay=self.weight_decay),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        if self.channels:
+            side = int(features**0.5)
+            layers.append(keras.layers.Reshape((side, side, 1)))
+        for channels in self.channels:
+            kernel = keras.initializers.GlorotUniform(seed())
+            conv = keras.layers.Conv2D(channels, 3, strides=2, padding="same", kernel_initializer=kernel)
+            layers += activated(conv)
+        if self.channels:
+            layers.append(keras.layers.Flatten())
+        for units, dropped in zip_longest(self.hidden, self.dropout[: len(self.hidden)], fillvalue=0.0):
+            layers += activated(
+                keras.layers.Dense(units, kernel_initializer=keras.initializers.GlorotUniform(seed()))
+            )
+            if dropped:
+                layers.append(keras.layers.Dropout(dropped, seed=seed()))
+        last = keras.initializers.GlorotUniform(seed())
+        sigmoid = "sigmoid" if self.output == "sigmoid" else None
+        layers.append(keras.layers.Dense(len(self.classes_), sigmoid, kernel_initializer=last))
+        return keras.Sequential(layers)
+
+    def _compile(self, steps: int) -> None:
+        keras = import_keras()
+        rate: Any = self.learning_rate
+        if self.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, steps * self.epochs)
+        kind = {
+            "adam": keras.optimizers.Adam,
+            "adamw": keras.optimizers.AdamW,
+            "rmsprop": keras.optimizers.RMSprop,
+            "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+        }[self.optimizer]
+        self.model_.compile(
+            kind(rate, weight_decay=self.weight_decay or None),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=self.output == "softmax"),
             steps_per_execution=min(20, steps),  # a small net's step is shorter than the call to it
         )
-        return model
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of shape (n, n_classes), float32, rows summing to 1."""
@@ -122,7 +212,10 @@ class KerasMLPClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float32, reset=False)
         keras = import_keras()
         parts = [self.model_(X[i : i + 4096], training=False) for i in range(0, len(X), 4096)]
-        return np.concatenate([keras.ops.convert_to_numpy(keras.ops.softmax(logits)) for logits in parts])
+        outputs = np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
+        if self.output == "softmax":
+            return softmax(outputs, axis=1)
+        return outputs / outputs.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels of shape (n,)."""
@@ -138,9 +231,11 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    mlp : MLPClassifier, not fitted; `max_iter` is not used, `early_stopping` must be off.
+    mlp : MLPClassifier, not fitted. If its `early_stopping` is on it is fitted in one go, as `partial_fit`
+        cannot stop early; else its `max_iter` is not used.
     passes : int, passes over the rows.
     averaged : int, how many of the last passes are averaged.
+    warp, warp_last : float, strength of `augment.warp` in the first pass and, changing evenly, in the last.
 
     Attributes
     ----------
@@ -149,10 +244,19 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
     n_features_in_ : int.
     """
 
-    def __init__(self, mlp: Any = None, passes: int = 14, averaged: int = 6) -> None:
+    def __init__(
+        self,
+        mlp: Any = None,
+        passes: int = 14,
+        averaged: int = 8,
+        warp: float = 0.0,
+        warp_last: float = 0.0,
+    ) -> None:
         self.mlp = mlp
         self.passes = passes
         self.averaged = averaged
+        self.warp = warp
+        self.warp_last = warp_last
 
     def fit(self, X: Any, y: Any, on_epoch: OnEpoch | None = None) -> "PassByPassMLP":
         """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,)."""
@@ -160,11 +264,18 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         self.mlp_ = MLPClassifier() if self.mlp is None else clone(self.mlp)
-        # From a plain number, every partial_fit would shuffle the rows alike.
-        self.mlp_.set_params(random_state=check_random_state(self.mlp_.random_state))
+        random = check_random_state(self.mlp_.random_state)
+        if self.mlp_.early_stopping:
+            self.mlp_.fit(X, y)
+            if on_epoch is not None:
+                on_epoch()
+            return self
         last: deque[list[np.ndarray]] = deque(maxlen=self.averaged)
-        for _ in range(self.passes):
-            self.mlp_.partial_fit(X, y, classes=self.classes_)
+        # From a plain number, every partial_fit would shuffle the rows alike.
+        self.mlp_.set_params(random_state=random)
+        strengths = np.linspace(self.warp, self.warp_last, self.passes)
+        for order, images in augment.passes(X, strengths, random):
+            self.mlp_.partial_fit(images, y[order], classes=self.classes_)
             last.append([weights.copy() for weights in self.mlp_.coefs_ + self.mlp_.intercepts_])
             if on_epoch is not None:
                 on_epoch()
@@ -224,7 +335,7 @@ def to_bytes(classifier: Pipeline) -> tuple[str, bytes]:
     A `.keras` file holds the net alone, `load` puts the steps before it back.
     """
     net = classifier[-1]
-    if isinstance(net, KerasMLPClassifier):
+    if isinstance(net, KerasNet):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "net.keras"
             net.model_.save(path)

@@ -2,8 +2,8 @@
 
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer import __version__, data, ensemble, recipes, runs, scoring, submission, training
-from digit_recognizer.ensemble import Predictions
+from digit_recognizer import (
+    __version__,
+    data,
+    drafts,
+    ensemble,
+    recipes,
+    runs,
+    scoring,
+    splits,
+    submission,
+    training,
+)
+from digit_recognizer.ensemble import BLEND, Predictions, Truth
+from digit_recognizer.errors import RunError
 
 SAMPLE_NOTICE = (
     "This is the embedded sample, one seventh of the competition's size, and no submission for Kaggle. "
@@ -23,102 +35,207 @@ LIBRARIES = ("numpy", "pandas", "scikit-learn", "tensorflow", "keras")
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what; the fields are the options of `train`."""
+    """What to train, on what; the fields are the options of `train` and `validate`."""
 
     recipes: tuple[str, ...] = recipes.DEFAULT
+    set: tuple[str, ...] = ()
     ensemble: bool = True
     holdout: float = 0.1
     folds: int | None = None
+    repeats: int = 1
     refit: bool = False
     seed: int = 0
     jobs: int | None = None
     data_dir: Path | None = None
     out: Path = Path("submissions")
     name: str | None = None
+    resume: bool = False
+    submit: bool = True
 
 
 def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.OnProgress) -> runs.Run:
-    """From the CSVs to a run's folder with a checked submission in it.
+    """From the CSVs to a run's folder, with a checked submission in it if `job.submit`.
 
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
-    started = time.perf_counter()
-    seconds: dict[str, float] = {}
-
-    def lap(stage: str) -> None:
-        seconds[stage] = round(time.perf_counter() - started - sum(seconds.values()), 2)
-
-    chosen = [recipes.get(name) for name in dict.fromkeys(job.recipes)]
+    clock = Clock()
+    chosen = recipes.choose(job.recipes, job.set)
     digits = data.load(data.find(job.data_dir))
-    parts = training.split(digits.train.labels, holdout=job.holdout, folds=job.folds, seed=job.seed)
-    rows = np.concatenate([part.valid for part in parts])
+    parts = splits.split(
+        digits.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
+    )
     fits = training.plan(chosen, parts, refit=job.refit, seed=job.seed)
-    lap("read")
+    workers, threads = training.share_cores(job.jobs, len(fits))
+    plan = _plan(job, chosen, digits, threads)
+    clock.lap("read")
 
-    with runs.new(job.out, job.name) as (folder, final):
+    with drafts.start(job.out, job.name, plan, resume=job.resume) as draft:
         on_notice(f"Read {len(digits.train):,} + {len(digits.test):,} digits from {digits.source}")
         if digits.kind == "sample":
             on_notice(SAMPLE_NOTICE)
-        done: dict[str, training.Fitted] = {}
-        for one in training.fit_all(fits, digits, jobs=job.jobs, on_progress=on_progress):
-            runs.write_model(folder, one.fit.name, *one.model)
+        done = draft.kept(fits)
+        if done:
+            on_notice(f"{len(done)} of {len(fits)} fits are done already")
+        todo = [fit for fit in fits if fit.name not in done]
+        for one in training.fit_all(todo, digits, workers=workers, threads=threads, on_progress=on_progress):
+            draft.keep(one)
             done[one.fit.name] = one
         fitted = [done[fit.name] for fit in fits]
-        lap("fit")
+        runs.write_models(draft.folder, fitted)
+        clock.lap("fit")
 
+        truth = splits.truth(parts, digits)
         members = [training.gather(recipe.name, fitted) for recipe in chosen]
-        blended = [ensemble.mean(members)] if job.ensemble and len(members) > 1 else []
-        scores = {one.name: _scores(one, rows, digits, fitted) for one in [*members, *blended]}
-        best = max(blended or members, key=lambda one: scores[one.name]["accuracy"])
-        lap("score")
-
-        submission.write(best.test.argmax(axis=1), folder / runs.SUBMISSION)
-        submission.check(folder / runs.SUBMISSION, rows=len(digits.test))
-        runs.write_probabilities(folder, rows, [*members, *blended])
-        lap("write")
-        manifest = {
-            "name": final.name,
-            "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "data": {
-                "kind": digits.kind,
-                "source": str(digits.source),
-                "rows": {"train": len(digits.train), "test": len(digits.test)},
-                "fingerprint": digits.fingerprint,
-            },
-            "recipes": {recipe.name: asdict(recipe.settings) for recipe in chosen},
-            "seed": job.seed,
-            "split": {"holdout": job.holdout} if job.folds is None else {"folds": job.folds},
-            "refit": job.refit,
-            "scores": scores,
-            "submitted": best.name,
-            "fits": {
-                one.fit.name: {"seconds": round(one.seconds, 2), "curve": one.history} for one in fitted
-            },
-            "seconds": {**seconds, "total": round(time.perf_counter() - started, 2)},
-            "versions": _versions(),
+        blend = ensemble.blend(members, truth, "weighted") if job.ensemble and len(members) > 1 else None
+        seconds = {one.name: training.seconds(one.name, fitted) for one in members}
+        manifest = {**plan, **_results(members, blend, truth, seconds, submit=job.submit)}
+        manifest["fits"] = {
+            one.fit.name: {"seconds": round(one.seconds, 2), "curve": one.history} for one in fitted
         }
-        runs.write_manifest(folder, manifest)
-    return runs.Run(final, manifest)
+        clock.lap("score")
+        return _finish(draft, manifest, members, blend, truth, clock)
 
 
-def _scores(
-    one: Predictions, rows: np.ndarray, digits: data.Dataset, fitted: list[training.Fitted]
-) -> dict[str, Any]:
-    """Accuracy on the held-out rows, and on the test digits where their labels are known.
+def blend_runs(parents: Sequence[runs.Run], method: str, *, out: Path, name: str | None = None) -> runs.Run:
+    """A new run whose submission blends the models of others by their out-of-fold probabilities.
 
-    `seconds` are its fits', added up; the blend's are those of all.
+    Raises RunError where the runs are not of the same data and split, with what differs.
     """
-    scores = asdict(scoring.score(digits.train.labels[rows], one.out_of_fold))
-    if digits.test_labels is not None:
-        scores["test_accuracy"] = scoring.score(digits.test_labels, one.test).accuracy
-    own = [fit for fit in fitted if one.name in (fit.fit.recipe.name, "blend")]
-    return {**scores, "seconds": round(sum(fit.seconds for fit in own), 2)}
-
-
-def _versions() -> dict[str, str]:
-    """Of this program, Python and the libraries that the numbers depend on."""
-    return {
-        "digit_recognizer": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+    clock = Clock()
+    truth, members = _members(parents)
+    first = parents[0].manifest
+    plan = {name: first[name] for name in ("data", "split", "seed", "versions")}
+    plan["recipes"] = {
+        name: settings for run in parents for name, settings in run.manifest["recipes"].items()
     }
+    plan["ensemble"] = {"runs": [run.folder.name for run in parents], "method": method}
+    with drafts.start(out, name, plan) as draft:
+        blend = ensemble.blend(members, truth, method)
+        seconds = dict.fromkeys([member.name for member in members], 0.0)
+        manifest = {**plan, **_results(members, blend, truth, seconds, submit=True), "fits": {}}
+        clock.lap("score")
+        return _finish(draft, manifest, members, blend, truth, clock)
+
+
+class Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        self.laps[stage] = round(time.perf_counter() - self.started - sum(self.laps.values()), 2)
+
+
+def _plan(job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, threads: int) -> dict[str, Any]:
+    """All that decides a run's numbers, for its manifest."""
+    split = {"holdout": job.holdout} if job.folds is None else {"folds": job.folds, "repeats": job.repeats}
+    return {
+        "data": {
+            "kind": digits.kind,
+            "source": str(digits.source),
+            "rows": {"train": len(digits.train), "test": len(digits.test)},
+            "fingerprint": digits.fingerprint,
+        },
+        "recipes": {recipe.name: asdict(recipe.settings) for recipe in chosen},
+        "seed": job.seed,
+        "split": split,
+        "refit": job.refit,
+        "threads": threads,
+        "versions": {
+            "digit_recognizer": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+        },
+    }
+
+
+def _members(parents: Sequence[runs.Run]) -> tuple[Truth, list[Predictions]]:
+    """All models of the runs; where two runs have one of the same name, the run's name is added."""
+    stored = [run.predictions() for run in parents]
+    first, (truth, _) = parents[0], stored[0]
+    for run, (other, _) in zip(parents[1:], stored[1:], strict=True):
+        if run.manifest["data"]["fingerprint"] != first.manifest["data"]["fingerprint"]:
+            sources = [f"{one.folder.name} ({one.manifest['data']['source']})" for one in (first, run)]
+            raise RunError(f"{' and '.join(sources)} are runs on different data; only runs on the same blend")
+        if not (np.array_equal(truth.rows, other.rows) and np.array_equal(truth.folds, other.folds)):
+            splits = [
+                f"{one.folder.name} ({one.manifest['split']}, seed {one.manifest['seed']})"
+                for one in (first, run)
+            ]
+            raise RunError(
+                f"{' and '.join(splits)} held out different rows; "
+                "train one of them again with the other's --folds or --holdout and --seed"
+            )
+    owned = [
+        (run, one) for run, (_, own) in zip(parents, stored, strict=True) for one in own if one.name != BLEND
+    ]
+    names = [one.name for _, one in owned]
+    members = [
+        replace(one, name=f"{one.name}@{run.folder.name}") if names.count(one.name) > 1 else one
+        for run, one in owned
+    ]
+    if len({member.name for member in members}) < 2:
+        raise RunError("a blend takes at least two models; name runs that hold more")
+    return truth, members
+
+
+def _results(
+    members: list[Predictions],
+    blend: ensemble.Blend | None,
+    truth: Truth,
+    seconds: dict[str, float],
+    *,
+    submit: bool,
+) -> dict[str, Any]:
+    """The scores of each model and the blend, and what is submitted, for the manifest.
+
+    seconds: of each model's fits; the blend's are those of all.
+    """
+    scores = {one.name: {**_scores(one, truth), "seconds": round(seconds[one.name], 2)} for one in members}
+    if blend:
+        scores[BLEND] = {**_scores(blend.predictions, truth), "seconds": round(sum(seconds.values()), 2)}
+    best = BLEND if blend else max(scores, key=lambda name: scores[name]["accuracy"])
+    return {
+        "scores": scores,
+        "blend": {"method": blend.method, "weights": blend.weights} if blend else None,
+        "submitted": best if submit else None,
+    }
+
+
+def _scores(one: Predictions, truth: Truth) -> dict[str, Any]:
+    folds = scoring.by_fold(truth.labels, one.out_of_fold, truth.folds)
+    scores = asdict(scoring.score(truth.labels, one.out_of_fold, truth.rows))
+    if len(folds) > 1:
+        scores |= {"folds": folds, "spread": float(np.std(folds, ddof=1))}
+    if truth.test_labels is not None:
+        scores["test_accuracy"] = scoring.score(truth.test_labels, one.test).accuracy
+    return scores
+
+
+def _finish(
+    draft: drafts.Draft,
+    manifest: dict[str, Any],
+    members: list[Predictions],
+    blend: ensemble.Blend | None,
+    truth: Truth,
+    clock: Clock,
+) -> runs.Run:
+    """Write the draft's submission, if there is to be one, its probabilities and its manifest."""
+    every = [*members, *([blend.predictions] if blend else [])]
+    for one in every:
+        if one.name == manifest["submitted"]:
+            submission.write(one.test.argmax(axis=1), draft.folder / runs.SUBMISSION)
+            submission.check(draft.folder / runs.SUBMISSION, rows=len(one.test))
+    runs.write_probabilities(draft.folder, truth, every)
+    clock.lap("write")
+    manifest = {
+        "name": draft.final.name,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **manifest,
+        "seconds": {**clock.laps, "total": round(time.perf_counter() - clock.started, 2)},
+    }
+    runs.write_manifest(draft.folder, manifest)
+    return runs.Run(draft.final, manifest)

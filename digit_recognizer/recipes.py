@@ -1,80 +1,119 @@
 """Named settings, each with its evidence: the only place where a number of a model is written down.
 
-To try another value, replace a field; to add a recipe, see CONTRIBUTING.md.
+To try another value, use `--set`; to add a recipe, see CONTRIBUTING.md.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 from digit_recognizer.errors import RecipeError
+from digit_recognizer.settings import (
+    Count,
+    CountOrNone,
+    Flag,
+    Penalty,
+    Rate,
+    Shares,
+    Widths,
+    choice,
+    kinds,
+    override,
+)
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class KerasMLP:
-    """A Keras net of dense layers: ReLU inside, ten logits out."""
+class KerasNet:
+    """A Keras net: convolutions if there are `channels`, then dense layers; see `models.KerasNet`."""
 
-    hidden: tuple[int, ...]  # units of each hidden layer
-    epochs: int  # passes over the training rows
-    batch_size: int  # rows a step
-    learning_rate: float  # AdamW's, at the first step; it falls to 0 along a half cosine
-    weight_decay: float  # AdamW's
+    channels: Widths = ()  # of each 3x3 convolution with stride 2
+    hidden: Widths = (128, 64)  # units of each hidden dense layer
+    activation: Annotated[str, choice("relu", "gelu", "elu", "tanh")] = "relu"
+    output: Annotated[str, choice("softmax", "sigmoid")] = "softmax"
+    batch_norm: Flag = False
+    dropout: Shares = ()  # after each hidden layer
+    optimizer: Annotated[str, choice("adam", "adamw", "sgd", "rmsprop")] = "adam"
+    learning_rate: Rate = 1e-3  # at the first step
+    schedule: Annotated[str, choice("constant", "cosine")] = "constant"
+    weight_decay: Penalty = 0.0
+    upright: Flag = False  # set images upright, in training and prediction alike; see `augment`
+    warp: Penalty = 0.0  # strength of the warps in the first pass
+    warp_last: Penalty = 0.0  # and, changing evenly, in the last
+    epochs: Count = 10  # passes over the training rows, at most
+    batch_size: Count = 32  # rows a step
+    early_stopping: CountOrNone = 0  # passes without progress on a tenth kept aside; 0: never
 
     def classifier(self, seed: int) -> "Pipeline":
         """The model, not fitted, as a scikit-learn classifier of uint8 pixels of shape (n, 784)."""
         from digit_recognizer import models
 
-        return models.on_pixels(
-            models.KerasMLPClassifier(
-                hidden=self.hidden,
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                random_state=seed,
-            )
-        )
+        settings = asdict(self)
+        upright = settings.pop("upright")
+        return models.on_pixels(models.KerasNet(**settings, random_state=seed), upright=upright)
 
 
 @dataclass(frozen=True)
 class SklearnMLP:
-    """scikit-learn's MLPClassifier, fitted pass by pass; the last passes' weights are averaged."""
+    """scikit-learn's MLPClassifier, fitted pass by pass; see `models.PassByPassMLP`."""
 
-    hidden: tuple[int, ...]  # units of each hidden layer
-    epochs: int  # passes over the training rows
-    averaged: int  # how many of the last passes' weights are averaged
-    batch_size: int  # rows a step
-    learning_rate: float  # Adam's, constant: the averaging stands in for a falling one
-    alpha: float  # L2 penalty
+    prepare: Annotated[str, choice("scale", "standardize", "pca")] = "scale"  # /255, and then perhaps more
+    hidden: Widths = (128, 64)  # units of each hidden layer
+    activation: Annotated[str, choice("relu", "tanh", "logistic")] = "relu"
+    optimizer: Annotated[str, choice("adam", "sgd")] = "adam"
+    learning_rate: Rate = 1e-3
+    alpha: Penalty = 1e-4  # L2 penalty
+    upright: Flag = False  # set images upright, in training and prediction alike; see `augment`
+    warp: Penalty = 0.0  # strength of the warps in the first pass; needs prepare=scale
+    warp_last: Penalty = 0.0  # and, changing evenly, in the last
+    epochs: Count = 20  # passes over the training rows, at most
+    averaged: Count = 1  # how many of the last passes' weights are averaged
+    batch_size: Count = 200  # rows a step
+    early_stopping: Flag = False  # when a tenth kept aside gets no better for ten passes
 
     def classifier(self, seed: int) -> "Pipeline":
         """The model, not fitted, as a scikit-learn classifier of uint8 pixels of shape (n, 784)."""
+        from sklearn.decomposition import PCA
         from sklearn.neural_network import MLPClassifier
+        from sklearn.preprocessing import StandardScaler
 
         from digit_recognizer import models
 
         mlp = MLPClassifier(
             self.hidden,
-            batch_size=self.batch_size,
+            activation=self.activation,
+            solver=self.optimizer,
             learning_rate_init=self.learning_rate,
             alpha=self.alpha,
+            max_iter=self.epochs,
+            batch_size=self.batch_size,
+            early_stopping=self.early_stopping,
             random_state=seed,
         )
-        return models.on_pixels(models.PassByPassMLP(mlp, passes=self.epochs, averaged=self.averaged))
+        before = {
+            "scale": [],
+            "standardize": [StandardScaler()],
+            "pca": [
+                PCA(0.95, svd_solver="covariance_eigh")
+            ],  # as many components as hold 95% of the variance
+        }[self.prepare]
+        net = models.PassByPassMLP(mlp, self.epochs, self.averaged, self.warp, self.warp_last)
+        return models.on_pixels(net, *before, upright=self.upright)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Accuracy on rows the model never saw, as `train --folds` measured it on the competition's files."""
+    """Accuracy on rows the model never saw: `validate --recipe NAME --folds 5 --seed 1`, competition's files.
+
+    The settings were chosen on the folds of seed 0.
+    """
 
     mean: float  # over the folds
     spread: float  # standard deviation over the folds
-    folds: int
-    seconds: float  # of one fold's fit
+    seconds: float  # of one fold's fit and prediction, on one core
     date: str
-    machine: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +122,7 @@ class Recipe:
 
     name: str
     summary: str
-    settings: KerasMLP | SklearnMLP
+    settings: KerasNet | SklearnMLP
     evidence: Evidence | None = None
 
 
@@ -93,12 +132,14 @@ RECIPES = {
         Recipe(
             name="keras-mlp",
             summary="Keras 784-128-64-10 (109,386 parameters), AdamW with cosine decay",
-            settings=KerasMLP(
+            settings=KerasNet(
                 hidden=(128, 64),
+                optimizer="adamw",
+                learning_rate=3e-3,
+                schedule="cosine",
+                weight_decay=0.05,
                 epochs=20,
                 batch_size=128,
-                learning_rate=3e-3,
-                weight_decay=0.05,
             ),
         ),
         Recipe(
@@ -106,11 +147,77 @@ RECIPES = {
             summary="scikit-learn MLPClassifier 784-256-128-10, weights of the last passes averaged",
             settings=SklearnMLP(
                 hidden=(256, 128),
+                learning_rate=2e-3,
                 epochs=14,
                 averaged=8,
                 batch_size=128,
-                learning_rate=2e-3,
-                alpha=1e-4,
+            ),
+        ),
+        Recipe(
+            name="softmax",
+            summary="notebook: Keras 784-10 sigmoid, Adam, 5 epochs",
+            settings=KerasNet(
+                hidden=(), output="sigmoid", learning_rate=1e-2, schedule="cosine", epochs=5, batch_size=64
+            ),
+        ),
+        Recipe(
+            name="keras-mlp-100",
+            summary="notebook: Keras 784-100-10, with weight decay and 20 epochs for 5",
+            settings=KerasNet(
+                hidden=(100,),
+                output="sigmoid",
+                optimizer="adamw",
+                learning_rate=3e-3,
+                schedule="cosine",
+                weight_decay=0.05,
+                epochs=20,
+                batch_size=128,
+            ),
+        ),
+        Recipe(
+            name="keras-mlp-plain",
+            summary="notebook: Keras 784-128-64-10, Adam",
+            settings=KerasNet(hidden=(128, 64), epochs=10),
+        ),
+        Recipe(
+            name="keras-mlp-bn",
+            summary="notebook: Keras 784-512-256-128-64-10, batch norm, dropout, falling learning rate",
+            settings=KerasNet(
+                hidden=(512, 256, 128, 64),
+                batch_norm=True,
+                dropout=(0.3, 0.3, 0.2, 0.2),
+                schedule="cosine",
+                epochs=20,
+                batch_size=128,
+            ),
+        ),
+        Recipe(
+            name="sklearn-mlp-plain",
+            summary="notebook: MLPClassifier on pixels / 255",
+            settings=SklearnMLP(),
+        ),
+        Recipe(
+            name="sklearn-mlp-scaled",
+            summary="notebook: StandardScaler and MLPClassifier",
+            settings=SklearnMLP(prepare="standardize", alpha=0.01),
+        ),
+        Recipe(
+            name="sklearn-mlp-pca",
+            summary="notebook's proposal: PCA (95% of variance) and MLPClassifier that stops early",
+            settings=SklearnMLP(prepare="pca", alpha=0.1, epochs=100, early_stopping=True),
+        ),
+        Recipe(
+            name="cnn",
+            summary="notebook's proposal: Keras convolutions 32-64-64, stride 2",
+            settings=KerasNet(
+                channels=(32, 64, 64),
+                hidden=(),
+                optimizer="adamw",
+                learning_rate=3e-3,
+                schedule="cosine",
+                weight_decay=0.05,
+                epochs=12,
+                batch_size=128,
             ),
         ),
     ]
@@ -118,8 +225,23 @@ RECIPES = {
 DEFAULT = ("keras-mlp", "sklearn-mlp")
 
 
-def get(name: str) -> Recipe:
-    """The recipe of that name; raises RecipeError with the names there are."""
-    if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
-    return RECIPES[name]
+def choose(names: Sequence[str], assignments: Sequence[str] = ()) -> list[Recipe]:
+    """The recipes of these names, each once, with `field=value` put into the settings of those that have it.
+
+    Raises RecipeError where there is no such recipe, field or value.
+    """
+    chosen, used = [], set()
+    for name in dict.fromkeys(names):
+        if name not in RECIPES:
+            raise RecipeError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+        settings, fitting = override(RECIPES[name].settings, assignments)
+        changed = replace(RECIPES[name], settings=settings)
+        chosen.append(changed if settings == RECIPES[name].settings else replace(changed, evidence=None))
+        used |= fitting
+    for assignment in assignments:
+        if assignment not in used:
+            fields = dict.fromkeys(field for recipe in chosen for field in kinds(recipe.settings))
+            raise RecipeError(
+                f"--set {assignment}: no chosen recipe has such a field, only {', '.join(fields)}"
+            )
+    return chosen

@@ -1,22 +1,17 @@
-"""One folder a run, whole or not there at all: manifest, probabilities, fitted models and the submission."""
+"""One folder a run: manifest, probabilities, fitted models and the submission; `drafts` makes it."""
 
 import json
-import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from digit_recognizer.ensemble import Predictions
+from digit_recognizer.ensemble import Predictions, Truth
 from digit_recognizer.errors import RunError
+from digit_recognizer.training import Fitted
 
 MANIFEST = "run.json"
 SUBMISSION = "submission.csv"
@@ -36,8 +31,8 @@ class Run:
         """The CSV's path."""
         return self.folder / SUBMISSION
 
-    def predictions(self) -> tuple[np.ndarray, list[Predictions]]:
-        """The held-out rows of train.csv, counted from 0, and what each model and the blend say of them."""
+    def predictions(self) -> tuple[Truth, list[Predictions]]:
+        """The held-out rows, and what each model and the blend say of them and of the test rows."""
         path = self.folder / PROBABILITIES
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -45,7 +40,8 @@ class Run:
                     Predictions(name, stored[f"{name}/out_of_fold"], stored[f"{name}/test"])
                     for name in self.manifest["scores"]
                 ]
-                return stored["rows"], members
+                truth = Truth(stored["rows"], stored["folds"], stored["labels"], stored.get("test_labels"))
+                return truth, members
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise RunError(f"{path}: cannot be read ({error}); train that run again") from None
 
@@ -67,46 +63,6 @@ def every(out: Path) -> list[Run]:
     """All runs in `out`, newest first."""
     runs = [load(path.parent) for path in out.glob(f"[!.]*/{MANIFEST}")]
     return sorted(runs, key=lambda run: (run.manifest["created"], run.folder.name), reverse=True)
-
-
-@contextmanager
-def new(out: Path, name: str | None = None) -> Iterator[tuple[Path, Path]]:
-    """A folder to fill, and the one in `out` that it becomes when the block ends well.
-
-    Without a name, it is called by date and time. Where the block ends badly, nothing is left.
-    Raises RunError before anything is computed if `out` cannot be written or holds that name.
-    """
-    if name is None:
-        name = _unused(out, datetime.now().strftime("%Y%m%d-%H%M%S"))
-    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-        raise RunError(
-            f"--name {name!r}: expected letters, digits and . _ + -, the first a letter or a digit"
-        )
-    final = out / name
-    if final.exists():
-        raise RunError(f"{final}: exists already; take another --name, or delete that run")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        filling = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=out))
-    except OSError as error:
-        raise RunError(
-            f"{out}: cannot be written ({error.strerror}); choose another folder with --out"
-        ) from None
-    try:
-        (filling / MODELS).mkdir()
-        yield filling, final
-        filling.chmod(0o755)  # mkdtemp's folders are private
-        try:
-            filling.rename(final)
-        except OSError as error:
-            raise RunError(f"{final}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(filling, ignore_errors=True)
-
-
-def _unused(out: Path, name: str) -> str:
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(name for name in names if not (out / name).exists())
 
 
 def record_kaggle(run: Run, outcome: dict[str, Any]) -> None:
@@ -144,15 +100,18 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def write_model(folder: Path, fit: str, ending: str, content: bytes) -> None:
-    """Write a fitted model's file under the name of its fit, such as `models/keras-mlp-fold-1.keras`."""
-    (folder / MODELS / (fit.replace(" ", "-") + ending)).write_bytes(content)
+def write_models(folder: Path, fitted: Iterable[Fitted]) -> None:
+    """Write the fitted models, each called by its fit, such as `models/keras-mlp-fold-1.keras`."""
+    (folder / MODELS).mkdir(exist_ok=True)
+    for one in fitted:
+        ending, content = one.model
+        (folder / MODELS / f"{one.fit.file_name}{ending}").write_bytes(content)
 
 
-def write_probabilities(folder: Path, rows: np.ndarray, predictions: Iterable[Predictions]) -> None:
-    """Write `probabilities.npz`: `rows`, the held-out rows of train.csv counted from 0, and for each
-    model and the blend `<name>/out_of_fold`, in the order of `rows`, and `<name>/test`."""
-    arrays = {"rows": rows}
+def write_probabilities(folder: Path, truth: Truth, predictions: Iterable[Predictions]) -> None:
+    """Write `probabilities.npz`: the fields of Truth, and for each model and the blend `<name>/out_of_fold`
+    and `<name>/test`."""
+    arrays = {name: array for name, array in vars(truth).items() if array is not None}
     for one in predictions:
         arrays |= {f"{one.name}/out_of_fold": one.out_of_fold, f"{one.name}/test": one.test}
     np.savez_compressed(folder / PROBABILITIES, allow_pickle=False, **arrays)

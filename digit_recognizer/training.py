@@ -4,7 +4,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,23 +15,13 @@ import numpy as np
 
 from digit_recognizer.data import CLASSES, Dataset, Digits
 from digit_recognizer.ensemble import Predictions
-from digit_recognizer.errors import SplitError
 from digit_recognizer.recipes import Recipe
+from digit_recognizer.splits import ALL_ROWS, Part
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-ALL_ROWS = "all rows"
 CURVE_ROWS = 4096  # training digits on which the learning curve's training side is measured
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which rows a model is fitted on and which are held out from it: int arrays of row numbers."""
-
-    name: str  # 'holdout', 'fold 1' ..., or ALL_ROWS
-    train: np.ndarray
-    valid: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,11 @@ class Fit:
     def name(self) -> str:
         """What to call it on the screen."""
         return f"{self.recipe.name} {self.part.name}"
+
+    @property
+    def file_name(self) -> str:
+        """The same as a file is called."""
+        return self.name.replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -76,45 +71,6 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-
-
-def split(labels: np.ndarray, *, holdout: float, folds: int | None, seed: int) -> list[Part]:
-    """Stratified parts: one held-out share of the rows, or with `folds` as many folds.
-
-    Raises SplitError where a digit has too few rows to be on both sides of each part.
-    """
-    from sklearn.model_selection import StratifiedKFold, train_test_split
-
-    rows = np.arange(len(labels))
-    if folds is not None and folds < 2:
-        raise SplitError(f"--folds {folds}: expected at least 2")
-    if not 0 < holdout < 1:
-        raise SplitError(f"--holdout {holdout:g}: expected a share between 0 and 1, such as 0.1")
-    _check_classes(labels, folds or 2, f"{folds} folds" if folds else "a holdout")
-    if folds is None:
-        if min(len(labels) * holdout, len(labels) * (1 - holdout)) < CLASSES:
-            raise SplitError(
-                f"--holdout {holdout:g} of {len(labels)} rows: expected at least {CLASSES} rows on both "
-                "sides, one for each digit"
-            )
-        train, valid = train_test_split(rows, test_size=holdout, stratify=labels, random_state=seed)
-        parts = [Part("holdout", np.sort(train), np.sort(valid))]
-    else:
-        splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, labels)
-        parts = [Part(f"fold {k}", train, valid) for k, (train, valid) in enumerate(splits, start=1)]
-    for part in parts:
-        if len(np.unique(labels[part.train])) < CLASSES:
-            raise SplitError(f"{part.name}: some digit has no row left to train on; hold out less")
-    return parts
-
-
-def _check_classes(labels: np.ndarray, least: int, what: str) -> None:
-    for digit, count in enumerate(np.bincount(labels, minlength=CLASSES)):
-        if count < least:
-            raise SplitError(
-                f"train.csv: found {count} rows of digit {digit}, expected at least {least} "
-                f"to split into {what}; add digits, or use another split"
-            )
 
 
 def plan(recipes: Sequence[Recipe], parts: Sequence[Part], *, refit: bool, seed: int) -> list[Fit]:
@@ -148,18 +104,17 @@ def gather(recipe: str, fitted: Sequence[Fitted]) -> Predictions:
     )
 
 
-def fit_all(
-    fits: Sequence[Fit], data: Dataset, *, jobs: int | None, on_progress: OnProgress
-) -> Iterator[Fitted]:
-    """Fit all, sharing `jobs` cores (None: all there are) out among them; yields each as it is done.
+def seconds(recipe: str, fitted: Iterable[Fitted]) -> float:
+    """Of all fits of one recipe, added up."""
+    return sum(one.seconds for one in fitted if one.fit.recipe.name == recipe)
 
-    The number of threads of a fit depends on `fits` and `jobs` alone, so that a run can be repeated.
-    """
+
+def fit_all(
+    fits: Sequence[Fit], data: Dataset, *, workers: int, threads: int, on_progress: OnProgress
+) -> Iterator[Fitted]:
+    """Fit all in `workers` processes of `threads` threads each; yields each as it is done."""
     import joblib
 
-    jobs = jobs or joblib.cpu_count()
-    workers = min(jobs, len(fits))
-    threads = jobs // workers
     with _following(fits, on_progress) as logs:
         calls = [
             joblib.delayed(fit_one)(fit, data.train, data.test, threads=threads, log=log)
@@ -167,6 +122,18 @@ def fit_all(
         ]
         with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
             yield from joblib.Parallel(return_as="generator_unordered")(calls)
+
+
+def share_cores(jobs: int | None, fits: int) -> tuple[int, int]:
+    """How many processes, and threads of each, do so many fits on `jobs` cores (None: all there are).
+
+    Part of what decides a run's numbers: sums in another number of threads round otherwise.
+    """
+    import joblib
+
+    cores = jobs or joblib.cpu_count()
+    workers = min(cores, fits)
+    return workers, cores // workers
 
 
 def fit_one(
@@ -183,8 +150,8 @@ def fit_one(
 
     started = time.perf_counter()
     history: list[dict[str, float]] = []
-    rows, held_out = fit.part.train, fit.part.valid
-    sides = {"train": rows[:CURVE_ROWS], "valid": held_out}
+    rows, aside = fit.part.train, fit.part.valid
+    sides = {"train": rows[:CURVE_ROWS], "valid": aside}
 
     def on_epoch() -> None:
         figures: dict[str, float] = {}
@@ -205,7 +172,7 @@ def fit_one(
         classifier.fit(train.pixels[rows], train.labels[rows], net__on_epoch=on_epoch)
         return Fitted(
             fit,
-            valid=_probabilities(classifier, train.pixels[held_out]),
+            valid=_probabilities(classifier, train.pixels[aside]),
             test=_probabilities(classifier, test),
             model=models.to_bytes(classifier),
             history=history,

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 from stub_kaggle import Fault, Server, User, cut, hang, page, refusing, reset
 
-from digit_recognizer import data, recipes, submission
+from digit_recognizer import data, submission
 from digit_recognizer.cli import cli
 
 pytestmark = pytest.mark.slow
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_written(user: User) -> None:
 def test_download_train_submit_and_the_score_is_the_runs(
     user: User, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process, so that the sample's digits can be made the competition's and a tiny recipe be had."""
+    """In this process, so that the sample's digits can be made the competition's."""
     for name, value in user.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(user.folder)
@@ -214,16 +214,15 @@ def test_download_train_submit_and_the_score_is_the_runs(
     digits = data.load(Path("data"))
     assert digits.kind == "other"
     monkeypatch.setitem(data.KNOWN_TEST_ROWS, digits.fingerprint["test"], "competition")
-    settings = recipes.SklearnMLP((32,), epochs=1, averaged=1, batch_size=256, learning_rate=2e-3, alpha=0.0)
-    monkeypatch.setitem(recipes.RECIPES, "tiny", recipes.Recipe("tiny", "one short pass", settings))
-    train = ["train", "--recipe", "tiny", "--name", "whole", "--holdout", "0.2"]
+    settings = [part for one in ("epochs=1", "averaged=1", "hidden=32") for part in ("--set", one)]
+    train = ["train", "--recipe", "sklearn-mlp", *settings, "--name", "whole", "--holdout", "0.2"]
     result = CliRunner().invoke(cli, train, catch_exceptions=False)
     assert result.exit_code == 0, result.output
 
     result = CliRunner().invoke(cli, ["submit"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     manifest = json.loads(Path("submissions/whole/run.json").read_text())
-    score = manifest["scores"]["tiny"]
+    score = manifest["scores"]["sklearn-mlp"]
     assert result.stdout == (
         f"Submission 4000: public score 0.99142; local {score['accuracy']:.4f} "
         f"({score['low']:.4f} to {score['high']:.4f}), gap {0.99142 - score['accuracy']:+.4f}\n"
@@ -234,6 +233,9 @@ def test_download_train_submit_and_the_score_is_the_runs(
     truth = np.genfromtxt(ROOT / "data/sample/test_labels.csv", delimiter=",", skip_header=1, dtype=int)[:, 1]
     assert (submission.check(sent).labels == np.tile(truth, SEVENTH)).mean() > 0.8
 
+    head, row = CliRunner().invoke(cli, ["runs"]).stdout.splitlines()
+    assert head.index("public score") + len("public score") == row.index("0.99142") + len("0.99142")
+    assert row.startswith("whole")
     listed = json.loads(CliRunner().invoke(cli, ["submissions", "--json"]).stdout)["submissions"]
     assert [(one["ref"], one["run"], one["public_score"]) for one in listed] == [(4000, "whole", 0.99142)]
     assert user.kaggle.strays == []

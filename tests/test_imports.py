@@ -11,12 +11,16 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "errors",
     "data",
+    "augment",
     "models",
+    "settings",
     "recipes",
     "scoring",
     "ensemble",
+    "splits",
     "training",
     "submission",
+    "drafts",
     "runs",
     "kaggle_advice",
     "kaggle_client",
@@ -25,14 +29,16 @@ ORDER = [
     "candidate",
     "submitting",
     "pipeline",
+    "tables",
     "cli_kaggle",
     "cli",
     "__main__",
 ]
-SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle"}
+SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle", "cv2"}
 ONLY_IN = {
     "click": {"cli", "cli_kaggle"},
     "rich": {"cli", "cli_kaggle"},
+    "cv2": {"augment"},
     "tensorflow": {"models"},
     "keras": {"models"},
     "kaggle": {"kaggle_client"},

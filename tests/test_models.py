@@ -7,9 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from digit_recognizer import data, models, recipes
 
 SMALL = {
-    "keras": models.KerasMLPClassifier(
-        hidden=(16,), epochs=8, batch_size=8, learning_rate=0.02, random_state=0
-    ),
+    "keras": models.KerasNet(hidden=(16,), epochs=8, batch_size=8, learning_rate=0.02, random_state=0),
     "sklearn": models.PassByPassMLP(
         MLPClassifier((16,), batch_size=8, learning_rate_init=0.01, random_state=0), passes=8, averaged=2
     ),
@@ -31,10 +29,10 @@ def test_scale_is_the_only_float(digits: data.Dataset) -> None:
 
 @pytest.mark.slow
 def test_the_named_net_has_its_109_386_parameters(digits: data.Dataset) -> None:
-    settings = recipes.get("keras-mlp").settings
+    settings = recipes.RECIPES["keras-mlp"].settings
     net = clone(settings.classifier(seed=0)[-1]).set_params(epochs=1)
     net.fit(models.scale(digits.train.pixels), digits.train.labels)
-    shapes = [layer.kernel.shape for layer in net.model_.layers]
+    shapes = [weights.shape for weights in net.model_.get_weights() if weights.ndim == 2]
     assert net.model_.count_params() == 109_386
     assert [tuple(shape) for shape in shapes] == [(784, 128), (128, 64), (64, 10)]
 
@@ -111,3 +109,70 @@ def test_a_file_of_foreign_types_is_refused(tmp_path: object) -> None:
     skops.io.dump(FunctionTransformer(np.fromfile), path)
     with pytest.raises(Exception, match=r"Untrusted types|untrusted"):
         models.load(path, models.on_pixels(SMALL["sklearn"]))
+
+
+@pytest.mark.slow
+def test_a_convolutional_net_with_all_the_trimmings_learns(
+    digits: data.Dataset, test_labels: list[int]
+) -> None:
+    net = models.KerasNet(
+        channels=(8, 16), hidden=(32,), batch_norm=True, dropout=(0.1,), optimizer="rmsprop",
+        learning_rate=0.003, activation="gelu", epochs=12, batch_size=16, random_state=0,
+    )  # fmt: skip
+    classifier = models.on_pixels(net).fit(digits.train.pixels, digits.train.labels)
+    kinds = [type(layer).__name__ for layer in net.model_.layers]
+    assert kinds == [
+        "Reshape", *["Conv2D", "BatchNormalization", "Activation"] * 2, "Flatten",
+        "Dense", "BatchNormalization", "Activation", "Dropout", "Dense",
+    ]  # fmt: skip
+    assert (classifier.predict(digits.test) == test_labels).mean() > 0.8
+
+
+@pytest.mark.slow
+def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
+    net = models.KerasNet(hidden=(), output="sigmoid", epochs=3, batch_size=16, random_state=0)
+    probabilities = (
+        models.on_pixels(net).fit(digits.train.pixels, digits.train.labels).predict_proba(digits.test)
+    )
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert [layer.activation.__name__ for layer in net.model_.layers] == ["sigmoid"]
+
+
+@pytest.mark.slow
+def test_early_stopping_goes_back_to_the_best_weights(digits: data.Dataset) -> None:
+    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    passes = []
+    net = models.KerasNet(
+        hidden=(16,), schedule="constant", optimizer="sgd", learning_rate=0.5, epochs=40, batch_size=16,
+        early_stopping=2, random_state=0,
+    )  # fmt: skip
+    net.fit(pixels, labels, on_epoch=lambda: passes.append(net.model_.get_weights()[0]))
+    assert len(passes) < 40
+    np.testing.assert_array_equal(net.model_.get_weights()[0], passes[-3])
+
+
+@pytest.mark.parametrize("prepare", ["standardize", "pca"])
+def test_what_is_done_before_the_net_is_fitted_on_training_rows_and_stored(
+    prepare: str, digits: data.Dataset, tmp_path: object
+) -> None:
+    (recipe,) = recipes.choose(["sklearn-mlp"], [f"prepare={prepare}", "epochs=3"])
+    classifier = recipe.settings.classifier(0).fit(digits.train.pixels, digits.train.labels)
+    scaled = models.scale(digits.train.pixels)
+    if prepare == "pca":
+        assert 0.95 <= classifier[1].explained_variance_ratio_.sum() < 0.96
+    else:
+        np.testing.assert_allclose(classifier[1].mean_, scaled.mean(axis=0), atol=1e-5)
+    ending, content = models.to_bytes(classifier)
+    (tmp_path / f"net{ending}").write_bytes(content)
+    loaded = models.load(tmp_path / f"net{ending}", recipe.settings.classifier(0))
+    np.testing.assert_array_equal(loaded.predict_proba(digits.test), classifier.predict_proba(digits.test))
+
+
+def test_scikit_learns_own_early_stopping_is_used(digits: data.Dataset) -> None:
+    (recipe,) = recipes.choose(["sklearn-mlp-pca"], ["epochs=60", "learning_rate=0.01"])
+    calls = []
+    net = recipe.settings.classifier(0)
+    net.fit(digits.train.pixels, digits.train.labels, net__on_epoch=lambda: calls.append(1))
+    assert net[-1].mlp_.n_iter_ < 60
+    assert max(net[-1].mlp_.validation_scores_) == net[-1].mlp_.best_validation_score_
+    assert calls == [1]

@@ -4,55 +4,8 @@ import numpy as np
 import pytest
 
 from digit_recognizer import runs
-from digit_recognizer.ensemble import Predictions
+from digit_recognizer.ensemble import Predictions, Truth
 from digit_recognizer.errors import RunError
-
-
-def test_a_run_appears_whole(tmp_path: Path) -> None:
-    with runs.new(tmp_path, "first") as (folder, final):
-        (folder / "file").write_text("x")
-        assert not final.exists()
-    assert final == tmp_path / "first"
-    assert (final / "file").read_text() == "x"
-    assert [path.name for path in tmp_path.iterdir()] == ["first"]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_or_not_at_all(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), runs.new(tmp_path, "first") as (folder, _):
-        (folder / "file").write_text("x")
-        raise error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_runs_without_a_name_do_not_collide(tmp_path: Path) -> None:
-    for _ in range(3):
-        with runs.new(tmp_path):
-            pass
-    assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_no_run_is_overwritten(tmp_path: Path) -> None:
-    with runs.new(tmp_path, "first"):
-        pass
-    with pytest.raises(RunError, match="first: exists already"), runs.new(tmp_path, "first"):
-        pytest.fail("must not begin")
-
-
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "two words", "nul\0"])
-def test_a_name_is_one_folders(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunError, match="--name"), runs.new(tmp_path / "out", name):
-        pytest.fail("must not begin")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(RunError, match=r"file/runs: cannot be written .*--out"),
-        runs.new(tmp_path / "file/runs"),
-    ):
-        pytest.fail("must not begin")
 
 
 def test_a_manifest_that_is_none(tmp_path: Path) -> None:
@@ -65,16 +18,18 @@ def test_a_manifest_that_is_none(tmp_path: Path) -> None:
 
 def test_what_a_run_stored_is_what_is_loaded(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    rows = np.array([5, 1, 3])
+    truth = Truth(rows=np.array([5, 1, 3]), folds=np.array([0, 0, 1]), labels=np.array([7, 7, 9]))
     stored = [Predictions(n, random.random((3, 10)), random.random((4, 10))) for n in ("a", "blend")]
     manifest = {"created": "2026", "data": {"rows": {"test": 4}}, "scores": {"a": {}, "blend": {}}}
-    runs.write_probabilities(tmp_path, rows, stored)
+    runs.write_probabilities(tmp_path, truth, stored)
     runs.write_manifest(tmp_path, manifest)
     run = runs.load(tmp_path)
     assert run.manifest == manifest
     assert run.submission == tmp_path / "submission.csv"
-    loaded_rows, loaded = run.predictions()
-    np.testing.assert_array_equal(loaded_rows, rows)
+    loaded_truth, loaded = run.predictions()
+    for name in ("rows", "folds", "labels"):
+        np.testing.assert_array_equal(getattr(loaded_truth, name), getattr(truth, name))
+    assert loaded_truth.test_labels is None
     for before, after in zip(stored, loaded, strict=True):
         assert after.name == before.name
         np.testing.assert_array_equal(after.out_of_fold, before.out_of_fold)

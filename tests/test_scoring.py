@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from digit_recognizer.scoring import score
+from digit_recognizer.scoring import by_fold, score
 
 
 def test_accuracy_and_wilsons_interval() -> None:
@@ -31,3 +31,18 @@ def test_all_right_is_not_certainty() -> None:
     result = score(labels, np.eye(10))
     assert result.accuracy == result.high == 1
     assert 0.6 < result.low < 0.8
+
+
+def test_predicting_digits_again_makes_the_interval_no_narrower() -> None:
+    labels = np.repeat(np.arange(10), 10)
+    probabilities = np.eye(10)[labels]
+    probabilities[:5] = np.eye(10)[9]
+    once = score(labels, probabilities)
+    twice = score(np.tile(labels, 2), np.tile(probabilities, (2, 1)), np.tile(np.arange(100), 2))
+    assert twice == once
+
+
+def test_each_fold_is_scored_by_itself() -> None:
+    labels = np.array([1, 1, 2, 2, 3, 3])
+    probabilities = np.eye(10)[[1, 1, 2, 9, 9, 9]]
+    assert by_fold(labels, probabilities, np.array([0, 0, 1, 1, 2, 2])) == [1, 0.5, 0]

@@ -75,6 +75,7 @@ def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
     write_run(user, "older", created="2025")
     run = write_run(user, "newer", created="2026")
     write_run(user, "sample", rows=SAMPLE, created="2027")
+    (write_run(user, "validated", created="2028") / "submission.csv").unlink()
     user.kaggle.pending = 2
     ended = user.types("submit")
     assert ended.code == 0, ended.err
@@ -125,12 +126,14 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
         ),
         (["of-others"], "submissions/of-others/submission.csv: labels digits that are not the competition's"),
         ([], "submissions: holds no run on the competition's digits; `download` them and `train` first"),
+        (["validated"], "submissions/validated: has no submission.csv; `train` and `ensemble` write one"),
         (["broken"], "submissions/broken/run.json: is not the manifest of a run"),
     ],
 )
 def test_what_kaggle_would_not_score_is_not_uploaded(user: User, arguments: list[str], message: str) -> None:
     write_csv(user.folder / "short.csv", rows=27_999)
     write_run(user, "of-sample", rows=SAMPLE)
+    (write_run(user, "validated") / "submission.csv").unlink()
     write_run(user, "of-others", rows="0" * 64)  # its "kind" says competition; its rows decide
     if arguments == ["broken"]:
         (write_run(user, "broken") / "run.json").write_text("{}")

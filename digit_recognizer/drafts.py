@@ -1,0 +1,140 @@
+"""A run in the making: a hidden folder that keeps each fit, and becomes the run when all is done."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digit_recognizer.errors import RunError
+from digit_recognizer.training import Fit, Fitted
+
+PLAN = "plan.json"
+FITS = "fits"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The hidden folder to fill, and the run's folder that it becomes."""
+
+    folder: Path
+    final: Path
+
+    def keep(self, fitted: Fitted) -> None:
+        """Store a fit at once, whole or not at all, so that a killed run need not repeat it."""
+        path = self._path(fitted.fit)
+        ending, content = fitted.model
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                valid=fitted.valid,
+                test=fitted.test,
+                ending=np.array(ending),
+                model=np.frombuffer(content, np.uint8),
+                history=np.array(json.dumps(fitted.history)),
+                seconds=np.array(fitted.seconds),
+            )
+        unfinished.replace(path)
+
+    def kept(self, fits: Sequence[Fit]) -> dict[str, Fitted]:
+        """Those of the fits that are stored, by name."""
+        return {fit.name: self._read(fit) for fit in fits if self._path(fit).exists()}
+
+    def _path(self, fit: Fit) -> Path:
+        return self.folder / FITS / f"{fit.file_name}.npz"
+
+    def _read(self, fit: Fit) -> Fitted:
+        with np.load(self._path(fit), allow_pickle=False) as stored:
+            return Fitted(
+                fit,
+                valid=stored["valid"],
+                test=stored["test"],
+                model=(str(stored["ending"]), stored["model"].tobytes()),
+                history=json.loads(str(stored["history"])),
+                seconds=float(stored["seconds"]),
+            )
+
+
+@contextmanager
+def start(out: Path, name: str | None, plan: dict[str, Any], *, resume: bool = False) -> Iterator[Draft]:
+    """A draft that becomes the run `name` in `out` when the block ends well.
+
+    Without a name, it is called by date and time. plan: all that decides the run's numbers; `resume` goes on
+    with the newest draft of an equal plan. Where the block ends badly, the draft stays if it keeps a fit.
+    Raises RunError before anything is computed if `out` cannot be written, holds that name, or has no such
+    draft.
+    """
+    draft = _unfinished(out, name, plan) if resume else _new(out, name, plan)
+    try:
+        yield draft
+    except BaseException as error:
+        fits = len(list((draft.folder / FITS).glob("*.npz")))
+        if fits:
+            error.add_note(
+                f"{fits} finished fits are kept; the same command with --resume goes on from them."
+            )
+        else:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+        raise
+    shutil.rmtree(draft.folder / FITS)
+    (draft.folder / PLAN).unlink()
+    try:
+        draft.folder.rename(draft.final)
+    except OSError as error:
+        raise RunError(f"{draft.final}: cannot be written ({error.strerror})") from None
+
+
+def every(out: Path) -> list[Draft]:
+    """The drafts in `out`, newest first."""
+    plans = sorted(out.glob(f".*/{PLAN}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [Draft(path.parent, out / path.parent.name[1:]) for path in plans]
+
+
+def _unfinished(out: Path, name: str | None, plan: dict[str, Any]) -> Draft:
+    for draft in every(out):
+        with suppress(ValueError):  # a plan that was being written when the run was killed
+            stored = json.loads((draft.folder / PLAN).read_text(encoding="utf-8"))
+            if stored == json.loads(json.dumps(plan)) and name in (None, draft.final.name):
+                return draft
+    raise RunError(
+        f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "
+        "library versions; start it without --resume"
+    )
+
+
+def _new(out: Path, name: str | None, plan: dict[str, Any]) -> Draft:
+    if name is None:
+        name = _unused(out, datetime.now().strftime("%Y%m%d-%H%M%S"))
+    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise RunError(
+            f"--name {name!r}: expected letters, digits and . _ + -, the first a letter or a digit"
+        )
+    draft = Draft(out / f".{name}", out / name)
+    if draft.final.exists():
+        raise RunError(f"{draft.final}: exists already; take another --name, or delete that run")
+    try:
+        (draft.folder / FITS).mkdir(parents=True)
+        (draft.folder / PLAN).write_text(json.dumps(plan, indent=2), encoding="utf-8")
+    except FileExistsError:
+        raise RunError(
+            f"{draft.folder}: is an unfinished run of that name; go on with --resume, or delete it"
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"{out}: cannot be written ({error.strerror}); choose another folder with --out"
+        ) from None
+    return draft
+
+
+def _unused(out: Path, name: str) -> str:
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(name for name in names if not (out / name).exists() and not (out / f".{name}").exists())
