@@ -1,4 +1,4 @@
-"""The command line: options, progress and exit codes. Click and rich appear nowhere else.
+"""The command line: options, progress and exit codes. Click and rich appear here and in `cli_kaggle` alone.
 
 Results go to stdout, notices and progress to stderr. Nothing here imports what takes seconds.
 """
