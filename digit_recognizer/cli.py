@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from digit_recognizer import __version__, cli_kaggle, submission
-from digit_recognizer.errors import DigitRecognizerError, StoppedError
+from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
 from digit_recognizer.recipes import DEFAULT, RECIPES
 
 FOLDER = click.Path(path_type=Path)
@@ -121,8 +121,9 @@ def with_options(options: Iterable[Callable[..., Any]]) -> Callable[..., Any]:
     help="Score by K-fold cross-validation instead; the K models are averaged.",
 )
 @click.option("--refit", is_flag=True, help="Train again on all rows before predicting.")
+@click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
 @with_options(TRAINING)
-def train(as_json: bool, **options: Any) -> None:
+def train(with_report: bool, as_json: bool, **options: Any) -> None:
     """Train on the digits, score on rows held out, and write a submission.
 
     The last line on stdout is the path of the CSV.
@@ -131,8 +132,12 @@ def train(as_json: bool, **options: Any) -> None:
 
     with _progress() as on_progress:
         run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
+    summary = tables.summary(run)
+    if with_report:
+        summary["report"] = str(_write_report(run, None))
+        notice(f"Report: {summary['report']}")
     if as_json:
-        click.echo(json.dumps(tables.summary(run)))
+        click.echo(json.dumps(summary))
         return
     _print(tables.scores(run))
     click.echo(run.submission)
@@ -224,6 +229,26 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
         notice(f"{out}: holds no runs yet; `train` makes one")
 
 
+@cli.command()
+@click.argument("name", metavar="[RUN]", required=False)
+@OUT
+@click.option("--data-dir", type=FOLDER, help="Folder of the run's digits.  [default: where it read them]")
+@JSON
+def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) -> None:
+    """Write the report of a run, by its name or folder; without RUN, of the newest.
+
+    One HTML page with everything inside it, and its pictures as PNGs beside it. The last line on stdout is
+    the page's path.
+    """
+    from digit_recognizer import runs
+
+    run = runs.find(out, name) if name else next(iter(runs.every(out)), None)
+    if run is None:
+        raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
+    page = _write_report(run, data_dir)
+    click.echo(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
+
+
 @cli.command("recipes")
 @JSON
 def list_recipes(as_json: bool) -> None:
@@ -265,6 +290,12 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
 def notice(text: str) -> None:
     """A line for the user that is no result."""
     click.echo(text, err=True)
+
+
+def _write_report(run: Any, data_dir: Path | None) -> Path:
+    from digit_recognizer import report
+
+    return report.write(run, report.digits_of(run, data_dir))
 
 
 def _print(lines: Iterable[str]) -> None:

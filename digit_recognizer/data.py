@@ -30,6 +30,8 @@ KNOWN_TEST_ROWS = {
     "c8eadeb442ebf0f9eb1d8705b05388c5f74ed5a5bfaf8ef58e648ecdcf17772b": "competition",
     "1d108cb4c359bdbfbee1583aa096f03d19d473fea79071f767e9937d4d3e1e59": "sample",
 }
+# Written beside MNIST from OpenML, with the SHA-256 of its test rows: data/openml/ is known by it.
+OPENML_MARKER = "NOT-FOR-KAGGLE.txt"
 
 GET_THE_DATA = (
     "Get the competition's files from https://www.kaggle.com/competitions/digit-recognizer/data "
@@ -57,7 +59,8 @@ class Dataset:
     """Digits to train on, digits to label, and where they came from.
 
     test: uint8 pixels of shape (m, 784).
-    kind: 'competition' or 'sample' where the test rows are exactly those, else 'other'.
+    kind: 'competition' or 'sample' where the test rows are exactly those, 'openml' where they are those
+    that OPENML_MARKER beside them names, else 'other'.
     test_labels: only where the data brings them along and they are not the competition's.
     """
 
@@ -108,12 +111,17 @@ def load(folder: Path) -> Dataset:
     train = read_train(*_content(folder, "train.csv"))
     test = read_test(*_content(folder, "test.csv"))
     fingerprint = {"train": _sha256(train.labels, train.pixels), "test": _sha256(test)}
-    kind = KNOWN_TEST_ROWS.get(fingerprint["test"], "other")
+    kind = KNOWN_TEST_ROWS.get(fingerprint["test"]) or _unknown_kind(folder, fingerprint["test"])
     labels_file = folder / "test_labels.csv"
     # The competition's own test labels are for Kaggle to know: never read, whoever put them there.
     known = labels_file.exists() and kind != "competition"
     test_labels = _read_test_labels(labels_file, len(test)) if known else None
     return Dataset(train, test, folder, kind, fingerprint, test_labels)
+
+
+def _unknown_kind(folder: Path, test_rows: str) -> str:
+    marker = folder / OPENML_MARKER
+    return "openml" if marker.is_file() and test_rows in marker.read_text(errors="replace") else "other"
 
 
 def _sha256(*arrays: np.ndarray) -> str:

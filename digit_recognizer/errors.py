@@ -62,7 +62,7 @@ class RejectedError(DigitRecognizerError):
 
 
 class NetworkError(DigitRecognizerError):
-    """Kaggle, or the way there, fails.
+    """A server cannot be reached, or does not answer as expected.
 
     again: trying once more may help. lost: what was asked for may have been done all the same.
     """

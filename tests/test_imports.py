@@ -10,6 +10,7 @@ PACKAGE = ROOT / "digit_recognizer"
 # Top to bottom, as the README's file tree: a module imports from modules before it alone.
 ORDER = [
     "errors",
+    "folders",
     "data",
     "augment",
     "models",
@@ -30,17 +31,22 @@ ORDER = [
     "submitting",
     "pipeline",
     "tables",
+    "openml",
+    "themes",
+    "figures",
+    "report",
     "cli_kaggle",
     "cli",
     "__main__",
 ]
-SLOW = {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle", "cv2"}
+SLOW = {"jinja2", "tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle", "cv2"}
 ONLY_IN = {
     "click": {"cli", "cli_kaggle"},
     "rich": {"cli", "cli_kaggle"},
     "cv2": {"augment"},
     "tensorflow": {"models"},
     "keras": {"models"},
+    "matplotlib": {"figures", "themes"},
     "kaggle": {"kaggle_client"},
     "kagglesdk": {"kaggle_client"},
     "requests": {"kaggle_client"},

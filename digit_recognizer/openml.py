@@ -1,0 +1,158 @@
+"""MNIST from OpenML in the shape of Kaggle's files, for people without a Kaggle account.
+
+These 70,000 digits are those that the competition drew its own from: among them are the digits of the
+competition's test.csv, with their labels. To train on them and submit to the competition would be cheating.
+Nothing made here can be uploaded: `data.load` knows the competition by the exact rows of its test.csv, in
+their order, and a split by a seed of our own gives 28,000 others in another order.
+"""
+
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digit_recognizer import data, folders, submission
+from digit_recognizer.errors import DataError, NetworkError
+
+NAME, VERSION = "mnist_784", 1
+PAGE = "https://www.openml.org/d/554"
+SPLIT_SEED = 0
+TIMEOUT = 60  # seconds without a byte from the server
+
+NOTICE = (
+    f"Fetching {NAME} from {PAGE}. It is not the competition's data: it holds the competition's test digits "
+    "together with their labels, so to train on it and submit to Kaggle would be cheating. "
+    "Runs on it are for learning and can never be uploaded."
+)
+MARKER = """\
+MNIST ({name}, version {version}) from {page}, split by digit_recognizer with seed {seed}.
+
+These are not the competition's files. Among these digits are those of the competition's test.csv, with
+their labels: to train on them and submit to Kaggle would be cheating. Runs on them are never uploaded.
+
+SHA-256 of the test rows, by which they are known: {fingerprint}
+"""
+
+
+def download(folder: Path, on_notice: Callable[[str], None]) -> Path:
+    """Fetch MNIST and write it into `folder` as Kaggle's files; returns the folder.
+
+    Training on it and submitting to Kaggle would be cheating, as this module says at its head.
+    Raises NetworkError where OpenML cannot be reached, DataError where the folder holds something else,
+    which is looked at first. scikit-learn keeps what it fetched in its own cache, `SCIKIT_LEARN_DATA`.
+    """
+    _check_replaceable(folder)
+    on_notice(NOTICE)
+    return write(*fetch(), folder)
+
+
+def fetch() -> tuple[np.ndarray, np.ndarray]:
+    """All digits of OpenML's mnist_784: uint8 pixels of shape (70000, 784) and labels of shape (70000,).
+
+    Raises NetworkError where they cannot be fetched, DataError where they are no such digits.
+    """
+    from http.client import HTTPException
+
+    from sklearn.datasets import fetch_openml
+
+    try:
+        with _impatient(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one for each try again
+            # The label, the column after the pixels, as text: as the category that it is by default,
+            # scikit-learn 1.9 stumbles over it with pandas 3.1 (its pull request 34902 mends that).
+            found = fetch_openml(
+                NAME, version=VERSION, as_frame=False, read_csv_kwargs={"dtype": {data.PIXELS: str}}
+            )
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NetworkError(
+            f"OpenML: {NAME} cannot be fetched ({reason}); look at your network, or try again later"
+        ) from None
+    except (ValueError, KeyError) as error:  # OpenML's refusals, wrong checksums, a login page for an answer
+        what = " ".join(str(error).split())
+        raise NetworkError(f"OpenML: the answer is not {NAME} ({what}); try again later") from None
+    return _checked(found.data, found.target)
+
+
+def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
+    """Write train.csv, test.csv and test_labels.csv as `split` has them, and the marker that names them.
+
+    pixels: uint8 of shape (n, 784); labels: uint8 of shape (n,), 0 to 9. The folder appears whole; an older
+    download is replaced.
+    Raises DataError where the folder holds something else or cannot be written.
+    """
+    import pandas as pd
+
+    _check_replaceable(folder)
+    train, test = split(labels)
+    columns = ["label", *data.PIXEL_COLUMNS]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folders.whole(folder) as filling:
+            for name, values in (
+                ("train.csv", np.column_stack([labels[train], pixels[train]])),
+                ("test.csv", pixels[test]),
+            ):
+                frame = pd.DataFrame(values, columns=columns[-values.shape[1] :])
+                frame.to_csv(filling / name, index=False, lineterminator="\n")
+            submission.write(labels[test], filling / "test_labels.csv")
+            marker = MARKER.format(
+                name=NAME,
+                version=VERSION,
+                page=PAGE,
+                seed=SPLIT_SEED,
+                fingerprint=data.load(filling).fingerprint["test"],
+            )
+            (filling / data.OPENML_MARKER).write_text(marker, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
+    return folder
+
+
+def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for train.csv and test.csv: stratified, 3 to 2, as the competition's 42,000 to 28,000."""
+    from sklearn.model_selection import train_test_split
+
+    rows, test = np.arange(len(labels)), len(labels) * 2 // 5
+    return tuple(train_test_split(rows, test_size=test, stratify=labels, random_state=SPLIT_SEED))
+
+
+def _check_replaceable(folder: Path) -> None:
+    if folder.is_dir() and ((folder / data.OPENML_MARKER).is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise DataError(
+            f"{folder}: holds files that are not OpenML's, which would be lost; "
+            "move them away, or choose another folder"
+        )
+
+
+def _checked(pixels: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    pixels, labels = np.asarray(pixels), np.asarray(labels)
+    if pixels.ndim != 2 or pixels.shape[1] != data.PIXELS or len(pixels) != len(labels):
+        raise DataError(
+            f"OpenML: {NAME} has the shape {pixels.shape}, expected {data.PIXELS} pixels a digit; "
+            "try again later"
+        )
+    whole = pixels.astype(np.uint8)
+    known = np.isin(labels, [str(digit) for digit in range(data.CLASSES)])
+    if not (whole == pixels).all() or not known.all():
+        raise DataError(
+            f"OpenML: {NAME} holds other values than pixels of 0 to 255 and labels of 0 to 9; try again later"
+        )
+    return whole, labels.astype(np.uint8)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """scikit-learn sets no time limit, so that a silent server would be waited for without end."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,280 @@
+"""OpenML is played by a server on the loopback: scikit-learn's own client asks it, through a proxy."""
+
+import csv
+import hashlib
+import json
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trustme
+from conftest import ROOT, Ended
+
+from digit_recognizer import data, openml
+from digit_recognizer.errors import DataError
+
+SILENCE = {"silence": b""}
+DIGITS = 200  # as the stand-in for MNIST's 70,000
+
+
+@pytest.fixture(scope="module")
+def mnist(digits: data.Dataset) -> data.Digits:
+    return data.Digits(digits.train.pixels[:DIGITS], digits.train.labels[:DIGITS])
+
+
+def test_kaggles_files_with_every_digit_in_one_of_them(tmp_path: Path, mnist: data.Digits) -> None:
+    folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "data" / "openml")
+    assert folder == tmp_path / "data" / "openml"
+    assert {path.name for path in folder.iterdir()} == {
+        "train.csv", "test.csv", "test_labels.csv", "NOT-FOR-KAGGLE.txt",
+    }  # fmt: skip
+    assert [path.name for path in folder.parent.iterdir()] == ["openml"]
+    with (folder / "train.csv").open() as file:
+        assert next(csv.reader(file)) == ["label", *data.PIXEL_COLUMNS]
+    written = data.load(folder)
+    assert (len(written.train), len(written.test)) == (120, 80)
+    assert written.test_labels is not None
+    before = sorted((int(one), row.tobytes()) for one, row in zip(mnist.labels, mnist.pixels, strict=True))
+    labels = np.concatenate([written.train.labels, written.test_labels])
+    pixels = np.concatenate([written.train.pixels, written.test])
+    after = sorted((int(one), row.tobytes()) for one, row in zip(labels, pixels, strict=True))
+    assert after == before
+
+
+def test_each_digit_is_split_3_to_2(tmp_path: Path, mnist: data.Digits) -> None:
+    written = data.load(openml.write(mnist.pixels, mnist.labels, tmp_path / "openml"))
+    train = np.bincount(written.train.labels, minlength=10)
+    test = np.bincount(written.test_labels, minlength=10)
+    np.testing.assert_allclose(train, 0.6 * (train + test), atol=1)
+
+
+def test_all_of_mnist_is_split_as_the_competition_is() -> None:
+    train, test = openml.split(np.arange(70_000) % 10)
+    assert [len(train), len(test)] == list(data.COMPETITION_ROWS.values())
+    assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(70_000))
+
+
+def test_the_same_digits_give_the_same_bytes(tmp_path: Path, mnist: data.Digits) -> None:
+    one, two = (openml.write(mnist.pixels, mnist.labels, tmp_path / name) for name in ("one", "two"))
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
+
+
+def test_it_is_known_as_openmls_and_says_why_that_is_not_for_kaggle(
+    tmp_path: Path, mnist: data.Digits, test_csv: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "openml")
+    found = data.load(folder)
+    assert found.kind == "openml"
+    assert found.fingerprint["test"] in (folder / data.OPENML_MARKER).read_text()
+    for text in (openml.NOTICE, (folder / data.OPENML_MARKER).read_text()):
+        assert "would be cheating" in text
+        assert "not the competition's" in text
+    # The marker speaks of its own rows alone: what is known by its rows stays what it is.
+    monkeypatch.setitem(data.KNOWN_TEST_ROWS, found.fingerprint["test"], "competition")
+    assert data.load(folder).kind == "competition"
+    (folder / "test_labels.csv").unlink()
+    (folder / "test.csv").write_text(test_csv)
+    assert data.load(folder).kind == "other"
+
+
+def test_an_older_download_is_replaced_and_nothing_else_is(tmp_path: Path, mnist: data.Digits) -> None:
+    folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "openml")
+    openml.write(mnist.pixels[:100], mnist.labels[:100], folder)
+    assert len(data.load(folder).train) == 60
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    openml.write(mnist.pixels, mnist.labels, mine)  # it is empty
+    (mine / data.OPENML_MARKER).unlink()
+    for start in (openml.write, lambda *_: openml.download(mine, pytest.fail)):  # before anything is fetched
+        with pytest.raises(DataError, match=r"mine: holds files that are not OpenML's"):
+            start(mnist.pixels[:100], mnist.labels[:100], mine)
+    assert len(data.load(mine).train) == 120
+    assert {path.name for path in tmp_path.iterdir()} == {"openml", "mine"}
+
+
+def test_a_write_that_fails_leaves_the_older_download(
+    tmp_path: Path, mnist: data.Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "openml")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(openml.submission, "write", full)
+    with pytest.raises(DataError, match=r"openml: cannot be written \(No space left on device\)"):
+        openml.write(mnist.pixels[:100], mnist.labels[:100], folder)
+    assert len(data.load(folder).train) == 120
+    assert [path.name for path in tmp_path.iterdir()] == ["openml"]
+
+
+class Stub(BaseHTTPRequestHandler):
+    """A proxy that answers for whatever server it is asked to connect to."""
+
+    def do_CONNECT(self) -> None:
+        if self.server.answers == SILENCE:
+            time.sleep(1)
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)
+        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+        self.close_connection = False
+
+    def do_GET(self) -> None:
+        content = self.server.answers.get(self.path)
+        self.send_response(412 if content is None else 200)  # OpenML's "there is no such thing"
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def answers(mnist: data.Digits) -> dict[str, bytes]:
+    """What OpenML says of mnist_784, as far as scikit-learn asks; recorded shapes, fewer digits."""
+    names = [f"pixel{i}" for i in range(1, 785)]
+    head = ["@RELATION mnist_784", *(f"@ATTRIBUTE {name} real" for name in names)]
+    rows = [",".join(map(str, [*row, label])) for row, label in zip(mnist.pixels, mnist.labels, strict=True)]
+    arff = "\n".join([*head, "@ATTRIBUTE class {0,1,2,3,4,5,6,7,8,9}", "@DATA", *rows]).encode()
+    plain = {"is_target": "false", "is_ignore": "false", "is_row_identifier": "false",
+             "number_of_missing_values": "0", "data_type": "numeric"}  # fmt: skip
+    target = {**plain, "name": "class", "is_target": "true", "data_type": "nominal",
+              "nominal_value": list("0123456789")}  # fmt: skip
+    features = [{**plain, "name": name} for name in names] + [target]
+    description = {
+        "id": "554", "name": "mnist_784", "version": "1", "description": "MNIST",
+        "format": "ARFF", "status": "active",
+        "url": "https://api.openml.org/data/v1/download/52667/mnist_784.arff",
+        "md5_checksum": hashlib.md5(arff).hexdigest(),
+    }  # fmt: skip
+    found = {"data": {"dataset": [{"did": 554, "name": "mnist_784", "version": 1, "status": "active"}]}}
+    api = "/api/v1/json/data"
+    replies = {
+        f"{api}/list/data_name/mnist_784/limit/2/data_version/1": found,
+        f"{api}/554": {"data_set_description": description},
+        f"{api}/features/554": {"data_features": {
+            "feature": [{"index": str(i), **one} for i, one in enumerate(features)]
+        }},
+        f"{api}/qualities/554": {"data_qualities": {
+            "quality": [{"name": "NumberOfInstances", "value": f"{len(rows)}.0"}]
+        }},
+    }  # fmt: skip
+    return {path: json.dumps(reply).encode() for path, reply in replies.items()} | {
+        "/data/v1/download/52667/mnist_784.arff": arff
+    }
+
+
+Download = Callable[[dict[str, bytes] | None], Ended]
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> Iterator[Download]:
+    """`openml.download` in a process of its own, whose network is the stub; with None, nobody listens."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("www.openml.org", "api.openml.org").configure_cert(tls)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    server.tls = tls
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def download(replies: dict[str, bytes] | None) -> Ended:
+        server.answers = replies or {}
+        if replies is None:
+            server.shutdown()
+            server.server_close()
+        script = """
+            import sys; from pathlib import Path; from digit_recognizer import errors, openml
+            openml.TIMEOUT = 0.3
+            try: print(openml.download(Path("data/openml"), lambda text: print(text, file=sys.stderr)))
+            except errors.DigitRecognizerError as error: print(error); sys.exit(error.exit_code)
+        """
+        environment = {
+            **{name: value for name, value in os.environ.items() if name.lower() != "no_proxy"},
+            "PYTHONPATH": str(ROOT),
+            "https_proxy": f"http://127.0.0.1:{server.server_port}",
+            "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
+            "SCIKIT_LEARN_DATA": str(tmp_path / "cache"),
+        }
+        ended = subprocess.run(
+            [sys.executable, "-c", "\n".join(line[12:] for line in script.splitlines())],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    yield download
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.slow
+def test_what_openml_sends_is_what_is_written(download: Download, tmp_path: Path, mnist: data.Digits) -> None:
+    ended = download(answers(mnist))
+    assert (ended.code, ended.out) == (0, "data/openml\n"), ended.out + ended.err
+    assert ended.err == openml.NOTICE + "\n"
+    straight = openml.write(mnist.pixels, mnist.labels, tmp_path / "straight")
+    for path in straight.iterdir():
+        assert (tmp_path / "data/openml" / path.name).read_bytes() == path.read_bytes()
+
+
+def without(path: str) -> Callable[[dict[str, bytes]], dict[str, bytes] | None]:
+    return lambda replies: {one: reply for one, reply in replies.items() if not one.endswith(path)}
+
+
+def spoilt(ending: str, content: bytes) -> Callable[[dict[str, bytes]], dict[str, bytes] | None]:
+    return lambda replies: {
+        path: content if path.endswith(ending) else reply for path, reply in replies.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda _: None, "OpenML: mnist_784 cannot be fetched ([Errno"),
+        (lambda _: SILENCE, "OpenML: mnist_784 cannot be fetched (timed out); look at your network"),
+        (without("data_version/1"), "OpenML: the answer is not mnist_784 (Dataset mnist_784 with version 1"),
+        (spoilt("limit/2/data_version/1", b"<html>log in"), "OpenML: the answer is not mnist_784 (Expecting"),
+        (spoilt("mnist_784.arff", b"@DATA\n"), "OpenML: the answer is not mnist_784 (The md5 checksum of"),
+    ],
+    ids=["no network", "silence", "not there", "a login page", "cut short"],
+)
+def test_a_network_that_fails_is_one_line_and_writes_nothing(
+    download: Download, tmp_path: Path, mnist: data.Digits, spoil: Callable, message: str
+) -> None:
+    ended = download(spoil(answers(mnist)))
+    assert ended.code == 7
+    assert ended.out.startswith(message)
+    assert ended.out.count("\n") == 1
+    assert ended.err == openml.NOTICE + "\n"
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "message"),
+    [
+        (np.zeros((2, 64)), ["1", "2"], r"has the shape \(2, 64\), expected 784 pixels"),
+        (np.full((2, 784), 0.5), ["1", "2"], "holds other values"),
+        (np.full((2, 784), 300.0), ["1", "2"], "holds other values"),
+        (np.zeros((2, 784)), ["1", "x"], "holds other values"),
+    ],
+)
+def test_digits_of_another_kind_are_refused(
+    monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray, labels: list[str], message: str
+) -> None:
+    from types import SimpleNamespace
+
+    answer = SimpleNamespace(data=pixels, target=np.array(labels, object))
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: answer)
+    with pytest.raises(DataError, match=message):
+        openml.fetch()
