@@ -28,10 +28,11 @@ test: install ## all tests
 test-fast: install ## the tests that train nothing
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-check: install ## format, lint and types, as CI checks them
+check: install ## format, lint, types and shell scripts, as CI checks them
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+	@$(BIN)/shellcheck scripts/*.sh .ci/run
 
 format: install ## put the code into the form that check wants
 	@$(BIN)/ruff format

@@ -1,4 +1,4 @@
-"""The command line: options, progress and exit codes. Click and rich appear nowhere else.
+"""The command line: options, progress and exit codes. Click and rich appear here and in `cli_kaggle` alone.
 
 Results go to stdout, notices and progress to stderr. Nothing here imports what takes seconds.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from digit_recognizer import __version__, submission
-from digit_recognizer.errors import DigitRecognizerError, RunError
+from digit_recognizer import __version__, cli_kaggle, submission
+from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
 from digit_recognizer.recipes import DEFAULT, RECIPES
 
 FOLDER = click.Path(path_type=Path)
@@ -75,6 +75,9 @@ def main() -> None:
         see = f" See: {context.command_path} --help" if context else ""
         click.echo(f"Error: {error.format_message()}{see}", err=True)
         code = error.exit_code
+    except StoppedError as error:
+        click.echo(str(error), err=True)
+        code = error.exit_code
     except DigitRecognizerError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
@@ -85,6 +88,10 @@ def main() -> None:
 @click.version_option(__version__, prog_name="digit-recognizer")
 def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score to believe."""
+
+
+for kaggle_command in cli_kaggle.COMMANDS:
+    cli.add_command(kaggle_command)
 
 
 def with_options(options: Iterable[Callable[..., Any]]) -> Callable[..., Any]:

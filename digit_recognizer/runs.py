@@ -65,6 +65,23 @@ def every(out: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.manifest["created"], run.folder.name), reverse=True)
 
 
+def record_kaggle(run: Run, outcome: dict[str, Any]) -> None:
+    """Keep in the run's `run.json`, under "kaggle", what became of its submission there."""
+    run.manifest["kaggle"] = outcome
+    write_json(run.folder / MANIFEST, run.manifest)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole whenever the program is stopped; raises RunError where it cannot."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+
+
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write `run.json`: what was run, on what, and what came out."""
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -23,23 +23,33 @@ ORDER = [
     "submission",
     "drafts",
     "runs",
+    "kaggle_advice",
+    "kaggle_client",
+    "kaggle_api",
+    "downloading",
+    "candidate",
+    "submitting",
     "pipeline",
     "tables",
     "openml",
     "themes",
     "figures",
     "report",
+    "cli_kaggle",
     "cli",
     "__main__",
 ]
 SLOW = {"jinja2", "tensorflow", "keras", "sklearn", "matplotlib", "scipy", "pandas", "kaggle", "cv2"}
 ONLY_IN = {
-    "click": {"cli"},
-    "rich": {"cli"},
+    "click": {"cli", "cli_kaggle"},
+    "rich": {"cli", "cli_kaggle"},
     "cv2": {"augment"},
     "tensorflow": {"models"},
     "keras": {"models"},
     "matplotlib": {"figures", "themes"},
+    "kaggle": {"kaggle_client"},
+    "kagglesdk": {"kaggle_client"},
+    "requests": {"kaggle_client"},
 }
 
 
@@ -73,7 +83,16 @@ def test_a_librarys_only_room(library: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["recipes"], ["check", "submission.csv"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["recipes"],
+        ["check", "submission.csv"],
+        ["download", "--help"],
+        ["submissions", "--help"],
+        ["submit", "--help"],
+    ],
 )
 def test_quick_commands_import_nothing_slow(run: Run, tmp_path: object, arguments: list[str]) -> None:
     (tmp_path / "submission.csv").write_text(

@@ -1,0 +1,274 @@
+"""Kaggle on loopback, for the real client: it keeps its submissions, and misbehaves as it is told.
+
+The client comes here by its environment alone. http_proxy makes this server its proxy, so that every host is
+this one; https_proxy too, so that an attempt to leave the machine arrives as a CONNECT, and fails the test.
+"""
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from conftest import ROOT, Ended
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+USER, KEY, TOKEN = "ada", "0123456789abcdef0123456789abcdef", "KGAT_fedcba9876543210"
+SIGNATURE = "X-Goog-Signature-5ec2e7"
+SECRETS = (KEY, TOKEN, SIGNATURE, b64encode(f"{USER}:{KEY}".encode()).decode())
+PAGE = "<!DOCTYPE html><html><body>Sign in to the network</body></html>"
+STEPS = {
+    "IntrospectToken": "log in",
+    "ListSubmissions": "list",
+    "StartSubmissionUpload": "start",
+    "CreateSubmission": "create",
+    "DownloadDataFiles": "find archive",
+}
+
+Answer = Callable[[], Response]
+Fault = Callable[["Kaggle", Request, Answer], Response]
+
+
+@dataclass
+class Kaggle:
+    """What the server knows, and how it answers next."""
+
+    archive: bytes = b""
+    verdict: dict[str, Any] = field(default_factory=lambda: {"status": "COMPLETE", "publicScore": "0.99142"})
+    pending: int = 1  # how often a submission is listed before its verdict
+    submissions: list[dict[str, Any]] = field(default_factory=list)
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    faults: dict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
+    always: dict[str, Fault] = field(default_factory=dict)
+    reached: threading.Event = field(default_factory=threading.Event)  # set by a hang
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, request: Request) -> Response:
+        """The answer to one request, or the next fault that was ordered for its step."""
+        host = urlsplit(f"//{request.host}").hostname
+        if request.method == "CONNECT" or host not in ("localhost", "storage.test"):
+            self.strays.append(f"{request.method} {request.url}")
+            return Response(status=502)
+        step = STEPS.get(request.path.rsplit("/", 1)[-1]) or {"PUT": "put", "GET": "archive"}[request.method]
+        self.seen.append(step)
+
+        def answer() -> Response:
+            return getattr(self, "_" + step.replace(" ", "_"))(request)
+
+        queued = self.faults[step]
+        fault = queued.pop(0) if queued else self.always.get(step)
+        return fault(self, request, answer) if fault else answer()
+
+    def _refused(self, request: Request) -> Response | None:
+        basic = request.authorization
+        known = (basic and (basic.username, basic.password) == (USER, KEY)) or (
+            request.headers.get("Authorization") == f"Bearer {TOKEN}"
+        )
+        if not known:
+            return says(401, "Unauthenticated")
+        if request.json["competitionName"] != "digit-recognizer":
+            return says(403, "Permission 'competitions.participate' was denied")
+        return None
+
+    def _log_in(self, request: Request) -> Response:
+        active = request.json["token"] == TOKEN
+        return json({"active": active, "username": USER if active else ""})
+
+    def _list(self, request: Request) -> Response:
+        return self._refused(request) or json({"submissions": [self._listed(s) for s in self.submissions]})
+
+    def _listed(self, submission: dict[str, Any]) -> dict[str, Any]:
+        shown = {name: value for name, value in submission.items() if name != "looks"}
+        submission["looks"] = submission.get("looks", 0) + 1
+        return shown | (self.verdict if submission["looks"] > self.pending else {})
+
+    def _start(self, request: Request) -> Response:
+        token = f"blob-{len(self.uploads) + 1}"
+        url = f"http://storage.test/{token}?upload_id={SIGNATURE}"
+        return self._refused(request) or json({"token": token, "createUrl": url})
+
+    def _put(self, request: Request) -> Response:
+        self.uploads[request.path.strip("/")] = request.get_data()
+        return Response(status=201)
+
+    def _create(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        assert request.json["blobFileTokens"] in self.uploads
+        ref = 4000 + len(self.submissions)
+        submission = {
+            "ref": ref,
+            "date": "2026-11-21T10:00:00.123Z",
+            "fileName": "submission.csv",
+            "description": request.json["submissionDescription"],
+            "status": "PENDING",
+        }
+        self.submissions.insert(0, submission)
+        return json({"message": "Successfully submitted to Digit Recognizer", "ref": ref})
+
+    def _find_archive(self, request: Request) -> Response:
+        location = f"http://storage.test/bundle/archive.zip?{SIGNATURE}"
+        return self._refused(request) or Response(status=302, headers={"Location": location})
+
+    def _archive(self, request: Request) -> Response:
+        self.ranges.append(request.headers.get("Range"))
+        response = Response(self.archive, content_type="application/zip")
+        response.set_etag("1")
+        return response.make_conditional(request, accept_ranges=True, complete_length=len(self.archive))
+
+
+def json(content: dict[str, Any], status: int = 200) -> Response:
+    import json
+
+    return Response(json.dumps(content), status, content_type="application/json")
+
+
+def says(status: int, message: str, **headers: str) -> Response:
+    response = json({"error": {"code": status, "message": message, "status": "FAILED"}}, status)
+    response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    return response
+
+
+# What can go wrong with a request, whatever it asks for.
+
+
+def refusing(status: int, message: str, **headers: str) -> Fault:
+    return lambda kaggle, request, answer: says(status, message, **headers)
+
+
+def page(status: int) -> Fault:
+    return lambda kaggle, request, answer: Response(PAGE, status, content_type="text/html")
+
+
+def reset(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+    connection: socket.socket = request.environ["werkzeug.socket"]
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())  # with that linger, a RST
+    return Response()
+
+
+def hang(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+    kaggle.reached.set()
+    kaggle.over.wait(60)
+    return Response(status=504)
+
+
+def accepting_then(fault: Fault) -> Fault:
+    """The request is done, and its answer lost."""
+
+    def accept(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+        answer()
+        return fault(kaggle, request, answer)
+
+    return accept
+
+
+def cut(share: float, fault: Fault) -> Fault:
+    """The first part of the body only, and then the fault."""
+
+    def send(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+        whole = answer()
+        body = whole.get_data()
+
+        def parts() -> Iterator[bytes]:
+            yield body[: int(len(body) * share)]
+            fault(kaggle, request, answer)
+
+        return Response(parts(), whole.status, headers=dict(whole.headers), direct_passthrough=True)
+
+    return send
+
+
+class Server(HTTPServer):
+    """The server, for one test after the other: `kaggle` is what it plays at present."""
+
+    def __init__(self) -> None:
+        super().__init__(threaded=True)
+        self.kaggle = Kaggle()
+
+    def dispatch(self, request: Request) -> Response:
+        return self.kaggle.answer(request)
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """All that tells the client where to go and who it is; nothing of the tester's own."""
+        proxy = f"http://127.0.0.1:{self.port}"
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(home),
+            "http_proxy": proxy,
+            "https_proxy": proxy,
+            "no_proxy": "",
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+            "KAGGLE_USERNAME": USER,
+            "KAGGLE_KEY": KEY,
+            "DIGIT_RECOGNIZER_TIMEOUT": "20",
+            "DIGIT_RECOGNIZER_PAUSE": "0.05",
+            "DIGIT_RECOGNIZER_MAX_WAIT": "20",
+        }
+
+
+class User:
+    """Someone at a terminal, with a home, a folder to work in, and the program."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.kaggle = server.kaggle
+        self.folder = folder
+        self.home = folder.parent / "home"
+        self.home.mkdir()
+        self.environment = server.environment(self.home)
+
+    def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Any:
+        whole = {**self.environment, **environment}
+        return subprocess.Popen(
+            [*(command or (sys.executable, "-m", "digit_recognizer")), *map(str, arguments)],
+            cwd=self.folder,
+            env={name: value for name, value in whole.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def types(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Ended:
+        """Run a command; an environment variable that is None is unset."""
+        process = self.start(*arguments, command=command, **environment)
+        return self.ended(process)
+
+    def ended(self, process: Any) -> Ended:
+        """How it ended; whatever it was, no secret is told and nothing left the machine."""
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert not [secret for secret in SECRETS if secret in out + err]
+        assert "Traceback" not in err, err
+        assert not self.kaggle.strays
+        written = [path for path in self.folder.rglob("*") if path.is_file() and path.suffix == ".json"]
+        assert not [path for path in written for secret in SECRETS if secret in path.read_text()]
+        return Ended(process.returncode, out, err)
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    server = Server()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kaggle.over.set()
+        server.stop()

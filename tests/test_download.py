@@ -1,0 +1,241 @@
+"""`download`, by the real client, against a Kaggle on loopback; and the whole way from there to a score."""
+
+import gzip
+import io
+import json
+import os
+import signal
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stub_kaggle
+from click.testing import CliRunner
+from conftest import ROOT
+from stub_kaggle import Fault, Server, User, cut, hang, page, refusing, reset
+
+from digit_recognizer import data, submission
+from digit_recognizer.cli import cli
+
+pytestmark = pytest.mark.slow
+SEVENTH = 7  # the sample is one seventh of the competition's size
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with stub_kaggle.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def user(server: Server, tmp_path: Path) -> Iterator[User]:
+    server.kaggle = stub_kaggle.Kaggle()
+    folder = tmp_path / "work"
+    folder.mkdir()
+    yield User(server, folder)
+    server.kaggle.over.set()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def archive() -> bytes:
+    """In shape and size the competition's archive; its digits are the sample's, seven times over."""
+    files = {"sample_submission.csv": b"ImageId,Label\r\n"}
+    for name in ("train.csv", "test.csv"):
+        header, rows = gzip.decompress((ROOT / "data/sample" / f"{name}.gz").read_bytes()).split(b"\n", 1)
+        files[name] = header + b"\n" + rows * SEVENTH
+    return zipped(files)
+
+
+@pytest.fixture(scope="module")
+def few(train_csv: str, test_csv: str) -> dict[str, bytes]:
+    return {
+        "train.csv": train_csv.encode(),
+        "test.csv": test_csv.encode(),
+        "sample_submission.csv": b"ImageId,Label\n",
+    }
+
+
+def test_an_archive_that_breaks_off_is_gone_on_with_and_put_in_place(user: User, archive: bytes) -> None:
+    user.kaggle.archive = archive
+    user.kaggle.faults["archive"] = [cut(0.5, reset)]
+    (user.folder / "data").mkdir()
+    (user.folder / "data/digit-recognizer.zip").write_bytes(b"PK")
+    ended = user.types("download")
+    assert (ended.code, ended.out) == (0, "data/digit-recognizer.zip\n"), ended.err
+    assert (
+        "data/digit-recognizer.zip: is not a whole zip archive (File is not a zip file). Downloading"
+        in ended.err
+    )
+    assert (
+        "the connection broke off; check the network, and the proxy if there is one. Trying again\n"
+        in ended.err
+    )
+    assert [path.name for path in (user.folder / "data").iterdir()] == ["digit-recognizer.zip"]
+    assert (user.folder / "data/digit-recognizer.zip").read_bytes() == archive
+    *asked_for_all, rest = user.kaggle.ranges
+    assert asked_for_all == [None, None]  # the client looks at the answer, and asks anew for the rest of it
+    assert rest is not None
+    assert int(rest.removeprefix("bytes=").removesuffix("-")) > len(archive) / 4
+
+    seen = len(user.kaggle.seen)
+    (user.folder / "data/train.csv").touch()
+    ended = user.types("download")
+    assert (ended.code, ended.out) == (0, "data/digit-recognizer.zip\n")
+    assert "data/digit-recognizer.zip is there already, and good; --force downloads it again\n" in ended.err
+    assert "data also holds train.csv, which goes before the archive\n" in ended.err
+    assert len(user.kaggle.seen) == seen
+
+
+def test_ctrl_c_keeps_what_came_and_the_next_download_goes_on(user: User, archive: bytes) -> None:
+    user.kaggle.archive = archive
+    user.kaggle.faults["archive"] = [cut(0.5, hang)]
+    process = user.start("download")
+    assert user.kaggle.reached.wait(30)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    ended = user.ended(process)
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.endswith(
+        "Stopped; data/digit-recognizer.zip is as it was. The same command goes on where this one was\n"
+    )
+    ended = user.types("download")
+    assert ended.code == 0, ended.err
+    assert user.kaggle.ranges[-1] is not None
+    assert (user.folder / "data/digit-recognizer.zip").read_bytes() == archive
+
+
+def spoilt(files: dict[str, bytes]) -> bytes:
+    content = bytearray(zipped(files))
+    content[len(content) // 2] ^= 0xFF
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda few: zipped(few)[:-100], "is not a whole zip archive (File is not a zip file)"),
+        (spoilt, "is not a whole zip archive ("),
+        (lambda few: stub_kaggle.PAGE.encode(), "is not a whole zip archive (File is not a zip file)"),
+        (
+            lambda few: zipped({"train.csv": few["train.csv"]}),
+            "There is no item named 'test.csv' in the archive",
+        ),
+        (zipped, "found 600 rows in train.csv, expected 42000"),
+        (lambda few: zipped(few | {"test.csv": few["train.csv"]}), "(test.csv): has a column 'label'"),
+    ],
+    ids=["truncated", "broken", "a page", "two members missing", "too few rows", "train.csv twice"],
+)
+def test_what_is_not_the_competitions_archive_replaces_nothing(
+    user: User, few: dict[str, bytes], spoil: Any, message: str
+) -> None:
+    user.kaggle.archive = spoil(few)
+    (user.folder / "data").mkdir()
+    (user.folder / "data/digit-recognizer.zip").write_bytes(b"mine")
+    ended = user.types("download", "--force")
+    assert (ended.code, ended.out) == (7, "")
+    assert ended.err.splitlines()[-1].startswith(
+        "Error: what came from Kaggle is no good, data/digit-recognizer.zip is as it was: "
+    )
+    assert message in ended.err
+    assert (user.folder / "data/digit-recognizer.zip").read_bytes() == b"mine"
+    assert list((user.folder / "data/.download").iterdir()) == []
+
+
+RULES = "You must accept this competition's rules before you'll be able to download files."
+CASES: dict[str, tuple[str, Fault, int, str]] = {
+    "rules": (
+        "find archive",
+        refusing(403, RULES),
+        4,
+        "accept the competition's rules at https://www.kaggle.com",
+    ),
+    "404": ("find archive", refusing(404, "Not found"), 7, "Kaggle does not find it. Kaggle says: Not found"),
+    "404 of the storage": ("archive", page(404), 7, "Kaggle does not find it"),
+    "500 always": ("find archive", refusing(500, ""), 7, "Kaggle's server failed (500); try again later"),
+    "502 with a page": ("archive", page(502), 7, "Kaggle's server failed (502); try again later"),
+    "200 with a page": ("find archive", page(200), 7, "a web page came instead of Kaggle's answer"),
+    "200 with a page of the storage": ("archive", page(200), 7, "a web page came instead of Kaggle's answer"),
+    "reset": ("find archive", reset, 7, "downloading the archive: the connection broke off"),
+    "reset each time": ("archive", cut(0.5, reset), 7, "downloading the archive: the connection broke off"),
+    "hang": ("find archive", hang, 7, "downloading the archive: no answer within 1 seconds (--timeout)"),
+    "hang of the storage": (
+        "archive",
+        cut(0.5, hang),
+        7,
+        "downloading the archive: no answer within 1 seconds",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_download_that_fails_is_one_line_and_replaces_nothing(user: User, case: str) -> None:
+    step, fault, code, message = CASES[case]
+    user.kaggle.archive = bytes(200_000)
+    user.kaggle.always[step] = fault
+    (user.folder / "data").mkdir()
+    (user.folder / "data/digit-recognizer.zip").write_bytes(b"mine")
+    ended = user.types("download", "--force", "--verbose", "--timeout", 1)
+    assert (ended.code, ended.out) == (code, "")
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert message in last
+    assert (user.folder / "data/digit-recognizer.zip").read_bytes() == b"mine"
+
+
+def test_a_folder_that_cannot_be_written(user: User) -> None:
+    (user.folder / "file").touch()
+    ended = user.types("download", "--data-dir", "file")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "Error: file: cannot be written (Not a directory)\n"
+    assert user.kaggle.seen == []
+
+
+def test_download_train_submit_and_the_score_is_the_runs(
+    user: User, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, so that the sample's digits can be made the competition's."""
+    for name, value in user.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(user.folder)
+    user.kaggle.archive = archive
+    result = CliRunner().invoke(cli, ["download"], catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (0, "data/digit-recognizer.zip\n"), result.output
+
+    digits = data.load(Path("data"))
+    assert digits.kind == "other"
+    monkeypatch.setitem(data.KNOWN_TEST_ROWS, digits.fingerprint["test"], "competition")
+    settings = [part for one in ("epochs=1", "averaged=1", "hidden=32") for part in ("--set", one)]
+    train = ["train", "--recipe", "sklearn-mlp", *settings, "--name", "whole", "--holdout", "0.2"]
+    result = CliRunner().invoke(cli, train, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+    result = CliRunner().invoke(cli, ["submit"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    manifest = json.loads(Path("submissions/whole/run.json").read_text())
+    score = manifest["scores"]["sklearn-mlp"]
+    assert result.stdout == (
+        f"Submission 4000: public score 0.99142; local {score['accuracy']:.4f} "
+        f"({score['low']:.4f} to {score['high']:.4f}), gap {0.99142 - score['accuracy']:+.4f}\n"
+    )
+    assert manifest["kaggle"]["public_score"] == 0.99142
+    sent = user.folder / "sent.csv"
+    sent.write_bytes(user.kaggle.uploads["blob-1"])
+    truth = np.genfromtxt(ROOT / "data/sample/test_labels.csv", delimiter=",", skip_header=1, dtype=int)[:, 1]
+    assert (submission.check(sent).labels == np.tile(truth, SEVENTH)).mean() > 0.8
+
+    head, row = CliRunner().invoke(cli, ["runs"]).stdout.splitlines()
+    assert head.index("public score") + len("public score") == row.index("0.99142") + len("0.99142")
+    assert row.startswith("whole")
+    listed = json.loads(CliRunner().invoke(cli, ["submissions", "--json"]).stdout)["submissions"]
+    assert [(one["ref"], one["run"], one["public_score"]) for one in listed] == [(4000, "whole", 0.99142)]
+    assert user.kaggle.strays == []
