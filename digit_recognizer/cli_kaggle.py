@@ -46,18 +46,33 @@ def reaching_kaggle(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.option("--data-dir", type=FOLDER, default="data", show_default=True, help="Folder to put it into.")
-@click.option("--force", is_flag=True, help="Download it again where it is there and good.")
+@click.option(
+    "--source",
+    type=click.Choice(["kaggle", "openml"]),
+    default="kaggle",
+    show_default=True,
+    help="The competition's archive, or MNIST from OpenML: for learning only, never uploaded.",
+)
+@click.option("--data-dir", type=FOLDER, help="Folder to put it into.  [default: data, or data/openml]")
+@click.option("--force", is_flag=True, help="Download the archive again where it is there and good.")
 @reaching_kaggle
-def download(data_dir: Path, force: bool, **reaching: Any) -> None:
+def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -> None:
     """Download the competition's archive, check it, and go on where an earlier attempt stopped.
 
-    The last line on stdout is its path.
+    Without a Kaggle account, --source openml fetches MNIST and shapes it like the competition's files.
+    The last line on stdout is the path of what was downloaded.
     """
+    if source == "openml":
+        from digit_recognizer import openml
+
+        click.echo(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["step"]))
+        return
     from digit_recognizer import downloading
 
     with _kaggle(**reaching) as kaggle, _bytes() as on_progress:
-        path = downloading.download(kaggle, data_dir, force=force, on_notice=_notice, on_progress=on_progress)
+        path = downloading.download(
+            kaggle, data_dir or Path("data"), force=force, on_notice=_notice, on_progress=on_progress
+        )
     click.echo(path)
 
 

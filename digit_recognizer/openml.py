@@ -21,7 +21,6 @@ from digit_recognizer.errors import DataError, NetworkError
 NAME, VERSION = "mnist_784", 1
 PAGE = "https://www.openml.org/d/554"
 SPLIT_SEED = 0
-TIMEOUT = 60  # seconds without a byte from the server
 
 NOTICE = (
     f"Fetching {NAME} from {PAGE}. It is not the competition's data: it holds the competition's test digits "
@@ -38,21 +37,23 @@ SHA-256 of the test rows, by which they are known: {fingerprint}
 """
 
 
-def download(folder: Path, on_notice: Callable[[str], None]) -> Path:
+def download(folder: Path, on_notice: Callable[[str], None], *, timeout: float = 60) -> Path:
     """Fetch MNIST and write it into `folder` as Kaggle's files; returns the folder.
 
     Training on it and submitting to Kaggle would be cheating, as this module says at its head.
+    timeout: seconds without a byte from the server.
     Raises NetworkError where OpenML cannot be reached, DataError where the folder holds something else,
     which is looked at first. scikit-learn keeps what it fetched in its own cache, `SCIKIT_LEARN_DATA`.
     """
     _check_replaceable(folder)
     on_notice(NOTICE)
-    return write(*fetch(), folder)
+    return write(*fetch(timeout), folder)
 
 
-def fetch() -> tuple[np.ndarray, np.ndarray]:
+def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
     """All digits of OpenML's mnist_784: uint8 pixels of shape (70000, 784) and labels of shape (70000,).
 
+    timeout: seconds without a byte from the server.
     Raises NetworkError where they cannot be fetched, DataError where they are no such digits.
     """
     from http.client import HTTPException
@@ -60,7 +61,7 @@ def fetch() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import fetch_openml
 
     try:
-        with _impatient(), warnings.catch_warnings():
+        with _impatient(timeout), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one for each try again
             # The label, the column after the pixels, as text: as the category that it is by default,
             # scikit-learn 1.9 stumbles over it with pandas 3.1 (its pull request 34902 mends that).
@@ -148,10 +149,10 @@ def _checked(pixels: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def _impatient(timeout: float) -> Iterator[None]:
     """scikit-learn sets no time limit, so that a silent server would be waited for without end."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
+    socket.setdefaulttimeout(timeout)
     try:
         yield
     finally:

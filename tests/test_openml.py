@@ -177,7 +177,7 @@ Download = Callable[[dict[str, bytes] | None], Ended]
 
 @pytest.fixture
 def download(tmp_path: Path) -> Iterator[Download]:
-    """`openml.download` in a process of its own, whose network is the stub; with None, nobody listens."""
+    """`download --source openml`, whose network is the stub; with None, nobody listens."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -192,12 +192,6 @@ def download(tmp_path: Path) -> Iterator[Download]:
         if replies is None:
             server.shutdown()
             server.server_close()
-        script = """
-            import sys; from pathlib import Path; from digit_recognizer import errors, openml
-            openml.TIMEOUT = 0.3
-            try: print(openml.download(Path("data/openml"), lambda text: print(text, file=sys.stderr)))
-            except errors.DigitRecognizerError as error: print(error); sys.exit(error.exit_code)
-        """
         environment = {
             **{name: value for name, value in os.environ.items() if name.lower() != "no_proxy"},
             "PYTHONPATH": str(ROOT),
@@ -206,7 +200,7 @@ def download(tmp_path: Path) -> Iterator[Download]:
             "SCIKIT_LEARN_DATA": str(tmp_path / "cache"),
         }
         ended = subprocess.run(
-            [sys.executable, "-c", "\n".join(line[12:] for line in script.splitlines())],
+            [sys.executable, "-m", "digit_recognizer", "download", "--source", "openml", "--timeout", "0.3"],
             cwd=tmp_path, env=environment, capture_output=True, text=True,
         )  # fmt: skip
         return Ended(ended.returncode, ended.stdout, ended.stderr)
@@ -253,10 +247,10 @@ def test_a_network_that_fails_is_one_line_and_writes_nothing(
     download: Download, tmp_path: Path, mnist: data.Digits, spoil: Callable, message: str
 ) -> None:
     ended = download(spoil(answers(mnist)))
-    assert ended.code == 7
-    assert ended.out.startswith(message)
-    assert ended.out.count("\n") == 1
-    assert ended.err == openml.NOTICE + "\n"
+    assert (ended.code, ended.out) == (7, "")
+    notice, error = ended.err.splitlines()
+    assert notice == openml.NOTICE
+    assert error.startswith(f"Error: {message}")
     assert not (tmp_path / "data").exists()
 
 
