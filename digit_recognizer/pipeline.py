@@ -26,10 +26,11 @@ from digit_recognizer import (
 from digit_recognizer.ensemble import BLEND, Predictions, Truth
 from digit_recognizer.errors import RunError
 
-SAMPLE_NOTICE = (
-    "This is the embedded sample, one seventh of the competition's size, and no submission for Kaggle. "
-    + data.GET_THE_DATA
-)
+NOT_FOR_KAGGLE = {
+    "sample": "This is the embedded sample, one seventh of the competition's size, and no submission for "
+    f"Kaggle. {data.GET_THE_DATA}",
+    "openml": "These are MNIST's digits from OpenML, for learning, and no submission for Kaggle",
+}
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "tensorflow", "keras")
 
 
@@ -71,8 +72,8 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
 
     with drafts.start(job.out, job.name, plan, resume=job.resume) as draft:
         on_notice(f"Read {len(digits.train):,} + {len(digits.test):,} digits from {digits.source}")
-        if digits.kind == "sample":
-            on_notice(SAMPLE_NOTICE)
+        if digits.kind in NOT_FOR_KAGGLE:
+            on_notice(NOT_FOR_KAGGLE[digits.kind])
         done = draft.kept(fits)
         if done:
             on_notice(f"{len(done)} of {len(fits)} fits are done already")
