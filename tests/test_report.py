@@ -353,7 +353,7 @@ def test_the_settings_are_the_manifests(dom: Page, trained: runs.Run) -> None:
     assert settings["sklearn-mlp"] == (
         "prepare scale · hidden 256, 128 · activation relu · optimizer adam · learning_rate 0.002 · "
         "alpha 0.0001 · upright no · warp 0 · warp_last 0 · epochs 14 · averaged 8 · batch_size 128 · "
-        "early_stopping no"
+        "early_stopping 0"
     )
     assert trained.manifest["data"]["source"] in settings["data"]
     assert settings["fits"] == " · ".join(
