@@ -263,6 +263,8 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError("Classifier can't train when only one class is present.")
         self.mlp_ = MLPClassifier() if self.mlp is None else clone(self.mlp)
         random = check_random_state(self.mlp_.random_state)
         if self.mlp_.early_stopping:

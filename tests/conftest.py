@@ -83,3 +83,8 @@ def run(tmp_path: Path) -> Run:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast ones first: what is broken shows in seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
