@@ -23,7 +23,7 @@ train: install ## train on the digits in data/, else on the sample, and write a 
 	@$(BIN)/python -m digit_recognizer train $(ARGS)
 
 test: install ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: install ## the tests that train nothing
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)

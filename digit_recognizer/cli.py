@@ -45,7 +45,7 @@ TRAINING = [
     ),
     click.option(
         "--seed",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
         help="The same seed gives the same numbers.",
@@ -64,8 +64,7 @@ def main() -> None:
     try:
         code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort as stop:
-        kept = getattr(stop.__cause__, "__notes__", ["no run was written."])
-        click.echo("\n".join(["Stopped;", *kept]).replace("\n", " "), err=True)
+        click.echo(" ".join(["Stopped.", *getattr(stop.__cause__, "__notes__", [])]), err=True)
         code = 130
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -79,7 +78,7 @@ def main() -> None:
         click.echo(str(error), err=True)
         code = error.exit_code
     except DigitRecognizerError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(" ".join([f"Error: {error}", *getattr(error, "__notes__", [])]), err=True)
         code = error.exit_code
     sys.exit(code)
 
@@ -133,14 +132,16 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     with _progress() as on_progress:
         run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
     summary = tables.summary(run)
+    if not as_json:
+        _print(tables.scores(run))
     if with_report:
-        summary["report"] = str(_write_report(run, None))
+        try:
+            summary["report"] = str(_write_report(run, None))
+        except BaseException as error:
+            error.add_note(f"The run is complete: {run.submission}")
+            raise
         notice(f"Report: {summary['report']}")
-    if as_json:
-        click.echo(json.dumps(summary))
-        return
-    _print(tables.scores(run))
-    click.echo(run.submission)
+    click.echo(json.dumps(summary) if as_json else run.submission)
 
 
 @cli.command()
@@ -220,7 +221,8 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
     if sort == "score":
         listed.sort(key=lambda run: tables.best(run)["accuracy"], reverse=True)
     for draft in drafts.every(out):
-        notice(f"{draft.final.name} was cut off; its command with --resume goes on, or delete {draft.folder}")
+        cut = f"was cut off; its command with --resume goes on, or delete {draft.folder}"
+        notice(f"{draft.final.name} {'is still running' if draft.running else cut}")
     if as_json:
         click.echo(json.dumps({"runs": [{"run": str(run.folder), **run.manifest} for run in listed]}))
     elif listed:

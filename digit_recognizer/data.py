@@ -7,6 +7,7 @@ import io
 import warnings
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ PIXELS = SIDE * SIDE
 CLASSES = 10
 PIXEL_COLUMNS = [f"pixel{i}" for i in range(PIXELS)]
 ARCHIVE = "digit-recognizer.zip"
-COMPETITION_ROWS = {"train.csv": 42_000, "test.csv": 28_000}
+ROWS_OF = {"train.csv": 42_000, "test.csv": 28_000}  # the competition's
 
 # SHA-256 of the test rows' pixels, row by row as uint8: what a submission's ImageIds refer to.
 KNOWN_TEST_ROWS = {
@@ -144,7 +145,7 @@ def _content(folder: Path, name: str) -> tuple[bytes, str]:
                 return members.read(name), f"{archive} ({name})"
     except KeyError:
         raise DataError(f"{archive}: holds no {name}; download the archive again") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: encrypted
         broken = next(path for path in (plain, packed, archive) if path.exists())
         raise DataError(f"{broken}: cannot be read ({error}); download it again") from None
     raise DataError(f"{folder}: holds neither {name}, {name}.gz nor {ARCHIVE}. {GET_THE_DATA}")
@@ -243,8 +244,11 @@ def _parse(content: bytes, name: str, header: list[str], columns: list[int], dty
             )
     except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError):
         lines = csv.reader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline=""))
-        wide = next((row for row in lines if len(row) > len(header)), [])
-        what = f"line {lines.line_num}: found {len(wide)} values, expected {len(header)}"
+        what = f"the rows do not fit the {len(header)} columns of the header"
+        with suppress(csv.Error):  # a quote that is never closed, say
+            wide = next((row for row in lines if len(row) > len(header)), None)
+            if wide is not None:
+                what = f"line {lines.line_num}: found {len(wide)} values, expected {len(header)}"
         raise DataError(f"{name}: {what}; download it again") from None
     return frame[columns]
 

@@ -1,5 +1,6 @@
 """A run in the making: a hidden folder that keeps each fit, and becomes the run when all is done."""
 
+import errno
 import json
 import re
 import shutil
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from digit_recognizer.errors import RunError
 from digit_recognizer.training import Fit, Fitted
 
-PLAN = "plan.json"
-FITS = "fits"
+MAKING = "making"  # in the hidden folder: plan, finished fits and lock, gone once the run is there
+PLAN = f"{MAKING}/plan.json"
+FITS = f"{MAKING}/fits"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,19 @@ class Draft:
 
     folder: Path
     final: Path
+
+    @property
+    def running(self) -> bool:
+        """Whether a process is at it now."""
+        try:
+            with self.lock():
+                return False
+        except Timeout:
+            return True
+
+    def lock(self) -> FileLock:
+        """Held while a process is at it; the system lets go of a killed one's."""
+        return FileLock(self.folder / MAKING / "lock", timeout=0)
 
     def keep(self, fitted: Fitted) -> None:
         """Store a fit at once, whole or not at all, so that a killed run need not repeat it."""
@@ -74,29 +91,35 @@ def start(out: Path, name: str | None, plan: dict[str, Any], *, resume: bool = F
     draft.
     """
     draft = _unfinished(out, name, plan) if resume else _new(out, name, plan)
-    try:
-        yield draft
-    except BaseException as error:
-        fits = len(list((draft.folder / FITS).glob("*.npz")))
-        if fits:
-            error.add_note(
-                f"{fits} finished fits are kept; the same command with --resume goes on from them."
-            )
-        else:
-            shutil.rmtree(draft.folder, ignore_errors=True)
-        raise
-    shutil.rmtree(draft.folder / FITS)
-    (draft.folder / PLAN).unlink()
+    with draft.lock():
+        try:
+            yield draft
+        except BaseException as error:
+            raise _left(draft, error) from error.__cause__
     try:
         draft.folder.rename(draft.final)
     except OSError as error:
-        raise RunError(f"{draft.final}: cannot be written ({error.strerror})") from None
+        raise _left(draft, RunError(f"{draft.final}: cannot be written ({error.strerror})")) from None
+    shutil.rmtree(draft.final / MAKING)  # last: a run that is killed here is whole all the same
+
+
+def _left(draft: Draft, error: BaseException) -> BaseException:
+    """The error, with a note on what it leaves behind; a full disk is a user's to mend."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        error = RunError(f"{draft.folder}: cannot be written ({error.strerror}); make room.")
+    fits = len(list((draft.folder / FITS).glob("*.npz")))
+    if fits:
+        error.add_note(f"{fits} finished fits are kept; the same command with --resume goes on from them.")
+    else:
+        shutil.rmtree(draft.folder, ignore_errors=True)
+        error.add_note("No run was written.")
+    return error
 
 
 def every(out: Path) -> list[Draft]:
     """The drafts in `out`, newest first."""
     plans = sorted(out.glob(f".*/{PLAN}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [Draft(path.parent, out / path.parent.name[1:]) for path in plans]
+    return [Draft(path.parents[1], out / path.parents[1].name[1:]) for path in plans]
 
 
 def _unfinished(out: Path, name: str | None, plan: dict[str, Any]) -> Draft:
@@ -104,6 +127,8 @@ def _unfinished(out: Path, name: str | None, plan: dict[str, Any]) -> Draft:
         with suppress(ValueError):  # a plan that was being written when the run was killed
             stored = json.loads((draft.folder / PLAN).read_text(encoding="utf-8"))
             if stored == json.loads(json.dumps(plan)) and name in (None, draft.final.name):
+                if draft.running:
+                    raise RunError(f"{draft.final.name} is still running; wait for it, or stop it first")
                 return draft
     raise RunError(
         f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "

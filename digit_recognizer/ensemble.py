@@ -74,9 +74,9 @@ def _folds(truth: Truth) -> list[np.ndarray]:
     """Masks of the folds; a single holdout is cut into five."""
     folds = truth.folds
     if len(np.unique(folds)) == 1:
-        from sklearn.model_selection import StratifiedKFold
+        from sklearn.model_selection import KFold
 
-        cut = StratifiedKFold(5, shuffle=True, random_state=0).split(truth.rows, truth.labels)
+        cut = KFold(5, shuffle=True, random_state=0).split(truth.rows)
         folds = np.zeros(len(truth.rows), int)
         for number, (_, inside) in enumerate(cut):
             folds[inside] = number
@@ -120,7 +120,13 @@ def _stacked(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, li
 
     model = LogisticRegression(C=0.01, max_iter=1000).fit(features(members), labels)
     share = np.abs(model.coef_).sum(axis=0).reshape(len(members), CLASSES).sum(axis=1)
-    return lambda them: model.predict_proba(features(them)), (share / share.sum()).tolist()
+
+    def blended(them: list[np.ndarray]) -> np.ndarray:
+        probabilities = np.zeros_like(them[0])
+        probabilities[:, model.classes_] = model.predict_proba(features(them))
+        return probabilities
+
+    return blended, (share / share.sum()).tolist()
 
 
 METHODS = {"weighted": _weighted, "mean": _mean, "stacked": _stacked}

@@ -32,6 +32,7 @@ TRUSTED = [
     "digit_recognizer.models.PassByPassMLP",
     "digit_recognizer.models.scale",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
 ]
 
 OnEpoch = Callable[[], None]  # called after each pass, when the net is able to predict
@@ -201,7 +202,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
             "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
         }[self.optimizer]
         self.model_.compile(
-            kind(rate, weight_decay=self.weight_decay or None),
+            kind(rate, weight_decay=self.weight_decay),
             keras.losses.SparseCategoricalCrossentropy(from_logits=self.output == "softmax"),
             steps_per_execution=min(20, steps),  # a small net's step is shorter than the call to it
         )

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -103,16 +103,16 @@ def blend_runs(parents: Sequence[runs.Run], method: str, *, out: Path, name: str
     Raises RunError where the runs are not of the same data and split, with what differs.
     """
     clock = Clock()
-    truth, members = _members(parents)
+    parents = list({run.folder.resolve(): run for run in parents}.values())
+    truth, origins = _origins(parents)
+    members = [Predictions(name, one.out_of_fold, one.test) for name, (_, one) in origins.items()]
     first = parents[0].manifest
     plan = {name: first[name] for name in ("data", "split", "seed", "versions")}
-    plan["recipes"] = {
-        name: settings for run in parents for name, settings in run.manifest["recipes"].items()
-    }
+    plan["recipes"] = {name: run.manifest["recipes"][one.name] for name, (run, one) in origins.items()}
     plan["ensemble"] = {"runs": [run.folder.name for run in parents], "method": method}
     with drafts.start(out, name, plan) as draft:
         blend = ensemble.blend(members, truth, method)
-        seconds = dict.fromkeys([member.name for member in members], 0.0)
+        seconds = {name: run.manifest["scores"][one.name]["seconds"] for name, (run, one) in origins.items()}
         manifest = {**plan, **_results(members, blend, truth, seconds, submit=True), "fits": {}}
         clock.lap("score")
         return _finish(draft, manifest, members, blend, truth, clock)
@@ -153,8 +153,8 @@ def _plan(job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, threads:
     }
 
 
-def _members(parents: Sequence[runs.Run]) -> tuple[Truth, list[Predictions]]:
-    """All models of the runs; where two runs have one of the same name, the run's name is added."""
+def _origins(parents: Sequence[runs.Run]) -> tuple[Truth, dict[str, tuple[runs.Run, Predictions]]]:
+    """All models of the runs, each once, by name; where two runs have one of a name, the run's is added."""
     stored = [run.predictions() for run in parents]
     first, (truth, _) = parents[0], stored[0]
     for run, (other, _) in zip(parents[1:], stored[1:], strict=True):
@@ -170,17 +170,19 @@ def _members(parents: Sequence[runs.Run]) -> tuple[Truth, list[Predictions]]:
                 f"{' and '.join(splits)} held out different rows; "
                 "train one of them again with the other's --folds or --holdout and --seed"
             )
-    owned = [
-        (run, one) for run, (_, own) in zip(parents, stored, strict=True) for one in own if one.name != BLEND
-    ]
+    owned: list[tuple[runs.Run, Predictions]] = []
+    for run, (_, own) in zip(parents, stored, strict=True):
+        for one in own:
+            again = any(np.array_equal(one.out_of_fold, other.out_of_fold) for _, other in owned)
+            if one.name != BLEND and not again:  # an ensemble holds its parents' models
+                owned.append((run, one))
+    if len(owned) < 2:
+        raise RunError("a blend takes at least two different models; name runs that hold more")
     names = [one.name for _, one in owned]
-    members = [
-        replace(one, name=f"{one.name}@{run.folder.name}") if names.count(one.name) > 1 else one
+    return truth, {
+        f"{one.name}@{run.folder.name}" if names.count(one.name) > 1 else one.name: (run, one)
         for run, one in owned
-    ]
-    if len({member.name for member in members}) < 2:
-        raise RunError("a blend takes at least two models; name runs that hold more")
-    return truth, members
+    }
 
 
 def _results(

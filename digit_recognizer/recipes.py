@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from digit_recognizer.errors import RecipeError
 from digit_recognizer.settings import (
     Count,
-    CountOrNone,
+    CountFrom0,
     Flag,
     Penalty,
     Rate,
@@ -44,7 +44,12 @@ class KerasNet:
     warp_last: Penalty = 0.0  # and, changing evenly, in the last
     epochs: Count = 10  # passes over the training rows, at most
     batch_size: Count = 32  # rows a step
-    early_stopping: CountOrNone = 0  # passes without progress on a tenth kept aside; 0: never
+    early_stopping: CountFrom0 = 0  # passes without progress on a tenth kept aside; 0: never
+
+    def __post_init__(self) -> None:
+        """Raise RecipeError where fields do not go together."""
+        if len(self.dropout) > len(self.hidden):
+            raise RecipeError(f"dropout has {len(self.dropout)} shares for {len(self.hidden)} hidden layers")
 
     def classifier(self, seed: int) -> "Pipeline":
         """The model, not fitted, as a scikit-learn classifier of uint8 pixels of shape (n, 784)."""
@@ -66,12 +71,24 @@ class SklearnMLP:
     learning_rate: Rate = 1e-3
     alpha: Penalty = 1e-4  # L2 penalty
     upright: Flag = False  # set images upright, in training and prediction alike; see `augment`
-    warp: Penalty = 0.0  # strength of the warps in the first pass; needs prepare=scale
+    warp: Penalty = 0.0  # strength of the warps in the first pass
     warp_last: Penalty = 0.0  # and, changing evenly, in the last
     epochs: Count = 20  # passes over the training rows, at most
     averaged: Count = 1  # how many of the last passes' weights are averaged
     batch_size: Count = 200  # rows a step
-    early_stopping: CountOrNone = 0  # passes without progress on a tenth kept aside; 0: never
+    early_stopping: CountFrom0 = 0  # passes without progress on a tenth kept aside; 0: never
+
+    def __post_init__(self) -> None:
+        """Raise RecipeError where fields do not go together."""
+        warped = self.warp or self.warp_last
+        if warped and self.prepare != "scale":
+            raise RecipeError(
+                f"warp needs images, which prepare={self.prepare} leaves none of; use prepare=scale"
+            )
+        if self.early_stopping and (warped or self.averaged > 1):
+            raise RecipeError(
+                "early_stopping fits in one go, without warp and averaged; leave out one of them"
+            )
 
     def classifier(self, seed: int) -> "Pipeline":
         """The model, not fitted, as a scikit-learn classifier of uint8 pixels of shape (n, 784)."""
@@ -158,7 +175,7 @@ RECIPES = {
         ),
         Recipe(
             name="softmax",
-            summary="notebook: Keras 784-10 sigmoid, Adam, 5 epochs",
+            summary="notebook: Keras 784-10 sigmoid, Adam, 5 epochs; here with a falling learning rate",
             settings=KerasNet(
                 hidden=(), output="sigmoid", learning_rate=1e-2, schedule="cosine", epochs=5, batch_size=64
             ),
@@ -166,7 +183,7 @@ RECIPES = {
         ),
         Recipe(
             name="keras-mlp-100",
-            summary="notebook: Keras 784-100-10, with weight decay and 20 epochs for 5",
+            summary="notebook: Keras 784-100-10, Adam, 5 epochs; here 20, with weight decay",
             settings=KerasNet(
                 hidden=(100,),
                 output="sigmoid",
@@ -206,13 +223,13 @@ RECIPES = {
         ),
         Recipe(
             name="sklearn-mlp-scaled",
-            summary="notebook: StandardScaler and MLPClassifier",
+            summary="notebook: StandardScaler and MLPClassifier; here 256-128, weights averaged",
             settings=SklearnMLP(prepare="standardize", hidden=(256, 128), alpha=0.01, averaged=8),
             evidence=Evidence(0.9745, 0.0014, 18, "2026-11-21"),
         ),
         Recipe(
             name="sklearn-mlp-pca",
-            summary="notebook's proposal: PCA (95% of variance) and MLPClassifier that stops early",
+            summary="notebook's proposal: PCA (95% of variance), MLPClassifier (alpha 0.1) that stops early",
             settings=SklearnMLP(prepare="pca", alpha=0.1, epochs=100, early_stopping=10),
             evidence=Evidence(0.9742, 0.0022, 23, "2026-11-21"),
         ),

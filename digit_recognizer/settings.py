@@ -42,7 +42,7 @@ _SHARE = _number(float, "a number from 0 to below 1", lambda value: 0 <= value <
 _FLAGS = {"yes": True, "no": False}
 
 Count = Annotated[int, _COUNT]
-CountOrNone = Annotated[int, _number(int, "an integer of at least 0", lambda value: value >= 0)]
+CountFrom0 = Annotated[int, _number(int, "an integer of at least 0", lambda value: value >= 0)]
 Rate = Annotated[float, _number(float, "a number above 0", lambda value: 0 < value < float("inf"))]
 Penalty = Annotated[float, _number(float, "a number of at least 0", lambda value: 0 <= value < float("inf"))]
 Flag = Annotated[bool, Kind("yes or no", lambda text: _FLAGS[text])]

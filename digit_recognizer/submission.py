@@ -43,7 +43,9 @@ def check(path: Path, rows: int = COMPETITION_ROWS) -> Submission:
         if len(row) != 2:
             raise SubmissionError(f"{path}: line {line} has {len(row)} values, expected 2: ImageId,Label")
         image_id, label = row
-        if not (image_id.isascii() and image_id.isdigit() and 1 <= int(image_id[:9]) <= rows):
+        if not (
+            image_id.isascii() and image_id.isdigit() and len(image_id) < 10 and 1 <= int(image_id) <= rows
+        ):
             raise SubmissionError(
                 f"{path}: line {line}: found ImageId {image_id[:20]!r}, expected an integer from 1 to {rows}"
             )

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,26 +91,29 @@ def submit(
 
 
 def _create(one: Candidate, kaggle: Kaggle, token: str, on_notice: OnText) -> int:
-    """Submit what was uploaded. Where no answer comes, Kaggle's list says whether it was taken."""
+    """Submit what was uploaded: again only where Kaggle certainly did not take it.
+
+    Where no answer came, Kaggle's list may say that it did. That it is not there says nothing, as the list
+    may lag behind: then it is for a later command to look again.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return kaggle.create(token, one.message)
         except NetworkError as error:
             failure = error
-        if failure.lost:
-            on_notice(f"{failure}. Looking whether Kaggle has the file")
-            found = _look_up(one, kaggle, failure)
-            if found is not None:
-                return found.ref
-        if not failure.again or attempt == ATTEMPTS:
+        if failure.lost or not failure.again or attempt == ATTEMPTS:
             break
-        on_notice(f"{failure}. Kaggle does not have the file; trying again")
+        on_notice(f"{failure}. Trying again")
         time.sleep(max(failure.pause, kaggle.limits.backoff(attempt)))
     if not failure.lost:
         raise NetworkError(f"{failure}. Nothing was submitted", lost=False)
+    on_notice(f"{failure}. Looking whether Kaggle has the file")
+    found = _look_up(one, kaggle, failure)
+    if found is not None:
+        return found.ref
     raise NetworkError(
-        f"{failure}. Kaggle's list does not have the file, so it is not in; "
-        "the same command looks again first"
+        f"{failure}. Kaggle's list does not have the file yet; the same command looks for it first, "
+        "and submits it only if it still is not there"
     )
 
 
@@ -224,6 +227,15 @@ def matched(listed: list[Listed], out: Path) -> list[Matched]:
 
 def _refresh(run: Run, one: Listed) -> None:
     known = run.manifest.get("kaggle")
-    if known is None or known["ref"] != one.ref or known["status"] == one.status:
-        return
-    runs.record_kaggle(run, known | {"status": one.status, "public_score": one.public_score})
+    if known is None:  # submitted from elsewhere, or its answer was lost
+        found = Outcome(
+            one.ref,
+            one.status,
+            one.public_score,
+            one.description,
+            one.date or "",
+            fingerprint(run.submission),
+        )
+        runs.record_kaggle(run, asdict(found))
+    elif known["ref"] == one.ref and known["status"] != one.status:
+        runs.record_kaggle(run, known | {"status": one.status, "public_score": one.public_score})

@@ -121,7 +121,10 @@ def fit_all(
             for fit, log in zip(fits, logs, strict=True)
         ]
         with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
-            yield from joblib.Parallel(return_as="generator_unordered")(calls)
+            for one in joblib.Parallel(return_as="generator_unordered")(calls):
+                epochs = one.fit.recipe.settings.epochs  # all of them, though it may have stopped early
+                on_progress(Progress(one.fit.name, epochs, epochs, one.history[-1]))
+                yield one
 
 
 def share_cores(jobs: int | None, fits: int) -> tuple[int, int]:

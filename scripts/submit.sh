@@ -14,6 +14,10 @@ if [ ! -x "$python" ]; then
   exit 2
 fi
 
+if [ $# -ge 1 ] && [ -z "$1" ]; then
+  echo "Error: FILE is empty; did train fail? Without FILE it is the newest run; to give it a message: submit -m" >&2
+  exit 2
+fi
 file=${1-}
 message=${2-}
 set -- --out "$home/submissions"

@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,36 @@ def test_or_not_at_all(tmp_path: Path, error: type[BaseException]) -> None:
         (draft.folder / "file").write_text("x")
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_loses_no_fit(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="No space left on device") as error:  # noqa: SIM117
+        with drafts.start(tmp_path, "first", PLAN) as draft:
+            draft.keep(FITTED)
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert "--resume goes on" in error.value.__notes__[0]
+    assert draft.kept([FIT])
+
+
+def test_a_running_draft_is_neither_cut_off_nor_resumed(tmp_path: Path) -> None:
+    with drafts.start(tmp_path, "first", PLAN) as draft:
+        draft.keep(FITTED)
+        assert draft.running
+        with (
+            pytest.raises(RunError, match="first is still running"),
+            drafts.start(tmp_path, None, PLAN, resume=True),
+        ):
+            pytest.fail("must not begin")
+    assert not draft.running
+
+
+def test_a_taken_name_at_the_end_loses_no_fit(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="first: cannot be written"):  # noqa: SIM117
+        with drafts.start(tmp_path, "first", PLAN) as draft:
+            draft.keep(FITTED)
+            draft.final.mkdir()
+            (draft.final / "other").touch()
+    assert draft.kept([FIT])
 
 
 def test_what_is_kept_is_what_was_fitted(tmp_path: Path) -> None:

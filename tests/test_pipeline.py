@@ -194,6 +194,6 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "Stopped; no run was written."
+    assert err.splitlines()[-1] == "Stopped. No run was written."
     assert "Traceback" not in err
     assert list((tmp_path / "submissions").iterdir()) == []

@@ -181,7 +181,7 @@ def test_a_spoilt_ledger_is_one_line(user: User) -> None:
 # What Kaggle, or the way there, answers: exit code, the one line, and how many submissions were accepted.
 
 Case = tuple[str, list[Fault] | Fault, int, str, int]
-STAYS_AWAY = "Kaggle's list does not have the file, so it is not in; the same command looks again first"
+STAYS_AWAY = "Kaggle's list does not have the file yet; the same command looks for it first"
 CASES: dict[str, Case] = {
     "daily limit": ("create", refusing(400, QUOTA), 5, f"submissions are used up. Kaggle says: {QUOTA}", 0),
     "daily limit at the start": (
@@ -219,7 +219,7 @@ CASES: dict[str, Case] = {
     "429 once": ("create", [refusing(429, "", Retry_After="0")], 0, "", 1),
     "500 once, listing": ("list", [refusing(500, "oops")], 0, "", 1),
     "500 once, starting": ("start", [refusing(500, "oops")], 0, "", 1),
-    "500 once, submitting": ("create", [refusing(500, "oops")], 0, "", 1),
+    "500 once, submitting": ("create", [refusing(500, "oops")], 7, STAYS_AWAY, 0),
     "500 always, listing": ("list", refusing(500, ""), 7, "Kaggle's server failed (500); try again later", 0),
     "500 always, submitting": ("create", refusing(500, ""), 7, STAYS_AWAY, 0),
     "407 of the proxy": ("create", refusing(407, ""), 7, "(407); give them in http_proxy and https_proxy", 0),
@@ -248,7 +248,7 @@ CASES: dict[str, Case] = {
         0,
     ),
     "reset once, uploading": ("put", [reset], 0, "", 1),
-    "reset once, submitting": ("create", [reset], 0, "", 1),
+    "reset once, submitting": ("create", [reset], 7, STAYS_AWAY, 0),
     "reset, submitting": ("create", reset, 7, STAYS_AWAY, 0),
     "lost reply": ("create", [accepting_then(reset)], 0, "", 1),
     "lost reply to a page": ("create", [accepting_then(page(502))], 0, "", 1),
@@ -377,6 +377,26 @@ def test_an_attempt_whose_end_is_unknown_is_looked_for_by_the_next(user: User) -
     assert "public score 0.99142" in ended.out
     assert len(user.kaggle.submissions) == 1
     assert stored(run)["ref"] == 4000
+
+
+def test_a_list_that_lags_behind_does_not_make_it_a_second_submission(user: User) -> None:
+    """The reply is lost, and the submission is not listed until long after."""
+
+    def lose(kaggle: Any, request: Any, answer: Any) -> Any:
+        kaggle.always["list"] = lambda kaggle, request, answer: stub_kaggle.json({"submissions": []})
+        return accepting_then(reset)(kaggle, request, answer)
+
+    user.kaggle.faults["create"] = [lose]
+    run = write_run(user)
+    ended = user.types("submit")
+    assert ended.code == 7
+    assert STAYS_AWAY in last_line(ended.err)
+    assert user.kaggle.seen.count("create") == 1
+    user.kaggle.always.clear()
+    ended = user.types("submit")
+    assert ended.code == 0
+    assert len(user.kaggle.submissions) == 1
+    assert stored(run)["public_score"] == 0.99142
 
 
 # Who the user is.
@@ -591,6 +611,9 @@ def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
     assert (ended.code, ended.out) == (0, "Submission 4001: public score 0.99142\n"), ended.err
     assert user.types("nowhere.csv", command=("./submit.sh",)).code == 3
     assert user.types("a", "b", "c", command=("./submit.sh",)).code == 2
+    empty = user.types("", command=("./submit.sh",))
+    assert (empty.code, empty.out) == (2, "")
+    assert "FILE is empty; did train fail?" in empty.err
 
 
 def test_the_script_without_the_environment_says_how_to_make_it(user: User) -> None:

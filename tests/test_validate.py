@@ -115,6 +115,13 @@ def test_models_of_one_name_are_told_apart_by_their_runs(
     ended = typed("ensemble", "sklearn", "narrow", "--json")
     names = [model["recipe"] for model in json.loads(ended.out)["models"]]
     assert names == ["sklearn-mlp@sklearn", "sklearn-mlp@narrow"]
+    settings = load(home, Path(json.loads(ended.out)["run"]).name).manifest["recipes"]
+    assert [settings[name]["hidden"] for name in names] == [[256, 128], [64]]
+    again = typed("ensemble", Path(json.loads(ended.out)["run"]).name, "sklearn", "keras", "--json")
+    models = {model["recipe"]: model for model in json.loads(again.out)["models"]}
+    assert list(models) == ["sklearn-mlp@sklearn", "sklearn-mlp@narrow", "keras-mlp"]
+    seconds = load(home, "keras").manifest["scores"]["keras-mlp"]["seconds"]
+    assert models["keras-mlp"]["seconds"] == seconds
 
 
 @pytest.mark.parametrize(
@@ -126,8 +133,8 @@ def test_models_of_one_name_are_told_apart_by_their_runs(
         ),
         (["sklearn", "elsewhere"], "are runs on different data; only runs on the same blend"),
         (["sklearn", "nosuch"], "nosuch: holds no run.json, so it is no run; `runs` lists those there are"),
-        (["sklearn"], "a blend takes at least two models"),
-        (["sklearn", "sklearn"], "a blend takes at least two models"),
+        (["sklearn"], "a blend takes at least two different models"),
+        (["sklearn", "submissions/sklearn"], "a blend takes at least two different models"),
     ],
 )
 def test_what_cannot_be_blended_is_refused(
@@ -195,7 +202,7 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
         [sys.executable, "-m", "digit_recognizer", *command, "--name", "cut"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    kept = tmp_path / "submissions/.cut/fits"
+    kept = tmp_path / "submissions/.cut/making/fits"
     while len(list(kept.glob("*.npz"))) < done:
         assert process.poll() is None
         time.sleep(0.01)
