@@ -219,7 +219,7 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
 
     listed = runs.every(out)
     if sort == "score":
-        listed.sort(key=lambda run: tables.best(run)["accuracy"], reverse=True)
+        listed.sort(key=lambda run: run.manifest["scores"][run.best]["accuracy"], reverse=True)
     for draft in drafts.every(out):
         cut = f"was cut off; its command with --resume goes on, or delete {draft.folder}"
         notice(f"{draft.final.name} {'is still running' if draft.running else cut}")

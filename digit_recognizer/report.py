@@ -105,7 +105,7 @@ def _facts(run: runs.Run, digits: data.Dataset) -> dict[str, Any]:
 
     truth, predictions = run.predictions()
     rows = truth.rows
-    submitted = _submitted(run.manifest)
+    submitted = run.best
     chosen = next(one for one in predictions if one.name == submitted)
     labels, guesses = truth.labels, chosen.out_of_fold.argmax(axis=1)
     matrix = confusion_matrix(labels, guesses, labels=range(data.CLASSES))
@@ -175,13 +175,6 @@ def _page(run: runs.Run, facts: dict[str, Any], pictures: list[themes.Picture]) 
         pictures={picture.name: picture for picture in pictures},
         shown=facts["mistakes"][:MISTAKES],
     )
-
-
-def _submitted(manifest: dict[str, Any]) -> str:
-    """What became the submission; in a run that made none, what would have."""
-    scores = manifest["scores"]
-    best = "blend" if "blend" in scores else max(scores, key=lambda name: scores[name]["accuracy"])
-    return manifest.get("submitted") or best
 
 
 def _curves(manifest: dict[str, Any]) -> dict[str, list[list[dict[str, float]]]]:

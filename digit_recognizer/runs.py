@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from digit_recognizer.ensemble import Predictions, Truth
+from digit_recognizer.ensemble import BLEND, Predictions, Truth
 from digit_recognizer.errors import RunError
 from digit_recognizer.training import Fitted
 
@@ -30,6 +30,13 @@ class Run:
     def submission(self) -> Path:
         """The CSV's path."""
         return self.folder / SUBMISSION
+
+    @property
+    def best(self) -> str:
+        """The model, or the blend, that stands for the run: what it submitted, or would have."""
+        scores = self.manifest["scores"]
+        by_score = max(scores, key=lambda name: (name == BLEND, scores[name]["accuracy"]))
+        return self.manifest.get("submitted") or by_score
 
     def predictions(self) -> tuple[Truth, list[Predictions]]:
         """The held-out rows, and what each model and the blend say of them and of the test rows."""
@@ -94,7 +101,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["data"]["rows"]["test"]
+        manifest["data"]["rows"]["test"], manifest["created"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: is not the manifest of a run ({error!r})") from None
     return manifest

@@ -82,7 +82,7 @@ def runs(listed: Iterable[Run]) -> Iterator[str]:
     head = ["run", "created", "recipes", "data", "local score", "95% interval", "public score", "seconds"]
 
     def row(run: Run) -> list[str]:
-        score = best(run)
+        score = run.manifest["scores"][run.best]
         public = run.manifest.get("kaggle", {}).get("public_score")
         return [
             run.folder.name,
@@ -96,13 +96,6 @@ def runs(listed: Iterable[Run]) -> Iterator[str]:
         ]
 
     yield from table(head, map(row, listed))
-
-
-def best(run: Run) -> dict[str, Any]:
-    """The local score that stands for a run: of what it submitted, else of its blend or best model."""
-    scores = run.manifest["scores"]
-    best = max(scores, key=lambda name: (name == BLEND, scores[name]["accuracy"]))
-    return scores[run.manifest["submitted"] or best]
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def test_check_as_json(run: Run, tmp_path: Path) -> None:
 
 def test_check_takes_the_number_of_rows_from_the_manifest(run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
-    (tmp_path / "run.json").write_text('{"data": {"rows": {"test": 3}}}')
+    (tmp_path / "run.json").write_text('{"created": "2026", "data": {"rows": {"test": 3}}}')
     assert run("check", "s.csv").code == 0
     (tmp_path / "run.json").unlink()
     ended = run("check", "s.csv")

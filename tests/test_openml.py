@@ -58,7 +58,7 @@ def test_each_digit_is_split_3_to_2(tmp_path: Path, mnist: data.Digits) -> None:
 
 def test_all_of_mnist_is_split_as_the_competition_is() -> None:
     train, test = openml.split(np.arange(70_000) % 10)
-    assert [len(train), len(test)] == list(data.COMPETITION_ROWS.values())
+    assert [len(train), len(test)] == list(data.ROWS_OF.values())
     assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(70_000))
 
 
