@@ -1,6 +1,5 @@
 """What may be submitted: every check that needs no network, and the ledger of what was."""
 
-import hashlib
 import json
 import secrets
 from dataclasses import asdict, dataclass
@@ -92,9 +91,17 @@ def prepare(target: str | None, out: Path, *, message: str | None = None, force:
     file, run = choose(target, out)
     try:
         submission.check(file)
-        sha256 = fingerprint(file)
+        sha256 = submission.sha256(file)
     except SubmissionError as error:
         raise RefusedError(str(error)) from None
+    written = (
+        run.manifest.get("submission_sha256", sha256) if run and file.name == runs.SUBMISSION else sha256
+    )
+    if sha256 != written:
+        raise RefusedError(
+            f"{file}: was changed after its run wrote it, so the run's local score is not its own; "
+            "copy it to another folder and submit the copy"
+        )
     ledger = out / LEDGER
     earlier = known(ledger, run).get(sha256)
     if earlier and earlier.status != "SENT" and not force:
@@ -106,11 +113,6 @@ def prepare(target: str | None, out: Path, *, message: str | None = None, force:
     return Candidate(
         file, sha256, run, f"{message or default_message(file, run)} {tag}", tag, ledger, earlier
     )
-
-
-def fingerprint(file: Path) -> str:
-    """SHA-256 of the file's bytes; its first `SHORT` characters stand in the tag."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def twice(file: Path, ref: int | None, score: float | None) -> RefusedError:

@@ -127,6 +127,9 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
 
     The last line on stdout is the path of the CSV.
     """
+    given = click.get_current_context().get_parameter_source("holdout")
+    if options["folds"] is not None and given is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--holdout and --folds exclude each other; give one.")
     from digit_recognizer import pipeline, tables
 
     with _progress() as on_progress:
@@ -134,6 +137,7 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     summary = tables.summary(run)
     if not as_json:
         _print(tables.scores(run))
+        _print(tables.weights(run))
     if with_report:
         try:
             summary["report"] = str(_write_report(run, None))
@@ -272,11 +276,12 @@ def list_recipes(as_json: bool) -> None:
 )
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:
-    """Check a submission CSV as Kaggle would, and count its labels."""
+    """Check a submission CSV, or a run's folder, line by line, and count its labels."""
     from digit_recognizer import runs
 
+    file = file / runs.SUBMISSION if file.is_dir() else file
+    manifest = runs.read_manifest(file.parent)
     if rows is None:
-        manifest = runs.read_manifest(file.parent)
         rows = manifest["data"]["rows"]["test"] if manifest else submission.COMPETITION_ROWS
     checked = submission.check(file, rows)
     if as_json:
@@ -286,7 +291,10 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     click.echo("digit  count")
     for digit, count in enumerate(checked.counts):
         click.echo(f"{digit:>5}  {count:>5}")
-    click.echo(f"{file}: {rows} rows, a valid submission")
+    if rows == submission.COMPETITION_ROWS and (not manifest or manifest["data"]["kind"] == "competition"):
+        click.echo(f"{file}: {rows} rows, a valid submission")
+    else:
+        click.echo(f"{file}: {rows} rows in the right format, but not of the competition's digits")
 
 
 def notice(text: str) -> None:

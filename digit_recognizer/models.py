@@ -277,14 +277,15 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         # From a plain number, every partial_fit would shuffle the rows alike.
         self.mlp_.set_params(random_state=random)
         strengths = np.linspace(self.warp, self.warp_last, self.passes)
-        for order, images in augment.passes(X, strengths, random):
+        for done, (order, images) in enumerate(augment.passes(X, strengths, random), start=1):
             self.mlp_.partial_fit(images, y[order], classes=self.classes_)
             last.append([weights.copy() for weights in self.mlp_.coefs_ + self.mlp_.intercepts_])
+            if done == self.passes:  # before the last call, so that what is seen last is what comes out
+                mean = [np.mean(weights, axis=0) for weights in zip(*last, strict=True)]
+                layers = len(self.mlp_.coefs_)
+                self.mlp_.coefs_, self.mlp_.intercepts_ = mean[:layers], mean[layers:]
             if on_epoch is not None:
                 on_epoch()
-        mean = [np.mean(weights, axis=0) for weights in zip(*last, strict=True)]
-        layers = len(self.mlp_.coefs_)
-        self.mlp_.coefs_, self.mlp_.intercepts_ = mean[:layers], mean[layers:]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -127,7 +127,7 @@ class Clock:
 
     def lap(self, stage: str) -> None:
         """End a stage."""
-        self.laps[stage] = round(time.perf_counter() - self.started - sum(self.laps.values()), 2)
+        self.laps[stage] = round(max(0, time.perf_counter() - self.started - sum(self.laps.values())), 2)
 
 
 def _plan(job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, threads: int) -> dict[str, Any]:
@@ -232,6 +232,7 @@ def _finish(
         if one.name == manifest["submitted"]:
             submission.write(one.test.argmax(axis=1), draft.folder / runs.SUBMISSION)
             submission.check(draft.folder / runs.SUBMISSION, rows=len(one.test))
+            manifest = {**manifest, "submission_sha256": submission.sha256(draft.folder / runs.SUBMISSION)}
     runs.write_probabilities(draft.folder, truth, every)
     clock.lap("write")
     manifest = {

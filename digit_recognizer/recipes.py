@@ -3,8 +3,9 @@
 To try another value, use `--set`; to add a recipe, see CONTRIBUTING.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 from digit_recognizer.errors import RecipeError
@@ -261,7 +262,7 @@ def choose(names: Sequence[str], assignments: Sequence[str] = ()) -> list[Recipe
     chosen, used = [], set()
     for name in dict.fromkeys(names):
         if name not in RECIPES:
-            raise RecipeError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+            raise RecipeError(f"no recipe {name!r}; {_close(name, RECIPES)}there are {', '.join(RECIPES)}")
         settings, fitting = override(RECIPES[name].settings, assignments)
         changed = replace(RECIPES[name], settings=settings)
         chosen.append(changed if settings == RECIPES[name].settings else replace(changed, evidence=None))
@@ -269,7 +270,14 @@ def choose(names: Sequence[str], assignments: Sequence[str] = ()) -> list[Recipe
     for assignment in assignments:
         if assignment not in used:
             fields = dict.fromkeys(field for recipe in chosen for field in kinds(recipe.settings))
+            near = _close(assignment.partition("=")[0], fields)
             raise RecipeError(
-                f"--set {assignment}: no chosen recipe has such a field, only {', '.join(fields)}"
+                f"--set {assignment}: no chosen recipe has such a field; {near}there are {', '.join(fields)}"
             )
     return chosen
+
+
+def _close(name: str, names: Iterable[str]) -> str:
+    """The name that was meant, perhaps."""
+    found = get_close_matches(name, list(names), n=1)
+    return f"did you mean {found[0]}? " if found else ""

@@ -1,6 +1,7 @@
 """Labels <-> the CSV that Kaggle takes: `ImageId,Label`, one row for each test digit."""
 
 import csv
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ def check(path: Path, rows: int = COMPETITION_ROWS) -> Submission:
             f"ImageId {missing} is the first that is missing"
         )
     return Submission(labels)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, by which a submission is known."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

@@ -16,12 +16,11 @@ from tenacity import (
     stop_before_delay,
 )
 
-from digit_recognizer import runs
+from digit_recognizer import runs, submission
 from digit_recognizer.candidate import (
     SHORT,
     Candidate,
     Outcome,
-    fingerprint,
     local_score,
     record,
     remember,
@@ -214,7 +213,7 @@ def matched(listed: list[Listed], out: Path) -> list[Matched]:
     """Kaggle's list with the runs in `out`; what it says of a run's submission is stored in the run."""
     every = runs.every(out)
     by_ref = {run.manifest["kaggle"]["ref"]: run for run in every if "kaggle" in run.manifest}
-    by_file = {fingerprint(run.submission)[:SHORT]: run for run in every if run.submission.exists()}
+    by_file = {submission.sha256(run.submission)[:SHORT]: run for run in every if run.submission.exists()}
     found = []
     for one in listed:
         tag = TAG.search(one.description)
@@ -234,7 +233,7 @@ def _refresh(run: Run, one: Listed) -> None:
             one.public_score,
             one.description,
             one.date or "",
-            fingerprint(run.submission),
+            submission.sha256(run.submission),
         )
         runs.record_kaggle(run, asdict(found))
     elif known["ref"] == one.ref and known["status"] != one.status:

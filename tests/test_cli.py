@@ -17,8 +17,21 @@ def test_check_counts_each_digit(run: Run, tmp_path: Path) -> None:
     assert (
         ended.out
         == ("digit  count\n" + "".join(f"{d:>5}  {2 * (d == 1) + (d == 9):>5}\n" for d in range(10)))
-        + "s.csv: 3 rows, a valid submission\n"
+        + "s.csv: 3 rows in the right format, but not of the competition's digits\n"
     )
+
+
+def test_check_says_what_kaggle_would_take(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{i},3\n" for i in range(1, 28_001))
+    (tmp_path / "submission.csv").write_text(f"ImageId,Label\n{rows}")
+    assert run("check", "submission.csv").out.endswith("submission.csv: 28000 rows, a valid submission\n")
+    for kind, verdict in (
+        ("competition", "a valid submission"),
+        ("openml", "but not of the competition's digits"),
+    ):
+        manifest = {"created": "2026", "data": {"kind": kind, "rows": {"test": 28_000}}}
+        (tmp_path / "run.json").write_text(json.dumps(manifest))
+        assert verdict in run("check", tmp_path).out
 
 
 def test_check_as_json(run: Run, tmp_path: Path) -> None:
@@ -30,7 +43,7 @@ def test_check_as_json(run: Run, tmp_path: Path) -> None:
 
 def test_check_takes_the_number_of_rows_from_the_manifest(run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
-    (tmp_path / "run.json").write_text('{"created": "2026", "data": {"rows": {"test": 3}}}')
+    (tmp_path / "run.json").write_text('{"created": "2026", "data": {"kind": "other", "rows": {"test": 3}}}')
     assert run("check", "s.csv").code == 0
     (tmp_path / "run.json").unlink()
     ended = run("check", "s.csv")
@@ -61,6 +74,7 @@ def test_recipes_as_json(run: Run) -> None:
         (["train", "--recipe", "resnet"], 2, "Error: no recipe 'resnet'; there are keras-mlp, sklearn-mlp"),
         (["train", "--holdout", "1.5"], 2, "Error: --holdout 1.5: expected a share between 0 and 1"),
         (["train", "--holdout", "0"], 2, "Error: --holdout 0: expected a share"),
+        (["train", "--folds", "3", "--holdout", "0.2"], 2, "Error: --holdout and --folds exclude each other"),
         (["train", "--folds", "1"], 2, "Error: --folds 1: expected at least 2"),
         (["train", "--folds", "5000"], 2, "Error: train.csv: found"),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),

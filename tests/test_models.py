@@ -79,12 +79,18 @@ def test_the_seed_alone_decides(kind: str, digits: data.Dataset) -> None:
 
 def test_the_last_passes_are_averaged(digits: data.Dataset) -> None:
     pixels, labels = models.scale(digits.train.pixels), digits.train.labels
-    seen = []
-    net = clone(SMALL["sklearn"]).set_params(passes=4, averaged=3)
-    net.fit(pixels, labels, on_epoch=lambda: seen.append([w.copy() for w in net.mlp_.coefs_]))
-    assert (seen[2][0] != seen[3][0]).any()
-    for layer, weights in enumerate(net.mlp_.coefs_):
-        np.testing.assert_allclose(weights, np.mean([pass_[layer] for pass_ in seen[1:]], axis=0), rtol=1e-6)
+
+    def passes(averaged: int) -> list[list[np.ndarray]]:
+        seen = []
+        net = clone(SMALL["sklearn"]).set_params(passes=4, averaged=averaged)
+        net.fit(pixels, labels, on_epoch=lambda: seen.append([w.copy() for w in net.mlp_.coefs_]))
+        return seen
+
+    each, *others, ended = passes(1), *passes(3)
+    assert (each[2][0] != each[3][0]).any()
+    np.testing.assert_array_equal(others[2][0], each[2][0])
+    for layer, weights in enumerate(ended):
+        np.testing.assert_allclose(weights, np.mean([one[layer] for one in each[1:]], axis=0), rtol=1e-6)
 
 
 def test_each_pass_takes_the_rows_in_another_order(digits: data.Dataset) -> None:

@@ -41,7 +41,8 @@ def manifest(trained: tuple[Path, Ended]) -> dict[str, Any]:
 def test_the_table_and_the_path_are_on_stdout(trained: tuple[Path, Ended], manifest: dict[str, Any]) -> None:
     _, ended = trained
     assert ended.code == 0, ended.err
-    head, *rows, path = ended.out.splitlines()
+    head, *rows, weights, path = ended.out.splitlines()
+    assert weights.startswith("weighted blend: keras-mlp 0.")
     assert head.split() == ["model", "holdout", "accuracy", "95%", "interval", "seconds"]
     assert [row.split()[0] for row in rows] == ["keras-mlp", "sklearn-mlp", "blend"]
     for row in rows:
@@ -115,6 +116,7 @@ def test_the_stored_models_say_what_the_stored_probabilities_say(trained: tuple[
 
 def test_the_manifest_tells_how_to_do_it_again(manifest: dict[str, Any]) -> None:
     assert manifest["seed"] == 0
+    assert len(manifest["submission_sha256"]) == 64
     assert manifest["split"] == {"holdout": 0.1}
     assert manifest["recipes"]["keras-mlp"]["hidden"] == [128, 64]
     assert manifest["data"]["kind"] == "other"

@@ -17,6 +17,13 @@ def test_an_unknown_recipe_is_told_the_known_ones() -> None:
         recipes.choose(["keras-mlp", "resnet"])
 
 
+def test_a_slip_is_told_what_was_meant() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'sofmax'; did you mean softmax\? there are"):
+        recipes.choose(["sofmax"])
+    with pytest.raises(RecipeError, match=r"--set epoch=3: .* did you mean epochs\? there are"):
+        recipes.choose(["keras-mlp"], ["epoch=3"])
+
+
 def test_recipes_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipes.RECIPES["keras-mlp"].settings.epochs = 1
@@ -110,7 +117,10 @@ def test_a_changed_recipe_has_no_evidence() -> None:
         ("hidden=128,", "hidden is an integer of at least 1; several separated by commas; or none"),
         ("optimizer=sgdx", "optimizer is adam or adamw or sgd or rmsprop"),
         ("batch_norm=maybe", "batch_norm is yes or no"),
-        ("depth=3", "--set depth=3: no chosen recipe has such a field, only channels, hidden, activation"),
+        (
+            "depth=3",
+            "--set depth=3: no chosen recipe has such a field; there are channels, hidden, activation",
+        ),
     ],
 )
 def test_a_wrong_setting_is_told_what_is_allowed(assignment: str, message: str) -> None:

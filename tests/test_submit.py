@@ -1,5 +1,6 @@
 """`submit` and `submissions`, by the real client, against a Kaggle on loopback."""
 
+import hashlib
 import json
 import os
 import signal
@@ -58,6 +59,7 @@ def write_run(
         "data": {"kind": "competition", "rows": {"test": 28_000}, "fingerprint": {"test": rows}},
         "scores": {"a": {"accuracy": 0.9}, "blend": {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956}},
         "submitted": "blend",
+        "submission_sha256": hashlib.sha256((folder / "submission.csv").read_bytes()).hexdigest(),
     }
     (folder / "run.json").write_text(json.dumps(manifest))
     return folder
@@ -142,6 +144,17 @@ def test_what_kaggle_would_not_score_is_not_uploaded(user: User, arguments: list
     assert ended.err.startswith(f"Error: {message}")
     assert ended.err.count("\n") == 1
     assert user.kaggle.seen == []
+
+
+def test_a_file_changed_since_its_run_wrote_it_is_not_the_runs(user: User) -> None:
+    run = write_run(user)
+    write_csv(run / "submission.csv", label=5)
+    ended = user.types("submit")
+    assert (ended.code, ended.out) == (3, "")
+    assert "was changed after its run wrote it, so the run's local score is not its own" in ended.err
+    assert user.kaggle.seen == []
+    (user.folder / "mine.csv").write_bytes((run / "submission.csv").read_bytes())
+    assert user.types("submit", "mine.csv").code == 0
 
 
 def test_the_same_file_is_submitted_once_unless_forced(user: User) -> None:
