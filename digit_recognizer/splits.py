@@ -21,6 +21,11 @@ class Part:
     valid: np.ndarray
 
 
+def fold_name(number: int, folds: int) -> str:
+    """What the part of that number, counted from 0 over all repeats, is called."""
+    return f"fold {number % folds + 1}" + (f" again {number // folds}" if number >= folds else "")
+
+
 def split(
     labels: np.ndarray, *, holdout: float, folds: int | None, repeats: int = 1, seed: int
 ) -> list[Part]:
@@ -48,7 +53,7 @@ def split(
         splits = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
         parts = [
             Part(
-                f"fold {number % folds + 1}" + (f" again {number // folds}" if number >= folds else ""),
+                fold_name(number, folds),
                 *sides,
             )
             for number, sides in enumerate(splits.split(rows, labels))

@@ -7,6 +7,7 @@ from typing import Any
 from digit_recognizer.ensemble import BLEND
 from digit_recognizer.recipes import Evidence, Recipe
 from digit_recognizer.runs import Run
+from digit_recognizer.splits import fold_name
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -58,10 +59,7 @@ def folds(run: Run) -> Iterator[str]:
     scores = run.manifest["scores"]
     columns = [score["folds"] for score in scores.values()]
     count = run.manifest["split"]["folds"]
-    names = [
-        f"fold {k % count + 1}" + (f" again {k // count}" if k >= count else "")
-        for k in range(len(columns[0]))
-    ]
+    names = [fold_name(k, count) for k in range(len(columns[0]))]
     rows = [[name, *(f"{column[k]:.4f}" for column in columns)] for k, name in enumerate(names)]
     rows.append(["mean", *(f"{score['accuracy']:.4f}" for score in scores.values())])
     rows.append(["spread", *(f"{score['spread']:.4f}" for score in scores.values())])
