@@ -1,10 +1,9 @@
-"""Images warped afresh for each pass, and images set upright; OpenCV does the warping.
+"""Images warped, set upright, and looked at from several places; OpenCV does the warping.
 
 Warps are for training rows alone. Setting upright is no augmentation: it is done to every image alike.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -17,29 +16,6 @@ SHIFT = 0.85  # pixels
 ELASTIC = 0.25  # pixels, of a smooth displacement field
 GRID = 6  # points across of that field's coarse grid
 CHUNK = 2048  # images whose coordinates are in memory at a time
-
-
-def passes(
-    images: np.ndarray, strengths: np.ndarray, random: np.random.RandomState
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each pass an order of the rows, and the images in that order, warped at that pass's strength.
-
-    images: float32 of shape (n, side * side). The next pass is made in a thread while the caller uses the
-    one before, so that a second core is used; OpenCV and NumPy let go of Python's lock.
-    """
-
-    def make(strength: float, order: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = images[order]
-        return order, warp(chosen, strength, np.random.default_rng(seed)) if strength else chosen
-
-    plans = ((strength, random.permutation(len(images)), random.randint(2**31 - 1)) for strength in strengths)
-    with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(make, *next(plans))
-        for plan in plans:
-            ready = ahead.result()
-            ahead = thread.submit(make, *plan)
-            yield ready
-        yield ahead.result()
 
 
 def warp(images: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
@@ -93,6 +69,17 @@ def upright(images: np.ndarray) -> np.ndarray:
         part = slice(start, start + CHUNK)
         straight[part] = _remap(images[part], matrix[part], shift[part])
     return straight
+
+
+def shifted(images: np.ndarray) -> Iterator[np.ndarray]:
+    """The images as they are, and moved by a pixel up, left, right and down: five views of the same digits.
+
+    images: float32 of shape (n, side * side), as is each view.
+    """
+    side = _side(images)
+    padded = np.pad(images.reshape(-1, side, side), [(0, 0), (1, 1), (1, 1)])
+    for row, column in ((1, 1), (0, 1), (1, 0), (1, 2), (2, 1)):
+        yield padded[:, row : row + side, column : column + side].reshape(images.shape)
 
 
 def _side(images: np.ndarray) -> int:

@@ -15,6 +15,7 @@ from digit_recognizer.settings import (
     Flag,
     Penalty,
     Rate,
+    Share,
     Shares,
     Widths,
     choice,
@@ -30,35 +31,45 @@ if TYPE_CHECKING:
 class KerasNet:
     """A Keras net: convolutions if there are `channels`, then dense layers; see `models.KerasNet`."""
 
-    channels: Widths = ()  # of each 3x3 convolution with stride 2
+    channels: Widths = ()  # of each convolution
+    kernels: Widths = ()  # pixels across of each; 3 where not said
+    strides: Widths = ()  # of each; 2 where not said
+    pool: Flag = False  # average each channel over the image, instead of keeping each pixel
     hidden: Widths = (128, 64)  # units of each hidden dense layer
     activation: Annotated[str, choice("relu", "gelu", "elu", "tanh")] = "relu"
     output: Annotated[str, choice("softmax", "sigmoid")] = "softmax"
     batch_norm: Flag = False
     dropout: Shares = ()  # after each hidden layer
     optimizer: Annotated[str, choice("adam", "adamw", "sgd", "rmsprop")] = "adam"
-    learning_rate: Rate = 1e-3  # at the first step
+    learning_rate: Rate = 1e-3  # at its highest
     schedule: Annotated[str, choice("constant", "cosine")] = "constant"
     weight_decay: Penalty = 0.0
+    label_smoothing: Share = 0.0  # of each label, spread over all digits
     upright: Flag = False  # set images upright, in training and prediction alike; see `augment`
-    warp: Penalty = 0.0  # strength of the warps in the first pass
-    warp_last: Penalty = 0.0  # and, changing evenly, in the last
+    warp: Penalty = 0.0  # strength of the warps at the start
+    warp_last: Penalty = 0.0  # and, changing evenly, at the end
     epochs: Count = 10  # passes over the training rows, at most
     batch_size: Count = 32  # rows a step
+    tta: Flag = False  # test-time augmentation: the mean over the image and its shifts by a pixel
     early_stopping: CountFrom0 = 0  # passes without progress on a tenth kept aside; 0: never
 
     def __post_init__(self) -> None:
         """Raise RecipeError where fields do not go together."""
         if len(self.dropout) > len(self.hidden):
             raise RecipeError(f"dropout has {len(self.dropout)} shares for {len(self.hidden)} hidden layers")
+        for name, given in (("kernels", self.kernels), ("strides", self.strides)):
+            if len(given) > len(self.channels):
+                raise RecipeError(f"{name} has {len(given)} numbers for {len(self.channels)} convolutions")
+        if self.pool and not self.channels:
+            raise RecipeError("pool needs convolutions; give channels, such as channels=32,64")
 
     def classifier(self, seed: int) -> "Pipeline":
         """The model, not fitted, as a scikit-learn classifier of uint8 pixels of shape (n, 784)."""
-        from digit_recognizer import models
+        from digit_recognizer import keras_net, models
 
         settings = asdict(self)
         upright = settings.pop("upright")
-        return models.on_pixels(models.KerasNet(**settings, random_state=seed), upright=upright)
+        return models.on_pixels(keras_net.KerasNet(**settings, random_state=seed), upright=upright)
 
 
 @dataclass(frozen=True)
@@ -72,11 +83,12 @@ class SklearnMLP:
     learning_rate: Rate = 1e-3
     alpha: Penalty = 1e-4  # L2 penalty
     upright: Flag = False  # set images upright, in training and prediction alike; see `augment`
-    warp: Penalty = 0.0  # strength of the warps in the first pass
-    warp_last: Penalty = 0.0  # and, changing evenly, in the last
+    warp: Penalty = 0.0  # strength of the warps at the start
+    warp_last: Penalty = 0.0  # and, changing evenly, at the end
     epochs: Count = 20  # passes over the training rows, at most
     averaged: Count = 1  # how many of the last passes' weights are averaged
     batch_size: Count = 200  # rows a step
+    tta: Flag = False  # test-time augmentation: the mean over the image and its shifts by a pixel
     early_stopping: CountFrom0 = 0  # passes without progress on a tenth kept aside; 0: never
 
     def __post_init__(self) -> None:
@@ -85,6 +97,10 @@ class SklearnMLP:
         if warped and self.prepare != "scale":
             raise RecipeError(
                 f"warp needs images, which prepare={self.prepare} leaves none of; use prepare=scale"
+            )
+        if self.tta and self.prepare != "scale":
+            raise RecipeError(
+                f"tta needs images, which prepare={self.prepare} leaves none of; use prepare=scale"
             )
         if self.early_stopping and (warped or self.averaged > 1):
             raise RecipeError(
@@ -97,7 +113,7 @@ class SklearnMLP:
         from sklearn.neural_network import MLPClassifier
         from sklearn.preprocessing import StandardScaler
 
-        from digit_recognizer import models
+        from digit_recognizer import models, sklearn_net
 
         mlp = MLPClassifier(
             self.hidden,
@@ -118,7 +134,7 @@ class SklearnMLP:
                 PCA(0.95, svd_solver="covariance_eigh")
             ],  # as many components as hold 95% of the variance
         }[self.prepare]
-        net = models.PassByPassMLP(mlp, self.epochs, self.averaged, self.warp, self.warp_last)
+        net = sklearn_net.PassByPassMLP(mlp, self.epochs, self.averaged, self.warp, self.warp_last, self.tta)
         return models.on_pixels(net, *before, upright=self.upright)
 
 

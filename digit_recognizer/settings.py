@@ -46,6 +46,7 @@ CountFrom0 = Annotated[int, _number(int, "an integer of at least 0", lambda valu
 Rate = Annotated[float, _number(float, "a number above 0", lambda value: 0 < value < float("inf"))]
 Penalty = Annotated[float, _number(float, "a number of at least 0", lambda value: 0 <= value < float("inf"))]
 Flag = Annotated[bool, Kind("yes or no", lambda text: _FLAGS[text])]
+Share = Annotated[float, _SHARE]
 Widths = Annotated[tuple[int, ...], _several(_COUNT)]
 Shares = Annotated[tuple[float, ...], _several(_SHARE)]
 

@@ -149,7 +149,7 @@ def fit_one(
     from sklearn.metrics import accuracy_score, log_loss
     from threadpoolctl import threadpool_limits
 
-    from digit_recognizer import models
+    from digit_recognizer import keras_net, models
 
     started = time.perf_counter()
     history: list[dict[str, float]] = []
@@ -170,7 +170,7 @@ def fit_one(
                 file.write(json.dumps(figures) + "\n")
 
     with threadpool_limits(threads):
-        models.limit_threads(threads)
+        keras_net.limit_threads(threads)
         classifier = fit.recipe.settings.classifier(fit.seed)
         classifier.fit(train.pixels[rows], train.labels[rows], net__on_epoch=on_epoch)
         return Fitted(

@@ -1,0 +1,273 @@
+"""Keras networks as scikit-learn classifiers; the only file that knows TensorFlow.
+
+The steps of a pass are one TensorFlow function over rows that are in memory already: `Model.fit` feeds each
+step through a pipeline of its own, and takes up to twice as long.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from digit_recognizer import augment
+from digit_recognizer.passes import passes
+
+OnEpoch = Callable[[], None]  # called after each pass, when the net is able to predict
+WARM_UP = 0.05  # share of a training in which a cosine schedule rises to its rate
+ROWS = 4096  # predicted at a time
+
+
+class KerasNet(ClassifierMixin, BaseEstimator):
+    """A Keras network of dense layers, with convolutions before them if `channels` says so.
+
+    Parameters
+    ----------
+    channels : tuple of int, channels of each convolution; rows are square images then.
+    kernels : tuple of int, its pixels across; 3 for those not named.
+    strides : tuple of int, its stride; 2 for those not named.
+    pool : bool, average each channel over the image after the convolutions, instead of keeping each pixel.
+    hidden : tuple of int, units of each dense layer but the last.
+    activation : str, of all layers but the last, a name that Keras knows.
+    output : 'softmax', computed from logits, or 'sigmoid', whose ten outputs are scaled to a sum of 1.
+    batch_norm : bool, batch normalisation before each activation.
+    dropout : tuple of float, share of units dropped after each hidden layer; () drops none.
+    optimizer : 'adam', 'adamw', 'sgd' (with Nesterov momentum 0.9) or 'rmsprop'.
+    learning_rate : float, at its highest.
+    schedule : 'constant', or 'cosine', which warms up and falls to 0 along a half cosine.
+    weight_decay : float, per step and learning rate.
+    label_smoothing : float, share of each label that is spread over all classes.
+    warp, warp_last : float, strength of `augment.warp` at the start and, changing evenly, at the end.
+    epochs : int, passes over the rows, at most.
+    batch_size : int, rows a step.
+    tta : bool, test-time augmentation: predict the mean over `augment.shifted`.
+    early_stopping : int, passes without a better loss on a tenth of the rows, kept aside, after which to
+        stop and go back to the best weights; 0 trains to the end on all rows.
+    random_state : int, RandomState or None; it alone decides weights, dropout and order of rows.
+
+    Attributes
+    ----------
+    model_ : the `keras.Sequential`.
+    classes_ : array of shape (n_classes,).
+    n_features_in_ : int.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (),
+        kernels: tuple[int, ...] = (),
+        strides: tuple[int, ...] = (),
+        pool: bool = False,
+        hidden: tuple[int, ...] = (128, 64),
+        activation: str = "relu",
+        output: str = "softmax",
+        batch_norm: bool = False,
+        dropout: tuple[float, ...] = (),
+        optimizer: str = "adamw",
+        learning_rate: float = 3e-3,
+        schedule: str = "cosine",
+        weight_decay: float = 0.05,
+        label_smoothing: float = 0.0,
+        warp: float = 0.0,
+        warp_last: float = 0.0,
+        epochs: int = 20,
+        batch_size: int = 128,
+        tta: bool = False,
+        early_stopping: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.channels = channels
+        self.kernels = kernels
+        self.strides = strides
+        self.pool = pool
+        self.hidden = hidden
+        self.activation = activation
+        self.output = output
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.warp = warp
+        self.warp_last = warp_last
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.tta = tta
+        self.early_stopping = early_stopping
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, on_epoch: OnEpoch | None = None, until: float | None = None) -> "KerasNet":
+        """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,).
+
+        until: a moment, as of `time.time()`, to end by, with more passes or fewer than `epochs`.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("Classifier can't train when only one class is present.")
+        random = check_random_state(self.random_state)
+        if self.early_stopping:
+            X, aside, codes, codes_aside = train_test_split(X, codes, test_size=0.1, random_state=random)
+        self.model_ = self._build(X.shape[1], random)
+        best_loss, best_epoch, best_weights = np.inf, 0, self.model_.get_weights()
+        one_pass = self._one_pass()
+        for epoch, one in enumerate(passes(X, self.epochs, until, self.warp, self.warp_last, random)):
+            one_pass(one.images, codes[one.order], np.float32(one.start), np.float32(one.end))
+            if on_epoch is not None:
+                on_epoch()
+            if not self.early_stopping:
+                continue
+            loss = log_loss(codes_aside, self.glance(aside), labels=range(len(self.classes_)))
+            if loss < best_loss:
+                best_loss, best_epoch, best_weights = loss, epoch, self.model_.get_weights()
+            elif epoch - best_epoch >= self.early_stopping:
+                break
+        if self.early_stopping:
+            self.model_.set_weights(best_weights)
+        return self
+
+    def _build(self, features: int, random: np.random.RandomState) -> Any:
+        keras = import_keras()
+
+        def seed() -> int:
+            return int(random.randint(2**31 - 1))
+
+        def activated(layer: Any) -> list[Any]:
+            norm = [keras.layers.BatchNormalization()] if self.batch_norm else []
+            return [layer, *norm, keras.layers.Activation(self.activation)]
+
+        layers: list[Any] = [keras.layers.Input((features,))]
+        if self.channels:
+            side = int(features**0.5)
+            layers.append(keras.layers.Reshape((side, side, 1)))
+        each = zip_longest(self.channels, self.kernels, self.strides)
+        for channels, across, stride in each:
+            kernel = keras.initializers.GlorotUniform(seed())
+            layers += activated(
+                keras.layers.Conv2D(
+                    channels, across or 3, strides=stride or 2, padding="same", kernel_initializer=kernel
+                )
+            )
+        if self.channels:
+            layers.append(keras.layers.GlobalAveragePooling2D() if self.pool else keras.layers.Flatten())
+        for units, dropped in zip_longest(self.hidden, self.dropout[: len(self.hidden)], fillvalue=0.0):
+            layers += activated(
+                keras.layers.Dense(units, kernel_initializer=keras.initializers.GlorotUniform(seed()))
+            )
+            if dropped:
+                layers.append(keras.layers.Dropout(dropped, seed=seed()))
+        last = keras.initializers.GlorotUniform(seed())
+        sigmoid = "sigmoid" if self.output == "sigmoid" else None
+        layers.append(keras.layers.Dense(len(self.classes_), sigmoid, kernel_initializer=last))
+        return keras.Sequential(layers)
+
+    def _one_pass(self) -> Callable[[np.ndarray, np.ndarray, np.float32, np.float32], None]:
+        """All steps of one pass, whose start and end are given as shares of the training."""
+        keras = import_keras()
+        import tensorflow as tf
+
+        model, outputs = self.model_, len(self.classes_)
+        kind = {
+            "adam": keras.optimizers.Adam,
+            "adamw": keras.optimizers.AdamW,
+            "rmsprop": keras.optimizers.RMSprop,
+            "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+        }[self.optimizer]
+        optimizer = kind(self.learning_rate, weight_decay=self.weight_decay)
+        optimizer.build(model.trainable_variables)
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=self.output == "softmax", label_smoothing=self.label_smoothing
+        )
+
+        def rate(done: Any) -> Any:
+            if self.schedule == "constant":
+                return self.learning_rate
+            return self.learning_rate * tf.minimum(done / WARM_UP, 0.5 + 0.5 * tf.cos(np.pi * done))
+
+        @tf.function
+        def one_pass(images: Any, codes: Any, start: Any, end: Any) -> None:
+            rows = tf.shape(images)[0]
+            steps = -(-rows // self.batch_size)
+            for step in tf.range(steps):
+                done = tf.cast(step + 1, tf.float32) / tf.cast(steps + 1, tf.float32)
+                optimizer.learning_rate.assign(rate(start + (end - start) * done))
+                batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
+                with tf.GradientTape() as tape:
+                    wrong = loss(tf.one_hot(codes[batch], outputs), model(images[batch], training=True))
+                optimizer.apply(tape.gradient(wrong, model.trainable_variables))
+
+        return one_pass
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of shape (n, n_classes), float32, rows summing to 1."""
+        check_is_fitted(self, "model_")
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        return (
+            np.mean([self.glance(view) for view in augment.shifted(X)], axis=0)
+            if self.tta
+            else self.glance(X)
+        )
+
+    def glance(self, X: np.ndarray) -> np.ndarray:
+        """What `predict_proba` says without `tta`, for X of float32: quicker, as for learning curves."""
+        keras = import_keras()
+        parts = [self.model_(X[i : i + ROWS], training=False) for i in range(0, len(X), ROWS)]
+        outputs = np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
+        if self.output == "softmax":
+            return softmax(outputs, axis=1)
+        return outputs / outputs.sum(axis=1, keepdims=True)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels of shape (n,)."""
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+
+def import_keras() -> Any:
+    """The keras module, imported late, as it takes seconds, and quietly."""
+    with _silent_stderr():
+        import keras
+    return keras
+
+
+def limit_threads(threads: int) -> None:
+    """Let a net in this process compute in so many threads; only before its first one does it count.
+
+    Of a GPU, each process takes only the memory it needs, so that several fits share it.
+    """
+    import_keras()
+    import tensorflow as tf
+
+    with suppress(RuntimeError):  # already computing
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """TensorFlow's C++ logs of the import, which no setting silences, would tear the progress bar."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
