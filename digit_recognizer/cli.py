@@ -4,6 +4,7 @@ Results go to stdout, notices and progress to stderr. Nothing here imports what 
 """
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,15 +28,20 @@ TRAINING = [
         "recipes",
         multiple=True,
         metavar="NAME",
-        default=DEFAULT,
-        show_default=True,
-        help="What to train; repeat it for several. `recipes` lists them.",
+        help="What to train; repeat it for several. `recipes` lists them.  "
+        f"[default: {', '.join(DEFAULT)}; with --minutes as it finds best]",
     ),
     click.option(
         "--set",
         multiple=True,
         metavar="FIELD=VALUE",
         help="Override a setting in the recipes that have it, such as epochs=20; repeat it for several.",
+    ),
+    click.option(
+        "--minutes",
+        type=click.FloatRange(1, 600),
+        metavar="M",
+        help="Fill so many minutes, 1 to 600, with the best ensemble that this machine fits in them.",
     ),
     click.option(
         "--ensemble/--no-ensemble",
@@ -132,6 +138,7 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
         raise click.UsageError("--holdout and --folds exclude each other; give one.")
     from digit_recognizer import pipeline, tables
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is as good as Ctrl-C
     with _progress() as on_progress:
         run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
     summary = tables.summary(run)

@@ -21,6 +21,7 @@ from digit_recognizer.training import Fit, Fitted
 MAKING = "making"  # in the hidden folder: plan, finished fits and lock, gone once the run is there
 PLAN = f"{MAKING}/plan.json"
 FITS = f"{MAKING}/fits"
+SCHEDULE = f"{MAKING}/schedule.json"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -61,6 +62,17 @@ class Draft:
                 seconds=np.array(fitted.seconds),
             )
         unfinished.replace(path)
+
+    def keep_schedule(self, schedule: dict[str, Any]) -> None:
+        """Store what `--minutes` decided to fit, so that a resumed run fits the same."""
+        unfinished = self.folder / f"{SCHEDULE}.part"
+        unfinished.write_text(json.dumps(schedule, indent=2), encoding="utf-8")
+        unfinished.replace(self.folder / SCHEDULE)
+
+    def kept_schedule(self) -> dict[str, Any] | None:
+        """What `keep_schedule` stored; None if it did not."""
+        path = self.folder / SCHEDULE
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def kept(self, fits: Sequence[Fit]) -> dict[str, Fitted]:
         """Those of the fits that are stored, by name."""

@@ -16,6 +16,7 @@ from digit_recognizer import (
     data,
     drafts,
     ensemble,
+    planner,
     recipes,
     runs,
     scoring,
@@ -38,8 +39,9 @@ LIBRARIES = ("numpy", "pandas", "scikit-learn", "tensorflow", "keras")
 class Job:
     """What to train, on what; the fields are the options of `train` and `validate`."""
 
-    recipes: tuple[str, ...] = recipes.DEFAULT
+    recipes: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
+    minutes: float | None = None
     ensemble: bool = True
     holdout: float = 0.1
     folds: int | None = None
@@ -60,41 +62,59 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
     clock = Clock()
-    chosen = recipes.choose(job.recipes, job.set)
+    pool = recipes.choose(job.recipes or (recipes.FOR_MINUTES if job.minutes else recipes.DEFAULT), job.set)
+    if job.minutes:
+        planner.check(pool)
     digits = data.load(data.find(job.data_dir))
     parts = splits.split(
         digits.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
     )
-    fits = training.plan(chosen, parts, refit=job.refit, seed=job.seed)
-    workers, threads = training.share_cores(job.jobs, len(fits))
-    plan = _plan(job, chosen, digits, threads)
+    side_by_side = planner.side_by_side(job.minutes) if job.minutes else len(pool) * (len(parts) + job.refit)
+    workers, threads = training.share_cores(job.jobs, side_by_side)
+    plan = _plan(job, pool, digits, threads)
     clock.lap("read")
 
     with drafts.start(job.out, job.name, plan, resume=job.resume) as draft:
         on_notice(f"Read {len(digits.train):,} + {len(digits.test):,} digits from {digits.source}")
         if digits.kind in NOT_FOR_KAGGLE:
             on_notice(NOT_FOR_KAGGLE[digits.kind])
+        schedule = None
+        if job.minutes:
+            schedule = _schedule(job, draft, pool, digits, parts, workers, threads, clock)
+            for line in schedule.lines(workers, threads):
+                on_notice(line)
+            clock.lap("plan")
+        chosen = schedule.members if schedule else pool
+        fits = training.plan(chosen, parts, refit=job.refit, seed=job.seed)
         done = draft.kept(fits)
         if done:
             on_notice(f"{len(done)} of {len(fits)} fits are done already")
         todo = [fit for fit in fits if fit.name not in done]
-        for one in training.fit_all(todo, digits, workers=workers, threads=threads, on_progress=on_progress):
-            draft.keep(one)
-            done[one.fit.name] = one
-        fitted = [done[fit.name] for fit in fits]
-        runs.write_models(draft.folder, fitted)
-        clock.lap("fit")
+        if schedule:
+            todo = schedule.deadlines(todo, workers, time.time())
 
-        truth = splits.truth(parts, digits)
-        members = [training.gather(recipe.name, fitted) for recipe in chosen]
-        blend = ensemble.blend(members, truth, "weighted") if job.ensemble and len(members) > 1 else None
-        seconds = {one.name: training.seconds(one.name, fitted) for one in members}
-        manifest = {**plan, **_results(members, blend, truth, seconds, submit=job.submit)}
-        manifest["fits"] = {
-            one.fit.name: {"seconds": round(one.seconds, 2), "curve": one.history} for one in fitted
-        }
-        clock.lap("score")
-        return _finish(draft, manifest, members, blend, truth, clock)
+        def conclude() -> runs.Run:
+            """Write all that the finished members give."""
+            clock.lap("fit")
+            finished = [one for one in chosen if all(fit.name in done for fit in fits if fit.recipe == one)]
+            fitted = [done[fit.name] for fit in fits if fit.recipe in finished]
+            return _conclude(job, draft, plan, finished, fitted, splits.truth(parts, digits), clock)
+
+        try:
+            fitting = training.fit_all(
+                todo, digits, workers=workers, threads=threads, on_progress=on_progress
+            )
+            for one in fitting:
+                draft.keep(one)
+                done[one.fit.name] = one
+                own = [fit.name in done for fit in fits if fit.recipe == one.fit.recipe]
+                if schedule and all(own) and len(done) < len(fits):
+                    conclude()  # so that a run that is cut off has a submission of what is finished
+        except KeyboardInterrupt:
+            if not (schedule and (draft.folder / runs.MANIFEST).exists()):
+                raise
+            on_notice(f"Stopped early: {len(done)} of {len(fits)} fits are finished")
+        return conclude()
 
 
 def blend_runs(parents: Sequence[runs.Run], method: str, *, out: Path, name: str | None = None) -> runs.Run:
@@ -125,9 +145,70 @@ class Clock:
         self.started = time.perf_counter()
         self.laps: dict[str, float] = {}
 
+    @property
+    def elapsed(self) -> float:
+        """Since the start."""
+        return time.perf_counter() - self.started
+
     def lap(self, stage: str) -> None:
-        """End a stage."""
-        self.laps[stage] = round(max(0, time.perf_counter() - self.started - sum(self.laps.values())), 2)
+        """End a stage; one that comes again goes on where it ended."""
+        since = max(0, self.elapsed - sum(self.laps.values()))
+        self.laps[stage] = round(self.laps.get(stage, 0) + since, 2)
+
+
+def _schedule(
+    job: Job,
+    draft: drafts.Draft,
+    pool: list[recipes.Recipe],
+    digits: data.Dataset,
+    parts: Sequence[splits.Part],
+    workers: int,
+    threads: int,
+    clock: "Clock",
+) -> planner.Plan:
+    """What to fit in the job's minutes: as the draft says, or by what the first steps take."""
+    assert job.minutes is not None
+    stored = draft.kept_schedule()
+    if stored:
+        return planner.Plan.from_json(stored, pool)
+    speeds = training.first_steps(pool, digits, workers=workers, threads=threads)
+    held_out = max(len(part.valid) for part in parts)
+    schedule = planner.plan(
+        pool,
+        speeds,
+        turns=bool(job.recipes),
+        parts=len(parts) + job.refit,
+        workers=workers,
+        seconds=job.minutes * 60 - clock.elapsed - planner.WRITING,
+        rows=len(digits.train) - (0 if job.refit else held_out),
+        predicted=held_out + len(digits.test),
+        watched=held_out + training.CURVE_ROWS,
+    )
+    draft.keep_schedule(schedule.to_json())
+    return schedule
+
+
+def _conclude(
+    job: Job,
+    draft: drafts.Draft,
+    plan: dict[str, Any],
+    chosen: list[recipes.Recipe],
+    fitted: list[training.Fitted],
+    truth: Truth,
+    clock: "Clock",
+) -> runs.Run:
+    """Write models, scores and submission of these recipes, all of whose fits are there."""
+    runs.write_models(draft.folder, fitted)
+    members = [training.gather(recipe.name, fitted) for recipe in chosen]
+    blend = ensemble.blend(members, truth, "weighted") if job.ensemble and len(members) > 1 else None
+    seconds = {one.name: training.seconds(one.name, fitted) for one in members}
+    manifest = {**plan, **_results(members, blend, truth, seconds, submit=job.submit)}
+    manifest["recipes"] = {recipe.name: asdict(recipe.settings) for recipe in chosen}
+    manifest["fits"] = {
+        one.fit.name: {"seconds": round(one.seconds, 2), "curve": one.history} for one in fitted
+    }
+    clock.lap("score")
+    return _finish(draft, manifest, members, blend, truth, clock)
 
 
 def _plan(job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, threads: int) -> dict[str, Any]:
@@ -141,6 +222,7 @@ def _plan(job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, threads:
             "fingerprint": digits.fingerprint,
         },
         "recipes": {recipe.name: asdict(recipe.settings) for recipe in chosen},
+        "minutes": job.minutes,
         "seed": job.seed,
         "split": split,
         "refit": job.refit,
@@ -239,7 +321,7 @@ def _finish(
         "name": draft.final.name,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         **manifest,
-        "seconds": {**clock.laps, "total": round(time.perf_counter() - clock.started, 2)},
+        "seconds": {**clock.laps, "total": round(clock.elapsed, 2)},
     }
     runs.write_manifest(draft.folder, manifest)
     return runs.Run(draft.final, manifest)

@@ -268,6 +268,7 @@ RECIPES = {
     ]
 }
 DEFAULT = ("keras-mlp", "sklearn-mlp")
+FOR_MINUTES = ("cnn",)  # what `--minutes` chooses from, the best first
 
 
 def choose(names: Sequence[str], assignments: Sequence[str] = ()) -> list[Recipe]:

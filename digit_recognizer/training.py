@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -21,7 +21,8 @@ from digit_recognizer.splits import ALL_ROWS, Part
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-CURVE_ROWS = 4096  # training digits on which the learning curve's training side is measured
+FIRST_ROWS = 2048  # training digits on which a net's first steps are timed
+CURVE_ROWS = 2048  # training digits on which the learning curve's training side is measured
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Fit:
     recipe: Recipe
     part: Part
     seed: int
+    until: float | None = None  # a moment, as of `time.time()`, to end training by, instead of after `epochs`
 
     @property
     def name(self) -> str:
@@ -68,6 +70,19 @@ class Progress:
     epoch: int
     epochs: int
     figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a net takes on this machine, in seconds.
+
+    start: until its first step; row: of a pass; predict: to predict a row; glance: the same without `tta`.
+    """
+
+    start: float
+    row: float
+    predict: float
+    glance: float
 
 
 OnProgress = Callable[[Progress], None]
@@ -127,6 +142,49 @@ def fit_all(
                 yield one
 
 
+def first_steps(recipes: Sequence[Recipe], data: Dataset, *, workers: int, threads: int) -> dict[str, Speed]:
+    """The speed of each recipe, by name, when `workers` processes of `threads` threads fit it side by side.
+
+    The slowest of them counts. The processes stay for `fit_all`.
+    """
+    import joblib
+
+    few = Digits(data.train.pixels[:FIRST_ROWS], data.train.labels[:FIRST_ROWS])
+    calls = [joblib.delayed(_time)(recipe, few, threads) for recipe in recipes for _ in range(workers)]
+    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+        timed = joblib.Parallel(batch_size=1)(calls)
+    return {
+        recipe.name: Speed(*np.max(timed[i * workers : (i + 1) * workers], axis=0))
+        for i, recipe in enumerate(recipes)
+    }
+
+
+def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, float, float, float]:
+    """The fields of Speed, from three short passes."""
+    from threadpoolctl import threadpool_limits
+
+    from digit_recognizer import keras_net
+
+    with threadpool_limits(threads):
+        keras_net.limit_threads(threads)
+        moments = [time.perf_counter()]
+
+        def lap() -> None:
+            moments.append(time.perf_counter())
+
+        classifier = replace(recipe.settings, epochs=3).classifier(0)
+        classifier.fit(few.pixels, few.labels, net__on_epoch=lap)
+        began, first, _, third = moments
+        row = (third - first) / 2 / len(few)
+        lap()
+        classifier.predict_proba(few.pixels)
+        lap()
+        classifier[-1].glance(classifier[:-1].transform(few.pixels))
+        lap()
+        predict, glance = np.diff(moments[-3:]) / len(few)
+        return max(0.0, first - began - row * len(few)), row, predict, glance
+
+
 def share_cores(jobs: int | None, fits: int) -> tuple[int, int]:
     """How many processes, and threads of each, do so many fits on `jobs` cores (None: all there are).
 
@@ -154,14 +212,15 @@ def fit_one(
     started = time.perf_counter()
     history: list[dict[str, float]] = []
     rows, aside = fit.part.train, fit.part.valid
-    sides = {"train": rows[:CURVE_ROWS], "valid": aside}
+    sides = {side: some for side, some in (("train", rows[:CURVE_ROWS]), ("valid", aside)) if len(some)}
+    ready: dict[str, np.ndarray] = {}
 
     def on_epoch() -> None:
         figures: dict[str, float] = {}
         for side, some in sides.items():
-            if not len(some):
-                continue
-            labels, probabilities = train.labels[some], classifier.predict_proba(train.pixels[some])
+            if side not in ready:  # all that comes before the net, which alone changes from pass to pass
+                ready[side] = classifier[:-1].transform(train.pixels[some])
+            labels, probabilities = train.labels[some], classifier[-1].glance(ready[side])
             figures[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
             figures[f"{side}_accuracy"] = float(accuracy_score(labels, probabilities.argmax(axis=1)))
         history.append(figures)
@@ -172,7 +231,7 @@ def fit_one(
     with threadpool_limits(threads):
         keras_net.limit_threads(threads)
         classifier = fit.recipe.settings.classifier(fit.seed)
-        classifier.fit(train.pixels[rows], train.labels[rows], net__on_epoch=on_epoch)
+        classifier.fit(train.pixels[rows], train.labels[rows], net__on_epoch=on_epoch, net__until=fit.until)
         return Fitted(
             fit,
             valid=_probabilities(classifier, train.pixels[aside]),

@@ -64,32 +64,23 @@ def test_upright_twice_is_as_once_and_nothing_stays_nothing(images: np.ndarray) 
     np.testing.assert_array_equal(augment.upright(np.zeros((2, 784), np.float32)), 0)
 
 
-def test_passes_take_every_row_once_in_new_orders(images: np.ndarray) -> None:
-    few = images[:40]
-    orders = []
-    for order, given in augment.passes(few, np.zeros(3), np.random.RandomState(0)):
-        np.testing.assert_array_equal(given, few[order])
-        assert sorted(order) == list(range(40))
-        orders.append(order.tolist())
-    assert orders[0] != orders[1] != orders[2]
-
-
-def test_passes_warp_afresh_and_by_their_seed_alone(images: np.ndarray) -> None:
-    def made(seed: int) -> list[np.ndarray]:
-        found = []
-        for order, given in augment.passes(
-            images[:40], np.array([1.0, 1.0, 0.0]), np.random.RandomState(seed)
-        ):
-            back = np.empty_like(given)
-            back[order] = given
-            found.append(back)
-        return found
-
-    first, second, plain = made(0)
-    assert (first != second).any(axis=1).all()
-    np.testing.assert_array_equal(plain, images[:40])
-    for before, after in zip((first, second, plain), made(0), strict=True):
-        np.testing.assert_array_equal(after, before)
+def test_shifted_are_the_image_and_its_four_neighbours(images: np.ndarray) -> None:
+    point = np.zeros((1, 784), np.float32)
+    point[0, 5 * 28 + 9] = 1
+    views = list(augment.shifted(point))
+    assert sorted(divmod(int(view.argmax()), 28) for view in views) == [
+        (4, 9),
+        (5, 8),
+        (5, 9),
+        (5, 10),
+        (6, 9),
+    ]
+    np.testing.assert_array_equal(views[0], point)
+    corner = np.zeros((1, 784), np.float32)
+    corner[0, 0] = 1
+    assert (
+        sum(view.sum() for view in augment.shifted(corner)) == 3
+    )  # what leaves the image does not come back
 
 
 def test_what_is_no_square_is_said(images: np.ndarray) -> None:

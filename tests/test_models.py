@@ -6,11 +6,11 @@ from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from digit_recognizer import data, models, recipes
+from digit_recognizer import data, keras_net, models, recipes, sklearn_net
 
 SMALL = {
-    "keras": models.KerasNet(hidden=(16,), epochs=8, batch_size=8, learning_rate=0.02, random_state=0),
-    "sklearn": models.PassByPassMLP(
+    "keras": keras_net.KerasNet(hidden=(16,), epochs=8, batch_size=8, learning_rate=0.02, random_state=0),
+    "sklearn": sklearn_net.PassByPassMLP(
         MLPClassifier((16,), batch_size=8, learning_rate_init=0.01, random_state=0), passes=8, averaged=2
     ),
 }
@@ -103,7 +103,7 @@ def test_each_pass_takes_the_rows_in_another_order(digits: data.Dataset) -> None
             return super()._backprop(X, y, *rest)
 
     orders.append([])
-    net = models.PassByPassMLP(Spy((4,), batch_size=8, random_state=0), passes=2, averaged=1)
+    net = sklearn_net.PassByPassMLP(Spy((4,), batch_size=8, random_state=0), passes=2, averaged=1)
     net.fit(pixels, labels, on_epoch=lambda: orders.append([]))
     assert orders[0] != orders[1]
     assert sum(orders[0]) == pytest.approx(sum(orders[1]), rel=1e-5)
@@ -123,8 +123,8 @@ def test_a_file_of_foreign_types_is_refused(tmp_path: object) -> None:
 def test_a_convolutional_net_with_all_the_trimmings_learns(
     digits: data.Dataset, test_labels: list[int]
 ) -> None:
-    net = models.KerasNet(
-        channels=(8, 16), hidden=(32,), batch_norm=True, dropout=(0.1,), optimizer="rmsprop",
+    net = keras_net.KerasNet(
+        channels=(8, 16), kernels=(5,), strides=(1,), tta=True, label_smoothing=0.05, hidden=(32,), batch_norm=True, dropout=(0.1,), optimizer="rmsprop",
         learning_rate=0.003, activation="gelu", epochs=12, batch_size=16, random_state=0,
     )  # fmt: skip
     classifier = models.on_pixels(net).fit(digits.train.pixels, digits.train.labels)
@@ -138,7 +138,7 @@ def test_a_convolutional_net_with_all_the_trimmings_learns(
 
 @pytest.mark.slow
 def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
-    net = models.KerasNet(hidden=(), output="sigmoid", epochs=3, batch_size=16, random_state=0)
+    net = keras_net.KerasNet(hidden=(), output="sigmoid", epochs=3, batch_size=16, random_state=0)
     probabilities = (
         models.on_pixels(net).fit(digits.train.pixels, digits.train.labels).predict_proba(digits.test)
     )
@@ -150,7 +150,7 @@ def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
 def test_early_stopping_goes_back_to_the_best_weights(digits: data.Dataset) -> None:
     pixels, labels = models.scale(digits.train.pixels), digits.train.labels
     passes = []
-    net = models.KerasNet(
+    net = keras_net.KerasNet(
         hidden=(16,), schedule="constant", optimizer="sgd", learning_rate=0.5, epochs=40, batch_size=16,
         early_stopping=2, random_state=0,
     )  # fmt: skip

@@ -36,7 +36,7 @@ SMALL = {
 OTHER = {
     "hidden": (7,), "channels": (3,), "dropout": (0.4,), "activation": "tanh", "output": "sigmoid",
     "optimizer": "sgd", "schedule": "cosine", "prepare": "pca", "weight_decay": 30.0, "learning_rate": 0.01,
-    "early_stopping": 1, "alpha": 100.0,
+    "early_stopping": 1, "alpha": 100.0, "kernels": (5,), "strides": (1,), "label_smoothing": 0.1,
 }  # fmt: skip
 
 
