@@ -1,11 +1,13 @@
 """Time and score of the plain notebooks and of `train`, side by side on the competition's files.
 
     python scripts/benchmark.py --data-dir data --runs 3
+    python scripts/benchmark.py --data-dir data --runs 1 minutes-60      # only these contestants
 
 Each contestant is a process of its own, timed from its start to its end: imports and CSV reading count. All
 are scored on the same held-out rows, those of `train`'s holdout for that seed, which none of them trains on.
 A run takes each contestant in turn, so that a slow minute of the machine hits all alike; the ratios are
-taken within each run. Prints a Markdown table on stdout.
+taken within each run. What is measured goes into `benchmark.json` beside this file, in place of what the same
+contestants had there; a Markdown table of all that it holds goes to stdout, the picture to `benchmark.png`.
 """
 
 import argparse
@@ -22,10 +24,23 @@ from pathlib import Path
 
 HOLDOUT = 0.1
 HERE = Path(__file__).resolve()
+RESULTS = HERE.with_suffix(".json")
+OURS = {  # arguments of `train`
+    "keras-mlp-15": ["--recipe", "keras-mlp", "--set", "epochs=15"],
+    "keras-mlp": ["--recipe", "keras-mlp"],
+    "sklearn-mlp": ["--recipe", "sklearn-mlp"],
+    "train": [],
+    "cnn": ["--recipe", "cnn"],
+    "minutes-1": ["--minutes", "1"],
+    "minutes-5": ["--minutes", "5"],
+    "minutes-15": ["--minutes", "15"],
+    "minutes-60": ["--minutes", "60"],
+}
 CONTESTANTS = {
     "keras": "plain Keras 128-64 notebook",
+    "keras-deep": "plain Keras 512-256-128-64 notebook",
     "sklearn": "plain MLPClassifier((128, 64))",
-    "train": "`train`, both recipes and their blend",
+    **{name: " ".join(["`train", *arguments]) + "`" for name, arguments in OURS.items()},
 }
 
 
@@ -62,6 +77,25 @@ def keras_notebook(folder: Path, seed: int) -> float:
     return float((model.predict(held_out, verbose=0).argmax(axis=1) == truth).mean())
 
 
+def deep_notebook(folder: Path, seed: int) -> float:
+    """Keras 512-256-128-64 with batch norm, dropout and a falling rate: batches of 64, 30 epochs."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    pixels, labels, held_out, truth, test = read(folder, seed)
+    model = keras.Sequential([keras.layers.Input((784,))])
+    for units, dropout in ((512, 0.3), (256, 0.3), (128, 0.2), (64, 0.2)):
+        model.add(keras.layers.Dense(units, "relu"))
+        model.add(keras.layers.BatchNormalization())
+        model.add(keras.layers.Dropout(dropout))
+    model.add(keras.layers.Dense(10, "softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    falling = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2)
+    model.fit(pixels, labels, batch_size=64, epochs=30, validation_split=0.1, callbacks=[falling], verbose=0)
+    model.predict(test, verbose=0)
+    return float((model.predict(held_out, verbose=0).argmax(axis=1) == truth).mean())
+
+
 def sklearn_notebook(folder: Path, seed: int) -> float:
     """MLPClassifier((128, 64)) with at most 50 passes, everything else as scikit-learn has it."""
     from sklearn.neural_network import MLPClassifier
@@ -72,15 +106,29 @@ def sklearn_notebook(folder: Path, seed: int) -> float:
     return float(model.score(held_out, truth))
 
 
-def ours(folder: Path, seed: int) -> float:
-    """`train` with its defaults."""
+def ours(contestant: str, folder: Path, seed: int) -> float:
+    """`train` with the contestant's arguments."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "digit_recognizer", "train", "--json", "--seed", str(seed)]
+        command = [sys.executable, "-m", "digit_recognizer", "train", *OURS[contestant], "--json"]
         done = subprocess.run(
-            [*command, "--holdout", str(HOLDOUT), "--data-dir", str(folder), "--out", out],
-            check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=HERE.parent.parent,
-        )  # fmt: skip
-    return json.loads(done.stdout)["blend"]["accuracy"]
+            [
+                *command,
+                "--seed",
+                str(seed),
+                "--holdout",
+                str(HOLDOUT),
+                "--data-dir",
+                str(folder),
+                "--out",
+                out,
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=HERE.parent.parent,
+        )
+    summary = json.loads(done.stdout)
+    return (summary["blend"] or summary["models"][0])["accuracy"]
 
 
 def timed(contestant: str, folder: Path, seed: int) -> tuple[float, float]:
@@ -106,46 +154,106 @@ def mean(values: list[float], form: str) -> str:
     return f"{statistics.mean(values):{form}}{spread}"
 
 
-def table(results: dict[str, list[tuple[float, float]]]) -> str:
-    """The results as Markdown; time ratios are to the first contestant in the same run."""
-    lines = ["| contestant | wall time, s | time ratio | holdout accuracy |", "|---|---|---|---|"]
-    first = [seconds for seconds, _ in results["keras"]]
-    for name, runs in results.items():
-        seconds = [run[0] for run in runs]
-        ratios = [mine / base for mine, base in zip(seconds, first, strict=True)]
-        accuracy = mean([run[1] for run in runs], ".4f")
-        lines.append(f"| {CONTESTANTS[name]} | {mean(seconds, '.1f')} | {mean(ratios, '.2f')} | {accuracy} |")
+def table(results: list[dict]) -> str:
+    """The results as Markdown; time ratios are to the plain Keras notebook in the same run."""
+    lines = ["| contestant | wall time, s | time ratio | holdout accuracy | runs |", "|---|---|---|---|---|"]
+    base = {(one["seed"], one["run"]): one["seconds"] for one in results if one["contestant"] == "keras"}
+    for name, title in CONTESTANTS.items():
+        own = [one for one in results if one["contestant"] == name]
+        if not own:
+            continue
+        beside = [(one, base[one["seed"], one["run"]]) for one in own if (one["seed"], one["run"]) in base]
+        ratio = mean([one["seconds"] / seconds for one, seconds in beside], ".2f") if beside else "-"
+        seconds, accuracy = ([one[field] for one in own] for field in ("seconds", "accuracy"))
+        runs = f"{len(own)}, {own[-1]['run'][:10]}"
+        lines.append(f"| {title} | {mean(seconds, '.1f')} | {ratio} | {mean(accuracy, '.4f')} | {runs} |")
     return "\n".join(lines)
 
 
+def draw(results: list[dict], path: Path) -> None:
+    """Score against seconds, a point for each contestant's mean and a line from its lowest to its highest."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    for name, title in CONTESTANTS.items():
+        own = [one for one in results if one["contestant"] == name]
+        if not own:
+            continue
+        seconds, wrong = ([one["seconds"] for one in own], [100 * (1 - one["accuracy"]) for one in own])
+        x, y = statistics.mean(seconds), statistics.mean(wrong)
+        colour = "#1f5fa8" if name in OURS else "#b3541e"
+        axes.plot([x, x], [min(wrong), max(wrong)], color=colour, linewidth=1)
+        axes.plot(x, y, "o" if name in OURS else "s", color=colour)
+        axes.annotate(title.replace("`", ""), (x, y), (7, 3), textcoords="offset points", fontsize=9)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="wall time of the whole process, s",
+        ylabel="held-out digits read wrong, %",
+    )
+    axes.set_xlim(right=axes.get_xlim()[1] * 3)
+    ticks = [tick for tick in (0.2, 0.3, 0.5, 1, 2, 3, 5) if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    ticks = [
+        tick for tick in (10, 30, 60, 300, 900, 3600) if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]
+    ]
+    axes.set_xticks(ticks, [f"{tick} s" if tick < 60 else f"{tick // 60} min" for tick in ticks])
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
-    """Run all contestants in turn, or with --only one of them in this process."""
+    """Run the contestants in turn, or with --only one of them in this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), help="where the competition's files are"
     )
-    parser.add_argument("--runs", type=int, default=3, help="runs of each, with seeds 0, 1, ...")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each, with seeds from --seed on")
+    parser.add_argument("--seed", type=int, default=0, help="the first run's seed")
     parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    usual = [name for name in CONTESTANTS if name != "minutes-60"]
+    parser.add_argument(
+        "contestants", nargs="*", help=f"which of {', '.join(CONTESTANTS)}  [default: all but minutes-60]"
+    )
     options = parser.parse_args()
-    if options.only:
-        contest = {"keras": keras_notebook, "sklearn": sklearn_notebook, "train": ours}[options.only]
-        print(contest(options.data_dir, options.seed))
+    if options.only in OURS:
+        print(ours(options.only, options.data_dir, options.seed))
         return
-    results: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTESTANTS}
+    if options.only:
+        contest = {"keras": keras_notebook, "keras-deep": deep_notebook, "sklearn": sklearn_notebook}
+        print(contest[options.only](options.data_dir, options.seed))
+        return
+    contestants = options.contestants or usual
+    if unknown := set(contestants) - set(CONTESTANTS):
+        parser.error(f"no contestant {', '.join(sorted(unknown))}; there are {', '.join(CONTESTANTS)}")
+    old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    results = [one for one in old if one["contestant"] not in contestants]
+    this_run = time.strftime("%Y-%m-%d %H:%M")
     with tempfile.TemporaryDirectory() as unpacked:
         folder = options.data_dir
         if not (folder / "train.csv").exists():
             with zipfile.ZipFile(folder / "digit-recognizer.zip") as archive:
                 archive.extractall(unpacked)
             folder = Path(unpacked)
-        for seed in range(options.runs):
-            for name, runs in results.items():
-                runs.append(timed(name, folder.resolve(), seed))
-                print(f"seed {seed}, {name}: {runs[-1][0]:.1f} s, {runs[-1][1]:.4f}", file=sys.stderr)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    print(f"{options.runs} runs on {time.strftime('%Y-%m-%d')}, {machine}\n")
+        for seed in range(options.seed, options.seed + options.runs):
+            for name in contestants:
+                seconds, accuracy = timed(name, folder.resolve(), seed)
+                print(f"seed {seed}, {name}: {seconds:.1f} s, {accuracy:.4f}", file=sys.stderr)
+                results.append(
+                    {
+                        "contestant": name,
+                        "seed": seed,
+                        "run": this_run,
+                        "seconds": round(seconds, 2),
+                        "accuracy": accuracy,
+                    }
+                )
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print(table(results))
+    draw(results, RESULTS.with_suffix(".png"))
 
 
 if __name__ == "__main__":

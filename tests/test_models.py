@@ -124,7 +124,8 @@ def test_a_convolutional_net_with_all_the_trimmings_learns(
     digits: data.Dataset, test_labels: list[int]
 ) -> None:
     net = keras_net.KerasNet(
-        channels=(8, 16), kernels=(5,), strides=(1,), tta=True, label_smoothing=0.05, hidden=(32,), batch_norm=True, dropout=(0.1,), optimizer="rmsprop",
+        channels=(8, 16), kernels=(5,), strides=(1,), tta=True, label_smoothing=0.05,
+        hidden=(32,), batch_norm=True, dropout=(0.1,), optimizer="rmsprop",
         learning_rate=0.003, activation="gelu", epochs=12, batch_size=16, random_state=0,
     )  # fmt: skip
     classifier = models.on_pixels(net).fit(digits.train.pixels, digits.train.labels)

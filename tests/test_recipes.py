@@ -46,16 +46,19 @@ OTHER = {
     [(kind, field.name) for kind, settings in SMALL.items() for field in dataclasses.fields(settings)],
 )
 def test_every_setting_changes_what_is_learned(kind: str, field: str, digits: data.Dataset) -> None:
-    value = getattr(SMALL[kind], field)
+    base = SMALL[kind]
+    if field in ("kernels", "strides", "pool"):
+        base = dataclasses.replace(base, channels=(3,))
+    value = getattr(base, field)
     other = OTHER.get(field, True if value is False else None) or value + 1
-    changed = dataclasses.replace(SMALL[kind], **{field: other})
+    changed = dataclasses.replace(base, **{field: other})
     few = digits.train.pixels[:100], digits.train.labels[:100]
 
     def learned(settings: recipes.KerasNet | recipes.SklearnMLP) -> np.ndarray:
         return settings.classifier(seed=5).fit(*few).predict_proba(digits.test)
 
-    before = learned(SMALL[kind])
-    np.testing.assert_array_equal(learned(SMALL[kind]), before)
+    before = learned(base)
+    np.testing.assert_array_equal(learned(base), before)
     assert (learned(changed) != before).any()
 
 
@@ -70,6 +73,10 @@ def test_every_optimizer_does_without_weight_decay(optimizer: str, digits: data.
     ("recipe", "assignments", "message"),
     [
         ("keras-mlp", ["hidden=64", "dropout=0.1,0.2"], "dropout has 2 shares for 1 hidden layers"),
+        ("keras-mlp", ["channels=8", "kernels=5,3"], "kernels has 2 numbers for 1 convolutions"),
+        ("keras-mlp", ["channels=8", "strides=2,2,1"], "strides has 3 numbers for 1 convolutions"),
+        ("keras-mlp", ["pool=yes"], "pool needs convolutions; give channels"),
+        ("sklearn-mlp-pca", ["tta=yes"], "tta needs images, which prepare=pca leaves none of"),
         ("sklearn-mlp-scaled", ["warp=1"], "warp needs images, which prepare=standardize leaves none of"),
         ("sklearn-mlp-pca", ["warp=1", "prepare=scale"], "early_stopping fits in one go, without warp"),
         ("sklearn-mlp", ["early_stopping=3"], "early_stopping fits in one go, without warp and averaged"),
@@ -119,7 +126,7 @@ def test_a_changed_recipe_has_no_evidence() -> None:
         ("batch_norm=maybe", "batch_norm is yes or no"),
         (
             "depth=3",
-            "--set depth=3: no chosen recipe has such a field; there are channels, hidden, activation",
+            "--set depth=3: no chosen recipe has such a field; there are channels, kernels, strides, pool",
         ),
     ],
 )

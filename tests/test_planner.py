@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from digit_recognizer import planner, recipes, splits
+from digit_recognizer.errors import RecipeError
+from digit_recognizer.planner import Plan
+from digit_recognizer.training import Fit, Speed
+
+BIG, SMALL = recipes.choose(["cnn", "keras-mlp"], ["epochs=20"])
+# A big net takes 20 s for a pass of 40,000 rows, a small one 0.8 s.
+SPEEDS = {
+    "cnn": Speed(start=2, row=20 / 40_000, predict=5 / 10_000, glance=1 / 10_000),
+    "keras-mlp": Speed(start=1, row=0.8 / 40_000, predict=0.1 / 10_000, glance=0.1 / 10_000),
+}
+
+
+def plan(seconds: float, pool: tuple = (BIG, SMALL), **others: object) -> Plan:
+    usual = {"turns": False, "parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
+    return planner.plan(pool, SPEEDS, seconds=seconds, **{**usual, **others})
+
+
+def names(plan: Plan) -> list[str]:
+    return [member.name for member in plan.members]
+
+
+def test_a_net_too_slow_for_the_time_is_left_out() -> None:
+    assert names(plan(50)) == ["keras-mlp-1", "keras-mlp-2", "keras-mlp-3", "keras-mlp-4"]
+    assert names(plan(300)) == ["cnn-1", "cnn-2"]
+
+
+def test_passes_fill_the_slot_and_no_more() -> None:
+    only = plan(300)
+    (first, _) = only.members
+    used = 2 + 5 * planner.CAUTION + first.settings.epochs * (20 + 0.5)
+    assert (only.rounds, only.slot) == (1, 300)
+    assert 300 - 20.5 < used <= 300
+    assert only.predicting["cnn-1"] == 5 * planner.CAUTION
+
+
+def test_more_time_gives_more_nets_each_as_long_as_its_recipe_says() -> None:
+    for minutes, rounds in ((5, 1), (10, 1), (15, 2), (30, 4), (60, 8), (600, 8)):
+        longer = plan(minutes * 60)
+        assert longer.rounds == rounds
+        assert len(longer.members) == 2 * rounds
+        assert longer.slot == minutes * 60 / rounds
+        assert rounds == 1 or all(member.settings.epochs >= 20 for member in longer.members)
+
+
+def test_recipes_that_were_named_take_turns() -> None:
+    assert names(plan(900, turns=True)) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
+
+
+def test_every_member_is_fitted_on_every_part() -> None:
+    folded = plan(900, parts=5)  # five fits on two workers: three rounds
+    assert (names(folded), folded.rounds, folded.slot) == (["cnn-1"], 3, 300)
+    many = plan(900, parts=2, workers=8)
+    assert len(many.members) == 8
+    assert many.rounds == 2
+
+
+def test_not_one_pass_is_a_users_mistake() -> None:
+    with pytest.raises(RecipeError, match=r"--minutes: not one pass of cnn fits into the 20 s that are left"):
+        plan(20, pool=(BIG,))
+
+
+def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
+    twice = plan(900)
+    part = splits.Part("holdout", None, None)
+    fits = [Fit(member, part, seed=0) for member in twice.members]
+    timed = twice.deadlines(fits, workers=2, now=1000.0)
+    predicting = 5 * planner.CAUTION
+    assert [fit.until for fit in timed] == [1450 - predicting] * 2 + [1900 - predicting] * 2
+    assert [fit.name for fit in timed] == [fit.name for fit in fits]
+
+
+def test_a_plan_comes_back_from_its_file() -> None:
+    before = plan(900)
+    stored = json.loads(json.dumps(before.to_json()))
+    assert Plan.from_json(stored, [BIG, SMALL]) == before
+
+
+def test_the_plan_is_told_in_words() -> None:
+    lines = list(plan(900).lines(workers=2, threads=1))
+    assert lines[0] == "2 rounds of 450 s, 2 at a time on 1 core each:"
+    assert lines[1] == f"  cnn-1: {BIG.summary}, about 21 passes"
+    assert len(lines) == 5
+
+
+def test_what_stops_early_by_itself_is_refused() -> None:
+    with pytest.raises(RecipeError, match="and so does early_stopping of sklearn-mlp-pca"):
+        planner.check(recipes.choose(["keras-mlp", "sklearn-mlp-pca"]))
