@@ -62,8 +62,12 @@ def load(folder: Path) -> Run:
 
 
 def find(out: Path, name: str) -> Run:
-    """The run of that name in `out`, or in the folder that `name` is; raises RunError where there is none."""
-    return load(out / name if (out / name).is_dir() else Path(name))
+    """The run of that name in `out`, or in the folder that `name` is; raises RunError where there is none.
+
+    Of a run that still fits members to fill its minutes, what is finished so far.
+    """
+    folders = [out / name, out / f".{name}", Path(name)]
+    return load(next((folder for folder in folders if folder.is_dir()), folders[-1]))
 
 
 def every(out: Path) -> list[Run]:

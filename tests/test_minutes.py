@@ -1,0 +1,165 @@
+"""`train --minutes` on small real digits: within its time, stopped, killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, TEST, Run
+
+from digit_recognizer import pipeline, runs, submission
+
+pytestmark = pytest.mark.slow
+SMALL = ("hidden=16", "batch_size=32", "upright=no", "warp=0", "warp_last=0")
+TYPED = ["--recipe", "keras-mlp", *(word for one in (*SMALL, "epochs=1") for word in ("--set", one))]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    (home / "data").mkdir()
+    (home / "data" / "train.csv").write_text(train_csv)
+    (home / "data" / "test.csv").write_text(test_csv)
+    return home
+
+
+def started(home: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "digit_recognizer", "train", "--name", name, *arguments]
+    return subprocess.Popen(
+        command, cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def short(home: Path) -> tuple[runs.Run, list[str], float]:
+    """A run of three quarters of a minute, less than the command line takes, with what it said."""
+    said: list[str] = []
+    job = pipeline.Job(
+        recipes=("keras-mlp", "sklearn-mlp"), set=(*SMALL, "epochs=4", "averaged=2"), minutes=0.75, jobs=2,
+        data_dir=home / "data", out=home / "submissions", name="short",
+    )  # fmt: skip
+    began = time.time()
+    run = pipeline.train(job, on_notice=said.append, on_progress=lambda progress: said.append(progress.fit))
+    return run, said, time.time() - began
+
+
+def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float]) -> None:
+    run, _, seconds = short
+    assert seconds < 0.75 * 60 * 1.05
+    assert run.manifest["minutes"] == 0.75
+    assert list(run.manifest["recipes"])[:2] == ["keras-mlp-1", "sklearn-mlp-1"]
+    curves = [fit["curve"] for fit in run.manifest["fits"].values()]
+    assert all(len(curve) >= 4 for curve in curves)
+    assert len(submission.check(run.submission, rows=TEST).labels) == TEST
+    assert run.manifest["scores"]["blend"]["accuracy"] > 0.7
+
+
+def test_what_will_be_done_is_said_before_it_is_done(short: tuple[runs.Run, list[str], float]) -> None:
+    _, said, _ = short
+    plan = next(i for i, line in enumerate(said) if "at a time on 1 core each" in line)
+    assert said[plan + 1].startswith("  keras-mlp-1: Keras 784-128-64-10")
+    assert said[plan + 2].startswith("  sklearn-mlp-1: scikit-learn MLPClassifier")
+    assert said.index("keras-mlp-1 holdout") > plan + 2
+
+
+def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[str], float]) -> None:
+    _, members = short[0].predictions()
+    own = [one.test for one in members if one.name.startswith("keras-mlp-")]
+    assert len(own) >= 2
+    assert np.abs(own[0] - own[1]).max() > 0.01
+
+
+def test_sigterm_ends_it_with_a_submission_of_what_is_finished(home: Path, run: Run) -> None:
+    process = started(home, "ended", "--minutes", "1", *TYPED)
+    draft = home / "submissions/.ended"
+    wait_for(draft / "run.json", process)
+    report = run("report", "ended", cwd=home)  # of what is finished so far
+    assert report.code == 0, report.err
+    assert (home / report.out.strip()).is_file()
+    began = time.time()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert time.time() - began < 10
+    assert "Stopped early: " in err
+    assert out.splitlines()[-1] == "submissions/ended/submission.csv"
+    manifest = json.loads((home / "submissions/ended/run.json").read_text())
+    finished = [name for name in manifest["scores"] if name != "blend"]
+    assert 1 <= len(finished) < 16
+    assert list(manifest["recipes"]) == finished
+    assert {fit.split()[0] for fit in manifest["fits"]} == set(finished)
+    assert len(submission.check(home / "submissions/ended/submission.csv", rows=TEST).labels) == TEST
+    assert not draft.exists()
+    assert not leftovers(process.pid)
+
+
+def leftovers(group: int) -> list[str]:
+    """Processes of the group that still run."""
+    time.sleep(1)
+    listed = subprocess.run(
+        ["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    return [
+        line for line in listed.splitlines() if line.split()[0] == str(group) and "Z" not in line.split()[1]
+    ]
+
+
+def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, run: Run) -> None:
+    process = started(home, "killed", "--minutes", "1", *TYPED)
+    draft = home / "submissions/.killed"
+    wait_for(draft / "run.json", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = {path.stem: path.read_bytes() for path in (draft / "making/fits").glob("*.npz")}
+    schedule: dict[str, Any] = json.loads((draft / "making/schedule.json").read_text())
+    assert 1 <= len(kept) < len(schedule["members"])
+    again = run("train", "--name", "killed", "--minutes", 1, *TYPED, "--resume", cwd=home)
+    assert again.code == 0, again.err
+    assert f"{len(kept)} of {len(schedule['members'])} fits are done already" in again.err
+    stored = np.load(home / "submissions/killed/probabilities.npz")
+    manifest = json.loads((home / "submissions/killed/run.json").read_text())
+    assert [name for name in manifest["scores"] if name != "blend"] == list(schedule["members"])
+    for fit, content in kept.items():
+        (home / "fit.npz").write_bytes(content)
+        name = fit.removesuffix("-holdout")
+        np.testing.assert_array_equal(stored[f"{name}/test"], np.load(home / "fit.npz")["test"])
+
+
+def test_before_anything_is_finished_a_stop_leaves_nothing(home: Path) -> None:
+    process = started(home, "early", "--minutes", "10")
+    wait_for(home / "submissions/.early", process)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "Stopped. No run was written."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", "0.5"], "0.5 is not in the range 1<=x<=600"),
+        (
+            ["--minutes", "1", "--recipe", "sklearn-mlp-pca"],
+            "--minutes says when to stop, and so does early_",
+        ),
+    ],
+)
+def test_what_no_minutes_can_do_is_refused(run: Run, arguments: list[str], message: str) -> None:
+    ended = run("train", *arguments)
+    assert ended.code != 0
+    assert message in ended.err
+    assert "Traceback" not in ended.err
