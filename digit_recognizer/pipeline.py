@@ -204,6 +204,10 @@ def _conclude(
     seconds = {one.name: training.seconds(one.name, fitted) for one in members}
     manifest = {**plan, **_results(members, blend, truth, seconds, submit=job.submit)}
     manifest["recipes"] = {recipe.name: asdict(recipe.settings) for recipe in chosen}
+    if job.minutes:  # as many as there were, not as were expected
+        for recipe in chosen:
+            own = [len(one.history) for one in fitted if one.fit.recipe == recipe]
+            manifest["recipes"][recipe.name]["epochs"] = max(own)
     manifest["fits"] = {
         one.fit.name: {"seconds": round(one.seconds, 2), "curve": one.history} for one in fitted
     }
