@@ -62,7 +62,8 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
     clock = Clock()
-    pool = recipes.choose(job.recipes or (recipes.FOR_MINUTES if job.minutes else recipes.DEFAULT), job.set)
+    by_itself = [name for group in recipes.FOR_MINUTES for name in group] if job.minutes else recipes.DEFAULT
+    pool = recipes.choose(job.recipes or by_itself, job.set)
     if job.minutes:
         planner.check(pool)
     digits = data.load(data.find(job.data_dir))
@@ -171,19 +172,24 @@ def _schedule(
     stored = draft.kept_schedule()
     if stored:
         return planner.Plan.from_json(stored, pool)
-    speeds = training.first_steps(pool, digits, workers=workers, threads=threads)
     held_out = max(len(part.valid) for part in parts)
-    schedule = planner.plan(
-        pool,
-        speeds,
-        turns=bool(job.recipes),
-        parts=len(parts) + job.refit,
-        workers=workers,
-        seconds=job.minutes * 60 - clock.elapsed - planner.WRITING,
-        rows=len(digits.train) - (0 if job.refit else held_out),
-        predicted=held_out + len(digits.test),
-        watched=held_out + training.CURVE_ROWS,
-    )
+    for group in (
+        [pool]
+        if job.recipes
+        else [[one for one in pool if one.name in names] for names in recipes.FOR_MINUTES]
+    ):
+        schedule = planner.plan(
+            group,
+            training.first_steps(group, digits, workers=workers, threads=threads),
+            parts=len(parts) + job.refit,
+            workers=workers,
+            seconds=job.minutes * 60 - clock.elapsed - planner.WRITING,
+            rows=len(digits.train) - (0 if job.refit else held_out),
+            predicted=held_out + len(digits.test),
+            watched=held_out + training.CURVE_ROWS,
+        )
+        if schedule.passes >= planner.LEAST_PASSES:
+            break
     draft.keep_schedule(schedule.to_json())
     return schedule
 

@@ -10,7 +10,7 @@ from digit_recognizer.recipes import Recipe
 from digit_recognizer.training import Fit, Speed
 
 MOST_ROUNDS = 8  # beyond it more passes help more than more nets
-LEAST_PASSES = 6  # with fewer, a smaller net learns more in the time
+LEAST_PASSES = 5  # with fewer, a smaller net learns more in the time
 CAUTION = 1.05  # predictions take that much longer than their first rows did
 WRITING = 1.5  # seconds for blend, files and the program's own start and end
 
@@ -36,6 +36,11 @@ class Plan:
         yield f"{self.rounds} round{'s' if self.rounds > 1 else ''} of {self.slot:.0f} s, {side}:"
         for member in self.members:
             yield f"  {member.name}: {member.summary}, about {member.settings.epochs} passes"
+
+    @property
+    def passes(self) -> int:
+        """Of the member that has the fewest."""
+        return min(member.settings.epochs for member in self.members)
 
     def deadlines(self, fits: Sequence[Fit], workers: int, now: float) -> list[Fit]:
         """The fits with the moments to end training by: `workers` at a time, each as long as a slot."""
@@ -82,7 +87,6 @@ def plan(
     pool: Sequence[Recipe],
     speeds: dict[str, Speed],
     *,
-    turns: bool,
     parts: int,
     workers: int,
     seconds: float,
@@ -90,48 +94,39 @@ def plan(
     predicted: int,
     watched: int,
 ) -> Plan:
-    """The best use of so many seconds.
+    """Members of these recipes in turn, for so many seconds.
 
-    pool: recipes, the best first; those too slow for the time are left out. With `turns` the members are of
-    all the others in turn, else of the first. Nets as long as their recipe says are long enough: where there
-    is time for more, more of them are fitted, and where there is less, fewer passes. rows: of one pass;
-    predicted: of one fit in the end; watched: after each pass, for the learning curves; parts: fits of each
-    member.
+    Nets as long as their recipe says are long enough: where there is time for more, more of them are fitted,
+    and where there is less, fewer passes. rows: of one pass; predicted: of one fit in the end; watched: after
+    each pass, for the learning curves; parts: fits of each member.
+    Raises RecipeError where there is not even time for a pass.
     """
 
-    def passes(recipe: Recipe, slot: float) -> float:
+    def passes(recipe: Recipe, rounds: int) -> int:
         speed = speeds[recipe.name]
         each = speed.row * rows + speed.glance * watched
-        return (slot - speed.start - speed.predict * predicted * CAUTION) / each
+        return int((seconds / rounds - speed.start - speed.predict * predicted * CAUTION) / each)
 
     def rounds_of(members: int) -> int:
         return -(-members * parts // workers)
 
-    fitting = [one for one in pool if passes(one, seconds / rounds_of(1)) >= LEAST_PASSES] or [
-        max(pool, key=lambda one: passes(one, seconds / rounds_of(1)))
-    ]
-    best = fitting[0]
-    if passes(best, seconds / rounds_of(1)) < 1:
-        raise RecipeError(
-            f"--minutes: not one pass of {best.name} fits into the {seconds:.0f} s that are left; "
-            "give more minutes, or a smaller recipe"
-        )
-    full = max(1, int(workers / parts))  # members of one round
-    members = full
-    while rounds_of(members + full) <= MOST_ROUNDS and (
-        passes(best, seconds / rounds_of(members + full)) >= best.settings.epochs
+    more = members = max(1, workers // parts)  # of one round
+    while rounds_of(members + more) <= MOST_ROUNDS and all(
+        passes(recipe, rounds_of(members + more)) >= recipe.settings.epochs for recipe in pool
     ):
-        members += full
+        members += more
     rounds = rounds_of(members)
-    slot = seconds / rounds
-    chosen = list(islice(cycle(fitting if turns else [best]), members))
-    members_of: dict[str, int] = {}
     named, predicting = [], {}
-    for recipe in chosen:
-        members_of[recipe.name] = number = members_of.get(recipe.name, 0) + 1
-        named.append(_member(recipe, f"{recipe.name}-{number}", max(1, int(passes(recipe, slot)))))
+    for number, recipe in enumerate(islice(cycle(pool), members)):
+        epochs = passes(recipe, rounds)
+        if epochs < 1:
+            raise RecipeError(
+                f"--minutes: not one pass of {recipe.name} fits into the {seconds:.0f} s that are left; "
+                "give more minutes, or a smaller recipe"
+            )
+        named.append(_member(recipe, f"{recipe.name}-{number // len(pool) + 1}", epochs))
         predicting[named[-1].name] = speeds[recipe.name].predict * predicted * CAUTION
-    return Plan(named, rounds, slot, predicting)
+    return Plan(named, rounds, seconds / rounds, predicting)
 
 
 def _member(recipe: Recipe, name: str, epochs: int) -> Recipe:

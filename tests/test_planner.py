@@ -15,8 +15,8 @@ SPEEDS = {
 }
 
 
-def plan(seconds: float, pool: tuple = (BIG, SMALL), **others: object) -> Plan:
-    usual = {"turns": False, "parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
+def plan(seconds: float, pool: tuple = (BIG,), **others: object) -> Plan:
+    usual = {"parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
     return planner.plan(pool, SPEEDS, seconds=seconds, **{**usual, **others})
 
 
@@ -24,16 +24,13 @@ def names(plan: Plan) -> list[str]:
     return [member.name for member in plan.members]
 
 
-def test_a_net_too_slow_for_the_time_is_left_out() -> None:
-    assert names(plan(50)) == ["keras-mlp-1", "keras-mlp-2", "keras-mlp-3", "keras-mlp-4"]
-    assert names(plan(300)) == ["cnn-1", "cnn-2"]
-
-
 def test_passes_fill_the_slot_and_no_more() -> None:
     only = plan(300)
     (first, _) = only.members
     used = 2 + 5 * planner.CAUTION + first.settings.epochs * (20 + 0.5)
     assert (only.rounds, only.slot) == (1, 300)
+    assert names(only) == ["cnn-1", "cnn-2"]
+    assert only.passes == first.settings.epochs
     assert 300 - 20.5 < used <= 300
     assert only.predicting["cnn-1"] == 5 * planner.CAUTION
 
@@ -47,8 +44,8 @@ def test_more_time_gives_more_nets_each_as_long_as_its_recipe_says() -> None:
         assert rounds == 1 or all(member.settings.epochs >= 20 for member in longer.members)
 
 
-def test_recipes_that_were_named_take_turns() -> None:
-    assert names(plan(900, turns=True)) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
+def test_recipes_take_turns() -> None:
+    assert names(plan(900, (BIG, SMALL))) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
 
 
 def test_every_member_is_fitted_on_every_part() -> None:
@@ -61,7 +58,7 @@ def test_every_member_is_fitted_on_every_part() -> None:
 
 def test_not_one_pass_is_a_users_mistake() -> None:
     with pytest.raises(RecipeError, match=r"--minutes: not one pass of cnn fits into the 20 s that are left"):
-        plan(20, pool=(BIG,))
+        plan(20)
 
 
 def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
