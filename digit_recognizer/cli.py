@@ -54,7 +54,7 @@ TRAINING = [
         type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
-        help="The same seed gives the same numbers.",
+        help="The same seed gives the same numbers, but not with --minutes.",
     ),
     click.option("--jobs", type=click.IntRange(min=1), help="Cores to use.  [default: all]"),
     click.option("--data-dir", type=FOLDER, help="Folder of train.csv and test.csv.  [default: data/]"),
@@ -136,9 +136,10 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     given = click.get_current_context().get_parameter_source("holdout")
     if options["folds"] is not None and given is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--holdout and --folds exclude each other; give one.")
+    if options["minutes"] and not options["ensemble"]:
+        raise click.UsageError("--minutes fits an ensemble; leave out --no-ensemble.")
     from digit_recognizer import pipeline, tables
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is as good as Ctrl-C
     with _progress() as on_progress:
         run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
     summary = tables.summary(run)
@@ -192,7 +193,7 @@ def validate(as_json: bool, **options: Any) -> None:
     type=click.Choice(["weighted", "mean", "stacked"]),
     default="weighted",
     show_default=True,
-    help="Weights of least log loss, equal weights, or logistic regression on log probabilities.",
+    help="Weights of about least log loss, equal weights, or logistic regression on log probabilities.",
 )
 @OUT
 @NAME
@@ -255,7 +256,7 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
     """
     from digit_recognizer import runs
 
-    run = runs.find(out, name) if name else next(iter(runs.every(out)), None)
+    run = runs.find(out, name, unfinished=True) if name else next(iter(runs.every(out)), None)
     if run is None:
         raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
     page = _write_report(run, data_dir)
@@ -335,6 +336,7 @@ def _progress() -> Iterator[Callable[[Any], None]]:
         TextColumn("{task.fields[accuracy]}"),
         console=Console(stderr=True),
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is as good as Ctrl-C
     tasks: dict[str, Any] = {}
     everything = bars.add_task("all fits", accuracy="", visible=False)
     try:

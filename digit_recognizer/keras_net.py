@@ -48,7 +48,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
     weight_decay : float, per step and learning rate.
     label_smoothing : float, share of each label that is spread over all classes.
     warp, warp_last : float, strength of `augment.warp` at the start and, changing evenly, at the end.
-    epochs : int, passes over the rows, at most.
+    epochs : int, passes over the rows, at most; with `until` of `fit`, as many as there is time for.
     batch_size : int, rows a step.
     tta : bool, test-time augmentation: predict the mean over `augment.shifted`.
     early_stopping : int, passes without a better loss on a tenth of the rows, kept aside, after which to

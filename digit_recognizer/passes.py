@@ -9,6 +9,8 @@ import numpy as np
 
 from digit_recognizer import augment
 
+ROUGHLY = 0.1  # of a pass: how much longer than before the next ones may take
+
 
 class Pass(NamedTuple):
     """One pass over the rows.
@@ -34,9 +36,10 @@ def passes(
     """So many passes, or, with `until`, as many as end by that moment, as of `time.time()`.
 
     images: float32 of shape (n, side * side); warp, warp_last: strength of `augment.warp` at the training's
-    start and end. How many passes are left is counted anew before each, from how long the last three took: a
-    slow machine trains fewer, but the training comes to the same end. The next pass is made in a thread while
-    the caller uses this one, so that a second core is used; OpenCV and NumPy let go of Python's lock.
+    start and end. How many passes are left is counted anew before each, from how long the last ones took: a
+    machine that grows slow trains fewer, but the training comes to the same end. The next pass is made in a
+    thread while the caller uses this one, so that a second core is used; OpenCV and NumPy let go of Python's
+    lock.
     """
 
     def make(strength: float, order: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,5 +63,10 @@ def passes(
             yield Pass(start, end, order, chosen)
             start, left = end, left - 1
             if until is not None and end < 1:
-                took = [*took[-2:], time.time() - began]
-                left = int((until - time.time()) / np.mean(took))
+                ended = time.time()
+                took = [
+                    *(took[-2:] if len(took) > 1 else []),
+                    ended - began,
+                ]  # the first is slower than others
+                fitting = float((until - ended) / np.mean(took))
+                left = max(int(fitting - ROUGHLY), int(fitting + ROUGHLY > 1))

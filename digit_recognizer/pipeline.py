@@ -1,6 +1,7 @@
 """The whole job in order: Kaggle's CSVs -> digits -> split -> fit -> probabilities -> blend -> submission."""
 
 import platform
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from digit_recognizer import (
     training,
 )
 from digit_recognizer.ensemble import BLEND, Predictions, Truth
-from digit_recognizer.errors import RunError
+from digit_recognizer.errors import RecipeError, RunError
 
 NOT_FOR_KAGGLE = {
     "sample": "This is the embedded sample, one seventh of the competition's size, and no submission for "
@@ -55,6 +56,13 @@ class Job:
     resume: bool = False
     submit: bool = True
 
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The recipes to fit; of several groups the first that this machine is quick enough for."""
+        if self.recipes:
+            return (self.recipes,)
+        return recipes.FOR_MINUTES if self.minutes else (recipes.DEFAULT,)
+
 
 def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.OnProgress) -> runs.Run:
     """From the CSVs to a run's folder, with a checked submission in it if `job.submit`.
@@ -62,16 +70,17 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
     clock = Clock()
-    by_itself = [name for group in recipes.FOR_MINUTES for name in group] if job.minutes else recipes.DEFAULT
-    pool = recipes.choose(job.recipes or by_itself, job.set)
+    pool = recipes.choose([name for group in job.groups for name in group], job.set)
     if job.minutes:
         planner.check(pool)
     digits = data.load(data.find(job.data_dir))
     parts = splits.split(
         digits.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
     )
-    side_by_side = planner.side_by_side(job.minutes) if job.minutes else len(pool) * (len(parts) + job.refit)
-    workers, threads = training.share_cores(job.jobs, side_by_side)
+    if job.minutes:
+        workers, threads = planner.share_cores(job.jobs, job.minutes)
+    else:
+        workers, threads = training.share_cores(job.jobs, len(pool) * (len(parts) + job.refit))
     plan = _plan(job, pool, digits, threads)
     clock.lap("read")
 
@@ -81,7 +90,7 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
             on_notice(NOT_FOR_KAGGLE[digits.kind])
         schedule = None
         if job.minutes:
-            schedule = _schedule(job, draft, pool, digits, parts, workers, threads, clock)
+            schedule = _schedule(job, draft, pool, digits, parts, (workers, threads), clock)
             for line in schedule.lines(workers, threads):
                 on_notice(line)
             clock.lap("plan")
@@ -94,12 +103,15 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
         if schedule:
             todo = schedule.deadlines(todo, workers, time.time())
 
+        def finished() -> list[recipes.Recipe]:
+            """The recipes all of whose fits are there."""
+            return [one for one in chosen if all(fit.name in done for fit in fits if fit.recipe == one)]
+
         def conclude() -> runs.Run:
-            """Write all that the finished members give."""
+            """Write all that the finished recipes give."""
             clock.lap("fit")
-            finished = [one for one in chosen if all(fit.name in done for fit in fits if fit.recipe == one)]
-            fitted = [done[fit.name] for fit in fits if fit.recipe in finished]
-            return _conclude(job, draft, plan, finished, fitted, splits.truth(parts, digits), clock)
+            fitted = [done[fit.name] for fit in fits if fit.recipe in finished()]
+            return _conclude(job, draft, plan, finished(), fitted, splits.truth(parts, digits), clock)
 
         try:
             fitting = training.fit_all(
@@ -108,13 +120,16 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
             for one in fitting:
                 draft.keep(one)
                 done[one.fit.name] = one
-                own = [fit.name in done for fit in fits if fit.recipe == one.fit.recipe]
-                if schedule and all(own) and len(done) < len(fits):
-                    conclude()  # so that a run that is cut off has a submission of what is finished
-        except KeyboardInterrupt:
-            if not (schedule and (draft.folder / runs.MANIFEST).exists()):
+                if schedule and finished() and len(done) % workers == 0 and len(done) < len(fits):
+                    conclude()  # after each round, for who looks at it before all is done
+        except (KeyboardInterrupt, RunError) as stop:
+            if not (schedule and finished()):
                 raise
-            on_notice(f"Stopped early: {len(done)} of {len(fits)} fits are finished")
+            fitting.close()
+            for late in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(late, signal.SIG_IGN)  # the rest takes seconds
+            why = f" ({stop})" if isinstance(stop, RunError) else ""
+            on_notice(f"Stopped early{why}: {len(done)} of {len(fits)} fits are finished")
         return conclude()
 
 
@@ -163,33 +178,35 @@ def _schedule(
     pool: list[recipes.Recipe],
     digits: data.Dataset,
     parts: Sequence[splits.Part],
-    workers: int,
-    threads: int,
+    cores: tuple[int, int],
     clock: "Clock",
 ) -> planner.Plan:
     """What to fit in the job's minutes: as the draft says, or by what the first steps take."""
-    assert job.minutes is not None
+    workers, threads = cores
     stored = draft.kept_schedule()
     if stored:
         return planner.Plan.from_json(stored, pool)
     held_out = max(len(part.valid) for part in parts)
-    for group in (
-        [pool]
-        if job.recipes
-        else [[one for one in pool if one.name in names] for names in recipes.FOR_MINUTES]
-    ):
+    for names in job.groups:
+        group = [recipe for recipe in pool if recipe.name in names]
         schedule = planner.plan(
             group,
             training.first_steps(group, digits, workers=workers, threads=threads),
+            least=len(group) if job.recipes else 1,
             parts=len(parts) + job.refit,
             workers=workers,
-            seconds=job.minutes * 60 - clock.elapsed - planner.WRITING,
+            seconds=(job.minutes or 0) * 60 - clock.elapsed - planner.WRITING,
             rows=len(digits.train) - (0 if job.refit else held_out),
             predicted=held_out + len(digits.test),
             watched=held_out + training.CURVE_ROWS,
         )
-        if schedule.passes >= planner.LEAST_PASSES:
+        if schedule.fewest >= planner.LEAST_PASSES:
             break
+    if not schedule.fewest:
+        raise RecipeError(
+            f"--minutes {job.minutes:g}: {schedule.slot:.0f} s are left for each fit, not enough for one "
+            "pass; give more minutes, or fewer or smaller recipes"
+        )
     draft.keep_schedule(schedule.to_json())
     return schedule
 

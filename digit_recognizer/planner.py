@@ -6,13 +6,14 @@ from itertools import cycle, islice
 from typing import Any
 
 from digit_recognizer.errors import RecipeError
-from digit_recognizer.recipes import Recipe
+from digit_recognizer.recipes import Recipe, SklearnMLP
 from digit_recognizer.training import Fit, Speed
 
 MOST_ROUNDS = 8  # beyond it more passes help more than more nets
 LEAST_PASSES = 5  # with fewer, a smaller net learns more in the time
 CAUTION = 1.05  # predictions take that much longer than their first rows did
-WRITING = 1.5  # seconds for blend, files and the program's own start and end
+WRITING = 1.5  # seconds for the program's start and end
+WRITING_EACH = 0.2  # seconds for the blend and the files of each member
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Plan:
             yield f"  {member.name}: {member.summary}, about {member.settings.epochs} passes"
 
     @property
-    def passes(self) -> int:
-        """Of the member that has the fewest."""
+    def fewest(self) -> int:
+        """Passes of the member that has the fewest."""
         return min(member.settings.epochs for member in self.members)
 
     def deadlines(self, fits: Sequence[Fit], workers: int, now: float) -> list[Fit]:
@@ -65,12 +66,17 @@ class Plan:
         return Plan(**{**stored, "members": members})
 
 
-def side_by_side(minutes: float) -> int:
-    """How many fits to do at a time where there are cores for them: one more for each minute there is.
+def share_cores(jobs: int | None, minutes: float) -> tuple[int, int]:
+    """How many fits to do at a time, and the threads of each, on `jobs` cores (None: all there are).
 
-    In few minutes many cores help more on few nets.
+    One fit more for each minute there is, up to one for each core: in few minutes many cores help more on
+    few nets.
     """
-    return max(2, int(minutes))
+    import joblib
+
+    cores = jobs or joblib.cpu_count()
+    threads = max(1, cores // max(2, int(minutes)))
+    return cores // threads, threads
 
 
 def check(pool: Sequence[Recipe]) -> None:
@@ -87,6 +93,7 @@ def plan(
     pool: Sequence[Recipe],
     speeds: dict[str, Speed],
     *,
+    least: int,
     parts: int,
     workers: int,
     seconds: float,
@@ -97,37 +104,40 @@ def plan(
     """Members of these recipes in turn, for so many seconds.
 
     Nets as long as their recipe says are long enough: where there is time for more, more of them are fitted,
-    and where there is less, fewer passes. rows: of one pass; predicted: of one fit in the end; watched: after
-    each pass, for the learning curves; parts: fits of each member.
-    Raises RecipeError where there is not even time for a pass.
+    and where there is less, fewer passes, perhaps none. least: members; parts: fits of each; rows: of one
+    pass; predicted: of one fit in the end; watched: after each pass, for the learning curves.
     """
-
-    def passes(recipe: Recipe, rounds: int) -> int:
-        speed = speeds[recipe.name]
-        each = speed.row * rows + speed.glance * watched
-        return int((seconds / rounds - speed.start - speed.predict * predicted * CAUTION) / each)
 
     def rounds_of(members: int) -> int:
         return -(-members * parts // workers)
 
-    more = members = max(1, workers // parts)  # of one round
+    def slot_of(members: int) -> float:
+        return (seconds - members * WRITING_EACH) / rounds_of(members)
+
+    def passes(recipe: Recipe, slot: float) -> int:
+        speed = speeds[recipe.name]
+        once = speed.start + speed.prepare * rows + speed.predict * predicted * CAUTION
+        return max(0, int((slot - once) / (speed.row * rows + speed.glance * watched)))
+
+    more = max(1, workers // parts)  # members of one round
+    members = max(more, least)
     while rounds_of(members + more) <= MOST_ROUNDS and all(
-        passes(recipe, rounds_of(members + more)) >= recipe.settings.epochs for recipe in pool
+        passes(recipe, slot_of(members + more)) >= recipe.settings.epochs for recipe in pool
     ):
         members += more
-    rounds = rounds_of(members)
+    slot = slot_of(members)
     named, predicting = [], {}
     for number, recipe in enumerate(islice(cycle(pool), members)):
-        epochs = passes(recipe, rounds)
-        if epochs < 1:
-            raise RecipeError(
-                f"--minutes: not one pass of {recipe.name} fits into the {seconds:.0f} s that are left; "
-                "give more minutes, or a smaller recipe"
-            )
-        named.append(_member(recipe, f"{recipe.name}-{number // len(pool) + 1}", epochs))
+        name = f"{recipe.name}-{number // len(pool) + 1}"
+        named.append(_member(recipe, name, passes(recipe, slot)))
         predicting[named[-1].name] = speeds[recipe.name].predict * predicted * CAUTION
-    return Plan(named, rounds, seconds / rounds, predicting)
+    return Plan(named, rounds_of(members), slot, predicting)
 
 
 def _member(recipe: Recipe, name: str, epochs: int) -> Recipe:
-    return replace(recipe, name=name, settings=replace(recipe.settings, epochs=epochs), evidence=None)
+    """The recipe for so many passes; the same share of the last ones is averaged, but not more of them."""
+    settings = replace(recipe.settings, epochs=epochs)
+    if isinstance(settings, SklearnMLP):
+        share = min(1, epochs / recipe.settings.epochs)
+        settings = replace(settings, averaged=max(1, round(settings.averaged * share)))
+    return replace(recipe, name=name, settings=settings, evidence=None)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KerasNet:
-    """A Keras net: convolutions if there are `channels`, then dense layers; see `models.KerasNet`."""
+    """A Keras net: convolutions if there are `channels`, then dense layers; see `keras_net.KerasNet`."""
 
     channels: Widths = ()  # of each convolution
     kernels: Widths = ()  # pixels across of each; 3 where not said
@@ -74,7 +74,7 @@ class KerasNet:
 
 @dataclass(frozen=True)
 class SklearnMLP:
-    """scikit-learn's MLPClassifier, fitted pass by pass; see `models.PassByPassMLP`."""
+    """scikit-learn's MLPClassifier, fitted pass by pass; see `sklearn_net.PassByPassMLP`."""
 
     prepare: Annotated[str, choice("scale", "standardize", "pca")] = "scale"  # /255, and then perhaps more
     hidden: Widths = (128, 64)  # units of each hidden layer

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer import data, figures, folders, runs, scoring, themes
+from digit_recognizer import data, drafts, figures, folders, runs, scoring, themes
 from digit_recognizer.errors import RunError
 
 FOLDER = "report"
@@ -88,15 +88,17 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     facts = _facts(run, digits)
     pictures = _pictures(run.manifest, facts)
     page = _page(run, facts, pictures)
+    unfinished = run.folder / drafts.MAKING  # which goes away when the run is done
+    final = (unfinished if unfinished.exists() else run.folder) / FOLDER
     try:
-        with folders.whole(run.folder / FOLDER) as folder:
+        with folders.whole(final) as folder:
             for picture in pictures:
                 (folder / f"{picture.name}.png").write_bytes(picture.light)
                 (folder / f"{picture.name}-dark.png").write_bytes(picture.dark)
             (folder / PAGE).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise RunError(f"{run.folder / FOLDER}: cannot be written ({error.strerror})") from None
-    return run.folder / FOLDER / PAGE
+        raise RunError(f"{final}: cannot be written ({error.strerror})") from None
+    return final / PAGE
 
 
 def _facts(run: runs.Run, digits: data.Dataset) -> dict[str, Any]:

@@ -61,12 +61,12 @@ def load(folder: Path) -> Run:
     return Run(folder, manifest)
 
 
-def find(out: Path, name: str) -> Run:
+def find(out: Path, name: str, *, unfinished: bool = False) -> Run:
     """The run of that name in `out`, or in the folder that `name` is; raises RunError where there is none.
 
-    Of a run that still fits members to fill its minutes, what is finished so far.
+    unfinished: also one that still fits members to fill its minutes, as far as it is.
     """
-    folders = [out / name, out / f".{name}", Path(name)]
+    folders = [out / name, *([out / f".{name}"] if unfinished else []), Path(name)]
     return load(next((folder for folder in folders if folder.is_dir()), folders[-1]))
 
 
@@ -116,7 +116,9 @@ def write_models(folder: Path, fitted: Iterable[Fitted]) -> None:
     (folder / MODELS).mkdir(exist_ok=True)
     for one in fitted:
         ending, content = one.model
-        (folder / MODELS / f"{one.fit.file_name}{ending}").write_bytes(content)
+        path = folder / MODELS / f"{one.fit.file_name}{ending}"
+        if not path.exists():
+            path.write_bytes(content)
 
 
 def write_probabilities(folder: Path, truth: Truth, predictions: Iterable[Predictions]) -> None:
@@ -125,4 +127,6 @@ def write_probabilities(folder: Path, truth: Truth, predictions: Iterable[Predic
     arrays = {name: array for name, array in vars(truth).items() if array is not None}
     for one in predictions:
         arrays |= {f"{one.name}/out_of_fold": one.out_of_fold, f"{one.name}/test": one.test}
-    np.savez_compressed(folder / PROBABILITIES, allow_pickle=False, **arrays)
+    partial = folder / f".{PROBABILITIES}"
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
+    partial.replace(folder / PROBABILITIES)

@@ -30,7 +30,9 @@ class Submission:
 def write(labels: np.ndarray, path: Path) -> None:
     """Write labels of shape (n,) as ImageId 1 to n; LF line ends, the same bytes on every system."""
     rows = [",".join(HEADER), *(f"{number},{label}" for number, label in enumerate(labels, start=1))]
-    path.write_bytes(("\n".join(rows) + "\n").encode())
+    partial = path.with_name(f".{path.name}")
+    partial.write_bytes(("\n".join(rows) + "\n").encode())
+    partial.replace(path)  # whole whenever the program is stopped
 
 
 def check(path: Path, rows: int = COMPETITION_ROWS) -> Submission:

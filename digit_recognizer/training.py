@@ -4,7 +4,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from digit_recognizer.data import CLASSES, Dataset, Digits
 from digit_recognizer.ensemble import Predictions
+from digit_recognizer.errors import RunError
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.splits import ALL_ROWS, Part
 
@@ -76,10 +77,12 @@ class Progress:
 class Speed:
     """What a net takes on this machine, in seconds.
 
-    start: until its first step; row: of a pass; predict: to predict a row; glance: the same without `tta`.
+    start: until its first step, and prepare: for each row besides; row: of a pass; predict: to predict a row;
+    glance: the same without `tta` and without what comes before the net.
     """
 
     start: float
+    prepare: float
     row: float
     predict: float
     glance: float
@@ -126,9 +129,13 @@ def seconds(recipe: str, fitted: Iterable[Fitted]) -> float:
 
 def fit_all(
     fits: Sequence[Fit], data: Dataset, *, workers: int, threads: int, on_progress: OnProgress
-) -> Iterator[Fitted]:
-    """Fit all in `workers` processes of `threads` threads each; yields each as it is done."""
+) -> Generator[Fitted, None, None]:
+    """Fit all in `workers` processes of `threads` threads each; yields each as it is done.
+
+    Raises RunError where one of them is killed.
+    """
     import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     with _following(fits, on_progress) as logs:
         calls = [
@@ -136,10 +143,15 @@ def fit_all(
             for fit, log in zip(fits, logs, strict=True)
         ]
         with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
-            for one in joblib.Parallel(return_as="generator_unordered")(calls):
-                epochs = one.fit.recipe.settings.epochs  # all of them, though it may have stopped early
-                on_progress(Progress(one.fit.name, epochs, epochs, one.history[-1]))
-                yield one
+            try:
+                for one in joblib.Parallel(return_as="generator_unordered")(calls):
+                    epochs = one.fit.recipe.settings.epochs  # all of them, though it may have stopped early
+                    on_progress(Progress(one.fit.name, epochs, epochs, one.history[-1]))
+                    yield one
+            except TerminatedWorkerError:
+                raise RunError(
+                    "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
+                ) from None
 
 
 def first_steps(recipes: Sequence[Recipe], data: Dataset, *, workers: int, threads: int) -> dict[str, Speed]:
@@ -149,7 +161,8 @@ def first_steps(recipes: Sequence[Recipe], data: Dataset, *, workers: int, threa
     """
     import joblib
 
-    few = Digits(data.train.pixels[:FIRST_ROWS], data.train.labels[:FIRST_ROWS])
+    rows = np.linspace(0, len(data.train) - 1, min(FIRST_ROWS, len(data.train))).astype(int)
+    few = Digits(data.train.pixels[rows], data.train.labels[rows])
     calls = [joblib.delayed(_time)(recipe, few, threads) for recipe in recipes for _ in range(workers)]
     with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
         timed = joblib.Parallel(batch_size=1)(calls)
@@ -159,30 +172,35 @@ def first_steps(recipes: Sequence[Recipe], data: Dataset, *, workers: int, threa
     }
 
 
-def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, float, float, float]:
-    """The fields of Speed, from three short passes."""
+def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, ...]:
+    """The fields of Speed, from four short passes."""
     from threadpoolctl import threadpool_limits
 
-    from digit_recognizer import keras_net
+    from digit_recognizer import augment, keras_net
 
     with threadpool_limits(threads):
         keras_net.limit_threads(threads)
-        moments = [time.perf_counter()]
+        moments: list[float] = []
 
         def lap() -> None:
             moments.append(time.perf_counter())
 
-        classifier = replace(recipe.settings, epochs=3).classifier(0)
+        lap()
+        classifier = replace(recipe.settings, epochs=4).classifier(0)
         classifier.fit(few.pixels, few.labels, net__on_epoch=lap)
-        began, first, _, third = moments
-        row = (third - first) / 2 / len(few)
         lap()
         classifier.predict_proba(few.pixels)
         lap()
-        classifier[-1].glance(classifier[:-1].transform(few.pixels))
+        ready = classifier[:-1].transform(few.pixels)
+        if recipe.settings.warp:
+            augment.warp(ready, recipe.settings.warp, np.random.default_rng(0))
         lap()
-        predict, glance = np.diff(moments[-3:]) / len(few)
-        return max(0.0, first - began - row * len(few)), row, predict, glance
+        classifier[-1].glance(ready)
+        lap()
+    # The first pass holds the start; beside the last no other is made ahead.
+    first, second, third, _, _, predict, prepare, glance = np.diff(moments)
+    row = (second + third) / 2
+    return (max(0.0, first - row - prepare), *(np.array([prepare, row, predict, glance]) / len(few)))
 
 
 def share_cores(jobs: int | None, fits: int) -> tuple[int, int]:

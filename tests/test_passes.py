@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -52,26 +50,58 @@ def test_warps_grow_weaker_along_the_training(images: np.ndarray) -> None:
     assert moved[2] < 0.8 * moved[0]
 
 
-@pytest.mark.parametrize(("seconds", "fewest", "most"), [(0.5, 5, 10), (2.0, 30, 40)])
-def test_a_moment_to_end_by_decides_how_many(
-    images: np.ndarray, seconds: float, fewest: int, most: int
+class Clock:
+    """Stands for the module `time`: each pass takes as long as the test says."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def timed(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, expected: int, took: list[float]
+) -> list[float]:
+    """The ends of the passes of a training of 10 seconds, of which each takes its own time."""
+    clock = Clock()
+    monkeypatch.setattr("digit_recognizer.passes.time", clock)
+    ends = []
+    for one in passes(images, expected, clock.now + 10, 0.0, 0.0, np.random.RandomState(0)):
+        clock.now += took[min(len(ends), len(took) - 1)]
+        ends.append(one.end)
+    assert clock.now < 1000 + 10 + 0.1 * took[-1] + 1e-9
+    return ends
+
+
+def test_the_time_there_is_decides_how_many(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    for expected in (1, 5, 10, 40):
+        ends = timed(images, monkeypatch, expected, [1.0])
+        assert len(ends) == (1 if expected == 1 else pytest.approx(9.5, abs=0.6))
+        assert ends[-1] == 1
+        assert ends == sorted(ends)
+
+
+def test_the_first_pass_is_slow_and_not_believed(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = timed(images, monkeypatch, 8, [3.0, 1.0])
+    assert len(ends) >= 7
+    assert ends[-1] == 1
+
+
+def test_a_machine_that_grows_slow_trains_less_to_the_same_end(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    until = time.time() + seconds
-    ends = []
-    for one in passes(images, 20, until, 0.0, 0.0, np.random.RandomState(0)):
-        time.sleep(0.05)
-        ends.append(one.end)
-    assert time.time() < until + 0.05
-    assert fewest <= len(ends) <= most
-    assert ends == sorted(ends)
-    assert ends[-1] > 0.95
+    ends = timed(images, monkeypatch, 20, [0.5] * 6 + [1.0])
+    assert len(ends) == pytest.approx(12.5, abs=0.6)
+    assert ends[-1] == 1
 
 
-def test_a_machine_that_stalls_ends_early(images: np.ndarray) -> None:
-    until = time.time() + 0.3
+def test_a_machine_that_stalls_ends_early(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digit_recognizer.passes.ROUGHLY", 0.0)
+    clock = Clock()
+    monkeypatch.setattr("digit_recognizer.passes.time", clock)
     ends = []
-    for one in passes(images, 20, until, 0.0, 0.0, np.random.RandomState(0)):
+    for one in passes(images, 20, clock.now + 10, 0.0, 0.0, np.random.RandomState(0)):
+        clock.now += 0.5 if len(ends) < 4 else 20
         ends.append(one.end)
-        time.sleep(0.01 if len(ends) < 4 else 0.4)
-    assert time.time() < until + 0.4
-    assert len(ends) == 4
+    assert len(ends) == 5
+    assert ends[-1] < 1

@@ -10,13 +10,18 @@ from digit_recognizer.training import Fit, Speed
 BIG, SMALL = recipes.choose(["cnn", "keras-mlp"], ["epochs=20"])
 # A big net takes 20 s for a pass of 40,000 rows, a small one 0.8 s.
 SPEEDS = {
-    "cnn": Speed(start=2, row=20 / 40_000, predict=5 / 10_000, glance=1 / 10_000),
-    "keras-mlp": Speed(start=1, row=0.8 / 40_000, predict=0.1 / 10_000, glance=0.1 / 10_000),
+    "cnn": Speed(start=2, prepare=0.0, row=20 / 40_000, predict=5 / 10_000, glance=1 / 10_000),
+    "keras-mlp": Speed(start=1, prepare=0.0, row=0.8 / 40_000, predict=0.1 / 10_000, glance=0.1 / 10_000),
 }
 
 
+@pytest.fixture(autouse=True)
+def writing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "WRITING_EACH", 0.0)
+
+
 def plan(seconds: float, pool: tuple = (BIG,), **others: object) -> Plan:
-    usual = {"parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
+    usual = {"least": 1, "parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
     return planner.plan(pool, SPEEDS, seconds=seconds, **{**usual, **others})
 
 
@@ -30,7 +35,7 @@ def test_passes_fill_the_slot_and_no_more() -> None:
     used = 2 + 5 * planner.CAUTION + first.settings.epochs * (20 + 0.5)
     assert (only.rounds, only.slot) == (1, 300)
     assert names(only) == ["cnn-1", "cnn-2"]
-    assert only.passes == first.settings.epochs
+    assert only.fewest == first.settings.epochs
     assert 300 - 20.5 < used <= 300
     assert only.predicting["cnn-1"] == 5 * planner.CAUTION
 
@@ -56,9 +61,44 @@ def test_every_member_is_fitted_on_every_part() -> None:
     assert many.rounds == 2
 
 
-def test_not_one_pass_is_a_users_mistake() -> None:
-    with pytest.raises(RecipeError, match=r"--minutes: not one pass of cnn fits into the 20 s that are left"):
-        plan(20)
+def test_each_recipe_that_was_named_gets_a_member() -> None:
+    assert names(plan(900, (BIG, SMALL), parts=5, least=2)) == ["cnn-1", "keras-mlp-1"]
+    assert names(plan(900, (BIG, SMALL), workers=1, least=2)) == ["cnn-1", "keras-mlp-1"]
+
+
+def test_each_member_takes_its_time_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "WRITING_EACH", 10.0)
+    assert plan(300).slot == 280
+
+
+def test_not_one_pass_is_told_by_the_fewest() -> None:
+    assert plan(20).fewest == 0
+    assert plan(40).fewest == 1
+
+
+def test_few_passes_average_fewer() -> None:
+    (mlp,) = recipes.choose(["sklearn-mlp"], ["epochs=40", "averaged=12"])
+    speeds = {"sklearn-mlp": SPEEDS["cnn"]}
+    usual = {"least": 1, "parts": 1, "workers": 1, "rows": 40_000, "predicted": 0, "watched": 0}
+    for seconds, averaged in ((220, 3), (810, 12), (1500, 12)):
+        (only,) = planner.plan([mlp], speeds, seconds=seconds, **usual).members
+        assert only.settings.averaged == averaged
+
+
+@pytest.mark.parametrize(
+    ("jobs", "minutes", "shared"),
+    [
+        (2, 1, (2, 1)),
+        (2, 600, (2, 1)),
+        (1, 15, (1, 1)),
+        (16, 1, (2, 8)),
+        (16, 5, (5, 3)),
+        (16, 10, (16, 1)),
+        (8, 5, (8, 1)),
+    ],
+)
+def test_cores_are_shared_by_the_time_there_is(jobs: int, minutes: float, shared: tuple[int, int]) -> None:
+    assert planner.share_cores(jobs, minutes) == shared
 
 
 def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
