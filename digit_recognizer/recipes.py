@@ -296,7 +296,7 @@ RECIPES = {
     ]
 }
 DEFAULT = ("keras-mlp", "sklearn-mlp")
-# What `--minutes` fits: members of the first group in turn, or of the next where a machine is too slow for it.
+# What `--minutes` fits: the first group's recipes in turn, or the next one's on a machine too slow for it.
 FOR_MINUTES = (("cnn",), ("keras-mlp",))
 
 
