@@ -1,8 +1,9 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from digit_recognizer import planner, recipes, splits
+from digit_recognizer import data, pipeline, planner, recipes, splits, training
 from digit_recognizer.errors import RecipeError
 from digit_recognizer.planner import Plan
 from digit_recognizer.training import Fit, Speed
@@ -127,3 +128,30 @@ def test_the_plan_is_told_in_words() -> None:
 def test_what_stops_early_by_itself_is_refused() -> None:
     with pytest.raises(RecipeError, match="and so does early_stopping of sklearn-mlp-pca"):
         planner.check(recipes.choose(["keras-mlp", "sklearn-mlp-pca"]))
+
+
+def scheduled(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float) -> tuple[Plan, Plan]:
+    """What a minute is filled with where a row of `cnn` takes so long, as planned and as stored."""
+    slow = {"cnn": Speed(1, 0, row, 0, 0), "keras-mlp": Speed(1, 0, row / 10, 0, 0)}
+    monkeypatch.setattr(training, "first_steps", lambda *_, **__: slow)
+    stored: list[dict] = []
+    draft = SimpleNamespace(kept_schedule=lambda: None, keep_schedule=stored.append)
+    parts = splits.split(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    pool = recipes.choose(["cnn", "keras-mlp"])
+    clock = pipeline.Clock()
+    chosen = pipeline._schedule(pipeline.Job(minutes=1), draft, pool, digits, parts, (2, 1), clock)
+    return chosen, Plan.from_json(stored[0], pool)
+
+
+@pytest.mark.parametrize(("row", "fitted"), [(1e-5, "cnn-1"), (0.05, "keras-mlp-1")])
+def test_a_machine_too_slow_for_one_group_fits_the_next(
+    row: float, fitted: str, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, stored = scheduled(digits, monkeypatch, row)
+    assert names(chosen)[0] == fitted
+    assert stored == chosen
+
+
+def test_a_machine_too_slow_for_all_is_told(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError, match=r"--minutes 1: 5\d s are left for each fit, not enough for one"):
+        scheduled(digits, monkeypatch, row=5.0)
