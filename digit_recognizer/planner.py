@@ -1,5 +1,6 @@
 """Which nets to fit in the minutes there are, and how long each, by the speed of this very machine."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -35,8 +36,11 @@ class Plan:
         cores = f"{threads} core{'s' if threads > 1 else ''}"
         side = f"{workers} at a time on {cores} each" if workers > 1 else f"on {cores}"
         yield f"{self.rounds} round{'s' if self.rounds > 1 else ''} of {self.slot:.0f} s, {side}:"
-        for member in self.members:
-            yield f"  {member.name}: {member.summary}, about {member.settings.epochs} passes"
+        alike = Counter(
+            (one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in self.members
+        )
+        for (name, summary, epochs), count in alike.items():
+            yield f"  {count} {name}, about {epochs} passes: {summary}"
 
     @property
     def fewest(self) -> int:
