@@ -39,7 +39,7 @@ class Plan:
         alike = Counter(
             (one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in self.members
         )
-        for (name, summary, epochs), count in alike.items():
+        for (name, summary, epochs), count in Counter(kinds).items():
             yield f"  {count} {name}, about {epochs} passes: {summary}"
 
     @property
