@@ -36,9 +36,7 @@ class Plan:
         cores = f"{threads} core{'s' if threads > 1 else ''}"
         side = f"{workers} at a time on {cores} each" if workers > 1 else f"on {cores}"
         yield f"{self.rounds} round{'s' if self.rounds > 1 else ''} of {self.slot:.0f} s, {side}:"
-        alike = Counter(
-            (one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in self.members
-        )
+        kinds = [(one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in self.members]
         for (name, summary, epochs), count in Counter(kinds).items():
             yield f"  {count} {name}, about {epochs} passes: {summary}"
 
