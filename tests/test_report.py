@@ -352,12 +352,12 @@ def test_the_settings_are_the_manifests(dom: Page, trained: runs.Run) -> None:
     assert settings["rows"] == f"train {TRAIN} · test {TEST}"
     assert settings["sklearn-mlp"] == (
         "prepare scale · hidden 256, 128 · activation relu · optimizer adam · learning_rate 0.002 · "
-        "alpha 0.0001 · upright no · warp 0 · warp_last 0 · epochs 14 · averaged 8 · batch_size 128 · "
-        "early_stopping 0"
+        "alpha 0.0001 · upright yes · warp 1.3 · warp_last 0.4 · epochs 50 · averaged 12 · batch_size 128 · "
+        "tta no · early_stopping 0"
     )
     assert trained.manifest["data"]["source"] in settings["data"]
     assert settings["fits"] == " · ".join(
-        f"{name}: {fit['seconds']} seconds, 14 epochs" for name, fit in trained.manifest["fits"].items()
+        f"{name}: {fit['seconds']} seconds, 50 epochs" for name, fit in trained.manifest["fits"].items()
     )
     for name, version in trained.manifest["versions"].items():
         assert f"{name} {version}" in settings["versions"]
