@@ -3,7 +3,8 @@
 import platform
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -126,10 +127,10 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
             if not (schedule and finished()):
                 raise
             fitting.close()
-            for late in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(late, signal.SIG_IGN)  # the rest takes seconds
             why = f" ({stop})" if isinstance(stop, RunError) else ""
             on_notice(f"Stopped early{why}: {len(done)} of {len(fits)} fits are finished")
+            with _undisturbed():
+                return conclude()
         return conclude()
 
 
@@ -152,6 +153,17 @@ def blend_runs(parents: Sequence[runs.Run], method: str, *, out: Path, name: str
         manifest = {**plan, **_results(members, blend, truth, seconds, submit=True), "fits": {}}
         clock.lap("score")
         return _finish(draft, manifest, members, blend, truth, clock)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Lets a second Ctrl-C or SIGTERM wait for what takes a second or two."""
+    before = {stop: signal.signal(stop, signal.SIG_IGN) for stop in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
 
 
 class Clock:

@@ -165,7 +165,9 @@ def test_early_stopping_goes_back_to_the_best_weights(digits: data.Dataset) -> N
 def test_what_is_done_before_the_net_is_fitted_on_training_rows_and_stored(
     prepare: str, optimizer: str, digits: data.Dataset, tmp_path: object
 ) -> None:
-    (recipe,) = recipes.choose(["sklearn-mlp-plain"], [f"prepare={prepare}", f"optimizer={optimizer}", "epochs=3"])
+    (recipe,) = recipes.choose(
+        ["sklearn-mlp-plain"], [f"prepare={prepare}", f"optimizer={optimizer}", "epochs=3"]
+    )
     classifier = recipe.settings.classifier(0).fit(digits.train.pixels, digits.train.labels)
     scaled = models.scale(digits.train.pixels)
     if prepare == "pca":
