@@ -6,8 +6,9 @@
 Each contestant is a process of its own, timed from its start to its end: imports and CSV reading count. All
 are scored on the same held-out rows, those of `train`'s holdout for that seed, which none of them trains on.
 A run takes each contestant in turn, so that a slow minute of the machine hits all alike; the ratios are
-taken within each run. What is measured goes into `benchmark.json` beside this file, in place of what the same
-contestants had there; a Markdown table of all that it holds goes to stdout, the picture to `benchmark.png`.
+taken within each run, so they need `keras` among the contestants. What is measured goes into `benchmark.json`
+beside this file, in place of what the same contestant had there for that seed; a Markdown table of all that it
+holds goes to stdout, the picture to `benchmark.png`.
 """
 
 import argparse
@@ -228,8 +229,7 @@ def main() -> None:
     contestants = options.contestants or usual
     if unknown := set(contestants) - set(CONTESTANTS):
         parser.error(f"no contestant {', '.join(sorted(unknown))}; there are {', '.join(CONTESTANTS)}")
-    old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    results = [one for one in old if one["contestant"] not in contestants]
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     this_run = time.strftime("%Y-%m-%d %H:%M")
     with tempfile.TemporaryDirectory() as unpacked:
         folder = options.data_dir
@@ -241,6 +241,7 @@ def main() -> None:
             for name in contestants:
                 seconds, accuracy = timed(name, folder.resolve(), seed)
                 print(f"seed {seed}, {name}: {seconds:.1f} s, {accuracy:.4f}", file=sys.stderr)
+                results = [one for one in results if (one["contestant"], one["seed"]) != (name, seed)]
                 results.append(
                     {
                         "contestant": name,
