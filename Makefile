@@ -41,7 +41,7 @@ format: install ## put the code into the form that check wants
 bench: install ## time and score against the plain notebooks, on the competition's files
 	@$(BIN)/python scripts/benchmark.py $(ARGS)
 
-readme: install ## put the recipes' evidence into the README's table
+readme: install ## put the evidence and the benchmark into the README's tables
 	@$(BIN)/python -m scripts.readme
 
 clean: ## delete .venv and caches; data and submissions stay

@@ -7,8 +7,8 @@ Each contestant is a process of its own, timed from its start to its end: import
 are scored on the same held-out rows, those of `train`'s holdout for that seed, which none of them trains on.
 A run takes each contestant in turn, so that a slow minute of the machine hits all alike; the ratios are
 taken within each run, so they need `keras` among the contestants. What is measured goes into `benchmark.json`
-beside this file, in place of what the same contestant had there for that seed; a Markdown table of all that it
-holds goes to stdout, the picture to `benchmark.png`.
+beside this file, in place of what the same contestant had there for that seed; a Markdown table of all that
+it holds goes to stdout, the picture to `benchmark.png`. `make readme` puts the table into the README.
 """
 
 import argparse

@@ -42,6 +42,7 @@ def test_every_recipe_has_evidence_and_is_documented(recipe: str) -> None:
 
 def test_the_table_is_what_the_recipes_say() -> None:
     assert "<!-- recipes -->\n| recipe |" in TEXT
+    assert "<!-- benchmark -->\n| contestant |" in TEXT
     assert readme.renewed(TEXT) == TEXT
 
 
