@@ -16,7 +16,7 @@ import numpy as np
 from digit_recognizer.data import CLASSES, Dataset, Digits
 from digit_recognizer.ensemble import Predictions
 from digit_recognizer.errors import RunError
-from digit_recognizer.recipes import Recipe
+from digit_recognizer.recipes import KerasNet, Recipe
 from digit_recognizer.splits import ALL_ROWS, Part
 
 if TYPE_CHECKING:
@@ -174,12 +174,9 @@ def first_steps(recipes: Sequence[Recipe], data: Dataset, *, workers: int, threa
 
 def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, ...]:
     """The fields of Speed, from four short passes."""
-    from threadpoolctl import threadpool_limits
+    from digit_recognizer import augment
 
-    from digit_recognizer import augment, keras_net
-
-    with threadpool_limits(threads):
-        keras_net.limit_threads(threads)
+    with _threads(recipe, threads):
         moments: list[float] = []
 
         def lap() -> None:
@@ -223,9 +220,8 @@ def fit_one(
     log: a file that gets a line of JSON after each epoch, for whoever watches from another process.
     """
     from sklearn.metrics import accuracy_score, log_loss
-    from threadpoolctl import threadpool_limits
 
-    from digit_recognizer import keras_net, models
+    from digit_recognizer import models
 
     started = time.perf_counter()
     history: list[dict[str, float]] = []
@@ -246,8 +242,7 @@ def fit_one(
             with log.open("a") as file:
                 file.write(json.dumps(figures) + "\n")
 
-    with threadpool_limits(threads):
-        keras_net.limit_threads(threads)
+    with _threads(fit.recipe, threads):
         classifier = fit.recipe.settings.classifier(fit.seed)
         classifier.fit(train.pixels[rows], train.labels[rows], net__on_epoch=on_epoch, net__until=fit.until)
         return Fitted(
@@ -258,6 +253,19 @@ def fit_one(
             history=history,
             seconds=time.perf_counter() - started,
         )
+
+
+@contextmanager
+def _threads(recipe: Recipe, threads: int) -> Iterator[None]:
+    """So many threads; TensorFlow, which takes seconds to import, only where the recipe needs it."""
+    from threadpoolctl import threadpool_limits
+
+    from digit_recognizer import keras_net
+
+    with threadpool_limits(threads):
+        if isinstance(recipe.settings, KerasNet):
+            keras_net.limit_threads(threads)
+        yield
 
 
 def _probabilities(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:
