@@ -3,7 +3,7 @@
 Warps are for training rows alone. Setting upright is no augmentation: it is done to every image alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -82,6 +82,11 @@ def shifted(images: np.ndarray) -> Iterator[np.ndarray]:
         yield padded[:, row : row + side, column : column + side].reshape(images.shape)
 
 
+def over_shifted(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """The mean of what is predicted for each of the `shifted` views, of the shape of one prediction."""
+    return np.mean([predict(view) for view in shifted(images)], axis=0)
+
+
 def _side(images: np.ndarray) -> int:
     side = round(images.shape[1] ** 0.5)
     if side * side != images.shape[1]:
@@ -98,9 +103,10 @@ def _remap(
     """
     side = _side(images)
     middle = (side - 1) / 2
-    x, y = np.meshgrid(*[np.arange(side) - middle] * 2)
+    x, y = np.meshgrid(*[np.arange(side, dtype=np.float32) - np.float32(middle)] * 2)
     grid = np.stack([x.ravel(), y.ravel()])  # (2, side * side)
-    sources = (matrix @ grid + shift[:, :, None] + middle).astype(np.float32).reshape(-1, 2, side, side)
+    start = (shift + middle).astype(np.float32)[:, :, None]
+    sources = (matrix.astype(np.float32) @ grid + start).reshape(-1, 2, side, side)
     if bend is not None:
         sources += bend
     squares = images.reshape(-1, side, side)

@@ -64,9 +64,7 @@ def passes(
             start, left = end, left - 1
             if until is not None and end < 1:
                 ended = time.time()
-                took = [
-                    *(took[-2:] if len(took) > 1 else []),
-                    ended - began,
-                ]  # the first is slower than others
-                fitting = float((until - ended) / np.mean(took))
+                took.append(ended - began)
+                usual = np.mean(took[1:][-3:] or took)  # the first is slower than others
+                fitting = float((until - ended) / usual)
                 left = max(int(fitting - ROUGHLY), int(fitting + ROUGHLY > 1))

@@ -58,6 +58,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: s
     return data.load(folder)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> Path:
+    """Where a module's runs are made, with digits in its data/."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "data").mkdir()
+    (home / "data" / "train.csv").write_text(train_csv)
+    (home / "data" / "test.csv").write_text(test_csv)
+    return home
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a program ended."""

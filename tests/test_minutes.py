@@ -20,15 +20,6 @@ SMALL = ("hidden=16", "batch_size=32", "upright=no", "warp=0", "warp_last=0")
 TYPED = ["--recipe", "keras-mlp", *(word for one in (*SMALL, "epochs=1") for word in ("--set", one))]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    (home / "data").mkdir()
-    (home / "data" / "train.csv").write_text(train_csv)
-    (home / "data" / "test.csv").write_text(test_csv)
-    return home
-
-
 def started(home: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "digit_recognizer", "train", "--name", name, *arguments]
     return subprocess.Popen(

@@ -21,12 +21,8 @@ HOLDOUT = 60
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> tuple[Path, Ended]:
+def trained(home: Path) -> tuple[Path, Ended]:
     """A run with all defaults, on the first rows of the sample in data/."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "data").mkdir()
-    (home / "data" / "train.csv").write_text(train_csv)
-    (home / "data" / "test.csv").write_text(test_csv)
     command = [sys.executable, "-m", "digit_recognizer", "train", "--name", "first"]
     ended = subprocess.run(
         command, cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True

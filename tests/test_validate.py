@@ -21,15 +21,6 @@ QUICK = ["--recipe", "sklearn-mlp", "--set", "epochs=8", "--set", "averaged=4"]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    (home / "data").mkdir()
-    (home / "data" / "train.csv").write_text(train_csv)
-    (home / "data" / "test.csv").write_text(test_csv)
-    return home
-
-
-@pytest.fixture(scope="module")
 def typed(home: Path) -> Callable[..., Ended]:
     def typed(*arguments: object) -> Ended:
         command = [sys.executable, "-m", "digit_recognizer", *map(str, arguments)]
