@@ -16,12 +16,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from digit_recognizer.errors import RunError
-from digit_recognizer.training import Fit, Fitted
+from digit_recognizer.training import Fit, Fitted, read_log
 
 MAKING = "making"  # in the hidden folder: plan, finished fits and lock, gone once the run is there
 PLAN = f"{MAKING}/plan.json"
 FITS = f"{MAKING}/fits"
 SCHEDULE = f"{MAKING}/schedule.json"
+LOGS = f"{MAKING}/logs"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -73,6 +74,11 @@ class Draft:
         """What `keep_schedule` stored; None if it did not."""
         path = self.folder / SCHEDULE
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the fits' learning curves so far."""
+        return self.folder / LOGS
 
     def kept(self, fits: Sequence[Fit]) -> dict[str, Fitted]:
         """Those of the fits that are stored, by name."""
@@ -128,6 +134,12 @@ def _left(draft: Draft, error: BaseException) -> BaseException:
     return error
 
 
+def curves(folder: Path) -> dict[str, list[list[dict[str, float]]]]:
+    """Learning curves so far of the members of a run that fills its minutes in this folder; {} of others."""
+    members = (Draft(folder, folder).kept_schedule() or {"members": {}})["members"]
+    return {name: [read_log(file) for file in (folder / LOGS).glob(f"{name}-*.jsonl")] for name in members}
+
+
 def every(out: Path) -> list[Draft]:
     """The drafts in `out`, newest first."""
     plans = sorted(out.glob(f".*/{PLAN}"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -159,7 +171,8 @@ def _new(out: Path, name: str | None, plan: dict[str, Any]) -> Draft:
     if draft.final.exists():
         raise RunError(f"{draft.final}: exists already; take another --name, or delete that run")
     try:
-        (draft.folder / FITS).mkdir(parents=True)
+        for inside in (FITS, LOGS):
+            (draft.folder / inside).mkdir(parents=True)
         (draft.folder / PLAN).write_text(json.dumps(plan, indent=2), encoding="utf-8")
     except FileExistsError:
         raise RunError(

@@ -59,7 +59,7 @@ class Job:
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The recipes to fit; of several groups the first that this machine is quick enough for."""
+        """The recipes to fit; of several groups the last that this machine is quick enough for."""
         if self.recipes:
             return (self.recipes,)
         return recipes.FOR_MINUTES if self.minutes else (recipes.DEFAULT,)
@@ -116,7 +116,7 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
 
         try:
             fitting = training.fit_all(
-                todo, digits, workers=workers, threads=threads, on_progress=on_progress
+                todo, digits, workers=workers, threads=threads, logs=draft.logs, on_progress=on_progress
             )
             for one in fitting:
                 draft.keep(one)
@@ -199,11 +199,11 @@ def _schedule(
     if stored:
         return planner.Plan.from_json(stored, pool)
     held_out = max(len(part.valid) for part in parts)
-    for names in job.groups:
-        group = [recipe for recipe in pool if recipe.name in names]
-        schedule = planner.plan(
+
+    def planned(group: list[recipes.Recipe], speeds: dict[str, training.Speed]) -> planner.Plan:
+        return planner.plan(
             group,
-            training.first_steps(group, digits, workers=workers, threads=threads),
+            speeds,
             least=len(group) if job.recipes else 1,
             parts=len(parts) + job.refit,
             workers=workers,
@@ -212,9 +212,17 @@ def _schedule(
             predicted=held_out + len(digits.test),
             watched=held_out + training.CURVE_ROWS,
         )
-        if schedule.fewest >= planner.LEAST_PASSES:
+
+    chosen: tuple[list[recipes.Recipe], dict[str, training.Speed]] | None = None
+    for names in job.groups:
+        group = [recipe for recipe in pool if recipe.name in names]
+        speeds = training.first_steps(group, digits, workers=workers, threads=threads)
+        if chosen and planned(group, speeds).share < planner.ENOUGH:
             break
-    if not schedule.fewest:
+        chosen = group, speeds
+    assert chosen
+    schedule = planned(*chosen)  # again, as timing the next group took its time
+    if not schedule.share:
         raise RecipeError(
             f"--minutes {job.minutes:g}: {schedule.slot:.0f} s are left for each fit, not enough for one "
             "pass; give more minutes, or fewer or smaller recipes"

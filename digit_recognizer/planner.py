@@ -11,7 +11,8 @@ from digit_recognizer.recipes import Recipe, SklearnMLP
 from digit_recognizer.training import Fit, Speed
 
 MOST_ROUNDS = 8  # beyond it more passes help more than more nets
-LEAST_PASSES = 5  # with fewer, a smaller net learns more in the time
+ENOUGH = 0.5  # share of its recipe's passes with which a net is worth fitting
+MORE = 0.25  # share of them that each net gets more for each round there is: more nets, and longer ones
 CAUTION = 1.05  # predictions take that much longer than their first rows did
 WRITING = 1.5  # seconds for the program's start and end
 WRITING_EACH = 0.2  # seconds for the blend and the files of each member
@@ -23,13 +24,15 @@ class Plan:
 
     members: recipes named `<recipe>-1`, `<recipe>-2` ..., with the passes to expect as their epochs.
     rounds: how many fits each worker does, one after the other; slot: seconds of each.
-    predicting: by recipe, seconds of the slot for predictions.
+    predicting: by member, seconds of the slot for predictions.
+    share: how many of its recipe's passes each member has time for, as a share; the least of them.
     """
 
     members: list[Recipe]
     rounds: int
     slot: float
     predicting: dict[str, float]
+    share: float
 
     def lines(self, workers: int, threads: int) -> Iterator[str]:
         """What will be done, in words."""
@@ -39,11 +42,6 @@ class Plan:
         kinds = [(one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in self.members]
         for (name, summary, epochs), count in Counter(kinds).items():
             yield f"  {count} {name}, about {epochs} passes: {summary}"
-
-    @property
-    def fewest(self) -> int:
-        """Passes of the member that has the fewest."""
-        return min(member.settings.epochs for member in self.members)
 
     def deadlines(self, fits: Sequence[Fit], workers: int, now: float) -> list[Fit]:
         """The fits with the moments to end training by: `workers` at a time, each as long as a slot."""
@@ -105,8 +103,7 @@ def plan(
 ) -> Plan:
     """Members of these recipes in turn, for so many seconds.
 
-    Nets as long as their recipe says are long enough: where there is time for more, more of them are fitted,
-    and where there is less, fewer passes, perhaps none. least: members; parts: fits of each; rows: of one
+    More time gives more nets, and longer ones as well. least: members; parts: fits of each; rows: of one
     pass; predicted: of one fit in the end; watched: after each pass, for the learning curves.
     """
 
@@ -121,10 +118,13 @@ def plan(
         once = speed.start + speed.prepare * rows + speed.predict * predicted * CAUTION
         return max(0, int((slot - once) / (speed.row * rows + speed.glance * watched)))
 
+    def share(members: int) -> float:
+        return min(passes(recipe, slot_of(members)) / recipe.settings.epochs for recipe in pool)
+
     more = max(1, workers // parts)  # members of one round
     members = max(more, least)
-    while rounds_of(members + more) <= MOST_ROUNDS and all(
-        passes(recipe, slot_of(members + more)) >= recipe.settings.epochs for recipe in pool
+    while rounds_of(members + more) <= MOST_ROUNDS and share(members + more) >= max(
+        ENOUGH, MORE * (members + more) / more
     ):
         members += more
     slot = slot_of(members)
@@ -133,7 +133,7 @@ def plan(
         name = f"{recipe.name}-{number // len(pool) + 1}"
         named.append(_member(recipe, name, passes(recipe, slot)))
         predicting[named[-1].name] = speeds[recipe.name].predict * predicted * CAUTION
-    return Plan(named, rounds_of(members), slot, predicting)
+    return Plan(named, rounds_of(members), slot, predicting, share(members))
 
 
 def _member(recipe: Recipe, name: str, epochs: int) -> Recipe:

@@ -86,7 +86,7 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     Raises RunError where the run's files cannot be read or the folder cannot be written.
     """
     facts = _facts(run, digits)
-    pictures = _pictures(run.manifest, facts)
+    pictures = _pictures(run, facts)
     page = _page(run, facts, pictures)
     unfinished = run.folder / drafts.MAKING  # which goes away when the run is done
     final = (unfinished if unfinished.exists() else run.folder) / FOLDER
@@ -132,20 +132,21 @@ def _facts(run: runs.Run, digits: data.Dataset) -> dict[str, Any]:
         "samples": _samples(tiles),
         "mistakes": _mistakes(tiles),
         "counts": counts,
+        "unfinished": [name for name in _curves(run) if name not in run.manifest["scores"]],
         "examples": [
             digits.train.pixels[digits.train.labels == digit][:OF_EACH_CLASS] for digit in range(data.CLASSES)
         ],
     }
 
 
-def _pictures(manifest: dict[str, Any], facts: dict[str, Any]) -> list[themes.Picture]:
+def _pictures(run: runs.Run, facts: dict[str, Any]) -> list[themes.Picture]:
+    curves = _curves(run)
     pictures = [
-        figures.intervals(manifest["scores"], facts["submitted"]),
+        figures.intervals(run.manifest["scores"], facts["submitted"]),
         figures.confusion(facts["matrix"]),
         figures.reliability(facts["calibration"]),
         figures.classes(facts["counts"]),
     ]
-    curves = _curves(manifest)
     if curves:
         pictures += [figures.curves(curves, figure) for figure in ("accuracy", "loss")]
     # For slides: the page has each digit by itself, which suits a narrow screen.
@@ -179,14 +180,14 @@ def _page(run: runs.Run, facts: dict[str, Any], pictures: list[themes.Picture]) 
     )
 
 
-def _curves(manifest: dict[str, Any]) -> dict[str, list[list[dict[str, float]]]]:
-    """The learning curves of each recipe's fits; a fit is called by its recipe and its part."""
-    fits = manifest.get("fits", {})
-    curves = {
+def _curves(run: runs.Run) -> dict[str, list[list[dict[str, float]]]]:
+    """The learning curves of each recipe's fits, so far; a fit is called by its recipe and its part."""
+    fits = run.manifest.get("fits", {})
+    finished = {
         recipe: [fit["curve"] for name, fit in fits.items() if name.startswith(f"{recipe} ")]
-        for recipe in manifest["recipes"]
+        for recipe in run.manifest["recipes"]
     }
-    return {recipe: some for recipe, some in curves.items() if any(some)}
+    return {recipe: some for recipe, some in (drafts.curves(run.folder) | finished).items() if any(some)}
 
 
 def _tiles(rows: np.ndarray, probabilities: np.ndarray, train: data.Digits) -> list[Tile]:

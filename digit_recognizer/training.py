@@ -1,7 +1,6 @@
 """A recipe on a split -> out-of-fold and test probabilities; independent fits run side by side."""
 
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -128,19 +127,23 @@ def seconds(recipe: str, fitted: Iterable[Fitted]) -> float:
 
 
 def fit_all(
-    fits: Sequence[Fit], data: Dataset, *, workers: int, threads: int, on_progress: OnProgress
+    fits: Sequence[Fit], data: Dataset, *, workers: int, threads: int, logs: Path, on_progress: OnProgress
 ) -> Generator[Fitted, None, None]:
     """Fit all in `workers` processes of `threads` threads each; yields each as it is done.
 
-    Raises RunError where one of them is killed.
+    logs: a folder for their curves so far, `<fit.file_name>.jsonl`, which `read_log` reads.
+    Raises RunError where a process is killed.
     """
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with _following(fits, on_progress) as logs:
+    files = [logs / f"{fit.file_name}.jsonl" for fit in fits]
+    for file in files:
+        file.unlink(missing_ok=True)  # of a fit that was cut off
+    with _following(fits, files, on_progress):
         calls = [
-            joblib.delayed(fit_one)(fit, data.train, data.test, threads=threads, log=log)
-            for fit, log in zip(fits, logs, strict=True)
+            joblib.delayed(fit_one)(fit, data.train, data.test, threads=threads, log=file)
+            for fit, file in zip(fits, files, strict=True)
         ]
         with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
             try:
@@ -274,35 +277,37 @@ def _probabilities(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:
     return classifier.predict_proba(pixels).astype(np.float32)
 
 
+def read_log(file: Path) -> list[dict[str, float]]:
+    """What a fit's log says so far: for each epoch the figures of `Fitted.history`."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 @contextmanager
-def _following(fits: Sequence[Fit], on_progress: OnProgress) -> Iterator[list[Path]]:
-    """Log files, one for each fit, whose new lines are passed on to `on_progress` as they come."""
-    with tempfile.TemporaryDirectory(prefix="digits-") as folder:
-        logs = [Path(folder) / str(number) for number in range(len(fits))]
-        seen = [0] * len(fits)
-        stop = threading.Event()
+def _following(fits: Sequence[Fit], files: Sequence[Path], on_progress: OnProgress) -> Iterator[None]:
+    """What is new in the fits' logs is passed on to `on_progress` as it comes."""
+    seen = [0] * len(fits)
+    stop = threading.Event()
 
-        def look() -> None:
-            for i, (fit, log) in enumerate(zip(fits, logs, strict=True)):
-                lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-                whole = [line for line in lines if line.endswith("\n")]
-                if len(whole) > seen[i]:
-                    seen[i] = len(whole)
-                    figures = json.loads(whole[-1])
-                    on_progress(Progress(fit.name, len(whole), fit.recipe.settings.epochs, figures))
+    def look() -> None:
+        for i, (fit, file) in enumerate(zip(fits, files, strict=True)):
+            curve = read_log(file)
+            if len(curve) > seen[i]:
+                seen[i] = len(curve)
+                on_progress(Progress(fit.name, len(curve), fit.recipe.settings.epochs, curve[-1]))
 
-        for fit in fits:
-            on_progress(Progress(fit.name, 0, fit.recipe.settings.epochs))
+    for fit in fits:
+        on_progress(Progress(fit.name, 0, fit.recipe.settings.epochs))
 
-        def follow() -> None:
-            while not stop.wait(0.2):
-                look()
+    def follow() -> None:
+        while not stop.wait(0.2):
+            look()
 
-        follower = threading.Thread(target=follow, daemon=True)
-        follower.start()
-        try:
-            yield logs
-        finally:
-            stop.set()
-            follower.join()
-        look()
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        follower.join()
+    look()

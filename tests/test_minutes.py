@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def ended(home: Path) -> Ended:
         command, cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert report.returncode == 0, report.stderr
-    assert (home / report.stdout.strip()).is_file()
+    (home / "so-far.html").write_text((home / report.stdout.strip()).read_text())
     began = time.time()
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
@@ -116,6 +117,13 @@ def check_stopped(home: Path, name: str, ended: Ended) -> None:
 def test_sigterm_ends_it_with_a_submission_of_what_is_finished(home: Path, ended: Ended) -> None:
     assert "Stopped early: " in ended.err
     check_stopped(home, "sigterm", ended)
+
+
+def test_while_it_runs_the_report_has_the_curves_of_all_members(home: Path, ended: Ended) -> None:
+    page = (home / "so-far.html").read_text()
+    unfinished = re.search(r"Not finished yet, and so only here: (.+)\.</p>", page)
+    assert unfinished
+    assert all(f"{name} ends at " in page for name in unfinished[1].split(", "))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,17 +76,21 @@ def test_fold_models_are_averaged_on_the_test_rows_unless_one_saw_all(digits: da
 
 
 @pytest.mark.slow
-def test_fits_run_in_other_processes_and_report_each_epoch(digits: data.Dataset) -> None:
+def test_fits_run_in_other_processes_and_report_each_epoch(digits: data.Dataset, tmp_path: Path) -> None:
     (short,) = recipes.choose(["sklearn-mlp"], ["epochs=3"])
     parts = splits.split(digits.train.labels, holdout=0.1, folds=2, seed=0)
     fits = training.plan([short], parts, refit=False, seed=0)
     seen: list[training.Progress] = []
-    fitted = list(training.fit_all(fits, digits, workers=2, threads=1, on_progress=seen.append))
+    (tmp_path / "sklearn-mlp-fold-1.jsonl").write_text("of a fit that was cut off\n")
+    fitted = list(
+        training.fit_all(fits, digits, workers=2, threads=1, logs=tmp_path, on_progress=seen.append)
+    )
     assert {one.fit.name for one in fitted} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
     for one in fitted:
         own = [progress for progress in seen if progress.fit == one.fit.name]
         assert (own[0].epoch, own[-1].epoch, own[-1].epochs) == (0, 3, 3)
         assert own[-1].figures == one.history[-1]
+        assert training.read_log(tmp_path / f"{one.fit.file_name}.jsonl") == one.history
         alone = training.fit_one(one.fit, digits.train, digits.test)
         np.testing.assert_array_equal(alone.valid, one.valid)
         assert len(one.history) == 3
