@@ -54,7 +54,7 @@ TRAINING = [
         type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
-        help="The same seed gives the same numbers, but not with --minutes.",
+        help="The same seed gives the same numbers, except with --minutes.",
     ),
     click.option("--jobs", type=click.IntRange(min=1), help="Cores to use.  [default: all]"),
     click.option("--data-dir", type=FOLDER, help="Folder of train.csv and test.csv.  [default: data/]"),
@@ -136,8 +136,6 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     given = click.get_current_context().get_parameter_source("holdout")
     if options["folds"] is not None and given is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--holdout and --folds exclude each other; give one.")
-    if options["minutes"] and not options["ensemble"]:
-        raise click.UsageError("--minutes fits an ensemble; leave out --no-ensemble.")
     from digit_recognizer import pipeline, tables
 
     with _progress() as on_progress:

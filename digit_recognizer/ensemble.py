@@ -8,7 +8,7 @@ import numpy as np
 from digit_recognizer.data import CLASSES
 
 BLEND = "blend"  # its name among the models'
-PRIOR = 1.0  # of a Dirichlet distribution over the weights, less 1
+PRIOR = 1.0  # concentration of the Dirichlet prior over the weights, less 1
 
 
 @dataclass(frozen=True)

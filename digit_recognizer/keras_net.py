@@ -21,9 +21,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer import augment
-from digit_recognizer.passes import passes
+from digit_recognizer.passes import OnEpoch, passes
 
-OnEpoch = Callable[[], None]  # called after each pass, when the net is able to predict
 WARM_UP = 0.05  # share of a training in which a cosine schedule rises to its rate
 ROWS = 4096  # predicted at a time
 
@@ -53,7 +52,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
     tta : bool, test-time augmentation: predict the mean over `augment.shifted`.
     early_stopping : int, passes without a better loss on a tenth of the rows, kept aside, after which to
         stop and go back to the best weights; 0 trains to the end on all rows.
-    random_state : int, RandomState or None; it alone decides weights, dropout and order of rows.
+    random_state : int, RandomState or None; it alone decides weights, dropout, order of rows and warps.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Passes over the training rows: in which order, how much warped, and how many fit into the time there is."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from digit_recognizer import augment
 
-ROUGHLY = 0.1  # of a pass: how much longer than before the next ones may take
+OnEpoch = Callable[[], None]  # called after each pass, when the net is able to predict
+ROUGHLY = 0.1  # of a pass: how much over the end the last one may be, and how much is kept aside before it
 
 
 class Pass(NamedTuple):
@@ -33,7 +34,7 @@ def passes(
     warp_last: float,
     random: np.random.RandomState,
 ) -> Iterator[Pass]:
-    """So many passes, or, with `until`, as many as end by that moment, as of `time.time()`.
+    """So many passes, or, with `until`, one and all more that end by about that moment, as of `time.time()`.
 
     images: float32 of shape (n, side * side); warp, warp_last: strength of `augment.warp` at the training's
     start and end. How many passes are left is counted anew before each, from how long the last ones took: a

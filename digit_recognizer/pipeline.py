@@ -2,6 +2,7 @@
 
 import platform
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
     clock = Clock()
     pool = recipes.choose([name for group in job.groups for name in group], job.set)
     if job.minutes:
-        planner.check(pool)
+        planner.check(pool, blended=job.ensemble)
     digits = data.load(data.find(job.data_dir))
     parts = splits.split(
         digits.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
@@ -82,7 +83,7 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
         workers, threads = planner.share_cores(job.jobs, job.minutes)
     else:
         workers, threads = training.share_cores(job.jobs, len(pool) * (len(parts) + job.refit))
-    plan = _plan(job, pool, digits, threads)
+    plan = _plan(job, pool, digits, workers, threads)
     clock.lap("read")
 
     with drafts.start(job.out, job.name, plan, resume=job.resume) as draft:
@@ -119,19 +120,18 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
                 todo, digits, workers=workers, threads=threads, logs=draft.logs, on_progress=on_progress
             )
             for one in fitting:
-                draft.keep(one)
                 done[one.fit.name] = one
+                draft.keep(one)
                 if schedule and finished() and len(done) % workers == 0 and len(done) < len(fits):
                     conclude()  # after each round, for who looks at it before all is done
         except (KeyboardInterrupt, RunError) as stop:
             if not (schedule and finished()):
                 raise
-            fitting.close()
             why = f" ({stop})" if isinstance(stop, RunError) else ""
             on_notice(f"Stopped early{why}: {len(done)} of {len(fits)} fits are finished")
-            with _undisturbed():
-                return conclude()
-        return conclude()
+        with _undisturbed():
+            fitting.close()
+            return conclude()
 
 
 def blend_runs(parents: Sequence[runs.Run], method: str, *, out: Path, name: str | None = None) -> runs.Run:
@@ -157,7 +157,10 @@ def blend_runs(parents: Sequence[runs.Run], method: str, *, out: Path, name: str
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Lets a second Ctrl-C or SIGTERM wait for what takes a second or two."""
+    """Neither Ctrl-C nor SIGTERM stops what takes a second or two and is all that is left to do."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
     before = {stop: signal.signal(stop, signal.SIG_IGN) for stop in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -258,7 +261,9 @@ def _conclude(
     return _finish(draft, manifest, members, blend, truth, clock)
 
 
-def _plan(job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, threads: int) -> dict[str, Any]:
+def _plan(
+    job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, workers: int, threads: int
+) -> dict[str, Any]:
     """All that decides a run's numbers, for its manifest."""
     split = {"holdout": job.holdout} if job.folds is None else {"folds": job.folds, "repeats": job.repeats}
     return {
@@ -274,6 +279,7 @@ def _plan(job: Job, chosen: list[recipes.Recipe], digits: data.Dataset, threads:
         "split": split,
         "refit": job.refit,
         "threads": threads,
+        **({"workers": workers} if job.minutes else {}),  # they decide how many members there are
         "versions": {
             "digit_recognizer": __version__,
             "python": platform.python_version(),

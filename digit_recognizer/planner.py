@@ -7,12 +7,13 @@ from itertools import cycle, islice
 from typing import Any
 
 from digit_recognizer.errors import RecipeError
+from digit_recognizer.passes import ROUGHLY
 from digit_recognizer.recipes import Recipe, SklearnMLP
 from digit_recognizer.training import Fit, Speed
 
 MOST_ROUNDS = 8  # beyond it more passes help more than more nets
 ENOUGH = 0.5  # share of its recipe's passes with which a net is worth fitting
-MORE = 0.25  # share of them that each net gets more for each round there is: more nets, and longer ones
+MORE = 0.25  # share of them that every net gets for each round there is: more nets, and longer ones
 CAUTION = 1.05  # predictions take that much longer than their first rows did
 WRITING = 1.5  # seconds for the program's start and end
 WRITING_EACH = 0.2  # seconds for the blend and the files of each member
@@ -41,7 +42,7 @@ class Plan:
         yield f"{self.rounds} round{'s' if self.rounds > 1 else ''} of {self.slot:.0f} s, {side}:"
         kinds = [(one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in self.members]
         for (name, summary, epochs), count in Counter(kinds).items():
-            yield f"  {count} {name}, about {epochs} passes: {summary}"
+            yield f"  {count} {name}, about {epochs} epochs: {summary}"
 
     def deadlines(self, fits: Sequence[Fit], workers: int, now: float) -> list[Fit]:
         """The fits with the moments to end training by: `workers` at a time, each as long as a slot."""
@@ -79,8 +80,10 @@ def share_cores(jobs: int | None, minutes: float) -> tuple[int, int]:
     return cores // threads, threads
 
 
-def check(pool: Sequence[Recipe]) -> None:
-    """Raise RecipeError for what cannot be ended in time."""
+def check(pool: Sequence[Recipe], *, blended: bool) -> None:
+    """Raise RecipeError for what cannot be ended in time, or blended."""
+    if not blended:
+        raise RecipeError("--minutes fits an ensemble; leave out --no-ensemble")
     for recipe in pool:
         if recipe.settings.early_stopping:
             raise RecipeError(
@@ -116,17 +119,18 @@ def plan(
     def passes(recipe: Recipe, slot: float) -> int:
         speed = speeds[recipe.name]
         once = speed.start + speed.prepare * rows + speed.predict * predicted * CAUTION
-        return max(0, int((slot - once) / (speed.row * rows + speed.glance * watched)))
+        return max(0, int((slot - once) / (speed.row * rows + speed.glance * watched) - ROUGHLY))
 
     def share(members: int) -> float:
         return min(passes(recipe, slot_of(members)) / recipe.settings.epochs for recipe in pool)
 
-    more = max(1, workers // parts)  # members of one round
-    members = max(more, least)
-    while rounds_of(members + more) <= MOST_ROUNDS and share(members + more) >= max(
-        ENOUGH, MORE * (members + more) / more
-    ):
-        members += more
+    def members_of(rounds: int) -> int:
+        return max(least, rounds * workers // parts)
+
+    members = members_of(rounds_of(least))
+    for rounds in range(rounds_of(least) + 1, MOST_ROUNDS + 1):
+        if share(members_of(rounds)) >= max(ENOUGH, MORE * rounds):
+            members = members_of(rounds)
     slot = slot_of(members)
     named, predicting = [], {}
     for number, recipe in enumerate(islice(cycle(pool), members)):

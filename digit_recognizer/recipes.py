@@ -281,7 +281,7 @@ RECIPES = {
         ),
         Recipe(
             name="cnn-small",
-            summary="the same for fewer minutes: Keras convolutions 32-64-64-128",
+            summary="Keras convolutions 32-64-64-128 for fewer minutes, else as cnn",
             settings=replace(CNN, channels=(32, 64, 64, 128), strides=(2, 2, 1, 2)),
         ),
         Recipe(

@@ -88,8 +88,8 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     facts = _facts(run, digits)
     pictures = _pictures(run, facts)
     page = _page(run, facts, pictures)
-    unfinished = run.folder / drafts.MAKING  # which goes away when the run is done
-    final = (unfinished if unfinished.exists() else run.folder) / FOLDER
+    making = run.folder.name.startswith(".")  # then it goes into what goes away when the run is done
+    final = (run.folder / drafts.MAKING if making else run.folder) / FOLDER
     try:
         with folders.whole(final) as folder:
             for picture in pictures:
@@ -140,7 +140,7 @@ def _facts(run: runs.Run, digits: data.Dataset) -> dict[str, Any]:
 
 
 def _pictures(run: runs.Run, facts: dict[str, Any]) -> list[themes.Picture]:
-    curves = _curves(run)
+    curves = _by_recipe(run)
     pictures = [
         figures.intervals(run.manifest["scores"], facts["submitted"]),
         figures.confusion(facts["matrix"]),
@@ -173,7 +173,7 @@ def _page(run: runs.Run, facts: dict[str, Any], pictures: list[themes.Picture]) 
     environment.filters |= {"uri": _uri, "percent": percent, "words": _words, "strip": figures.strip}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts,
-        run=run.folder.name,
+        run=run.manifest["name"],
         manifest=run.manifest,
         pictures={picture.name: picture for picture in pictures},
         shown=facts["mistakes"][:MISTAKES],
@@ -181,13 +181,23 @@ def _page(run: runs.Run, facts: dict[str, Any], pictures: list[themes.Picture]) 
 
 
 def _curves(run: runs.Run) -> dict[str, list[list[dict[str, float]]]]:
-    """The learning curves of each recipe's fits, so far; a fit is called by its recipe and its part."""
+    """The learning curves of each model's fits, so far; a fit is called by its model and its part."""
     fits = run.manifest.get("fits", {})
     finished = {
         recipe: [fit["curve"] for name, fit in fits.items() if name.startswith(f"{recipe} ")]
         for recipe in run.manifest["recipes"]
     }
-    return {recipe: some for recipe, some in (drafts.curves(run.folder) | finished).items() if any(some)}
+    return {member: some for member, some in (drafts.curves(run.folder) | finished).items() if any(some)}
+
+
+def _by_recipe(run: runs.Run) -> dict[str, list[list[dict[str, float]]]]:
+    """The same, with the members that fill a run's minutes under the recipe that they are all of."""
+    curves: dict[str, list[list[dict[str, float]]]] = {}
+    for member, some in _curves(run).items():
+        curves.setdefault(member.rpartition("-")[0] if run.manifest.get("minutes") else member, []).extend(
+            some
+        )
+    return curves
 
 
 def _tiles(rows: np.ndarray, probabilities: np.ndarray, train: data.Digits) -> list[Tile]:

@@ -118,7 +118,9 @@ def write_models(folder: Path, fitted: Iterable[Fitted]) -> None:
         ending, content = one.model
         path = folder / MODELS / f"{one.fit.file_name}{ending}"
         if not path.exists():
-            path.write_bytes(content)
+            partial = path.with_name(f".{path.name}")
+            partial.write_bytes(content)
+            partial.replace(path)
 
 
 def write_probabilities(folder: Path, truth: Truth, predictions: Iterable[Predictions]) -> None:

@@ -1,7 +1,9 @@
 """scikit-learn's MLPClassifier, fitted pass by pass."""
 
+import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer import augment
-from digit_recognizer.keras_net import OnEpoch
-from digit_recognizer.passes import passes
+from digit_recognizer.passes import OnEpoch, passes
 
 
 class PassByPassMLP(ClassifierMixin, BaseEstimator):
@@ -70,7 +71,8 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         self.mlp_ = MLPClassifier() if self.mlp is None else clone(self.mlp)
         random = check_random_state(self.mlp_.random_state)
         if self.mlp_.early_stopping:
-            self.mlp_.fit(X, y)
+            with _interruptible():
+                self.mlp_.fit(X, y)
             if on_epoch is not None:
                 on_epoch()
             return self
@@ -78,7 +80,8 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         # From a plain number, every partial_fit would shuffle the rows alike.
         self.mlp_.set_params(random_state=random)
         for one in passes(X, self.passes, until, self.warp, self.warp_last, random):
-            self.mlp_.partial_fit(one.images, y[one.order], classes=self.classes_)
+            with _interruptible():
+                self.mlp_.partial_fit(one.images, y[one.order], classes=self.classes_)
             last.append([weights.copy() for weights in self.mlp_.coefs_ + self.mlp_.intercepts_])
             if one.end == 1:  # before the last call, so that what is seen last is what comes out
                 self._average(last)
@@ -107,3 +110,14 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         """Labels of shape (n,)."""
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """scikit-learn makes a warning of Ctrl-C, and the caller would go on with what is half fitted."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Training interrupted by user")
+        try:
+            yield
+        except UserWarning as stop:
+            raise KeyboardInterrupt from stop

@@ -135,7 +135,6 @@ def fit_all(
     Raises RunError where a process is killed.
     """
     import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     files = [logs / f"{fit.file_name}.jsonl" for fit in fits]
     for file in files:
@@ -145,34 +144,45 @@ def fit_all(
             joblib.delayed(fit_one)(fit, data.train, data.test, threads=threads, log=file)
             for fit, file in zip(fits, files, strict=True)
         ]
-        with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
-            try:
-                for one in joblib.Parallel(return_as="generator_unordered")(calls):
-                    epochs = one.fit.recipe.settings.epochs  # all of them, though it may have stopped early
-                    on_progress(Progress(one.fit.name, epochs, epochs, one.history[-1]))
-                    yield one
-            except TerminatedWorkerError:
-                raise RunError(
-                    "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
-                ) from None
+        with _side_by_side(workers, threads):
+            for one in joblib.Parallel(return_as="generator_unordered")(calls):
+                epochs = one.fit.recipe.settings.epochs  # all of them, though it may have stopped early
+                on_progress(Progress(one.fit.name, epochs, epochs, one.history[-1]))
+                yield one
 
 
 def first_steps(recipes: Sequence[Recipe], data: Dataset, *, workers: int, threads: int) -> dict[str, Speed]:
     """The speed of each recipe, by name, when `workers` processes of `threads` threads fit it side by side.
 
     The slowest of them counts. The processes stay for `fit_all`.
+    Raises RunError where one is killed.
     """
     import joblib
 
     rows = np.linspace(0, len(data.train) - 1, min(FIRST_ROWS, len(data.train))).astype(int)
     few = Digits(data.train.pixels[rows], data.train.labels[rows])
     calls = [joblib.delayed(_time)(recipe, few, threads) for recipe in recipes for _ in range(workers)]
-    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+    with _side_by_side(workers, threads):
         timed = joblib.Parallel(batch_size=1)(calls)
     return {
         recipe.name: Speed(*np.max(timed[i * workers : (i + 1) * workers], axis=0))
         for i, recipe in enumerate(recipes)
     }
+
+
+@contextmanager
+def _side_by_side(workers: int, threads: int) -> Iterator[None]:
+    """What joblib does here, it does in so many processes; RunError where one of them is killed."""
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+        try:
+            yield
+        except TerminatedWorkerError:
+            raise RunError(
+                "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
+            ) from None
 
 
 def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, ...]:

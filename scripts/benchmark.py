@@ -167,7 +167,7 @@ def table(results: list[dict]) -> str:
         beside = [(one, base[one["seed"], one["run"]]) for one in own if (one["seed"], one["run"]) in base]
         ratio = mean([one["seconds"] / seconds for one, seconds in beside], ".2f") if beside else "-"
         seconds, accuracy = ([one[field] for one in own] for field in ("seconds", "accuracy"))
-        runs = f"{len(own)}, {own[-1]['run'][:10]}"
+        runs = f"{len(own)}, {' and '.join(sorted({one['run'][:10] for one in own}))}"
         lines.append(f"| {title} | {mean(seconds, '.1f')} | {ratio} | {mean(accuracy, '.4f')} | {runs} |")
     return "\n".join(lines)
 

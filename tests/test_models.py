@@ -1,3 +1,5 @@
+import signal
+import sys
 from itertools import count
 
 import numpy as np
@@ -107,6 +109,23 @@ def test_each_pass_takes_the_rows_in_another_order(digits: data.Dataset) -> None
     net.fit(pixels, labels, on_epoch=lambda: orders.append([]))
     assert orders[0] != orders[1]
     assert sum(orders[0]) == pytest.approx(sum(orders[1]), rel=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no timer that interrupts")
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_ctrl_c_stops_a_fit(digits: data.Dataset, early_stopping: bool) -> None:
+    mlp = MLPClassifier(
+        (64,), batch_size=4, max_iter=100_000, n_iter_no_change=100_000, early_stopping=early_stopping
+    )
+    net = sklearn_net.PassByPassMLP(mlp, passes=100_000)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(models.scale(digits.train.pixels), digits.train.labels)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_file_of_foreign_types_is_refused(tmp_path: object) -> None:

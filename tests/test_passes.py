@@ -96,7 +96,6 @@ def test_a_machine_that_grows_slow_trains_less_to_the_same_end(
 
 
 def test_a_machine_that_stalls_ends_early(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digit_recognizer.passes.ROUGHLY", 0.0)
     clock = Clock()
     monkeypatch.setattr("digit_recognizer.passes.time", clock)
     ends = []

@@ -56,7 +56,7 @@ def test_the_table_and_the_path_are_on_stdout(trained: tuple[Path, Ended], manif
 def test_notices_and_progress_are_on_stderr(trained: tuple[Path, Ended]) -> None:
     _, ended = trained
     assert f"Read {TRAIN} + {TEST} digits from data" in ended.err
-    assert re.search(r"80/80 +epochs", ended.err)
+    assert re.search(r"120/120 +epochs", ended.err)
     assert "tensorflow" not in ended.err.lower()
     assert "Traceback" not in ended.err
 
@@ -119,7 +119,7 @@ def test_the_manifest_tells_how_to_do_it_again(manifest: dict[str, Any]) -> None
     assert manifest["data"]["kind"] == "other"
     assert manifest["data"]["rows"] == {"train": TRAIN, "test": TEST}
     assert set(manifest["versions"]) >= {"digit_recognizer", "python", "tensorflow", "scikit-learn", "numpy"}
-    assert len(manifest["fits"]["keras-mlp holdout"]["curve"]) == 80
+    assert len(manifest["fits"]["keras-mlp holdout"]["curve"]) == 120
     stages = ["read", "fit", "score", "write"]
     assert manifest["seconds"]["total"] == pytest.approx(sum(manifest["seconds"][s] for s in stages), abs=0.5)
 

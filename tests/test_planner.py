@@ -121,12 +121,12 @@ def test_a_plan_comes_back_from_its_file() -> None:
 def test_the_plan_is_told_in_words() -> None:
     lines = list(plan(900).lines(workers=2, threads=1))
     assert lines[0] == "2 rounds of 450 s, 2 at a time on 1 core each:"
-    assert lines[1:] == [f"  4 cnn, about 21 passes: {BIG.summary}"]
+    assert lines[1:] == [f"  4 cnn, about 21 epochs: {BIG.summary}"]
 
 
 def test_what_stops_early_by_itself_is_refused() -> None:
     with pytest.raises(RecipeError, match="and so does early_stopping of sklearn-mlp-pca"):
-        planner.check(recipes.choose(["keras-mlp", "sklearn-mlp-pca"]))
+        planner.check(recipes.choose(["keras-mlp", "sklearn-mlp-pca"]), blended=True)
 
 
 def scheduled(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float) -> tuple[Plan, Plan]:
