@@ -12,8 +12,7 @@ from digit_recognizer.recipes import Recipe, SklearnMLP
 from digit_recognizer.training import Fit, Speed
 
 MOST_ROUNDS = 8  # beyond it more passes help more than more nets
-ENOUGH = 0.5  # share of its recipe's passes with which a net is worth fitting
-MORE = 0.25  # share of them that every net gets for each round there is: more nets, and longer ones
+ENOUGH = 0.5  # share of its recipe's epochs that a net must have, and each net for each round there is
 CAUTION = 1.05  # predictions take that much longer than their first rows did
 WRITING = 1.5  # seconds for the program's start and end
 WRITING_EACH = 0.2  # seconds for the blend and the files of each member
@@ -129,7 +128,7 @@ def plan(
 
     members = members_of(rounds_of(least))
     for rounds in range(rounds_of(least) + 1, MOST_ROUNDS + 1):
-        if share(members_of(rounds)) >= max(ENOUGH, MORE * rounds):
+        if share(members_of(rounds)) >= ENOUGH * rounds:
             members = members_of(rounds)
     slot = slot_of(members)
     named, predicting = [], {}

@@ -282,7 +282,7 @@ RECIPES = {
         Recipe(
             name="cnn-small",
             summary="Keras convolutions 32-64-64-128 for fewer minutes, else as cnn",
-            settings=replace(CNN, channels=(32, 64, 64, 128), strides=(2, 2, 1, 2)),
+            settings=replace(CNN, channels=(32, 64, 64, 128), strides=(2, 2, 1, 2), epochs=8),
         ),
         Recipe(
             name="cnn-plain",
