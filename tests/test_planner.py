@@ -57,6 +57,8 @@ def test_recipes_take_turns() -> None:
 def test_every_member_is_fitted_on_every_part() -> None:
     folded = plan(900, parts=5)  # five fits on two workers: three rounds
     assert (names(folded), folded.rounds, folded.slot) == (["cnn-1"], 3, 300)
+    full = plan(900, (BIG, SMALL), least=3)  # the second core is not left idle
+    assert (len(full.members), full.rounds) == (4, 2)
     many = plan(900, parts=2, workers=8)
     assert len(many.members) == 8
     assert many.rounds == 2
