@@ -8,7 +8,7 @@ import numpy as np
 from digit_recognizer.data import CLASSES
 
 BLEND = "blend"  # its name among the models'
-PRIOR = 1.0  # concentration of the Dirichlet prior over the weights, less 1
+PRIOR = 20.0  # concentration of the Dirichlet prior over the weights, less 1
 
 
 @dataclass(frozen=True)
@@ -90,21 +90,27 @@ def _mean(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, list[
 
 
 def _weighted(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, list[float]]:
-    """The convex combination of least log loss, a little drawn towards equal weights.
+    """The convex combination of least log loss, drawn towards equal weights, of members as sure as right.
 
-    Among members of about the same worth chance alone decides whose log loss on these rows is least; PRIOR
-    keeps any of them from being left out for it.
+    Without their temperatures, a member that is surer than the others would get the weight for that alone;
+    and a mean of such members is too unsure, so it has a temperature as well. Among members of about the
+    same worth chance decides whose log loss on these rows is least; PRIOR keeps any of them from being left
+    out for it.
     """
     from scipy.optimize import minimize
 
-    right = np.array([probabilities[np.arange(len(labels)), labels] for probabilities in members], float)
+    sureness = [_sureness(probabilities, labels) for probabilities in members]
+
+    def calibrated(them: list[np.ndarray]) -> np.ndarray:
+        return np.array([_sharpened(one, sure) for one, sure in zip(them, sureness, strict=True)])
+
+    right = calibrated(members)[:, np.arange(len(labels)), labels]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        blended = weights @ right + 1e-12
-        prior = PRIOR / len(labels)
+        blended = weights @ right
         return (
-            -np.log(blended).mean() - prior * np.log(weights).sum(),
-            -(right / blended).mean(axis=1) - prior / weights,
+            -np.log(blended).sum() - PRIOR * np.log(weights).sum(),
+            -(right / blended).sum(axis=1) - PRIOR / weights,
         )
 
     equal = np.full(len(members), 1 / len(members))
@@ -113,7 +119,27 @@ def _weighted(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, l
         loss, equal, jac=True, bounds=[(1e-6, 1)] * len(members), constraints=sum_to_1, method="SLSQP"
     )
     weights = found.x / found.x.sum()
-    return lambda them: np.tensordot(weights, np.array(them), 1), weights.tolist()
+    surest = _sureness(np.tensordot(weights, calibrated(members), 1), labels)
+    return lambda them: _sharpened(np.tensordot(weights, calibrated(them), 1), surest), weights.tolist()
+
+
+def _sureness(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The inverse of the temperature that makes the probabilities' log loss least.
+
+    C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(sure: float) -> float:
+        return -float(np.log(_sharpened(probabilities, sure)[np.arange(len(labels)), labels]).mean())
+
+    return float(minimize_scalar(loss, bounds=(0.1, 10), method="bounded", options={"xatol": 0.01}).x)
+
+
+def _sharpened(probabilities: np.ndarray, sure: float) -> np.ndarray:
+    """Probabilities of logits `sure` times as large; none of them is 0, whose log loss had no end."""
+    powers = np.clip(probabilities.astype(float), 1e-12, 1) ** sure
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _stacked(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, list[float]]:
