@@ -47,20 +47,20 @@ def passes(
         chosen = images[order]
         return order, augment.warp(chosen, strength, np.random.default_rng(seed)) if strength else chosen
 
-    def plan(done: float) -> tuple[float, np.ndarray, int]:
+    def drawn(done: float) -> tuple[float, np.ndarray, int]:
         strength = warp + (warp_last - warp) * done
         return strength, random.permutation(len(images)), random.randint(2**31 - 1)
 
     start, left = 0.0, count
     took: list[float] = []
     with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(make, *plan(start))
+        ahead = thread.submit(make, *drawn(start))
         while left > 0:
             began = time.time()
             end = 1.0 if left == 1 else start + (1 - start) / left
             order, chosen = ahead.result()
             if end < 1:
-                ahead = thread.submit(make, *plan(end))
+                ahead = thread.submit(make, *drawn(end))
             yield Pass(start, end, order, chosen)
             start, left = end, left - 1
             if until is not None and end < 1:

@@ -195,15 +195,15 @@ def _schedule(
     parts: Sequence[splits.Part],
     cores: tuple[int, int],
     clock: "Clock",
-) -> planner.Plan:
+) -> planner.Schedule:
     """What to fit in the job's minutes: as the draft says, or by what the first steps take."""
     workers, threads = cores
     stored = draft.kept_schedule()
     if stored:
-        return planner.Plan.from_json(stored, pool)
+        return planner.Schedule.from_json(stored, pool)
     held_out = max(len(part.valid) for part in parts)
 
-    def planned(group: list[recipes.Recipe], speeds: dict[str, training.Speed]) -> planner.Plan:
+    def planned(group: list[recipes.Recipe], speeds: dict[str, training.Speed]) -> planner.Schedule:
         return planner.plan(
             group,
             speeds,

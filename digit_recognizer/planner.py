@@ -19,7 +19,7 @@ WRITING_EACH = 0.2  # seconds for the blend and the files of each member
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """What to fit; a resumed run reads it from its draft.
 
     members: recipes named `<recipe>-1`, `<recipe>-2` ..., with the passes to expect as their epochs.
@@ -56,14 +56,14 @@ class Plan:
         return {**vars(self), "members": members}
 
     @staticmethod
-    def from_json(stored: dict[str, Any], pool: Sequence[Recipe]) -> "Plan":
-        """The plan that was stored, made of the same recipes."""
+    def from_json(stored: dict[str, Any], pool: Sequence[Recipe]) -> "Schedule":
+        """The schedule that was stored, made of the same recipes."""
         by_name = {recipe.name: recipe for recipe in pool}
         members = [
             _member(by_name[name.rpartition("-")[0]], name, epochs)
             for name, epochs in stored["members"].items()
         ]
-        return Plan(**{**stored, "members": members})
+        return Schedule(**{**stored, "members": members})
 
 
 def share_cores(jobs: int | None, minutes: float) -> tuple[int, int]:
@@ -102,7 +102,7 @@ def plan(
     rows: int,
     predicted: int,
     watched: int,
-) -> Plan:
+) -> Schedule:
     """Members of these recipes in turn, for so many seconds.
 
     More time gives more nets, and longer ones as well. least: members; parts: fits of each; rows: of one
@@ -136,7 +136,7 @@ def plan(
         name = f"{recipe.name}-{number // len(pool) + 1}"
         named.append(_member(recipe, name, passes(recipe, slot)))
         predicting[named[-1].name] = speeds[recipe.name].predict * predicted * CAUTION
-    return Plan(named, rounds_of(members), slot, predicting, share(members))
+    return Schedule(named, rounds_of(members), slot, predicting, share(members))
 
 
 def _member(recipe: Recipe, name: str, epochs: int) -> Recipe:

@@ -5,7 +5,7 @@ import pytest
 
 from digit_recognizer import data, pipeline, planner, recipes, splits, training
 from digit_recognizer.errors import RecipeError
-from digit_recognizer.planner import Plan
+from digit_recognizer.planner import Schedule
 from digit_recognizer.training import Fit, Speed
 
 BIG, SMALL = recipes.choose(["cnn", "keras-mlp"], ["epochs=20"])
@@ -21,12 +21,12 @@ def writing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "WRITING_EACH", 0.0)
 
 
-def plan(seconds: float, pool: tuple = (BIG,), **others: object) -> Plan:
+def plan(seconds: float, pool: tuple = (BIG,), **others: object) -> Schedule:
     usual = {"least": 1, "parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
     return planner.plan(pool, SPEEDS, seconds=seconds, **{**usual, **others})
 
 
-def names(plan: Plan) -> list[str]:
+def names(plan: Schedule) -> list[str]:
     return [member.name for member in plan.members]
 
 
@@ -117,7 +117,7 @@ def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
 def test_a_plan_comes_back_from_its_file() -> None:
     before = plan(900)
     stored = json.loads(json.dumps(before.to_json()))
-    assert Plan.from_json(stored, [BIG, SMALL]) == before
+    assert Schedule.from_json(stored, [BIG, SMALL]) == before
 
 
 def test_the_plan_is_told_in_words() -> None:
@@ -131,7 +131,7 @@ def test_what_stops_early_by_itself_is_refused() -> None:
         planner.check(recipes.choose(["keras-mlp", "sklearn-mlp-pca"]), blended=True)
 
 
-def scheduled(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float) -> tuple[Plan, Plan]:
+def scheduled(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float) -> tuple[Schedule, Schedule]:
     """What a minute is filled with where a row of `cnn` takes so long, as planned and as stored."""
     speeds = {name: Speed(1, 0, row / less, 0, 0) for name, less in QUICKER.items()}
     monkeypatch.setattr(training, "first_steps", lambda *_, **__: speeds)
@@ -141,7 +141,7 @@ def scheduled(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float)
     pool = recipes.choose(list(QUICKER))
     clock = pipeline.Clock()
     chosen = pipeline._schedule(pipeline.Job(minutes=1), draft, pool, digits, parts, (2, 1), clock)
-    return chosen, Plan.from_json(stored[0], pool)
+    return chosen, Schedule.from_json(stored[0], pool)
 
 
 QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1}
