@@ -144,6 +144,13 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         def seed() -> int:
             return int(random.randint(2**31 - 1))
 
+        def weights() -> dict[str, Any]:
+            """Of a layer that `activated` follows; batch normalisation has a bias of its own."""
+            return {
+                "kernel_initializer": keras.initializers.GlorotUniform(seed()),
+                "use_bias": not self.batch_norm,
+            }
+
         def activated(layer: Any) -> list[Any]:
             norm = [keras.layers.BatchNormalization()] if self.batch_norm else []
             return [layer, *norm, keras.layers.Activation(self.activation)]
@@ -154,18 +161,13 @@ class KerasNet(ClassifierMixin, BaseEstimator):
             layers.append(keras.layers.Reshape((side, side, 1)))
         each = zip_longest(self.channels, self.kernels, self.strides)
         for channels, across, stride in each:
-            kernel = keras.initializers.GlorotUniform(seed())
             layers += activated(
-                keras.layers.Conv2D(
-                    channels, across or 3, strides=stride or 2, padding="same", kernel_initializer=kernel
-                )
+                keras.layers.Conv2D(channels, across or 3, strides=stride or 2, padding="same", **weights())
             )
         if self.channels:
             layers.append(keras.layers.GlobalAveragePooling2D() if self.pool else keras.layers.Flatten())
         for units, dropped in zip_longest(self.hidden, self.dropout[: len(self.hidden)], fillvalue=0.0):
-            layers += activated(
-                keras.layers.Dense(units, kernel_initializer=keras.initializers.GlorotUniform(seed()))
-            )
+            layers += activated(keras.layers.Dense(units, **weights()))
             if dropped:
                 layers.append(keras.layers.Dropout(dropped, seed=seed()))
         last = keras.initializers.GlorotUniform(seed())
