@@ -136,8 +136,12 @@ def _left(draft: Draft, error: BaseException) -> BaseException:
 
 def curves(folder: Path) -> dict[str, list[list[dict[str, float]]]]:
     """Learning curves so far of the members of a run that fills its minutes in this folder; {} of others."""
-    members = (Draft(folder, folder).kept_schedule() or {"members": {}})["members"]
-    return {name: [read_log(file) for file in (folder / LOGS).glob(f"{name}-*.jsonl")] for name in members}
+    stages = (Draft(folder, folder).kept_schedule() or {"stages": []})["stages"]
+    return {
+        name: [read_log(file) for file in (folder / LOGS).glob(f"{name}-*.jsonl")]
+        for stage in stages
+        for name in stage["members"]
+    }
 
 
 def every(out: Path) -> list[Draft]:

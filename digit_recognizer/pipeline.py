@@ -203,11 +203,10 @@ def _schedule(
         return planner.Schedule.from_json(stored, pool)
     held_out = max(len(part.valid) for part in parts)
 
-    def planned(group: list[recipes.Recipe], speeds: dict[str, training.Speed]) -> planner.Schedule:
+    def planned() -> planner.Schedule:
         return planner.plan(
-            group,
-            speeds,
-            least=len(group) if job.recipes else 1,
+            timed,
+            least=len(job.recipes) or 1,
             parts=len(parts) + job.refit,
             workers=workers,
             seconds=(job.minutes or 0) * 60 - clock.elapsed - planner.WRITING,
@@ -216,19 +215,19 @@ def _schedule(
             watched=held_out + training.CURVE_ROWS,
         )
 
-    chosen: tuple[list[recipes.Recipe], dict[str, training.Speed]] | None = None
+    timed: list[planner.Timed] = []
     for names in job.groups:
         group = [recipe for recipe in pool if recipe.name in names]
-        speeds = training.first_steps(group, digits, workers=workers, threads=threads)
-        if chosen and planned(group, speeds).share < planner.ENOUGH:
+        timed.append((group, training.first_steps(group, digits, workers=workers, threads=threads)))
+        if len(timed) > 1 and planned().stages[-1].share < planner.ENOUGH:
+            timed.pop()
             break
-        chosen = group, speeds
-    assert chosen
-    schedule = planned(*chosen)  # again, as timing the next group took its time
-    if not schedule.share:
+    schedule = planned()
+    last = schedule.stages[-1]
+    if not last.share:
         raise RecipeError(
-            f"--minutes {job.minutes:g}: {schedule.slot:.0f} s are left for each fit, not enough for one "
-            "pass; give more minutes, or fewer or smaller recipes"
+            f"--minutes {job.minutes:g}: {last.slot:.0f} s are left for each fit, not enough for one "
+            "epoch; give more minutes, or fewer or smaller recipes"
         )
     draft.keep_schedule(schedule.to_json())
     return schedule

@@ -11,21 +11,26 @@ from digit_recognizer.passes import ROUGHLY
 from digit_recognizer.recipes import Recipe, SklearnMLP
 from digit_recognizer.training import Fit, Speed
 
-MOST_ROUNDS = 8  # beyond it more passes help more than more nets
-ENOUGH = 0.5  # share of its recipe's epochs that a net must have, and each net for each round there is
+MOST_ROUNDS = 8  # beyond it more epochs help more than more nets
+ENOUGH = 0.5  # share of its recipe's epochs that a net must have; for r rounds of them, r * r times as much
+SOON = 1 / 8  # share of the time after which the first nets are finished, for who stops early,
+SOON_SECONDS = 60  # and that at most
 CAUTION = 1.05  # predictions take that much longer than their first rows did
 WRITING = 1.5  # seconds for the program's start and end
 WRITING_EACH = 0.2  # seconds for the blend and the files of each member
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """What to fit; a resumed run reads it from its draft.
+Timed = tuple[Sequence[Recipe], dict[str, Speed]]  # recipes to fit in turn, and the speed of each by its name
 
-    members: recipes named `<recipe>-1`, `<recipe>-2` ..., with the passes to expect as their epochs.
+
+@dataclass(frozen=True)
+class Stage:
+    """Rounds of fits that take the same time.
+
+    members: recipes named `<recipe>-1`, `<recipe>-2` ..., with the epochs to expect.
     rounds: how many fits each worker does, one after the other; slot: seconds of each.
     predicting: by member, seconds of the slot for predictions.
-    share: how many of its recipe's passes each member has time for, as a share; the least of them.
+    share: how many of its recipe's epochs each member has time for, as a share; the least of them.
     """
 
     members: list[Recipe]
@@ -34,36 +39,66 @@ class Schedule:
     predicting: dict[str, float]
     share: float
 
+
+@dataclass(frozen=True)
+class Schedule:
+    """What to fit, stage after stage; a resumed run reads it from its draft."""
+
+    stages: list[Stage]
+
+    @property
+    def members(self) -> list[Recipe]:
+        """Those of all stages."""
+        return [member for stage in self.stages for member in stage.members]
+
     def lines(self, workers: int, threads: int) -> Iterator[str]:
         """What will be done, in words."""
         cores = f"{threads} core{'s' if threads > 1 else ''}"
         side = f"{workers} at a time on {cores} each" if workers > 1 else f"on {cores}"
-        yield f"{self.rounds} round{'s' if self.rounds > 1 else ''} of {self.slot:.0f} s, {side}:"
-        kinds = [(one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in self.members]
-        for (name, summary, epochs), count in Counter(kinds).items():
-            yield f"  {count} {name}, about {epochs} epochs: {summary}"
+        for stage in self.stages:
+            yield f"{stage.rounds} round{'s' if stage.rounds > 1 else ''} of {stage.slot:.0f} s, {side}:"
+            kinds = [(one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in stage.members]
+            for (name, summary, epochs), count in Counter(kinds).items():
+                yield f"  {count} {name}, about {epochs} epochs: {summary}"
 
     def deadlines(self, fits: Sequence[Fit], workers: int, now: float) -> list[Fit]:
-        """The fits with the moments to end training by: `workers` at a time, each as long as a slot."""
-        return [
-            replace(fit, until=now + (i // workers + 1) * self.slot - self.predicting[fit.recipe.name])
-            for i, fit in enumerate(fits)
-        ]
+        """The fits with the moments to end training by: `workers` at a time, each as long as its slot."""
+        timed = []
+        for stage in self.stages:
+            own = [fit for fit in fits if fit.recipe in stage.members]
+            for number, fit in enumerate(own):
+                end = now + (number // workers + 1) * stage.slot
+                timed.append(replace(fit, until=end - stage.predicting[fit.recipe.name]))
+            now += -(-len(own) // workers) * stage.slot
+        return timed
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` needs besides the recipes."""
-        members = {member.name: member.settings.epochs for member in self.members}
-        return {**vars(self), "members": members}
+        return {
+            "stages": [
+                {**vars(stage), "members": {one.name: one.settings.epochs for one in stage.members}}
+                for stage in self.stages
+            ]
+        }
 
     @staticmethod
     def from_json(stored: dict[str, Any], pool: Sequence[Recipe]) -> "Schedule":
         """The schedule that was stored, made of the same recipes."""
         by_name = {recipe.name: recipe for recipe in pool}
-        members = [
-            _member(by_name[name.rpartition("-")[0]], name, epochs)
-            for name, epochs in stored["members"].items()
-        ]
-        return Schedule(**{**stored, "members": members})
+        return Schedule(
+            [
+                Stage(
+                    **{
+                        **stage,
+                        "members": [
+                            _member(by_name[name.rpartition("-")[0]], name, epochs)
+                            for name, epochs in stage["members"].items()
+                        ],
+                    }
+                )
+                for stage in stored["stages"]
+            ]
+        )
 
 
 def share_cores(jobs: int | None, minutes: float) -> tuple[int, int]:
@@ -91,23 +126,33 @@ def check(pool: Sequence[Recipe], *, blended: bool) -> None:
             )
 
 
-def plan(
-    pool: Sequence[Recipe],
-    speeds: dict[str, Speed],
+def plan(timed: Sequence[Timed], *, seconds: float, **job: int) -> Schedule:
+    """The last group's recipes for so many seconds; before them a round or more of the first, quick group's.
+
+    job: what `_stage` needs to know besides.
+    """
+    soon = min(SOON * seconds, SOON_SECONDS) if len(timed) > 1 else 0
+    before = [_stage(timed[0], seconds=soon, **job)] if soon else []
+    return Schedule([*before, _stage(timed[-1], seconds=seconds - soon, **job)])
+
+
+def _stage(
+    timed: Timed,
     *,
+    seconds: float,
     least: int,
     parts: int,
     workers: int,
-    seconds: float,
     rows: int,
     predicted: int,
     watched: int,
-) -> Schedule:
+) -> Stage:
     """Members of these recipes in turn, for so many seconds.
 
-    More time gives more nets, and longer ones as well. least: members; parts: fits of each; rows: of one
-    pass; predicted: of one fit in the end; watched: after each pass, for the learning curves.
+    More time gives longer nets, and more of them. least: members; parts: fits of each; rows: of one epoch;
+    predicted: of one fit in the end; watched: after each epoch, for the learning curves.
     """
+    pool, speeds = timed
 
     def rounds_of(members: int) -> int:
         return -(-members * parts // workers)
@@ -128,7 +173,7 @@ def plan(
 
     members = members_of(rounds_of(least))
     for rounds in range(rounds_of(least) + 1, MOST_ROUNDS + 1):
-        if share(members_of(rounds)) >= ENOUGH * rounds:
+        if share(members_of(rounds)) >= ENOUGH * rounds**2:
             members = members_of(rounds)
     slot = slot_of(members)
     named, predicting = [], {}
@@ -136,7 +181,7 @@ def plan(
         name = f"{recipe.name}-{number // len(pool) + 1}"
         named.append(_member(recipe, name, passes(recipe, slot)))
         predicting[named[-1].name] = speeds[recipe.name].predict * predicted * CAUTION
-    return Schedule(named, rounds_of(members), slot, predicting, share(members))
+    return Stage(named, rounds_of(members), slot, predicting, share(members))
 
 
 def _member(recipe: Recipe, name: str, epochs: int) -> Recipe:

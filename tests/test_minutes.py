@@ -175,15 +175,16 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, r
     process.communicate()
     kept = {path.stem: path.read_bytes() for path in (draft / "making/fits").glob("*.npz")}
     schedule: dict[str, Any] = json.loads((draft / "making/schedule.json").read_text())
-    assert 1 <= len(kept) < len(schedule["members"])
+    members = [name for stage in schedule["stages"] for name in stage["members"]]
+    assert 1 <= len(kept) < len(members)
     other = run("train", "--name", "killed", "--minutes", 1, *TYPED, "--resume", "--jobs", 1, cwd=home)
     assert "holds no unfinished run killed with these settings, data, cores and" in other.err
     again = run("train", "--name", "killed", "--minutes", 1, *TYPED, "--resume", cwd=home)
     assert again.code == 0, again.err
-    assert f"{len(kept)} of {len(schedule['members'])} fits are done already" in again.err
+    assert f"{len(kept)} of {len(members)} fits are done already" in again.err
     stored = np.load(home / "submissions/killed/probabilities.npz")
     manifest = json.loads((home / "submissions/killed/run.json").read_text())
-    assert [name for name in manifest["scores"] if name != "blend"] == list(schedule["members"])
+    assert [name for name in manifest["scores"] if name != "blend"] == members
     for fit, content in kept.items():
         (home / "fit.npz").write_bytes(content)
         name = fit.removesuffix("-holdout")

@@ -5,7 +5,7 @@ import pytest
 
 from digit_recognizer import data, pipeline, planner, recipes, splits, training
 from digit_recognizer.errors import RecipeError
-from digit_recognizer.planner import Schedule
+from digit_recognizer.planner import Schedule, Stage
 from digit_recognizer.training import Fit, Speed
 
 BIG, SMALL = recipes.choose(["cnn", "keras-mlp"], ["epochs=20"])
@@ -21,12 +21,21 @@ def writing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "WRITING_EACH", 0.0)
 
 
-def plan(seconds: float, pool: tuple = (BIG,), **others: object) -> Schedule:
-    usual = {"least": 1, "parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
-    return planner.plan(pool, SPEEDS, seconds=seconds, **{**usual, **others})
+USUAL = {"least": 1, "parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
 
 
-def names(plan: Schedule) -> list[str]:
+def plan(seconds: float, pool: tuple = (BIG,), **others: int) -> Stage:
+    """The only stage of a schedule for one group of recipes."""
+    (stage,) = planner.plan([(pool, SPEEDS)], seconds=seconds, **{**USUAL, **others}).stages
+    return stage
+
+
+def staged(seconds: float) -> Schedule:
+    """A schedule with a quick group before the last one."""
+    return planner.plan([([SMALL], SPEEDS), ([BIG], SPEEDS)], seconds=seconds, **USUAL)
+
+
+def names(plan: Stage | Schedule) -> list[str]:
     return [member.name for member in plan.members]
 
 
@@ -42,16 +51,16 @@ def test_passes_fill_the_slot_and_no_more() -> None:
 
 
 def test_more_time_gives_more_nets_and_longer_ones() -> None:
-    for minutes, rounds in ((5, 1), (10, 1), (15, 2), (30, 2), (35, 3), (60, 4), (600, 8)):
+    for minutes, rounds in ((5, 1), (15, 1), (29, 2), (60, 2), (100, 3), (230, 4), (600, 5)):
         longer = plan(minutes * 60)
         assert longer.rounds == rounds
         assert len(longer.members) == 2 * rounds
         assert longer.slot == minutes * 60 / rounds
-        assert rounds == 1 or longer.share >= planner.ENOUGH * rounds
+        assert rounds == 1 or longer.share >= planner.ENOUGH * rounds**2
 
 
 def test_recipes_take_turns() -> None:
-    assert names(plan(900, (BIG, SMALL))) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
+    assert names(plan(2000, (BIG, SMALL))) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
 
 
 def test_every_member_is_fitted_on_every_part() -> None:
@@ -59,7 +68,7 @@ def test_every_member_is_fitted_on_every_part() -> None:
     assert (names(folded), folded.rounds, folded.slot) == (["cnn-1"], 3, 300)
     full = plan(900, (BIG, SMALL), least=3)  # the second core is not left idle
     assert (len(full.members), full.rounds) == (4, 2)
-    many = plan(900, parts=2, workers=8)
+    many = plan(2000, parts=2, workers=8)
     assert len(many.members) == 8
     assert many.rounds == 2
 
@@ -83,8 +92,8 @@ def test_few_passes_average_fewer() -> None:
     (mlp,) = recipes.choose(["sklearn-mlp"], ["epochs=40", "averaged=12"])
     speeds = {"sklearn-mlp": SPEEDS["cnn"]}
     usual = {"least": 1, "parts": 1, "workers": 1, "rows": 40_000, "predicted": 0, "watched": 0}
-    for seconds, averaged in ((220, 3), (810, 12), (20_000, 12)):
-        first = planner.plan([mlp], speeds, seconds=seconds, **usual).members[0]
+    for seconds, averaged in ((220, 3), (410, 6), (20_000, 12)):
+        first = planner.plan([([mlp], speeds)], seconds=seconds, **usual).members[0]
         assert first.settings.averaged == averaged
 
 
@@ -104,26 +113,53 @@ def test_cores_are_shared_by_the_time_there_is(jobs: int, minutes: float, shared
     assert planner.share_cores(jobs, minutes) == shared
 
 
+def test_the_first_nets_are_finished_soon() -> None:
+    quick, main = staged(400).stages
+    assert (names(quick), quick.rounds, quick.slot) == (["keras-mlp-1", "keras-mlp-2"], 1, 50)
+    assert (names(main), main.rounds, main.slot) == (["cnn-1", "cnn-2"], 1, 350)
+    quick, main = staged(36_000).stages
+    assert quick.rounds * quick.slot == 60
+    assert main.rounds * main.slot == 36_000 - 60
+    assert staged(400).members == [*staged(400).stages[0].members, *staged(400).stages[1].members]
+
+
 def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
-    twice = plan(900)
+    twice = planner.plan([([BIG], SPEEDS)], seconds=2000, **USUAL)
     part = splits.Part("holdout", None, None)
     fits = [Fit(member, part, seed=0) for member in twice.members]
     timed = twice.deadlines(fits, workers=2, now=1000.0)
     predicting = 5 * planner.CAUTION
-    assert [fit.until for fit in timed] == [1450 - predicting] * 2 + [1900 - predicting] * 2
+    assert [fit.until for fit in timed] == [2000 - predicting] * 2 + [3000 - predicting] * 2
     assert [fit.name for fit in timed] == [fit.name for fit in fits]
 
 
-def test_a_plan_comes_back_from_its_file() -> None:
-    before = plan(900)
+def test_a_stages_deadlines_follow_those_before_it() -> None:
+    schedule = staged(400)
+    part = splits.Part("holdout", None, None)
+    fits = [Fit(member, part, seed=0) for member in schedule.members]
+    quick, main = 0.1 * planner.CAUTION, 5 * planner.CAUTION
+    untils = [fit.until for fit in schedule.deadlines(fits, workers=2, now=1000.0)]
+    assert untils == [1050 - quick] * 2 + [1400 - main] * 2
+    rest = [fit.until for fit in schedule.deadlines(fits[1:], workers=2, now=1000.0)]  # of a resumed run
+    assert rest == untils[1:]
+    last = [fit.until for fit in schedule.deadlines(fits[3:], workers=2, now=1000.0)]
+    assert last == [1350 - main]
+
+
+def test_a_schedule_comes_back_from_its_file() -> None:
+    before = staged(900)
     stored = json.loads(json.dumps(before.to_json()))
     assert Schedule.from_json(stored, [BIG, SMALL]) == before
 
 
-def test_the_plan_is_told_in_words() -> None:
-    lines = list(plan(900).lines(workers=2, threads=1))
-    assert lines[0] == "2 rounds of 450 s, 2 at a time on 1 core each:"
-    assert lines[1:] == [f"  4 cnn, about 21 epochs: {BIG.summary}"]
+def test_the_schedule_is_told_in_words() -> None:
+    lines = list(staged(400).lines(workers=2, threads=1))
+    assert lines == [
+        "1 round of 50 s, 2 at a time on 1 core each:",
+        f"  2 keras-mlp, about 57 epochs: {SMALL.summary}",
+        "1 round of 350 s, 2 at a time on 1 core each:",
+        f"  2 cnn, about 16 epochs: {BIG.summary}",
+    ]
 
 
 def test_what_stops_early_by_itself_is_refused() -> None:
@@ -154,7 +190,8 @@ def test_a_quicker_machine_fits_better_nets(
     row: float, fitted: str, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen, stored = scheduled(digits, monkeypatch, row)
-    assert names(chosen)[0] == fitted
+    assert names(chosen.stages[-1])[0] == fitted
+    assert names(chosen)[0] == "keras-mlp-1"
     assert stored == chosen
 
 
