@@ -106,8 +106,9 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
             todo = schedule.deadlines(todo, workers, time.time())
 
         def finished() -> list[recipes.Recipe]:
-            """The recipes all of whose fits are there."""
-            return [one for one in chosen if all(fit.name in done for fit in fits if fit.recipe == one)]
+            """The recipes all of whose fits are there; the quick nets' while there are no better ones."""
+            there = [one for one in chosen if all(fit.name in done for fit in fits if fit.recipe == one)]
+            return schedule.best(there) if schedule else there
 
         def conclude() -> runs.Run:
             """Write all that the finished recipes give."""

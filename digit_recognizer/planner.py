@@ -51,6 +51,11 @@ class Schedule:
         """Those of all stages."""
         return [member for stage in self.stages for member in stage.members]
 
+    def best(self, members: Sequence[Recipe]) -> list[Recipe]:
+        """Those of the last stage that any of them is of: the nets of an earlier one are worse, and quick."""
+        stages = [[one for one in members if one in stage.members] for stage in self.stages]
+        return next((some for some in reversed(stages) if some), [])
+
     def lines(self, workers: int, threads: int) -> Iterator[str]:
         """What will be done, in words."""
         cores = f"{threads} core{'s' if threads > 1 else ''}"

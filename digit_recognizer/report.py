@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def _facts(run: runs.Run, digits: data.Dataset) -> dict[str, Any]:
         "samples": _samples(tiles),
         "mistakes": _mistakes(tiles),
         "counts": counts,
-        "unfinished": [name for name in _curves(run) if name not in run.manifest["scores"]],
+        "unfinished": _unfinished(run),
         "examples": [
             digits.train.pixels[digits.train.labels == digit][:OF_EACH_CLASS] for digit in range(data.CLASSES)
         ],
@@ -188,6 +189,13 @@ def _curves(run: runs.Run) -> dict[str, list[list[dict[str, float]]]]:
         for recipe in run.manifest["recipes"]
     }
     return {member: some for member, some in (drafts.curves(run.folder) | finished).items() if any(some)}
+
+
+def _unfinished(run: runs.Run) -> list[str]:
+    """The members that are still fitted; those before the first that counts were quick ones, and are done."""
+    scores = run.manifest["scores"]
+    since = dropwhile(lambda name: name not in scores, _curves(run))
+    return [name for name in since if name not in scores]
 
 
 def _by_recipe(run: runs.Run) -> dict[str, list[list[dict[str, float]]]]:

@@ -1,6 +1,7 @@
 """One folder a run: manifest, probabilities, fitted models and the submission; `drafts` makes it."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,15 +113,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def write_models(folder: Path, fitted: Iterable[Fitted]) -> None:
-    """Write the fitted models, each called by its fit, such as `models/keras-mlp-fold-1.keras`."""
-    (folder / MODELS).mkdir(exist_ok=True)
+    """Write the fitted models, and no others, each called by its fit: `models/keras-mlp-fold-1.keras`."""
+    models = folder / MODELS
+    shutil.rmtree(models, ignore_errors=True)
+    models.mkdir()
     for one in fitted:
         ending, content = one.model
-        path = folder / MODELS / f"{one.fit.file_name}{ending}"
-        if not path.exists():
-            partial = path.with_name(f".{path.name}")
-            partial.write_bytes(content)
-            partial.replace(path)
+        (models / f"{one.fit.file_name}{ending}").write_bytes(content)
 
 
 def write_probabilities(folder: Path, truth: Truth, predictions: Iterable[Predictions]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, TEST, TRAIN, Ended, Run
 
-from digit_recognizer import pipeline, runs, submission
+from digit_recognizer import pipeline, recipes, runs, submission
 
 pytestmark = pytest.mark.slow
 SMALL = ("hidden=16", "batch_size=32", "upright=no", "warp=0", "warp_last=0")
@@ -141,6 +141,23 @@ def test_so_does_the_death_of_a_process_that_fits(home: Path) -> None:
         "Stopped early (a process that fits was killed, perhaps for lack of memory; try fewer --jobs)" in err
     )
     check_stopped(home, "died", Ended(process.returncode, out, err))
+
+
+def test_better_nets_take_the_quick_ones_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "FOR_MINUTES", (("keras-mlp",), ("sklearn-mlp",)))
+    job = pipeline.Job(
+        set=(*SMALL, "epochs=2", "averaged=1"), minutes=0.5, jobs=2,
+        data_dir=home / "data", out=home / "submissions", name="staged",
+    )  # fmt: skip
+    said: list[str] = []
+    run = pipeline.train(job, on_notice=said.append, on_progress=lambda progress: said.append(progress.fit))
+    assert said.index("keras-mlp-1 holdout") < said.index("sklearn-mlp-1 holdout")
+    models = [name for name in run.manifest["scores"] if name != "blend"]
+    assert len(models) >= 2
+    assert all(name.startswith("sklearn-mlp-") for name in models)
+    assert sorted(path.name for path in (run.folder / "models").iterdir()) == sorted(
+        f"{name}-holdout.skops" for name in models
+    )
 
 
 def test_one_core_folds_and_a_refit(home: Path) -> None:

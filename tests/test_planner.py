@@ -123,6 +123,14 @@ def test_the_first_nets_are_finished_soon() -> None:
     assert staged(400).members == [*staged(400).stages[0].members, *staged(400).stages[1].members]
 
 
+def test_the_quick_nets_count_until_there_are_better_ones() -> None:
+    schedule = staged(400)
+    quick, main = (stage.members for stage in schedule.stages)
+    assert schedule.best([]) == []
+    assert schedule.best(quick) == quick
+    assert schedule.best([*quick, main[1]]) == [main[1]]
+
+
 def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
     twice = planner.plan([([BIG], SPEEDS)], seconds=2000, **USUAL)
     part = splits.Part("holdout", None, None)
