@@ -125,7 +125,7 @@ def test_while_it_runs_the_report_has_the_curves_of_all_members(home: Path, ende
     assert unfinished
     assert all(name.startswith("keras-mlp-") for name in unfinished[1].split(", "))
     assert "Line chart of accuracy by epoch: keras-mlp ends at" in page
-    assert "<title>sigterm" in page
+    assert "<title>Run sigterm" in page
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")

@@ -357,7 +357,7 @@ def test_the_settings_are_the_manifests(dom: Page, trained: runs.Run) -> None:
     )
     assert trained.manifest["data"]["source"] in settings["data"]
     assert settings["fits"] == " · ".join(
-        f"{name}: {fit['seconds']} seconds, 50 epochs" for name, fit in trained.manifest["fits"].items()
+        f"{name}: {fit['seconds']} seconds, 75 epochs" for name, fit in trained.manifest["fits"].items()
     )
     for name, version in trained.manifest["versions"].items():
         assert f"{name} {version}" in settings["versions"]
