@@ -104,7 +104,8 @@ def _weighted(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, l
     def calibrated(them: list[np.ndarray]) -> np.ndarray:
         return np.array([_sharpened(one, sure) for one, sure in zip(them, sureness, strict=True)])
 
-    right = calibrated(members)[:, np.arange(len(labels)), labels]
+    known = calibrated(members)
+    right = known[:, np.arange(len(labels)), labels]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         blended = weights @ right
@@ -119,7 +120,7 @@ def _weighted(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, l
         loss, equal, jac=True, bounds=[(1e-6, 1)] * len(members), constraints=sum_to_1, method="SLSQP"
     )
     weights = found.x / found.x.sum()
-    surest = _sureness(np.tensordot(weights, calibrated(members), 1), labels)
+    surest = _sureness(np.tensordot(weights, known, 1), labels)
     return lambda them: _sharpened(np.tensordot(weights, calibrated(them), 1), surest), weights.tolist()
 
 

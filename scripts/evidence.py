@@ -2,7 +2,7 @@
 
     python scripts/evidence.py --data-dir data [RECIPE...]
 
-Prints, for each, the `Evidence(...)` to put into its recipe, and, of several, that of their blend.
+Prints, for each, the `Evidence(...)` to put into its recipe, and that of the blend of those named.
 """
 
 import argparse
@@ -30,15 +30,17 @@ def main() -> None:
     )
     parser.add_argument("recipes", nargs="*", help="which to measure  [default: all]")
     options = parser.parse_args()
-    names = options.recipes or [recipe["name"] for recipe in run("recipes")["recipes"]]
-    chosen = [word for name in names for word in ("--recipe", name)]
-    with tempfile.TemporaryDirectory() as out:
-        result = run("validate", *chosen, "--seed", 1, "--data-dir", options.data_dir.resolve(), "--out", out)
-    for model in [*result["models"], *([result["blend"]] if result["blend"] else [])]:
-        mean, spread = statistics.mean(model["folds"]), statistics.stdev(model["folds"])
-        seconds = model["seconds"] / len(model["folds"])
-        figures = f'{mean:.4f}, {spread:.4f}, {seconds:.0f}, "{time.strftime("%Y-%m-%d")}"'
-        print(f"{model['recipe']}: Evidence({figures})")
+    together = [options.recipes] if options.recipes else [[one["name"]] for one in run("recipes")["recipes"]]
+    for names in together:
+        chosen = [word for name in names for word in ("--recipe", name)]
+        with tempfile.TemporaryDirectory() as out:
+            data = options.data_dir.resolve()
+            result = run("validate", *chosen, "--seed", 1, "--data-dir", data, "--out", out)
+        for model in [*result["models"], *([result["blend"]] if result["blend"] else [])]:
+            mean, spread = statistics.mean(model["folds"]), statistics.stdev(model["folds"])
+            seconds = model["seconds"] / len(model["folds"])
+            figures = f'{mean:.4f}, {spread:.4f}, {seconds:.0f}, "{time.strftime("%Y-%m-%d")}"'
+            print(f"{model['recipe']}: Evidence({figures})", flush=True)
 
 
 if __name__ == "__main__":
