@@ -157,6 +157,61 @@ def test_a_convolutional_net_with_all_the_trimmings_learns(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("training", [False, True])
+def test_images_are_normalised_as_keras_does(digits: data.Dataset, training: bool) -> None:
+    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    net = keras_net.KerasNet(channels=(8,), hidden=(16,), batch_norm=True, epochs=1, random_state=0)
+    model = net.fit(pixels, labels).model_
+    before = model.get_weights()
+    theirs, then = np.array(model(pixels[:256], training=training)), model.get_weights()
+    model.set_weights(before)
+    np.testing.assert_allclose(
+        np.array(keras_net._outputs(model, pixels[:256], training=training)), theirs, atol=1e-3
+    )
+    for mine, keras_own in zip(model.get_weights(), then, strict=True):
+        np.testing.assert_allclose(mine, keras_own, atol=1e-3)
+    moved = any((one != two).any() for one, two in zip(then, before, strict=True))
+    assert moved == training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quick", [False, True])
+def test_convolutions_in_16_bits_where_the_processor_is_quick_at_them(
+    quick: bool,
+    digits: data.Dataset,
+    test_labels: list[int],
+    tmp_path: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keras_net, "has_bfloat16", lambda: quick)
+    net = keras_net.KerasNet(
+        channels=(8, 16), hidden=(), batch_norm=True, bfloat16=True, epochs=12, batch_size=16, random_state=0
+    )
+    classifier = models.on_pixels(net).fit(digits.train.pixels, digits.train.labels)
+    bits = {layer.compute_dtype for layer in net.model_.layers if type(layer).__name__ == "Conv2D"}
+    assert bits == {"bfloat16" if quick else "float32"}
+    assert {weights.dtype for weights in net.model_.get_weights()} == {np.dtype(np.float32)}
+    probabilities = classifier.predict_proba(digits.test)
+    assert probabilities.dtype == np.float32
+    assert (probabilities.argmax(axis=1) == test_labels).mean() > 0.8
+    ending, content = models.to_bytes(classifier)
+    (tmp_path / f"net{ending}").write_bytes(content)
+    loaded = models.load(tmp_path / f"net{ending}", models.on_pixels(clone(net)))
+    np.testing.assert_array_equal(loaded.predict_proba(digits.test), probabilities)
+
+
+@pytest.mark.slow
+def test_a_processor_says_what_it_is_quick_at(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    for features, quick in (("fpu avx2 avx512f", False), ("avx512f avx512_bf16", True), ("amx_bf16", True)):
+        told = tmp_path / "cpuinfo"
+        told.write_text(f"processor : 0\nflags : {features}\n")
+        monkeypatch.setattr(keras_net, "CPU", told)
+        assert keras_net.has_bfloat16() == quick
+    told.unlink()
+    assert not keras_net.has_bfloat16()
+
+
+@pytest.mark.slow
 def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
     net = keras_net.KerasNet(hidden=(), output="sigmoid", epochs=3, batch_size=16, random_state=0)
     probabilities = (
