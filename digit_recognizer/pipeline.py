@@ -79,10 +79,11 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
     parts = splits.split(
         digits.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
     )
+    least = len(job.groups[-1]) * (len(parts) + job.refit)
     if job.minutes:
-        workers, threads = planner.share_cores(job.jobs, job.minutes)
+        workers, threads = planner.share_cores(job.jobs, job.minutes, least)
     else:
-        workers, threads = training.share_cores(job.jobs, len(pool) * (len(parts) + job.refit))
+        workers, threads = training.share_cores(job.jobs, least)
     plan = _plan(job, pool, digits, workers, threads)
     clock.lap("read")
 
@@ -207,7 +208,7 @@ def _schedule(
     def planned() -> planner.Schedule:
         return planner.plan(
             timed,
-            least=len(job.recipes) or 1,
+            least=len(job.groups[-1]),
             parts=len(parts) + job.refit,
             workers=workers,
             seconds=(job.minutes or 0) * 60 - clock.elapsed - planner.WRITING,
@@ -220,8 +221,10 @@ def _schedule(
     for names in job.groups:
         group = [recipe for recipe in pool if recipe.name in names]
         timed.append((group, training.first_steps(group, digits, workers=workers, threads=threads)))
-        if len(timed) > 1 and planned().stages[-1].share < planner.ENOUGH:
+        share = planned().stages[-1].share
+        if len(timed) > 1 and share < planner.ENOUGH:
             timed.pop()
+        if len(timed) > 1 and share < 1:  # there is no time for better ones
             break
     schedule = planned()
     last = schedule.stages[-1]

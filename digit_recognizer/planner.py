@@ -15,6 +15,8 @@ MOST_ROUNDS = 8  # beyond it more epochs help more than more nets
 ENOUGH = 0.5  # share of its recipe's epochs that a net must have; for r rounds of them, r * r times as much
 SOON = 1 / 8  # share of the time after which the first nets are finished, for who stops early,
 SOON_SECONDS = 60  # and that at most
+CORE_MINUTES = 16  # that each fit gets, if there are so many cores,
+MOST_CORES = 4  # and up to so many
 CAUTION = 1.05  # predictions take that much longer than their first rows did
 WRITING = 1.5  # seconds for the program's start and end
 WRITING_EACH = 0.2  # seconds for the blend and the files of each member
@@ -106,16 +108,16 @@ class Schedule:
         )
 
 
-def share_cores(jobs: int | None, minutes: float) -> tuple[int, int]:
+def share_cores(jobs: int | None, minutes: float, fits: int) -> tuple[int, int]:
     """How many fits to do at a time, and the threads of each, on `jobs` cores (None: all there are).
 
-    One fit more for each minute there is, up to one for each core: in few minutes many cores help more on
-    few nets.
+    fits: how many there will be at least.
+    In few minutes several cores help more on one long net than on several short ones.
     """
     import joblib
 
     cores = jobs or joblib.cpu_count()
-    threads = max(1, cores // max(2, int(minutes)))
+    threads = max(1, min(cores // fits, MOST_CORES, int(CORE_MINUTES / minutes)))
     return cores // threads, threads
 
 

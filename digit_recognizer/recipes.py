@@ -176,7 +176,7 @@ CNN = KerasNet(
     label_smoothing=0.03,
     warp=1.6,
     warp_last=0.6,
-    epochs=16,
+    epochs=20,
     batch_size=128,
     tta=True,
 )

@@ -98,19 +98,27 @@ def test_few_passes_average_fewer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "minutes", "shared"),
+    ("jobs", "minutes", "fits", "shared"),
     [
-        (2, 1, (2, 1)),
-        (2, 600, (2, 1)),
-        (1, 15, (1, 1)),
-        (16, 1, (2, 8)),
-        (16, 5, (5, 3)),
-        (16, 10, (16, 1)),
-        (8, 5, (8, 1)),
+        (2, 1, 1, (1, 2)),
+        (2, 5, 1, (1, 2)),
+        (2, 8, 1, (1, 2)),
+        (2, 9, 1, (2, 1)),
+        (2, 600, 1, (2, 1)),
+        (2, 5, 2, (2, 1)),
+        (2, 5, 5, (2, 1)),
+        (1, 5, 1, (1, 1)),
+        (3, 8, 1, (1, 2)),
+        (16, 1, 1, (4, 4)),
+        (16, 1, 5, (5, 3)),
+        (16, 5, 1, (5, 3)),
+        (16, 10, 1, (16, 1)),
     ],
 )
-def test_cores_are_shared_by_the_time_there_is(jobs: int, minutes: float, shared: tuple[int, int]) -> None:
-    assert planner.share_cores(jobs, minutes) == shared
+def test_cores_are_shared_by_the_time_there_is(
+    jobs: int, minutes: float, fits: int, shared: tuple[int, int]
+) -> None:
+    assert planner.share_cores(jobs, minutes, fits) == shared
 
 
 def test_the_first_nets_are_finished_soon() -> None:
