@@ -207,9 +207,9 @@ def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, ...]:
         lap()
         classifier[-1].glance(ready)
         lap()
-    # The first pass holds the start; beside the last no other is made ahead.
+    # The first pass holds the start; beside the last no other is made ahead; what disturbs one is no speed.
     first, second, third, _, _, predict, prepare, glance = np.diff(moments)
-    row = (second + third) / 2
+    row = min(second, third)
     return (max(0.0, first - row - prepare), *(np.array([prepare, row, predict, glance]) / len(few)))
 
 
