@@ -64,7 +64,7 @@ class Schedule:
         side = f"{workers} at a time on {cores} each" if workers > 1 else f"on {cores}"
         for stage in self.stages:
             yield f"{stage.rounds} round{'s' if stage.rounds > 1 else ''} of {stage.slot:.0f} s, {side}:"
-            kinds = [(one.name.rpartition("-")[0], one.summary, one.settings.epochs) for one in stage.members]
+            kinds = [(recipe_of(one.name), one.summary, one.settings.epochs) for one in stage.members]
             for (name, summary, epochs), count in Counter(kinds).items():
                 yield f"  {count} {name}, about {epochs} epochs: {summary}"
 
@@ -98,7 +98,7 @@ class Schedule:
                     **{
                         **stage,
                         "members": [
-                            _member(by_name[name.rpartition("-")[0]], name, epochs)
+                            _member(by_name[recipe_of(name)], name, epochs)
                             for name, epochs in stage["members"].items()
                         ],
                     }
@@ -106,6 +106,11 @@ class Schedule:
                 for stage in stored["stages"]
             ]
         )
+
+
+def recipe_of(member: str) -> str:
+    """The name of the recipe that a member of a schedule is of, by the member's name."""
+    return member.rpartition("-")[0]
 
 
 def share_cores(jobs: int | None, minutes: float, fits: int) -> tuple[int, int]:
@@ -185,7 +190,7 @@ def _stage(
     slot = slot_of(members)
     named, predicting = [], {}
     for number, recipe in enumerate(islice(cycle(pool), members)):
-        name = f"{recipe.name}-{number // len(pool) + 1}"
+        name = f"{recipe.name}-{number // len(pool) + 1}"  # as `recipe_of` reads it
         named.append(_member(recipe, name, passes(recipe, slot)))
         predicting[named[-1].name] = speeds[recipe.name].predict * predicted * CAUTION
     return Stage(named, rounds_of(members), slot, predicting, share(members))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer import data, drafts, figures, folders, runs, scoring, themes
+from digit_recognizer import data, drafts, figures, folders, planner, runs, scoring, themes
 from digit_recognizer.errors import RunError
 
 FOLDER = "report"
@@ -202,9 +202,8 @@ def _by_recipe(run: runs.Run) -> dict[str, list[list[dict[str, float]]]]:
     """The same, with the members that fill a run's minutes under the recipe that they are all of."""
     curves: dict[str, list[list[dict[str, float]]]] = {}
     for member, some in _curves(run).items():
-        curves.setdefault(member.rpartition("-")[0] if run.manifest.get("minutes") else member, []).extend(
-            some
-        )
+        name = planner.recipe_of(member) if run.manifest.get("minutes") else member
+        curves.setdefault(name, []).extend(some)
     return curves
 
 
