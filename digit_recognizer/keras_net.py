@@ -1,6 +1,6 @@
 """Keras networks as scikit-learn classifiers; the only file that knows TensorFlow.
 
-The steps of a pass are one TensorFlow function over rows that are in memory already: `Model.fit` feeds each
+The steps are a TensorFlow function over rows that are in memory already: `Model.fit` feeds each
 step through a pipeline of its own, and takes up to twice as long.
 """
 
@@ -22,9 +22,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer import augment
-from digit_recognizer.passes import OnEpoch, passes
+from digit_recognizer.passes import OnEpoch, Pass, passes
 
 WARM_UP = 0.05  # share of a training in which a cosine schedule rises to its rate
+STEPS = 32  # taken at a time, which nothing interrupts, not even Ctrl-C
 ROWS = 4096  # predicted at a time
 CPU = Path("/proc/cpuinfo")  # what Linux tells of the processor
 
@@ -129,7 +130,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         best_loss, best_epoch, best_weights = np.inf, 0, self.model_.get_weights()
         one_pass = self._one_pass()
         for epoch, one in enumerate(passes(X, self.epochs, until, self.warp, self.warp_last, random)):
-            one_pass(one.images, codes[one.order], np.float32(one.start), np.float32(one.end))
+            one_pass(one, codes[one.order])
             if on_epoch is not None:
                 on_epoch()
             if not self.early_stopping:
@@ -182,8 +183,8 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         layers.append(keras.layers.Dense(len(self.classes_), sigmoid, kernel_initializer=last))
         return keras.Sequential(layers)
 
-    def _one_pass(self) -> Callable[[np.ndarray, np.ndarray, np.float32, np.float32], None]:
-        """All steps of one pass, whose start and end are given as shares of the training."""
+    def _one_pass(self) -> Callable[[Pass, np.ndarray], None]:
+        """All steps of a pass over rows with these codes."""
         keras = import_keras()
         import tensorflow as tf
 
@@ -205,19 +206,28 @@ class KerasNet(ClassifierMixin, BaseEstimator):
                 return self.learning_rate
             return self.learning_rate * tf.minimum(done / WARM_UP, 0.5 + 0.5 * tf.cos(np.pi * done))
 
-        @tf.function
-        def one_pass(images: Any, codes: Any, start: Any, end: Any) -> None:
-            rows = tf.shape(images)[0]
-            steps = -(-rows // self.batch_size)
-            for step in tf.range(steps):
-                done = tf.cast(step + 1, tf.float32) / tf.cast(steps + 1, tf.float32)
-                optimizer.learning_rate.assign(rate(start + (end - start) * done))
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec((None, model.input_shape[1]), tf.float32),
+                tf.TensorSpec((None,), tf.int64),
+                tf.TensorSpec((None,), tf.float32),
+            ]
+        )
+        def steps(images: Any, codes: Any, done: Any) -> None:
+            for step in tf.range(tf.shape(done)[0]):
+                optimizer.learning_rate.assign(rate(done[step]))
                 batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
                 with tf.GradientTape() as tape:
-                    wrong = loss(
-                        tf.one_hot(codes[batch], outputs), _outputs(model, images[batch], training=True)
-                    )
+                    said = _outputs(model, images[batch], training=True)
+                    wrong = loss(tf.one_hot(codes[batch], outputs), said)
                 optimizer.apply(tape.gradient(wrong, model.trainable_variables))
+
+        def one_pass(one: Pass, codes: np.ndarray) -> None:
+            count = -(-len(codes) // self.batch_size)
+            done = one.start + (one.end - one.start) * np.arange(1, count + 1, dtype=np.float32) / (count + 1)
+            for first in range(0, count, STEPS):
+                rows = slice(first * self.batch_size, (first + STEPS) * self.batch_size)
+                steps(one.images[rows], codes[rows], done[first : first + STEPS])
 
         return one_pass
 

@@ -62,7 +62,7 @@ class Job:
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """The recipes to fit; of several groups the last that this machine is quick enough for."""
         if self.recipes:
-            return (self.recipes,)
+            return (tuple(dict.fromkeys(self.recipes)),)
         return recipes.FOR_MINUTES if self.minutes else (recipes.DEFAULT,)
 
 
