@@ -1,5 +1,7 @@
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import numpy as np
@@ -111,21 +113,44 @@ def test_each_pass_takes_the_rows_in_another_order(digits: data.Dataset) -> None
     assert sum(orders[0]) == pytest.approx(sum(orders[1]), rel=1e-5)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no timer that interrupts")
+@contextmanager
+def interrupted(seconds: float) -> Iterator[None]:
+    """What is done comes to Ctrl-C after so many seconds, and ends by it."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+no_timer = pytest.mark.skipif(sys.platform == "win32", reason="has no timer that interrupts")
+
+
+@no_timer
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_ctrl_c_stops_a_fit(digits: data.Dataset, early_stopping: bool) -> None:
     mlp = MLPClassifier(
         (64,), batch_size=4, max_iter=100_000, n_iter_no_change=100_000, early_stopping=early_stopping
     )
     net = sklearn_net.PassByPassMLP(mlp, passes=100_000)
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            net.fit(models.scale(digits.train.pixels), digits.train.labels)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with interrupted(0.5):
+        net.fit(models.scale(digits.train.pixels), digits.train.labels)
+
+
+@no_timer
+@pytest.mark.slow
+def test_ctrl_c_stops_a_keras_net_within_a_pass(digits: data.Dataset) -> None:
+    rows = np.resize(np.arange(len(digits.train)), 100_000)
+    pixels, labels = models.scale(digits.train.pixels)[rows], digits.train.labels[rows]
+    net = keras_net.KerasNet(hidden=(16,), batch_size=1, epochs=1, random_state=0)
+    ended = []
+    with interrupted(4):
+        net.fit(pixels, labels, on_epoch=lambda: ended.append(1))
+    assert net.model_.get_weights()[0].any()
+    assert not ended
 
 
 def test_a_file_of_foreign_types_is_refused(tmp_path: object) -> None:
