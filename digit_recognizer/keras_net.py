@@ -25,7 +25,7 @@ from digit_recognizer import augment
 from digit_recognizer.passes import OnEpoch, Pass, passes
 
 WARM_UP = 0.05  # share of a training in which a cosine schedule rises to its rate
-STEPS = 32  # taken at a time, which nothing interrupts, not even Ctrl-C
+STEPS = 32  # in one call of TensorFlow's, which Ctrl-C cannot interrupt
 ROWS = 4096  # predicted at a time
 CPU = Path("/proc/cpuinfo")  # what Linux tells of the processor
 
@@ -43,7 +43,8 @@ class KerasNet(ClassifierMixin, BaseEstimator):
     activation : str, of all layers but the last, a name that Keras knows.
     output : 'softmax', computed from logits, or 'sigmoid', whose ten outputs are scaled to a sum of 1.
     batch_norm : bool, batch normalisation before each activation.
-    bfloat16 : bool, compute convolutions in 16 bits, where that is quicker; see `has_bfloat16`.
+    bfloat16 : bool, mixed precision (float32 weights, bfloat16 results) in all layers but the last, if there
+        are convolutions, and where it is quicker; see `has_bfloat16`.
     dropout : tuple of float, share of units dropped after each hidden layer; () drops none.
     optimizer : 'adam', 'adamw', 'sgd' (with Nesterov momentum 0.9) or 'rmsprop'.
     learning_rate : float, at its highest.
@@ -146,8 +147,8 @@ class KerasNet(ClassifierMixin, BaseEstimator):
 
     def _build(self, features: int, random: np.random.RandomState) -> Any:
         keras = import_keras()
-        half = self.bfloat16 and self.channels and has_bfloat16()
-        precision = {"dtype": "mixed_bfloat16" if half else "float32"}  # of results; weights have 32 bits
+        mixed = self.bfloat16 and self.channels and has_bfloat16()
+        precision = {"dtype": "mixed_bfloat16" if mixed else "float32"}
 
         def seed() -> int:
             return int(random.randint(2**31 - 1))
@@ -253,15 +254,14 @@ class KerasNet(ClassifierMixin, BaseEstimator):
 
 
 def _outputs(model: Any, rows: Any, *, training: bool) -> Any:
-    """What `model(rows)` gives; batch normalisation of images is one operation, where Keras takes many.
+    """What `model(rows)` gives, with batch normalisation of images as one operation, where Keras takes many.
 
-    A pass of a convolutional net takes a sixth less time so.
+    Its moving variance is of unbiased ones, which Keras's is not: the same for a batch's thousands of pixels.
     """
     import tensorflow as tf
 
-    keras = import_keras()
     for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization) and len(rows.shape) == 4:
+        if hasattr(layer, "moving_mean") and len(rows.shape) == 4:
             rows, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 rows,
                 layer.gamma.value,
@@ -283,12 +283,13 @@ def _outputs(model: Any, rows: Any, *, training: bool) -> Any:
 def has_bfloat16() -> bool:
     """Whether nets are fitted by a processor that multiplies numbers of 16 bits quicker than those of 32.
 
-    Other processors would take longer, as they have to convert each; GPUs are left as they are.
+    Others would take longer, as they have to convert each; GPUs are left as they are. Only Linux tells.
     """
     import tensorflow as tf
 
     quick = CPU.exists() and any(name in CPU.read_text() for name in ("avx512_bf16", "amx_bf16"))
-    return quick and not tf.config.list_physical_devices("GPU")
+    by_onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"  # TensorFlow's own operations convert them
+    return quick and by_onednn and not tf.config.get_visible_devices("GPU")
 
 
 def import_keras() -> Any:

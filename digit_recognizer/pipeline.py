@@ -81,7 +81,7 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
     )
     least = len(job.groups[-1]) * (len(parts) + job.refit)
     if job.minutes:
-        workers, threads = planner.share_cores(job.jobs, job.minutes, least)
+        workers, threads = planner.share_cores(job.jobs, job.minutes, pool, least)
     else:
         workers, threads = training.share_cores(job.jobs, least)
     plan = _plan(job, pool, digits, workers, threads)
@@ -222,9 +222,9 @@ def _schedule(
         group = [recipe for recipe in pool if recipe.name in names]
         timed.append((group, training.first_steps(group, digits, workers=workers, threads=threads)))
         share = planned().stages[-1].share
-        if len(timed) > 1 and share < planner.ENOUGH:
-            timed.pop()
         if len(timed) > 1 and share < 1:  # there is no time for better ones
+            if share < planner.ENOUGH:
+                timed.pop()
             break
     schedule = planned()
     last = schedule.stages[-1]

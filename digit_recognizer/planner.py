@@ -15,8 +15,8 @@ MOST_ROUNDS = 8  # beyond it more epochs help more than more nets
 ENOUGH = 0.5  # share of its recipe's epochs that a net must have; for r rounds of them, r * r times as much
 SOON = 1 / 8  # share of the time after which the first nets are finished, for who stops early,
 SOON_SECONDS = 60  # and that at most
-CORE_MINUTES = 16  # that each fit gets, if there are so many cores,
-MOST_CORES = 4  # and up to so many
+CORE_MINUTES = 16  # threads times minutes of a net, at most, where it has more than one,
+MOST_THREADS = 4  # and so many at most, where there are more cores
 CAUTION = 1.05  # predictions take that much longer than their first rows did
 WRITING = 1.5  # seconds for the program's start and end
 WRITING_EACH = 0.2  # seconds for the blend and the files of each member
@@ -109,21 +109,23 @@ class Schedule:
 
 
 def recipe_of(member: str) -> str:
-    """The name of the recipe that a member of a schedule is of, by the member's name."""
+    """The recipe's name in a member's: `cnn-2` -> `cnn`."""
     return member.rpartition("-")[0]
 
 
-def share_cores(jobs: int | None, minutes: float, fits: int) -> tuple[int, int]:
+def share_cores(jobs: int | None, minutes: float, pool: Sequence[Recipe], fits: int) -> tuple[int, int]:
     """How many fits to do at a time, and the threads of each, on `jobs` cores (None: all there are).
 
-    fits: how many there will be at least.
-    In few minutes several cores help more on one long net than on several short ones.
+    fits: how many there will be at least. In up to 8 minutes several cores help more on one long
+    convolutional net than on several short ones; the steps of a dense net are too short to be shared.
     """
     import joblib
 
     cores = jobs or joblib.cpu_count()
-    threads = max(1, min(cores // fits, MOST_CORES, int(CORE_MINUTES / minutes)))
-    return cores // threads, threads
+    convolutional = any(getattr(recipe.settings, "channels", ()) for recipe in pool)
+    threads = min(cores // fits, MOST_THREADS, int(CORE_MINUTES / minutes)) if convolutional else 1
+    workers = cores // max(1, threads)
+    return workers, cores // workers
 
 
 def check(pool: Sequence[Recipe], *, blended: bool) -> None:

@@ -39,7 +39,7 @@ class KerasNet:
     activation: Annotated[str, choice("relu", "gelu", "elu", "tanh")] = "relu"
     output: Annotated[str, choice("softmax", "sigmoid")] = "softmax"
     batch_norm: Flag = False
-    bfloat16: Flag = False  # convolutions in 16 bits, where the processor computes them quicker
+    bfloat16: Flag = False  # mixed precision in convolutional nets, where the processor is quicker at it
     dropout: Shares = ()  # after each hidden layer
     optimizer: Annotated[str, choice("adam", "adamw", "sgd", "rmsprop")] = "adam"
     learning_rate: Rate = 1e-3  # at its highest

@@ -131,6 +131,8 @@ def fit_all(
 ) -> Generator[Fitted, None, None]:
     """Fit all in `workers` processes of `threads` threads each; yields each as it is done.
 
+    A single worker is this very process.
+
     logs: a folder for their curves so far, `<fit.file_name>.jsonl`, which `read_log` reads.
     Raises RunError where a process is killed.
     """
@@ -154,7 +156,7 @@ def fit_all(
 def first_steps(recipes: Sequence[Recipe], data: Dataset, *, workers: int, threads: int) -> dict[str, Speed]:
     """The speed of each recipe, by name, when `workers` processes of `threads` threads fit it side by side.
 
-    The slowest of them counts. The processes stay for `fit_all`.
+    The slowest of them counts. The processes stay for `fit_all`; a single worker is this very process.
     Raises RunError where one is killed.
     """
     import joblib
@@ -207,7 +209,8 @@ def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, ...]:
         lap()
         classifier[-1].glance(ready)
         lap()
-    # The first pass holds the start; beside the last no other is made ahead; what disturbs one is no speed.
+    # The first pass holds the start; beside the last no other is made ahead. Of the two between them the
+    # quicker counts, as other work may have slowed the other.
     first, second, third, _, _, predict, prepare, glance = np.diff(moments)
     row = min(second, third)
     return (max(0.0, first - row - prepare), *(np.array([prepare, row, predict, glance]) / len(few)))

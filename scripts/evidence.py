@@ -2,7 +2,7 @@
 
     python scripts/evidence.py --data-dir data [RECIPE...]
 
-Prints, for each, the `Evidence(...)` to put into its recipe, and that of the blend of those named.
+Prints, for each, the `Evidence(...)` to put into its recipe, and that of the blend where several are named.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), help="where the competition's files are"
     )
-    parser.add_argument("recipes", nargs="*", help="which to measure  [default: all]")
+    parser.add_argument("recipes", nargs="*", help="which to measure  [default: all, without a blend]")
     options = parser.parse_args()
     together = [options.recipes] if options.recipes else [[one["name"]] for one in run("recipes")["recipes"]]
     for names in together:

@@ -6,6 +6,7 @@ import pytest
 from digit_recognizer import data, pipeline, planner, recipes, splits, training
 from digit_recognizer.errors import RecipeError
 from digit_recognizer.planner import Schedule, Stage
+from digit_recognizer.recipes import Recipe
 from digit_recognizer.training import Fit, Speed
 
 BIG, SMALL = recipes.choose(["cnn", "keras-mlp"], ["epochs=20"])
@@ -101,14 +102,15 @@ def test_few_passes_average_fewer() -> None:
     ("jobs", "minutes", "fits", "shared"),
     [
         (2, 1, 1, (1, 2)),
-        (2, 5, 1, (1, 2)),
         (2, 8, 1, (1, 2)),
-        (2, 9, 1, (2, 1)),
+        (2, 8.5, 1, (2, 1)),
         (2, 600, 1, (2, 1)),
         (2, 5, 2, (2, 1)),
         (2, 5, 5, (2, 1)),
         (1, 5, 1, (1, 1)),
-        (3, 8, 1, (1, 2)),
+        (3, 8, 1, (1, 3)),
+        (7, 1, 1, (1, 7)),
+        (8, 5, 1, (2, 4)),
         (16, 1, 1, (4, 4)),
         (16, 1, 5, (5, 3)),
         (16, 5, 1, (5, 3)),
@@ -118,7 +120,11 @@ def test_few_passes_average_fewer() -> None:
 def test_cores_are_shared_by_the_time_there_is(
     jobs: int, minutes: float, fits: int, shared: tuple[int, int]
 ) -> None:
-    assert planner.share_cores(jobs, minutes, fits) == shared
+    assert planner.share_cores(jobs, minutes, [SMALL, BIG], fits) == shared
+
+
+def test_dense_nets_share_no_core() -> None:
+    assert planner.share_cores(8, 1, recipes.choose(["keras-mlp", "sklearn-mlp"]), 2) == (8, 1)
 
 
 def test_the_first_nets_are_finished_soon() -> None:
@@ -183,10 +189,20 @@ def test_what_stops_early_by_itself_is_refused() -> None:
         planner.check(recipes.choose(["keras-mlp", "sklearn-mlp-pca"]), blended=True)
 
 
-def scheduled(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float) -> tuple[Schedule, Schedule]:
-    """What a minute is filled with where a row of `cnn` takes so long, as planned and as stored."""
+def scheduled(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float, timed: list[str]
+) -> tuple[Schedule, Schedule]:
+    """What a minute is filled with where a row of `cnn` takes so long, as planned and as stored.
+
+    timed: gets the names of the recipes whose first steps were timed.
+    """
     speeds = {name: Speed(1, 0, row / less, 0, 0) for name, less in QUICKER.items()}
-    monkeypatch.setattr(training, "first_steps", lambda *_, **__: speeds)
+
+    def first_steps(pool: list[Recipe], *_: object, **__: object) -> dict[str, Speed]:
+        timed.extend(recipe.name for recipe in pool)
+        return speeds
+
+    monkeypatch.setattr(training, "first_steps", first_steps)
     stored: list[dict] = []
     draft = SimpleNamespace(kept_schedule=lambda: None, keep_schedule=stored.append)
     parts = splits.split(digits.train.labels, holdout=0.1, folds=None, seed=0)
@@ -200,12 +216,21 @@ QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1}
 
 
 @pytest.mark.parametrize(
-    ("row", "fitted"), [(1e-5, "cnn-1"), (0.02, "cnn-small-1"), (0.1, "keras-mlp-1"), (0.5, "keras-mlp-1")]
+    ("row", "fitted", "too_slow"),
+    [
+        (1e-5, "cnn-1", []),
+        (0.02, "cnn-small-1", []),
+        (0.04, "cnn-small-1", ["cnn"]),
+        (0.1, "keras-mlp-1", ["cnn"]),
+        (0.5, "keras-mlp-1", ["cnn"]),
+    ],
 )
 def test_a_quicker_machine_fits_better_nets(
-    row: float, fitted: str, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    row: float, fitted: str, too_slow: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen, stored = scheduled(digits, monkeypatch, row)
+    timed: list[str] = []
+    chosen, stored = scheduled(digits, monkeypatch, row, timed)
+    assert timed + too_slow == list(QUICKER)
     assert names(chosen.stages[-1])[0] == fitted
     assert names(chosen)[0] == "keras-mlp-1"
     assert stored == chosen
@@ -213,4 +238,4 @@ def test_a_quicker_machine_fits_better_nets(
 
 def test_a_machine_too_slow_for_all_is_told(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match=r"--minutes 1: 5\d s are left for each fit, not enough for one"):
-        scheduled(digits, monkeypatch, row=5.0)
+        scheduled(digits, monkeypatch, row=5.0, timed=[])
