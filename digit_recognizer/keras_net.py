@@ -1,7 +1,7 @@
 """Keras networks as scikit-learn classifiers; the only file that knows TensorFlow.
 
-The steps are a TensorFlow function over rows that are in memory already: `Model.fit` feeds each
-step through a pipeline of its own, and takes up to twice as long.
+The steps are a TensorFlow function over rows that are in memory already: `Model.fit` feeds each step through
+a pipeline of its own, and takes up to twice as long.
 """
 
 import os

@@ -79,11 +79,11 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
     parts = splits.split(
         digits.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
     )
-    least = len(job.groups[-1]) * (len(parts) + job.refit)
+    fits_at_least = len(job.groups[-1]) * (len(parts) + job.refit)
     if job.minutes:
-        workers, threads = planner.share_cores(job.jobs, job.minutes, pool, least)
+        workers, threads = planner.share_cores(job.jobs, job.minutes, pool, fits_at_least)
     else:
-        workers, threads = training.share_cores(job.jobs, least)
+        workers, threads = training.share_cores(job.jobs, fits_at_least)
     plan = _plan(job, pool, digits, workers, threads)
     clock.lap("read")
 
