@@ -1,6 +1,7 @@
 """A recipe on a split -> out-of-fold and test probabilities; independent fits run side by side."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -178,13 +179,30 @@ def _side_by_side(workers: int, threads: int) -> Iterator[None]:
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+    with joblib.parallel_config(
+        "loky", n_jobs=workers, inner_max_num_threads=threads,
+        initializer=_end_with, initargs=(os.getpid(),),
+    ):  # fmt: skip
         try:
             yield
         except TerminatedWorkerError:
             raise RunError(
                 "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
             ) from None
+
+
+def _end_with(parent: int) -> None:
+    """Let this process, which fits, end soon after that one, even if that was killed and could not say so.
+
+    Windows does not tell; there a fit goes on to its end.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, ...]:
