@@ -352,8 +352,8 @@ def test_the_settings_are_the_manifests(dom: Page, trained: runs.Run) -> None:
     assert settings["rows"] == f"train {TRAIN} · test {TEST}"
     assert settings["sklearn-mlp"] == (
         "prepare scale · hidden 256, 128 · activation relu · optimizer adam · learning_rate 0.002 · "
-        "alpha 0.0001 · upright yes · warp 1.3 · warp_last 0.4 · epochs 75 · averaged 18 · batch_size 128 · "
-        "tta no · early_stopping 0"
+        "alpha 0.001 · upright yes · warp 1.4 · warp_last 0.6 · epochs 75 · averaged 18 · batch_size 128 · "
+        "tta yes · early_stopping 0"
     )
     assert trained.manifest["data"]["source"] in settings["data"]
     assert settings["fits"] == " · ".join(
