@@ -145,9 +145,13 @@ def plan(timed: Sequence[Timed], *, seconds: float, **job: int) -> Schedule:
 
     job: what `_stage` needs to know besides.
     """
-    soon = min(SOON * seconds, SOON_SECONDS) if len(timed) > 1 else 0
-    before = [_stage(timed[0], seconds=soon, **job)] if soon else []
-    return Schedule([*before, _stage(timed[-1], seconds=seconds - soon, **job)])
+    before = []
+    if len(timed) > 1:
+        soon = min(SOON * seconds, SOON_SECONDS)
+        quick = _stage(timed[0], seconds=soon, **job)
+        if quick.share:  # else there is no time for one epoch
+            before, seconds = [quick], seconds - soon
+    return Schedule([*before, _stage(timed[-1], seconds=seconds, **job)])
 
 
 def _stage(

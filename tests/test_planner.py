@@ -137,6 +137,12 @@ def test_the_first_nets_are_finished_soon() -> None:
     assert staged(400).members == [*staged(400).stages[0].members, *staged(400).stages[1].members]
 
 
+def test_without_time_for_an_epoch_there_are_no_quick_nets() -> None:
+    (main,) = staged(12).stages
+    assert (names(main), main.slot) == (["cnn-1", "cnn-2"], 12)
+    assert len(staged(20).stages) == 2
+
+
 def test_the_quick_nets_count_until_there_are_better_ones() -> None:
     schedule = staged(400)
     quick, main = (stage.members for stage in schedule.stages)
