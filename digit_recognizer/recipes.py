@@ -164,9 +164,10 @@ class Recipe:
 
 # Tried, each on a fold of seed 0, and left out, as no clear gain for the time: channels times 1.5, 5x5
 # kernels throughout, pool, upright, a dense layer of 128, batches of 64, weight_decay=0.25,
-# label_smoothing=0.1, warps from 2.2 to 0.8, 38 epochs. So were, in code that is gone: dropout between convolutions, seven of
-# them from the full size down with dropout (C. Deotte's), pseudo-labels of test digits. Blends of two to
-# eight such nets read hardly better than the best of them: half of what each misreads is misread by all.
+# label_smoothing=0.1, warps from 2.2 to 0.8, 38 epochs. So were, in code that is gone: dropout between
+# convolutions, seven of them from the full size down with dropout (C. Deotte's), pseudo-labels of test
+# digits. Blends of two to eight such nets read hardly better than the best of them: half of what each
+# misreads is misread by all.
 CNN = KerasNet(
     channels=(32, 64, 64, 128, 128),
     kernels=(5,),
