@@ -302,3 +302,15 @@ def test_scikit_learns_own_early_stopping_is_used(digits: data.Dataset) -> None:
     assert net[-1].mlp_.n_iter_ < 60
     assert max(net[-1].mlp_.validation_scores_) == net[-1].mlp_.best_validation_score_
     assert calls == [1]
+
+
+@pytest.mark.slow
+def test_a_fitted_mlp_holds_no_denormal_numbers(digits: data.Dataset) -> None:
+    """A strong penalty and many epochs shrink the weights of pixels that are always white."""
+    mlp = MLPClassifier((16,), batch_size=4, learning_rate_init=0.01, alpha=30.0, random_state=0)
+    net = sklearn_net.PassByPassMLP(mlp, passes=60, averaged=3)
+    net.fit(models.scale(digits.train.pixels[:200]), digits.train.labels[:200])
+    held = [*net.mlp_.coefs_, *net.mlp_.intercepts_, *net.mlp_._optimizer.ms]
+    assert sum((values == 0).sum() for values in net.mlp_._optimizer.ms) > 1000
+    for values in held:
+        assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()
