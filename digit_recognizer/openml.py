@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer import data, folders, submission
+from digit_recognizer import data, files, submission
 from digit_recognizer.errors import DataError, NetworkError
 
 NAME, VERSION = "mnist_784", 1
@@ -93,7 +93,7 @@ def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
     columns = ["label", *data.PIXEL_COLUMNS]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with folders.whole(folder) as filling:
+        with files.whole(folder) as filling:
             for name, values in (
                 ("train.csv", np.column_stack([labels[train], pixels[train]])),
                 ("test.csv", pixels[test]),

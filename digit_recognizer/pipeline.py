@@ -19,7 +19,6 @@ from digit_recognizer import (
     data,
     drafts,
     ensemble,
-    planner,
     recipes,
     runs,
     scoring,
@@ -27,6 +26,7 @@ from digit_recognizer import (
     submission,
     training,
 )
+from digit_recognizer import schedule as planner
 from digit_recognizer.ensemble import BLEND, Predictions, Truth
 from digit_recognizer.errors import RecipeError, RunError
 

@@ -66,11 +66,11 @@ class KerasNet:
 
     def classifier(self, seed: int) -> "Pipeline":
         """The model, not fitted, as a scikit-learn classifier of uint8 pixels of shape (n, 784)."""
-        from digit_recognizer import keras_net, models
+        from digit_recognizer.nets import keras_net, pipelines
 
         settings = asdict(self)
         upright = settings.pop("upright")
-        return models.on_pixels(keras_net.KerasNet(**settings, random_state=seed), upright=upright)
+        return pipelines.on_pixels(keras_net.KerasNet(**settings, random_state=seed), upright=upright)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class SklearnMLP:
         from sklearn.neural_network import MLPClassifier
         from sklearn.preprocessing import StandardScaler
 
-        from digit_recognizer import models, sklearn_net
+        from digit_recognizer.nets import pipelines, sklearn_net
 
         mlp = MLPClassifier(
             self.hidden,
@@ -136,7 +136,7 @@ class SklearnMLP:
             ],  # as many components as hold 95% of the variance
         }[self.prepare]
         net = sklearn_net.PassByPassMLP(mlp, self.epochs, self.averaged, self.warp, self.warp_last, self.tta)
-        return models.on_pixels(net, *before, upright=self.upright)
+        return pipelines.on_pixels(net, *before, upright=self.upright)
 
 
 @dataclass(frozen=True)

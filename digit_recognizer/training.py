@@ -207,7 +207,7 @@ def _end_with(parent: int) -> None:
 
 def _time(recipe: Recipe, few: Digits, threads: int) -> tuple[float, ...]:
     """The fields of Speed, from four short passes."""
-    from digit_recognizer import augment
+    from digit_recognizer.nets import augment
 
     with _threads(recipe, threads):
         moments: list[float] = []
@@ -255,7 +255,7 @@ def fit_one(
     """
     from sklearn.metrics import accuracy_score, log_loss
 
-    from digit_recognizer import models
+    from digit_recognizer.nets import pipelines
 
     started = time.perf_counter()
     history: list[dict[str, float]] = []
@@ -283,7 +283,7 @@ def fit_one(
             fit,
             valid=_probabilities(classifier, train.pixels[aside]),
             test=_probabilities(classifier, test),
-            model=models.to_bytes(classifier),
+            model=pipelines.to_bytes(classifier),
             history=history,
             seconds=time.perf_counter() - started,
         )
@@ -294,7 +294,7 @@ def _threads(recipe: Recipe, threads: int) -> Iterator[None]:
     """So many threads; TensorFlow, which takes seconds to import, only where the recipe needs it."""
     from threadpoolctl import threadpool_limits
 
-    from digit_recognizer import keras_net
+    from digit_recognizer.nets import keras_net
 
     with threadpool_limits(threads):
         if isinstance(recipe.settings, KerasNet):

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from digit_recognizer import tables
+from digit_recognizer.cli import tables
 from digit_recognizer.recipes import RECIPES
 from scripts import benchmark
 

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
-from digit_recognizer import augment, data, models
+from digit_recognizer import data
+from digit_recognizer.nets import augment, pipelines
 
 
 @pytest.fixture(scope="module")
 def images(digits: data.Dataset) -> np.ndarray:
-    return models.scale(digits.train.pixels)
+    return pipelines.scale(digits.train.pixels)
 
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from conftest import ROOT
 from stub_kaggle import Fault, Server, User, cut, hang, page, refusing, reset
 
 from digit_recognizer import data, submission
-from digit_recognizer.cli import cli
+from digit_recognizer.cli.commands import cli
 
 pytestmark = pytest.mark.slow
 SEVENTH = 7  # the sample is one seventh of the competition's size

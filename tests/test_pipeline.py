@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, TEST, TRAIN, Ended, Run
 
-from digit_recognizer import data, models, recipes, submission
+from digit_recognizer import data, recipes, submission
+from digit_recognizer.nets import pipelines
 
 pytestmark = pytest.mark.slow
 HOLDOUT = 60
@@ -106,7 +107,7 @@ def test_the_stored_models_say_what_the_stored_probabilities_say(trained: tuple[
     stored = np.load(home / "submissions/first/probabilities.npz", allow_pickle=False)
     for name, ending in (("keras-mlp", ".keras"), ("sklearn-mlp", ".skops")):
         path = home / f"submissions/first/models/{name}-holdout{ending}"
-        model = models.load(path, recipes.RECIPES[name].settings.classifier(0))
+        model = pipelines.load(path, recipes.RECIPES[name].settings.classifier(0))
         np.testing.assert_allclose(model.predict_proba(digits.test), stored[f"{name}/test"], atol=1e-5)
 
 

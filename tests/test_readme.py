@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 from test_imports import ORDER
 
-from digit_recognizer import cli, recipes
+from digit_recognizer import recipes
+from digit_recognizer.cli import commands
 from scripts import readme
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,14 +23,14 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("command", sorted(cli.cli.commands))
+@pytest.mark.parametrize("command", sorted(commands.cli.commands))
 def test_every_command_is_documented(command: str) -> None:
     assert f"python -m digit_recognizer {command}" in TEXT
 
 
 @pytest.mark.parametrize("command", ["train", "validate", "ensemble"])
 def test_every_option_is_documented(command: str) -> None:
-    for parameter in cli.cli.commands[command].params:
+    for parameter in commands.cli.commands[command].params:
         option = max(parameter.opts, key=len)
         assert not option.startswith("--") or f"`{option}" in TEXT, option
 

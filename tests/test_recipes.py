@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from digit_recognizer import data, keras_net, recipes
+from digit_recognizer import data, recipes
 from digit_recognizer.errors import RecipeError
+from digit_recognizer.nets import keras_net
 
 
 def test_each_recipe_goes_by_its_own_name() -> None:

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from conftest import TEST, TRAIN, Run
 
-from digit_recognizer import data, pipeline, report, runs
+from digit_recognizer import data, pipeline, runs
 from digit_recognizer.ensemble import Predictions, Truth
 from digit_recognizer.errors import RunError
+from digit_recognizer.report import page as report
 
 pytestmark = pytest.mark.slow
 BROWSER = next(

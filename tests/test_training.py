@@ -8,7 +8,8 @@ from conftest import TRAIN
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-from digit_recognizer import data, models, recipes, splits, training
+from digit_recognizer import data, recipes, splits, training
+from digit_recognizer.nets import pipelines
 from digit_recognizer.recipes import Recipe
 
 
@@ -30,7 +31,7 @@ class Remembering:
     epochs: int = 1
 
     def classifier(self, seed: int) -> Pipeline:
-        return models.on_pixels(Memory())
+        return pipelines.on_pixels(Memory())
 
 
 def test_a_fits_seed_depends_on_itself_alone(digits: data.Dataset) -> None:

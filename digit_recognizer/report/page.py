@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer import data, drafts, figures, folders, planner, runs, scoring, themes
+from digit_recognizer import data, drafts, files, runs, schedule, scoring
 from digit_recognizer.errors import RunError
+from digit_recognizer.report import figures, themes
 
 FOLDER = "report"
 PAGE = "report.html"
-TEMPLATE = Path(__file__).with_name("report_template.html")
+TEMPLATE = Path(__file__).with_name("template.html")
 SAMPLES = 24  # predictions drawn at random
 ON_SHEET = 48  # mistakes on a slide
 MISTAKES = 200  # at most, so that the page opens at once
@@ -92,7 +93,7 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     making = run.folder.name.startswith(".")  # then it goes into what goes away when the run is done
     final = (run.folder / drafts.MAKING if making else run.folder) / FOLDER
     try:
-        with folders.whole(final) as folder:
+        with files.whole(final) as folder:
             for picture in pictures:
                 (folder / f"{picture.name}.png").write_bytes(picture.light)
                 (folder / f"{picture.name}-dark.png").write_bytes(picture.dark)
@@ -202,7 +203,7 @@ def _by_recipe(run: runs.Run) -> dict[str, list[list[dict[str, float]]]]:
     """The same, with the members that fill a run's minutes under the recipe that they are all of."""
     curves: dict[str, list[list[dict[str, float]]]] = {}
     for member, some in _curves(run).items():
-        name = planner.recipe_of(member) if run.manifest.get("minutes") else member
+        name = schedule.recipe_of(member) if run.manifest.get("minutes") else member
         curves.setdefault(name, []).extend(some)
     return curves
 

@@ -3,10 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from digit_recognizer import data, pipeline, planner, recipes, splits, training
+from digit_recognizer import data, pipeline, recipes, splits, training
+from digit_recognizer import schedule as planner
 from digit_recognizer.errors import RecipeError
-from digit_recognizer.planner import Schedule, Stage
 from digit_recognizer.recipes import Recipe
+from digit_recognizer.schedule import Schedule, Stage
 from digit_recognizer.training import Fit, Speed
 
 BIG, SMALL = recipes.choose(["cnn", "keras-mlp"], ["epochs=20"])

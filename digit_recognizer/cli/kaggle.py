@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from digit_recognizer import candidate
-from digit_recognizer.candidate import Candidate, Outcome
-from digit_recognizer.kaggle_advice import COMPETITION, credentials
+from digit_recognizer.leaderboard import candidate
+from digit_recognizer.leaderboard.advice import COMPETITION, credentials
+from digit_recognizer.leaderboard.candidate import Candidate, Outcome
 
 FOLDER = click.Path(path_type=Path)
 SECONDS = click.FloatRange(min=0, min_open=True)
@@ -67,10 +67,10 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
 
         click.echo(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["step"]))
         return
-    from digit_recognizer import downloading
+    from digit_recognizer.leaderboard import download
 
     with _kaggle(**reaching) as kaggle, _bytes() as on_progress:
-        path = downloading.download(
+        path = download.download(
             kaggle, data_dir or Path("data"), force=force, on_notice=_notice, on_progress=on_progress
         )
     click.echo(path)
@@ -119,13 +119,13 @@ def submit(
         account = credentials()
         click.echo(f"{one.file}: would be submitted as {one.message!r}, with the credentials of {account}")
         return
-    from digit_recognizer import submitting
+    from digit_recognizer.leaderboard import submit
 
     with _kaggle(max_wait, **reaching) as kaggle, _spinner() as on_state:
         _notice(f"Submitting {one.file} as {one.message!r}")
-        outcome = submitting.submit(one, kaggle, force=force, on_notice=_notice, on_state=on_state)
+        outcome = submit.submit(one, kaggle, force=force, on_notice=_notice, on_state=on_state)
         if wait:
-            outcome = submitting.wait(one, outcome, kaggle, on_state=on_state)
+            outcome = submit.wait(one, outcome, kaggle, on_state=on_state)
     if not wait:
         click.echo(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
     elif outcome.status == "PENDING":
@@ -144,11 +144,11 @@ def submit(
 @reaching_kaggle
 def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
     """List the submissions at Kaggle, their runs, and the gap between local and public score."""
-    from digit_recognizer import submitting
+    from digit_recognizer.leaderboard import submit
 
     with _kaggle(**reaching) as kaggle, _spinner() as on_state:
         on_state("Asking Kaggle for the submissions")
-        rows = [_entry(one) for one in submitting.matched(kaggle.submissions(), out)]
+        rows = [_entry(one) for one in submit.matched(kaggle.submissions(), out)]
     if as_json:
         click.echo(json.dumps({"submissions": rows}))
         return
@@ -212,7 +212,7 @@ def _kaggle(
 ) -> Iterator[Any]:
     """Kaggle under the time limits of the options."""
     from digit_recognizer.errors import StoppedError
-    from digit_recognizer.kaggle_api import Kaggle, Limits
+    from digit_recognizer.leaderboard.client import Kaggle, Limits
 
     limits = Limits(step=step, wait=max_wait, pause=pause)
     on_detail = _notice if verbose else lambda text: None

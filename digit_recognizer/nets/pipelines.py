@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from digit_recognizer import augment
-from digit_recognizer.keras_net import KerasNet, import_keras
+from digit_recognizer.nets import augment
+from digit_recognizer.nets.keras_net import KerasNet, import_keras
 
 # What a skops file of ours holds besides what skops trusts by itself.
 TRUSTED = [
-    "digit_recognizer.augment.upright",
-    "digit_recognizer.models.scale",
-    "digit_recognizer.sklearn_net.PassByPassMLP",
+    "digit_recognizer.nets.augment.upright",
+    "digit_recognizer.nets.pipelines.scale",
+    "digit_recognizer.nets.sklearn_net.PassByPassMLP",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
 ]

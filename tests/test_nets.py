@@ -11,7 +11,8 @@ from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from digit_recognizer import data, keras_net, models, recipes, sklearn_net
+from digit_recognizer import data, recipes
+from digit_recognizer.nets import keras_net, pipelines, sklearn_net
 
 SMALL = {
     "keras": keras_net.KerasNet(hidden=(16,), epochs=8, batch_size=8, learning_rate=0.02, random_state=0),
@@ -28,7 +29,7 @@ def test_scikit_learns_own_checks(estimator: object, check: object) -> None:
 
 
 def test_scale_is_the_only_float(digits: data.Dataset) -> None:
-    scaled = models.scale(digits.train.pixels)
+    scaled = pipelines.scale(digits.train.pixels)
     assert scaled.dtype == np.float32
     assert (scaled.min(), scaled.max()) == (0, 1)
     np.testing.assert_array_equal(np.round(scaled * 255), digits.train.pixels)
@@ -38,7 +39,7 @@ def test_scale_is_the_only_float(digits: data.Dataset) -> None:
 def test_the_named_net_has_its_109_386_parameters(digits: data.Dataset) -> None:
     settings = recipes.RECIPES["keras-mlp"].settings
     net = clone(settings.classifier(seed=0)[-1]).set_params(epochs=1)
-    net.fit(models.scale(digits.train.pixels), digits.train.labels)
+    net.fit(pipelines.scale(digits.train.pixels), digits.train.labels)
     shapes = [weights.shape for weights in net.model_.get_weights() if weights.ndim == 2]
     assert net.model_.count_params() == 109_386
     assert [tuple(shape) for shape in shapes] == [(784, 128), (128, 64), (64, 10)]
@@ -50,7 +51,7 @@ def test_a_net_learns_and_comes_back_from_its_file(
     kind: str, digits: data.Dataset, test_labels: list[int], tmp_path: object
 ) -> None:
     passes = []
-    classifier = models.on_pixels(clone(SMALL[kind]))
+    classifier = pipelines.on_pixels(clone(SMALL[kind]))
     classifier.fit(digits.train.pixels, digits.train.labels, net__on_epoch=lambda: passes.append(len(passes)))
     probabilities = classifier.predict_proba(digits.test)
     assert passes == list(range(8))
@@ -58,17 +59,17 @@ def test_a_net_learns_and_comes_back_from_its_file(
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert (classifier.predict(digits.test) == test_labels).mean() > 0.75
 
-    ending, content = models.to_bytes(classifier)
+    ending, content = pipelines.to_bytes(classifier)
     path = tmp_path / f"net{ending}"
     path.write_bytes(content)
-    loaded = models.load(path, models.on_pixels(clone(SMALL[kind])))
+    loaded = pipelines.load(path, pipelines.on_pixels(clone(SMALL[kind])))
     np.testing.assert_array_equal(loaded.predict_proba(digits.test), probabilities)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_seed_alone_decides(kind: str, digits: data.Dataset) -> None:
-    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
     others = count()
 
     def fit(seed: int) -> np.ndarray:
@@ -83,7 +84,7 @@ def test_the_seed_alone_decides(kind: str, digits: data.Dataset) -> None:
 
 
 def test_the_last_passes_are_averaged(digits: data.Dataset) -> None:
-    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
 
     def passes(averaged: int) -> list[list[np.ndarray]]:
         seen = []
@@ -99,7 +100,7 @@ def test_the_last_passes_are_averaged(digits: data.Dataset) -> None:
 
 
 def test_each_pass_takes_the_rows_in_another_order(digits: data.Dataset) -> None:
-    pixels, labels = models.scale(digits.train.pixels[:32]), digits.train.labels[:32]
+    pixels, labels = pipelines.scale(digits.train.pixels[:32]), digits.train.labels[:32]
     orders = []
 
     class Spy(MLPClassifier):
@@ -138,13 +139,13 @@ def test_ctrl_c_stops_a_fit(digits: data.Dataset, early_stopping: bool) -> None:
     )
     net = sklearn_net.PassByPassMLP(mlp, passes=100_000)
     with interrupted(0.5):
-        net.fit(models.scale(digits.train.pixels), digits.train.labels)
+        net.fit(pipelines.scale(digits.train.pixels), digits.train.labels)
 
 
 @no_timer
 @pytest.mark.slow
 def test_ctrl_c_stops_a_keras_net_within_a_pass(digits: data.Dataset) -> None:
-    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
     rows = np.resize(np.arange(len(labels)), 100_000)
     net = keras_net.KerasNet(hidden=(16,), batch_size=1, epochs=1, random_state=0)
     net.fit(pixels[:100], labels[:100])  # imports TensorFlow
@@ -161,7 +162,7 @@ def test_a_file_of_foreign_types_is_refused(tmp_path: object) -> None:
     path = tmp_path / "bad.skops"
     skops.io.dump(FunctionTransformer(np.fromfile), path)
     with pytest.raises(Exception, match=r"Untrusted types|untrusted"):
-        models.load(path, models.on_pixels(SMALL["sklearn"]))
+        pipelines.load(path, pipelines.on_pixels(SMALL["sklearn"]))
 
 
 @pytest.mark.slow
@@ -173,7 +174,7 @@ def test_a_convolutional_net_with_all_the_trimmings_learns(
         hidden=(32,), batch_norm=True, dropout=(0.1,), optimizer="rmsprop",
         learning_rate=0.003, activation="gelu", epochs=12, batch_size=16, random_state=0,
     )  # fmt: skip
-    classifier = models.on_pixels(net).fit(digits.train.pixels, digits.train.labels)
+    classifier = pipelines.on_pixels(net).fit(digits.train.pixels, digits.train.labels)
     kinds = [type(layer).__name__ for layer in net.model_.layers]
     assert kinds == [
         "Reshape", *["Conv2D", "BatchNormalization", "Activation"] * 2, "Flatten",
@@ -189,7 +190,7 @@ def test_images_are_normalised_as_keras_does(
     training: bool, mixed: bool, near: float, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keras_net, "has_bfloat16", lambda: True)
-    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
     net = keras_net.KerasNet(
         channels=(8,), hidden=(), batch_norm=True, bfloat16=mixed, epochs=3, random_state=0
     )
@@ -218,16 +219,16 @@ def test_convolutions_in_16_bits_where_the_processor_is_quick_at_them(
     net = keras_net.KerasNet(
         channels=(8, 16), hidden=(), batch_norm=True, bfloat16=True, epochs=12, batch_size=16, random_state=0
     )
-    classifier = models.on_pixels(net).fit(digits.train.pixels, digits.train.labels)
+    classifier = pipelines.on_pixels(net).fit(digits.train.pixels, digits.train.labels)
     bits = {layer.compute_dtype for layer in net.model_.layers if type(layer).__name__ == "Conv2D"}
     assert bits == {"bfloat16" if quick else "float32"}
     assert {weights.dtype for weights in net.model_.get_weights()} == {np.dtype(np.float32)}
     probabilities = classifier.predict_proba(digits.test)
     assert probabilities.dtype == np.float32
     assert (probabilities.argmax(axis=1) == test_labels).mean() > 0.8
-    ending, content = models.to_bytes(classifier)
+    ending, content = pipelines.to_bytes(classifier)
     (tmp_path / f"net{ending}").write_bytes(content)
-    loaded = models.load(tmp_path / f"net{ending}", models.on_pixels(clone(net)))
+    loaded = pipelines.load(tmp_path / f"net{ending}", pipelines.on_pixels(clone(net)))
     np.testing.assert_array_equal(loaded.predict_proba(digits.test), probabilities)
 
 
@@ -255,7 +256,7 @@ def test_a_processor_says_what_it_is_quick_at(tmp_path: object, monkeypatch: pyt
 def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
     net = keras_net.KerasNet(hidden=(), output="sigmoid", epochs=3, batch_size=16, random_state=0)
     probabilities = (
-        models.on_pixels(net).fit(digits.train.pixels, digits.train.labels).predict_proba(digits.test)
+        pipelines.on_pixels(net).fit(digits.train.pixels, digits.train.labels).predict_proba(digits.test)
     )
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert [layer.activation.__name__ for layer in net.model_.layers] == ["sigmoid"]
@@ -263,7 +264,7 @@ def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
 
 @pytest.mark.slow
 def test_early_stopping_goes_back_to_the_best_weights(digits: data.Dataset) -> None:
-    pixels, labels = models.scale(digits.train.pixels), digits.train.labels
+    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
     passes = []
     net = keras_net.KerasNet(
         hidden=(16,), schedule="constant", optimizer="sgd", learning_rate=0.5, epochs=40, batch_size=16,
@@ -283,14 +284,14 @@ def test_what_is_done_before_the_net_is_fitted_on_training_rows_and_stored(
         ["sklearn-mlp-plain"], [f"prepare={prepare}", f"optimizer={optimizer}", "epochs=3"]
     )
     classifier = recipe.settings.classifier(0).fit(digits.train.pixels, digits.train.labels)
-    scaled = models.scale(digits.train.pixels)
+    scaled = pipelines.scale(digits.train.pixels)
     if prepare == "pca":
         assert 0.95 <= classifier[1].explained_variance_ratio_.sum() < 0.96
     else:
         np.testing.assert_allclose(classifier[1].mean_, scaled.mean(axis=0), atol=1e-5)
-    ending, content = models.to_bytes(classifier)
+    ending, content = pipelines.to_bytes(classifier)
     (tmp_path / f"net{ending}").write_bytes(content)
-    loaded = models.load(tmp_path / f"net{ending}", recipe.settings.classifier(0))
+    loaded = pipelines.load(tmp_path / f"net{ending}", recipe.settings.classifier(0))
     np.testing.assert_array_equal(loaded.predict_proba(digits.test), classifier.predict_proba(digits.test))
 
 
@@ -309,7 +310,7 @@ def test_a_fitted_mlp_holds_no_denormal_numbers(digits: data.Dataset) -> None:
     """A strong penalty and many epochs shrink the weights of pixels that are always white."""
     mlp = MLPClassifier((16,), batch_size=4, learning_rate_init=0.01, alpha=30.0, random_state=0)
     net = sklearn_net.PassByPassMLP(mlp, passes=60, averaged=3)
-    net.fit(models.scale(digits.train.pixels[:200]), digits.train.labels[:200])
+    net.fit(pipelines.scale(digits.train.pixels[:200]), digits.train.labels[:200])
     held = [*net.mlp_.coefs_, *net.mlp_.intercepts_, *net.mlp_._optimizer.ms]
     assert sum((values == 0).sum() for values in net.mlp_._optimizer.ms) > 1000
     for values in held:

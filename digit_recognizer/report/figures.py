@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digit_recognizer.data import CLASSES, SIDE
+from digit_recognizer.report.themes import Picture, Theme, picture
 from digit_recognizer.scoring import Calibration
-from digit_recognizer.themes import Picture, Theme, picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,15 +17,6 @@ from tenacity import (
 )
 
 from digit_recognizer import runs, submission
-from digit_recognizer.candidate import (
-    SHORT,
-    Candidate,
-    Outcome,
-    local_score,
-    record,
-    remember,
-    twice,
-)
 from digit_recognizer.errors import (
     CompetitionError,
     CredentialsError,
@@ -37,7 +28,16 @@ from digit_recognizer.errors import (
     RunError,
     StoppedError,
 )
-from digit_recognizer.kaggle_api import ATTEMPTS, Kaggle, Listed
+from digit_recognizer.leaderboard.candidate import (
+    SHORT,
+    Candidate,
+    Outcome,
+    local_score,
+    record,
+    remember,
+    twice,
+)
+from digit_recognizer.leaderboard.client import ATTEMPTS, Kaggle, Listed
 from digit_recognizer.runs import Run
 
 TAG = re.compile(rf"\[([0-9a-f]{{{SHORT}}})-[0-9a-f]{{4}}\]")

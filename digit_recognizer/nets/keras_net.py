@@ -21,8 +21,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from digit_recognizer import augment
-from digit_recognizer.passes import OnEpoch, Pass, passes
+from digit_recognizer.nets import augment
+from digit_recognizer.nets.epochs import OnEpoch, Pass, passes
 
 WARM_UP = 0.05  # share of a training in which a cosine schedule rises to its rate
 STEPS = 32  # in one call of TensorFlow's, which Ctrl-C cannot interrupt

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from digit_recognizer import data
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
-from digit_recognizer.kaggle_api import Kaggle
+from digit_recognizer.leaderboard.client import Kaggle
 
 MEMBERS = ("train.csv", "test.csv", "sample_submission.csv")
 PARTIAL = ".download"  # holds what came so far, for the next attempt to go on with

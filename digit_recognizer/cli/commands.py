@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from digit_recognizer import __version__, cli_kaggle, submission
+from digit_recognizer import __version__, submission
+from digit_recognizer.cli import kaggle
 from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
 from digit_recognizer.recipes import DEFAULT, RECIPES
 
@@ -95,7 +96,7 @@ def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score to believe."""
 
 
-for kaggle_command in cli_kaggle.COMMANDS:
+for kaggle_command in kaggle.COMMANDS:
     cli.add_command(kaggle_command)
 
 
@@ -136,7 +137,8 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     given = click.get_current_context().get_parameter_source("holdout")
     if options["folds"] is not None and given is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--holdout and --folds exclude each other; give one.")
-    from digit_recognizer import pipeline, tables
+    from digit_recognizer import pipeline
+    from digit_recognizer.cli import tables
 
     with _progress() as on_progress:
         run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
@@ -171,7 +173,8 @@ def validate(as_json: bool, **options: Any) -> None:
     Prints each fold, mean, spread (standard deviation over the folds), and a 95% interval for the accuracy on
     unseen digits. The run is stored, so that `ensemble` can blend it.
     """
-    from digit_recognizer import pipeline, tables
+    from digit_recognizer import pipeline
+    from digit_recognizer.cli import tables
 
     with _progress() as on_progress:
         job = pipeline.Job(submit=False, **options)
@@ -201,7 +204,8 @@ def ensemble(names: tuple[str, ...], method: str, out: Path, name: str | None, a
 
     A RUN is a run's name, or its folder. The last line on stdout is the path of the CSV.
     """
-    from digit_recognizer import pipeline, runs, tables
+    from digit_recognizer import pipeline, runs
+    from digit_recognizer.cli import tables
 
     parents = [runs.find(out, parent) for parent in dict.fromkeys(names)]
     run = pipeline.blend_runs(parents, method, out=out, name=name)
@@ -225,7 +229,8 @@ def ensemble(names: tuple[str, ...], method: str, out: Path, name: str | None, a
 @JSON
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
     """List the runs with their local and public scores."""
-    from digit_recognizer import drafts, runs, tables
+    from digit_recognizer import drafts, runs
+    from digit_recognizer.cli import tables
 
     listed = runs.every(out)
     if sort == "score":
@@ -265,7 +270,7 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
 @JSON
 def list_recipes(as_json: bool) -> None:
     """List the recipes with their settings and evidence."""
-    from digit_recognizer import tables
+    from digit_recognizer.cli import tables
 
     if as_json:
         click.echo(json.dumps({"recipes": [asdict(recipe) for recipe in RECIPES.values()]}))
@@ -309,9 +314,9 @@ def notice(text: str) -> None:
 
 
 def _write_report(run: Any, data_dir: Path | None) -> Path:
-    from digit_recognizer import report
+    from digit_recognizer.report import page
 
-    return report.write(run, report.digits_of(run, data_dir))
+    return page.write(run, page.digits_of(run, data_dir))
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -2,18 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from digit_recognizer import folders
+from digit_recognizer import files
 
 
 def fill(final: Path, text: str) -> None:
-    with folders.whole(final) as folder:
+    with files.whole(final) as folder:
         (folder / text).write_text(text)
 
 
 def test_a_folder_appears_whole_and_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     final = tmp_path / "final"
     fill(final, "older")
-    with folders.whole(final) as folder:
+    with files.whole(final) as folder:
         (folder / "newer").write_text("newer")
         assert [path.name for path in final.iterdir()] == ["older"]
     assert [path.name for path in final.iterdir()] == ["newer"]
@@ -25,7 +25,7 @@ def test_a_folder_appears_whole_and_takes_the_place_of_an_older_one(tmp_path: Pa
 def test_a_block_that_ends_badly_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     final = tmp_path / "final"
     fill(final, "older")
-    with pytest.raises(error), folders.whole(final) as folder:
+    with pytest.raises(error), files.whole(final) as folder:
         (folder / "newer").write_text("newer")
         raise error
     assert [path.name for path in tmp_path.rglob("*")] == ["final", "older"]

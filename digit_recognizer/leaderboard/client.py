@@ -20,9 +20,9 @@ from typing import Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from digit_recognizer import kaggle_advice, kaggle_client
 from digit_recognizer.errors import NetworkError
-from digit_recognizer.kaggle_advice import COMPETITION, STEPS
+from digit_recognizer.leaderboard import advice, worker
+from digit_recognizer.leaderboard.advice import COMPETITION, STEPS
 
 ATTEMPTS = 3
 LONGEST_PAUSE = 15.0
@@ -73,7 +73,7 @@ class Kaggle:
         self.limits = limits
         self.competition = competition
         self._on_notice, self._on_detail = on_notice, on_detail
-        self._account = kaggle_advice.credentials()
+        self._account = advice.credentials()
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
@@ -87,7 +87,7 @@ class Kaggle:
 
     def submissions(self, *, all_pages: bool = True) -> list[Listed]:
         """The account's submissions, newest first; the latest hundred alone without `all_pages`."""
-        pages = kaggle_client.PAGES if all_pages else 1
+        pages = worker.PAGES if all_pages else 1
         found = self._patiently("submissions", pages=pages)
         return [Listed(**one | {"public_score": _number(one["public_score"])}) for one in found]
 
@@ -184,9 +184,7 @@ class Kaggle:
             self._on_detail(f"{took}, {json.dumps(answer['error'])}")
             if name in ("start", "log_in"):
                 self._stop()
-            raise kaggle_advice.translated(
-                name, answer["error"], self._account, self.competition, self.limits.step
-            )
+            raise advice.translated(name, answer["error"], self._account, self.competition, self.limits.step)
         self._on_detail(f"{took}")
         return answer["result"]
 
@@ -194,7 +192,7 @@ class Kaggle:
         # VERBOSE makes the client print its headers, and with them the credentials.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VERBOSE")}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", kaggle_client.__file__],
+            [sys.executable, "-P", worker.__file__],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from digit_recognizer.errors import RecipeError
-from digit_recognizer.passes import ROUGHLY
+from digit_recognizer.nets.epochs import ROUGHLY
 from digit_recognizer.recipes import Recipe, SklearnMLP
 from digit_recognizer.training import Fit, Speed
 

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from digit_recognizer import data, models
-from digit_recognizer.passes import passes
+from digit_recognizer import data
+from digit_recognizer.nets import pipelines
+from digit_recognizer.nets.epochs import passes
 
 
 @pytest.fixture(scope="module")
 def images(digits: data.Dataset) -> np.ndarray:
-    return models.scale(digits.train.pixels[:40])
+    return pipelines.scale(digits.train.pixels[:40])
 
 
 def test_passes_take_every_row_once_in_new_orders(images: np.ndarray) -> None:
@@ -64,7 +65,7 @@ def timed(
 ) -> list[float]:
     """The ends of the passes of a training of 10 seconds, of which each takes its own time."""
     clock = Clock()
-    monkeypatch.setattr("digit_recognizer.passes.time", clock)
+    monkeypatch.setattr("digit_recognizer.nets.epochs.time", clock)
     ends = []
     for one in passes(images, expected, clock.now + 10, 0.0, 0.0, np.random.RandomState(0)):
         clock.now += took[min(len(ends), len(took) - 1)]
@@ -97,7 +98,7 @@ def test_a_machine_that_grows_slow_trains_less_to_the_same_end(
 
 def test_a_machine_that_stalls_ends_early(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr("digit_recognizer.passes.time", clock)
+    monkeypatch.setattr("digit_recognizer.nets.epochs.time", clock)
     ends = []
     for one in passes(images, 20, clock.now + 10, 0.0, 0.0, np.random.RandomState(0)):
         clock.now += 0.5 if len(ends) < 4 else 20

@@ -13,8 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from digit_recognizer import augment
-from digit_recognizer.passes import OnEpoch, passes
+from digit_recognizer.nets import augment
+from digit_recognizer.nets.epochs import OnEpoch, passes
 
 TINY = 1e-20  # far below any weight that matters, far above float32's denormal numbers (1.2e-38)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from digit_recognizer import augment
+from digit_recognizer.nets import augment
 
 OnEpoch = Callable[[], None]  # called after each pass, when the net is able to predict
 ROUGHLY = 0.1  # of a pass: how much over the end the last one may be, and how much is kept aside before it

@@ -1,0 +1,1 @@
+"""Kaggle: download the data, submit a file once, know the outcome."""
