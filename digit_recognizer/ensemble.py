@@ -1,168 +1,198 @@
-"""Models' predictions, and blends of them whose weights never see the rows that score them."""
+"""Blends of models whose weights never see the rows that score them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from digit_recognizer.data import CLASSES
+from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.records import Record
 
-BLEND = "blend"  # its name among the models'
 PRIOR = 20.0  # concentration of the Dirichlet prior over the weights, less 1
+MIN_LOG = 1e-6  # smallest probability that the stacked blend takes the logarithm of
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What predictions are scored on: the out-of-fold rows, arrays of shape (m,).
+class MeanCombiner(Record):
+    """The mean of the members' probabilities."""
 
-    rows: numbers of rows of train.csv, from 0; with repeats each stands there as often.
-    folds: which part held the row out, from 0.
-    labels: the digits that they are.
-    test_labels: those of the test rows, only where the data brings them along (the sample's does).
-    """
+    method: Literal["mean"] = "mean"
+    weights: tuple[float, ...]
 
-    rows: np.ndarray
-    folds: np.ndarray
-    labels: np.ndarray
-    test_labels: np.ndarray | None = None
+    def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the blend of the members' probabilities, each of shape (n, 10)."""
+        return np.mean(probabilities, axis=0)
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a model, or a blend, says of digits that it was not fitted on.
+class WeightedCombiner(Record):
+    """A weighted mean of temperature-scaled probabilities; see `fit_weighted`."""
 
-    out_of_fold: probabilities of shape (m, 10), as in Truth; test: of shape (test rows, 10); float32.
-    """
+    method: Literal["weighted"] = "weighted"
+    weights: tuple[float, ...]
+    inverse_temperatures: tuple[float, ...] = Field(description="one per member, applied before the mean")
+    inverse_temperature: float = Field(description="applied to the weighted mean")
+    converged: bool = Field(default=True, description="false: equal weights, as the optimiser failed")
 
-    name: str
-    out_of_fold: np.ndarray
-    test: np.ndarray
+    def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the blend of the members' probabilities, each of shape (n, 10)."""
+        calibrated = _calibrate(probabilities, self.inverse_temperatures)
+        mean = np.tensordot(np.array(self.weights), calibrated, 1)
+        return _apply_temperature(mean, self.inverse_temperature)
+
+
+class StackedCombiner(Record):
+    """Multinomial logistic regression on the members' log probabilities; see `fit_stacked`."""
+
+    method: Literal["stacked"] = "stacked"
+    weights: tuple[float, ...] = Field(description="each member's share of the coefficients' absolute sum")
+    classes: tuple[int, ...]
+    coefficients: tuple[tuple[float, ...], ...]
+    intercepts: tuple[float, ...]
+
+    def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the blend of the members' probabilities, each of shape (n, 10)."""
+        from scipy.special import softmax
+
+        logits = _log_features(probabilities) @ np.array(self.coefficients).T + np.array(self.intercepts)
+        blended = np.zeros_like(probabilities[0])
+        blended[:, list(self.classes)] = softmax(logits, axis=1)
+        return blended
+
+
+Combiner = Annotated[MeanCombiner | WeightedCombiner | StackedCombiner, Field(discriminator="method")]
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Blended predictions, and each member's weight in those of the test rows."""
+    """Blended predictions, and the combiner that made those of the test rows."""
 
-    method: str
-    weights: dict[str, float]
+    combiner: MeanCombiner | WeightedCombiner | StackedCombiner
     predictions: Predictions
+    converged: bool  # whether every combiner's weights were found
 
 
-Blended = Callable[[list[np.ndarray]], np.ndarray]  # members' probabilities -> the blend's
-
-
-def blend(members: Sequence[Predictions], truth: Truth, method: str) -> Blend:
+def blend(members: Sequence[Predictions], held_out: HeldOut, method: str) -> Blend:
     """Blend the members by a method of METHODS.
 
-    What a row's blended out-of-fold probabilities rest on was learned without that row, in any repeat: on
-    the rows of the other folds, or, of a single holdout, on four fifths of it in turn. So the blend's score
-    is as honest as the members'. The test rows' blend is learned on all out-of-fold rows.
+    The weights that blend a row are learned without it, in any repeat: on the other folds or, for a single
+    holdout, on its other four fifths. So the blend's score is as honest as the members' scores. The test
+    rows' weights are learned on all held-out rows.
     """
-    learn = METHODS[method]
-    own = [member.out_of_fold for member in members]
-    out_of_fold = np.zeros_like(own[0])
-    for fold in _folds(truth):
-        inside = np.isin(truth.rows, truth.rows[fold])
-        blended, _ = learn([probabilities[~inside] for probabilities in own], truth.labels[~inside])
-        out_of_fold[fold] = blended([probabilities[fold] for probabilities in own])
-    blended, weights = learn(own, truth.labels)
-    test = blended([member.test for member in members]).astype(np.float32)
-    names = [member.name for member in members]
-    return Blend(method, dict(zip(names, weights, strict=True)), Predictions(BLEND, out_of_fold, test))
+    fit_combiner = METHODS[method]
+    probabilities = [member.out_of_fold for member in members]
+    out_of_fold = np.zeros_like(probabilities[0])
+    converged = True
+    for fold in _folds(held_out):
+        inside = np.isin(held_out.rows, held_out.rows[fold])
+        combiner = fit_combiner([member[~inside] for member in probabilities], held_out.labels[~inside])
+        out_of_fold[fold] = combiner.combine([member[fold] for member in probabilities])
+        converged &= getattr(combiner, "converged", True)
+    combiner = fit_combiner(probabilities, held_out.labels)
+    test = combiner.combine([member.test for member in members]).astype(np.float32)
+    converged &= getattr(combiner, "converged", True)
+    return Blend(combiner, Predictions(BLEND, out_of_fold, test), converged)
 
 
-def _folds(truth: Truth) -> list[np.ndarray]:
-    """Masks of the folds; a single holdout is cut into five."""
-    folds = truth.folds
+def _folds(held_out: HeldOut) -> list[np.ndarray]:
+    """Return the folds' masks; a single holdout is cut into five."""
+    folds = held_out.folds
     if len(np.unique(folds)) == 1:
         from sklearn.model_selection import KFold
 
-        cut = KFold(5, shuffle=True, random_state=0).split(truth.rows)
-        folds = np.zeros(len(truth.rows), int)
+        cut = KFold(5, shuffle=True, random_state=0).split(held_out.rows)
+        folds = np.zeros(len(held_out.rows), int)
         for number, (_, inside) in enumerate(cut):
             folds[inside] = number
     return [folds == number for number in np.unique(folds)]
 
 
-def _mean(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, list[float]]:
-    """Each member with the same weight; learns nothing."""
-    return lambda them: np.mean(them, axis=0), [1 / len(members)] * len(members)
+def fit_mean(members: list[np.ndarray], labels: np.ndarray) -> MeanCombiner:
+    """Return equal weights; nothing is learned."""
+    return MeanCombiner(weights=(1 / len(members),) * len(members))
 
 
-def _weighted(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, list[float]]:
-    """The convex combination of least log loss, drawn towards equal weights, of members as sure as right.
+def fit_weighted(members: list[np.ndarray], labels: np.ndarray) -> WeightedCombiner:
+    """Minimise log loss over convex weights, with a Dirichlet prior towards equal ones.
 
-    Without their temperatures, a member that is surer than the others would get the weight for that alone;
-    and a mean of such members is too unsure, so it has a temperature as well. Among members of about the
-    same worth chance decides whose log loss on these rows is least; PRIOR keeps any of them from being left
-    out for it.
+    The prior keeps chance from dropping a good member. Each member is calibrated first, so that confidence
+    alone earns no weight; the mean of calibrated members is underconfident, so it gets a temperature as well.
     """
     from scipy.optimize import minimize
 
-    sureness = [_sureness(probabilities, labels) for probabilities in members]
-
-    def calibrated(them: list[np.ndarray]) -> np.ndarray:
-        return np.array([_sharpened(one, sure) for one, sure in zip(them, sureness, strict=True)])
-
-    known = calibrated(members)
-    right = known[:, np.arange(len(labels)), labels]
+    inverse_temperatures = tuple(_fit_inverse_temperature(member, labels) for member in members)
+    calibrated = _calibrate(members, inverse_temperatures)
+    of_label = calibrated[:, np.arange(len(labels)), labels]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        blended = weights @ right
+        blended = weights @ of_label
         return (
             -np.log(blended).sum() - PRIOR * np.log(weights).sum(),
-            -(right / blended).sum(axis=1) - PRIOR / weights,
+            -(of_label / blended).sum(axis=1) - PRIOR / weights,
         )
 
     equal = np.full(len(members), 1 / len(members))
     sum_to_1 = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
-    found = minimize(
+    optimum = minimize(
         loss, equal, jac=True, bounds=[(1e-6, 1)] * len(members), constraints=sum_to_1, method="SLSQP"
     )
-    weights = found.x / found.x.sum()
-    surest = _sureness(np.tensordot(weights, known, 1), labels)
-    return lambda them: _sharpened(np.tensordot(weights, calibrated(them), 1), surest), weights.tolist()
+    converged = bool(optimum.success and np.isfinite(optimum.x).all())
+    weights = optimum.x / optimum.x.sum() if converged else equal
+    mean = np.tensordot(weights, calibrated, 1)
+    return WeightedCombiner(
+        weights=tuple(weights.tolist()),
+        inverse_temperatures=inverse_temperatures,
+        inverse_temperature=_fit_inverse_temperature(mean, labels),
+        converged=converged,
+    )
 
 
-def _sureness(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The inverse of the temperature that makes the probabilities' log loss least.
+def fit_stacked(members: list[np.ndarray], labels: np.ndarray) -> StackedCombiner:
+    """Fit multinomial logistic regression on the members' log probabilities.
+
+    D. H. Wolpert, "Stacked Generalization", Neural Networks 5 (1992).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=0.01, max_iter=1000).fit(_log_features(members), labels)
+    share = np.abs(model.coef_).sum(axis=0).reshape(len(members), CLASSES).sum(axis=1)
+    return StackedCombiner(
+        weights=tuple((share / share.sum()).tolist()),
+        classes=tuple(model.classes_.tolist()),
+        coefficients=tuple(map(tuple, model.coef_.tolist())),
+        intercepts=tuple(model.intercept_.tolist()),
+    )
+
+
+METHODS = {"weighted": fit_weighted, "mean": fit_mean, "stacked": fit_stacked}
+
+
+def _log_features(members: Sequence[np.ndarray]) -> np.ndarray:
+    return np.log(np.clip(np.concatenate(members, axis=1), MIN_LOG, 1))
+
+
+def _calibrate(members: Sequence[np.ndarray], inverse_temperatures: Sequence[float]) -> np.ndarray:
+    pairs = zip(members, inverse_temperatures, strict=True)
+    return np.array([_apply_temperature(member, inverse) for member, inverse in pairs])
+
+
+def _fit_inverse_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return 1 / the temperature that minimises log loss.
 
     C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
     from scipy.optimize import minimize_scalar
 
-    def loss(sure: float) -> float:
-        return -float(np.log(_sharpened(probabilities, sure)[np.arange(len(labels)), labels]).mean())
+    def loss(inverse: float) -> float:
+        scaled = _apply_temperature(probabilities, inverse)
+        return -float(np.log(scaled[np.arange(len(labels)), labels]).mean())
 
-    return float(minimize_scalar(loss, bounds=(0.1, 10), method="bounded", options={"xatol": 0.01}).x)
+    optimum = minimize_scalar(loss, bounds=(0.1, 10), method="bounded", options={"xatol": 0.01})
+    return float(optimum.x) if optimum.success else 1.0
 
 
-def _sharpened(probabilities: np.ndarray, sure: float) -> np.ndarray:
-    """Probabilities of logits `sure` times as large; none of them is 0, whose log loss had no end."""
-    powers = np.clip(probabilities.astype(float), 1e-12, 1) ** sure
+def _apply_temperature(probabilities: np.ndarray, inverse_temperature: float) -> np.ndarray:
+    """Return the probabilities at temperature 1 / `inverse_temperature`, above 0 to keep log loss finite."""
+    powers = np.clip(probabilities.astype(float), 1e-12, 1) ** inverse_temperature
     return powers / powers.sum(axis=1, keepdims=True)
-
-
-def _stacked(members: list[np.ndarray], labels: np.ndarray) -> tuple[Blended, list[float]]:
-    """Multinomial logistic regression on the members' log probabilities.
-
-    D. H. Wolpert, "Stacked Generalization", Neural Networks 5 (1992). A member's weight is its share of the
-    coefficients' absolute sum.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    def features(them: list[np.ndarray]) -> np.ndarray:
-        return np.log(np.clip(np.concatenate(them, axis=1), 1e-6, 1))
-
-    model = LogisticRegression(C=0.01, max_iter=1000).fit(features(members), labels)
-    share = np.abs(model.coef_).sum(axis=0).reshape(len(members), CLASSES).sum(axis=1)
-
-    def blended(them: list[np.ndarray]) -> np.ndarray:
-        probabilities = np.zeros_like(them[0])
-        probabilities[:, model.classes_] = model.predict_proba(features(them))
-        return probabilities
-
-    return blended, (share / share.sum()).tolist()
-
-
-METHODS = {"weighted": _weighted, "mean": _mean, "stacked": _stacked}

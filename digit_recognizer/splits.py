@@ -1,37 +1,35 @@
 """Which rows are held out: a stratified holdout, or folds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from digit_recognizer.data import CLASSES, Dataset
-from digit_recognizer.ensemble import Truth
+from digit_recognizer.data import CLASSES
 from digit_recognizer.errors import SplitError
 
 ALL_ROWS = "all rows"
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which rows a model is fitted on and which are held out from it: int arrays of row numbers."""
+class Split:
+    """The rows that a model is fitted on and the rows held out from it: int arrays of row numbers."""
 
-    name: str  # 'holdout', or 'fold 1' ..., 'fold 1 again 1' ..., or ALL_ROWS
+    name: str  # 'holdout', or 'fold 1' ..., 'fold 1 repeat 2' ..., or ALL_ROWS
     train: np.ndarray
     valid: np.ndarray
 
 
 def fold_name(number: int, folds: int) -> str:
-    """What the part of that number, counted from 0 over all repeats, is called."""
-    return f"fold {number % folds + 1}" + (f" again {number // folds}" if number >= folds else "")
+    """Return the name of a fold; `number` counts from 0 over all repeats."""
+    return f"fold {number % folds + 1}" + (f" repeat {number // folds + 1}" if number >= folds else "")
 
 
-def split(
+def make_splits(
     labels: np.ndarray, *, holdout: float, folds: int | None, repeats: int = 1, seed: int
-) -> list[Part]:
-    """Stratified parts: one held-out share of the rows, or with `folds` as many folds, `repeats` times over.
+) -> list[Split]:
+    """Return stratified splits: one with a share `holdout` of the rows held out, or `folds` * `repeats` folds.
 
-    Raises SplitError where a digit has too few rows to be on both sides of each part.
+    Raises SplitError if a digit has too few rows to be on both sides of each split.
     """
     from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
 
@@ -48,20 +46,17 @@ def split(
                 "sides, one for each digit"
             )
         train, valid = train_test_split(rows, test_size=holdout, stratify=labels, random_state=seed)
-        parts = [Part("holdout", np.sort(train), np.sort(valid))]
+        splits = [Split("holdout", np.sort(train), np.sort(valid))]
     else:
-        splits = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
-        parts = [
-            Part(
-                fold_name(number, folds),
-                *sides,
-            )
-            for number, sides in enumerate(splits.split(rows, labels))
+        folding = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
+        splits = [
+            Split(fold_name(number, folds), train, valid)
+            for number, (train, valid) in enumerate(folding.split(rows, labels))
         ]
-    for part in parts:
-        if len(np.unique(labels[part.train])) < CLASSES:
-            raise SplitError(f"{part.name}: some digit has no row left to train on; hold out less")
-    return parts
+    for split in splits:
+        if len(np.unique(labels[split.train])) < CLASSES:
+            raise SplitError(f"{split.name}: some digit has no row left to train on; hold out less")
+    return splits
 
 
 def _check_classes(labels: np.ndarray, least: int, what: str) -> None:
@@ -71,10 +66,3 @@ def _check_classes(labels: np.ndarray, least: int, what: str) -> None:
                 f"train.csv: found {count} rows of digit {digit}, expected at least {least} "
                 f"to split into {what}; add digits, or use another split"
             )
-
-
-def truth(parts: Sequence[Part], data: Dataset) -> Truth:
-    """The parts' held-out rows, part by part, as `gather` puts their predictions."""
-    rows = np.concatenate([part.valid for part in parts])
-    folds = np.repeat(np.arange(len(parts)), [len(part.valid) for part in parts])
-    return Truth(rows, folds, data.train.labels[rows], data.test_labels)

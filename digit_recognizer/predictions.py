@@ -1,0 +1,46 @@
+"""The records that the stages exchange: which rows were held out, and the probabilities of a model or blend."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from digit_recognizer.data import Dataset
+from digit_recognizer.splits import Split
+
+BLEND = "blend"  # the blend's name among the models' names
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows that predictions are scored on: arrays of shape (m,).
+
+    rows: row numbers in train.csv, from 0; with repeated cross-validation a row appears once per repeat.
+    folds: number of the split that held the row out, from 0.
+    labels: the digits in those rows.
+    test_labels: labels of the test rows, only if the data includes them (the sample's does).
+    """
+
+    rows: np.ndarray
+    folds: np.ndarray
+    labels: np.ndarray
+    test_labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities that a model, or a blend, gives digits it was not fitted on.
+
+    out_of_fold: shape (m, 10), in the order of HeldOut; test: shape (test rows, 10); float32.
+    """
+
+    name: str
+    out_of_fold: np.ndarray
+    test: np.ndarray
+
+
+def held_out(splits: Sequence[Split], dataset: Dataset) -> HeldOut:
+    """Return the held-out rows of the splits, split by split, as `training.collect_predictions` orders them."""
+    rows = np.concatenate([split.valid for split in splits])
+    folds = np.repeat(np.arange(len(splits)), [len(split.valid) for split in splits])
+    return HeldOut(rows, folds, dataset.train.labels[rows], dataset.test_labels)
