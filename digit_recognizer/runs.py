@@ -1,18 +1,18 @@
-"""One folder a run: manifest, probabilities, fitted models and the submission; `drafts` makes it."""
+"""A finished run's folder: manifest, probabilities, fitted models and the submission."""
 
-import json
-import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from digit_recognizer.ensemble import BLEND, Predictions, Truth
+from digit_recognizer import records
 from digit_recognizer.errors import RunError
-from digit_recognizer.training import Fitted
+from digit_recognizer.files import write_atomically
+from digit_recognizer.manifest import FORMAT, KaggleOutcome, Manifest, ModelScore
+from digit_recognizer.predictions import HeldOut, Predictions
 
 MANIFEST = "run.json"
 SUBMISSION = "submission.csv"
@@ -22,10 +22,14 @@ MODELS = "models"
 
 @dataclass(frozen=True)
 class Run:
-    """A run on the disk: its folder and what `run.json` says."""
+    """A run on the disk: its folder and what `run.json` says.
+
+    unfinished: whether it is the latest complete stage of a run that is still being fitted.
+    """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
+    unfinished: bool = False
 
     @property
     def submission(self) -> Path:
@@ -33,101 +37,130 @@ class Run:
         return self.folder / SUBMISSION
 
     @property
-    def best(self) -> str:
-        """The model, or the blend, that stands for the run: what it submitted, or would have."""
-        scores = self.manifest["scores"]
-        by_score = max(scores, key=lambda name: (name == BLEND, scores[name]["accuracy"]))
-        return self.manifest.get("submitted") or by_score
+    def main_score(self) -> ModelScore:
+        """The score of the model, or the blend, that stands for the run."""
+        return self.manifest.scores[self.manifest.main_model]
 
-    def predictions(self) -> tuple[Truth, list[Predictions]]:
-        """The held-out rows, and what each model and the blend say of them and of the test rows."""
+    @property
+    def local_score(self) -> ModelScore | None:
+        """The score of the model that submission.csv is of; None without a submission."""
+        name = self.manifest.submission_model
+        return None if name is None else self.manifest.scores[name]
+
+    def predictions(self) -> tuple[HeldOut, list[Predictions]]:
+        """Return the held-out rows, and the probabilities of each model and of the blend.
+
+        Raises RunError if they cannot be read.
+        """
         path = self.folder / PROBABILITIES
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
                 members = [
                     Predictions(name, stored[f"{name}/out_of_fold"], stored[f"{name}/test"])
-                    for name in self.manifest["scores"]
+                    for name in self.manifest.scores
                 ]
-                truth = Truth(stored["rows"], stored["folds"], stored["labels"], stored.get("test_labels"))
-                return truth, members
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise RunError(f"{path}: cannot be read ({error}); train that run again") from None
+                held_out = HeldOut(
+                    stored["rows"], stored["folds"], stored["labels"], stored.get("test_labels")
+                )
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
+        except (EOFError, ValueError, KeyError, BadZipFile, NotImplementedError) as error:
+            raise RunError(f"{path}: is damaged ({error}); train that run again") from None
+        rows = len(held_out.rows)
+        if any(member.out_of_fold.shape != (rows, 10) or member.test.shape[1:] != (10,) for member in members):
+            raise RunError(f"{path}: is damaged (arrays of other shapes than 10 columns); train that run again")
+        return held_out, members
 
 
 def load(folder: Path) -> Run:
-    """The run in that folder; raises RunError where there is none."""
+    """Return the run in that folder; raises RunError if there is none."""
     manifest = read_manifest(folder)
     if manifest is None:
-        raise RunError(f"{folder}: holds no {MANIFEST}, so it is no run; `runs` lists those there are")
+        raise RunError(f"{folder}: holds no {MANIFEST}, so it is no run; `runs` lists the runs")
     return Run(folder, manifest)
 
 
-def find(out: Path, name: str, *, unfinished: bool = False) -> Run:
-    """The run of that name in `out`, or in the folder that `name` is; raises RunError where there is none.
-
-    unfinished: also one that still fits members to fill its minutes, as far as it is.
-    """
-    folders = [out / name, *([out / f".{name}"] if unfinished else []), Path(name)]
+def find(out: Path, name: str) -> Run:
+    """Return the run of that name in `out`, or in the folder `name`; raises RunError if there is none."""
+    folders = [out / name, Path(name)]
     return load(next((folder for folder in folders if folder.is_dir()), folders[-1]))
 
 
-def every(out: Path) -> list[Run]:
-    """All runs in `out`, newest first."""
-    runs = [load(path.parent) for path in out.glob(f"[!.]*/{MANIFEST}")]
-    return sorted(runs, key=lambda run: (run.manifest["created"], run.folder.name), reverse=True)
+def list_all(out: Path) -> tuple[list[Run], list[str]]:
+    """Return the runs in `out`, newest first, and one line about each that cannot be read."""
+    runs, problems = [], []
+    for path in sorted(out.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            runs.append(load(path.parent))
+        except RunError as error:
+            problems.append(f"{error}; it is left out")
+    return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True), problems
 
 
-def record_kaggle(run: Run, outcome: dict[str, Any]) -> None:
-    """Keep in the run's `run.json`, under "kaggle", what became of its submission there."""
-    run.manifest["kaggle"] = outcome
-    write_json(run.folder / MANIFEST, run.manifest)
+def record_kaggle(run: Run, outcome: KaggleOutcome) -> Run:
+    """Store in the run's `run.json` what became of its submission, and return the changed run."""
+    manifest = run.manifest.model_copy(update={"kaggle": outcome})
+    write_manifest(run.folder, manifest)
+    return replace(run, manifest=manifest)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole whenever the program is stopped; raises RunError where it cannot."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `run.json`; raises RunError if it cannot be written."""
+    records.write(folder / MANIFEST, manifest)
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write `run.json`: what was run, on what, and what came out."""
-    write_json(folder / MANIFEST, manifest)
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return what the folder's `run.json` says, None if it has none.
 
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The folder's `run.json`; None if it has none. Raises RunError if it is not a run's."""
+    Raises RunError if it is not a run's, or of another version of this package.
+    """
     path = folder / MANIFEST
     if not path.exists():
         return None
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["data"]["rows"]["test"], manifest["created"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: is not the manifest of a run ({error!r})") from None
-    return manifest
+        return records.read(path, Manifest)
+    except RunError:
+        if (written := _format(path)) == FORMAT:
+            raise
+        raise RunError(
+            f"{path}: was written by another version of digit_recognizer (format {written}, expected "
+            f"{FORMAT}); train that run again, or use that version"
+        ) from None
 
 
-def write_models(folder: Path, fitted: Iterable[Fitted]) -> None:
-    """Write the fitted models, and no others, each called by its fit: `models/keras-mlp-fold-1.keras`."""
-    models = folder / MODELS
-    shutil.rmtree(models, ignore_errors=True)
-    models.mkdir()
-    for one in fitted:
-        ending, content = one.model
-        (models / f"{one.fit.file_name}{ending}").write_bytes(content)
+class _AnyFormat(records.Record):
+    model_config = {"extra": "ignore"}
+    format: int = 1  # the first version wrote no number
 
 
-def write_probabilities(folder: Path, truth: Truth, predictions: Iterable[Predictions]) -> None:
-    """Write `probabilities.npz`: the fields of Truth, and for each model and the blend `<name>/out_of_fold`
-    and `<name>/test`."""
-    arrays = {name: array for name, array in vars(truth).items() if array is not None}
-    for one in predictions:
-        arrays |= {f"{one.name}/out_of_fold": one.out_of_fold, f"{one.name}/test": one.test}
-    partial = folder / f".{PROBABILITIES}"
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
-    partial.replace(folder / PROBABILITIES)
+class _Unknown(records.Record):
+    model_config = {"extra": "ignore"}
+    scores: dict[str, object]
+
+
+def _format(path: Path) -> int:
+    """Return the manifest's format number; FORMAT if the file is no run's at all, so no other version's."""
+    try:
+        written = records.read(path, _AnyFormat).format
+        if written == 1:
+            records.read(path, _Unknown)
+    except RunError:
+        return FORMAT
+    return written
+
+
+def write_models(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the fitted models into `models/`, by file name."""
+    (folder / MODELS).mkdir(exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / MODELS / name, content)
+
+
+def write_probabilities(folder: Path, held_out: HeldOut, predictions: Iterable[Predictions]) -> None:
+    """Write `probabilities.npz`: HeldOut's fields and, for each model, `<name>/out_of_fold` and `<name>/test`."""
+    arrays = {name: array for name, array in vars(held_out).items() if array is not None}
+    for member in predictions:
+        arrays |= {f"{member.name}/out_of_fold": member.out_of_fold, f"{member.name}/test": member.test}
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_atomically(folder / PROBABILITIES, content.getvalue())

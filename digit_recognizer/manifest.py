@@ -1,0 +1,215 @@
+"""What `run.json` says, typed: all that decided a run's numbers, and what came of it."""
+
+import hashlib
+import platform
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+
+from digit_recognizer import __version__
+from digit_recognizer.data import Dataset
+from digit_recognizer.ensemble import Combiner
+from digit_recognizer.records import Record
+from digit_recognizer.settings import Settings
+
+FORMAT = 2
+# Libraries whose version can change a number.
+LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-python-headless")
+# Files of the package that decide numbers besides the settings, which are in the config themselves.
+DECIDING = ("data.py", "ensemble.py", "nets/*.py", "schedule.py", "settings.py", "splits.py", "training.py")
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Seconds = Annotated[float, Field(ge=0, le=10**9)]
+
+
+class Rows(Record):
+    """Numbers of digits."""
+
+    train: Count
+    test: Count
+
+
+class Fingerprint(Record):
+    """SHA-256 of the training labels and pixels, and of the test pixels."""
+
+    train: Sha256
+    test: Sha256
+
+
+class DataConfig(Record):
+    """The digits that a run was made from."""
+
+    kind: str = Field(description="competition, sample, openml, contaminated or other")
+    source: str = Field(description="the folder they were read from")
+    rows: Rows
+    fingerprint: Fingerprint
+
+
+class SplitConfig(Record):
+    """Which rows were held out."""
+
+    holdout: Share | None = Field(description="share of the rows, or null with folds")
+    folds: Count | None = Field(description="of cross-validation, or null with a holdout")
+    repeats: Count = Field(default=1, description="of the cross-validation, with other folds each time")
+
+
+class EnsembleConfig(Record):
+    """What `ensemble` blended."""
+
+    runs: tuple[str, ...]
+    method: Literal["weighted", "mean", "stacked"]
+
+
+class RunConfig(Record):
+    """All that decides a run's numbers; `--resume` goes on only with a draft of an equal one."""
+
+    command: Literal["train", "validate", "ensemble"]
+    data: DataConfig
+    recipes: dict[str, Settings] = Field(description="settings of each recipe to fit, in order")
+    split: SplitConfig
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    refit: bool = Field(default=False, description="fitted on all rows as well, to predict the test digits")
+    minutes: float | None = Field(default=None, description="of --minutes, or null")
+    blend: bool = Field(default=True, description="false with --no-ensemble")
+    threads: Count | None = Field(default=None, description="of each fit; null with --minutes")
+    cores: Count | None = Field(default=None, description="with --minutes, that the stages share, else null")
+    gpus: Count = Field(default=0, description="that Keras nets were fitted on")
+    ensemble: EnsembleConfig | None = None
+    versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
+    code: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
+        description="start of the SHA-256 of the package's files that decide numbers"
+    )
+
+    def same_as(self, other: "RunConfig") -> bool:
+        """Return whether both give the same numbers; unlike ==, heeds the order of the recipes."""
+        return self.model_dump_json() == other.model_dump_json()
+
+
+class ModelScore(Record):
+    """A model's score on held-out rows."""
+
+    accuracy: Share = Field(description="share of held-out digits read right")
+    low: Share = Field(description="of the 95% interval")
+    high: Share = Field(description="of the 95% interval")
+    digits: Count = Field(description="number of different held-out digits")
+    seconds: Seconds = Field(description="of all fits of the model, added up")
+    folds: tuple[Share, ...] | None = Field(default=None, description="accuracy of each fold")
+    std: Share | None = Field(default=None, description="standard deviation over the folds")
+    test_accuracy: Share | None = Field(
+        default=None, description="on the test digits, if the data includes their labels"
+    )
+
+
+class EpochMetrics(Record):
+    """Loss and accuracy after an epoch; training rows are the first 2,048 of the fit's."""
+
+    train_loss: float
+    train_accuracy: Share
+    valid_loss: float | None = None
+    valid_accuracy: Share | None = None
+
+
+class FitRecord(Record):
+    """One fit of a model."""
+
+    model: str
+    split: str
+    file: FileName = Field(description="in models/")
+    seconds: Seconds
+    curve: tuple[EpochMetrics, ...] = Field(description="metrics after each epoch")
+
+
+class KaggleOutcome(Record):
+    """What became of a submission.
+
+    status: SENT while it is not known whether Kaggle has it, then Kaggle's PENDING, COMPLETE or ERROR.
+    """
+
+    ref: int | None
+    status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"]
+    public_score: float | None
+    message: str
+    submitted_at: str
+    file_sha256: Sha256
+
+
+class Manifest(Record):
+    """What `run.json` says."""
+
+    format: Literal[2] = 2
+    name: str
+    created: AwareDatetime
+    config: RunConfig
+    scores: Annotated[dict[str, ModelScore], Field(min_length=1)] = Field(
+        description="of each model, and of the blend if there is one"
+    )
+    main_model: str = Field(description="the blend, or the model that stands for the run")
+    recipes: dict[str, Settings] = Field(description="settings of each model, with the epochs it had")
+    test_fits: dict[str, tuple[FileName, ...]] = Field(
+        description="files in models/ whose mean prediction is each model's for new digits"
+    )
+    blend: Combiner | None = Field(description="how the models' probabilities are blended, in their order")
+    submission_model: str | None = Field(description="the model that submission.csv is of, or null without one")
+    submission_sha256: Sha256 | None = None
+    fits: dict[str, FitRecord] = {}
+    failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")
+    stopped_early: str | None = Field(default=None, description="why not all was fitted, or null")
+    seconds: dict[str, Seconds] = Field(description="of each step, and in total")
+    kaggle: KaggleOutcome | None = None
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        if self.main_model not in self.scores or self.submission_model not in (None, *self.scores):
+            raise ValueError("main_model or submission_model is not among the scores")
+        if set(self.models) != set(self.recipes) or set(self.models) != set(self.test_fits):
+            raise ValueError("scores, recipes and test_fits name different models")
+        if self.blend is not None and len(self.blend.weights) != len(self.models):
+            raise ValueError("the blend has another number of weights than there are models")
+        return self
+
+    @property
+    def models(self) -> list[str]:
+        """The models' names without the blend's."""
+        return [name for name in self.scores if name != "blend"]
+
+
+def data_config(dataset: Dataset) -> DataConfig:
+    """Return what a run records of its digits."""
+    return DataConfig(
+        kind=dataset.kind,
+        source=str(dataset.source),
+        rows=Rows(train=len(dataset.train), test=len(dataset.test)),
+        fingerprint=Fingerprint(**dataset.fingerprint),
+    )
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of this package, Python and the libraries that decide numbers."""
+    versions = {"digit_recognizer": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # another build of it, such as opencv-python
+            versions[name] = "unknown"
+    return versions
+
+
+def code_hash() -> str:
+    """Return the start of the SHA-256 of the package's files that decide numbers."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for pattern in DECIDING:
+        for path in sorted(package.glob(pattern)):
+            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def now() -> datetime:
+    """Return this moment with its time zone."""
+    return datetime.now().astimezone()
