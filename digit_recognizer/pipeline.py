@@ -2,20 +2,17 @@
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from digit_recognizer import data, drafts, ensemble, manifest, recipes, runs, scoring, submission, training, workers
-from digit_recognizer.ensemble import Blend
+from digit_recognizer import data, drafts, manifest, recipes, results, runs, workers
 from digit_recognizer.errors import FitError, RecipeError, RunError
-from digit_recognizer.manifest import FitRecord, Manifest, ModelScore, RunConfig, SplitConfig
-from digit_recognizer.predictions import BLEND, HeldOut, Predictions, held_out
-from digit_recognizer.schedule import Member, Schedule, Stage, check_minutes, make_schedule
+from digit_recognizer.manifest import RunConfig, SplitConfig
+from digit_recognizer.predictions import HeldOut, held_out
+from digit_recognizer.results import Clock
+from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule
 from digit_recognizer.splits import Split, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
 
@@ -56,13 +53,12 @@ class Job:
 
 
 def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:
-    """From the CSVs to a run's folder, with a checked submission in it if `job.write_submission`.
+    """Go from the CSVs to a run's folder, with a checked submission in it if `job.write_submission`.
 
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
     clock = Clock()
-    groups = [recipes.select(names, job.overrides) for names in job.groups]
-    _check(job, groups)
+    groups = _select(job)
     dataset = data.load(data.find(job.data_dir))
     splits = make_splits(
         dataset.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
@@ -70,9 +66,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     config = _config(job, groups, dataset)
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
-        on_notice(f"Read {len(dataset.train):,} + {len(dataset.test):,} digits from {dataset.source}")
-        if notice := NOT_FOR_KAGGLE.get(dataset.kind):
-            on_notice(notice)
+        _describe_data(dataset, on_notice)
         schedule = draft.load_schedule() or draft.save_schedule(
             make_schedule(
                 groups, splits, dataset, refit=job.refit, minutes=job.minutes, elapsed=clock.elapsed,
@@ -80,12 +74,158 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             )
         )  # fmt: skip
         clock.lap("schedule")
-        fits = _Fits(draft, dataset, schedule, splits, job, on_notice, on_progress)
-        for stage, tasks in fits.stages():
-            stopped = fits.fit_stage(stage, tasks)
+        fits = _Fits(draft, schedule, on_notice, on_progress)
+        rows = held_out(splits, dataset)
+        for stage, tasks in fits.stages(splits, refit=job.refit, seed=job.seed):
+            stopped = fits.fit_stage(stage, tasks, dataset)
             clock.lap("fit")
             with _signals_held() as signals:
-                run = _write_stage(draft, config, fits, held_out(splits, dataset), clock, stopped)
+                fits.write_run(config, rows, clock, stopped)
             if stopped or signals:
                 break
-        return run
+    return runs.load(draft.final)
+
+
+def _select(job: Job) -> list[list[recipes.Recipe]]:
+    """Return the groups' recipes, with the job's settings put in."""
+    selected = recipes.select([name for group in job.groups for name in group], job.overrides)
+    if job.minutes:
+        if not job.ensemble:
+            raise RecipeError("--minutes fits an ensemble; leave out --no-ensemble")
+        check_minutes(selected)
+    return [[recipe for recipe in selected if recipe.name in group] for group in job.groups]
+
+
+def _config(job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.Dataset) -> RunConfig:
+    """Return all that decides the run's numbers."""
+    chosen = [recipe for group in groups for recipe in group]
+    cores = job.jobs or workers.cpu_count()
+    fits = len(chosen) * ((job.folds or 1) * job.repeats + job.refit)
+    return RunConfig(
+        command="train" if job.write_submission else "validate",
+        data=manifest.data_config(dataset),
+        recipes={recipe.name: recipe.settings for recipe in chosen},
+        split=SplitConfig(holdout=None if job.folds else job.holdout, folds=job.folds, repeats=job.repeats),
+        seed=job.seed,
+        refit=job.refit,
+        minutes=job.minutes,
+        blend=job.ensemble,
+        threads=None if job.minutes else cores // min(cores, fits),
+        cores=cores if job.minutes else None,
+        gpus=workers.gpu_count() if any(recipe.settings.net == "keras" for recipe in chosen) else 0,
+        versions=manifest.current_versions(),
+        code=manifest.code_hash(),
+    )
+
+
+def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
+    on_notice(f"Read {len(dataset.train):,} + {len(dataset.test):,} digits from {dataset.source}")
+    if notice := NOT_FOR_KAGGLE.get(dataset.kind):
+        on_notice(notice)
+
+
+class _Fits:
+    """The fits of a draft: those finished so far, and how a stage's are added to them."""
+
+    def __init__(
+        self, draft: drafts.Draft, schedule: Schedule, on_notice: OnNotice, on_progress: OnProgress
+    ) -> None:
+        self._draft, self._schedule = draft, schedule
+        self._on_notice, self._on_progress = on_notice, on_progress
+        self._tasks: list[FitTask] = []
+        self._outcomes: dict[str, FitResult | FitFailure] = {}
+
+    def stages(
+        self, splits: Sequence[Split], *, refit: bool, seed: int
+    ) -> Iterator[tuple[Stage, list[FitTask]]]:
+        """Yield each stage with the fits that it still needs; those that the draft keeps are not repeated."""
+        stages = self._schedule.stages
+        self._tasks = [task for stage in stages for task in stage.tasks(splits, refit=refit, seed=seed)]
+        for line in self._schedule.describe():
+            self._on_notice(line)
+        self._outcomes = self._draft.load_fits(self._tasks, self._on_notice)
+        if self._outcomes:
+            self._on_notice(f"{len(self._outcomes)} of {len(self._tasks)} fits are finished already")
+        for task in self._tasks:
+            if task.name not in self._outcomes:
+                self._on_progress(Progress(task.name, 0, task.settings.epochs))
+        finished = list(self._outcomes)
+        yield from self._schedule.timed(splits, refit=refit, seed=seed, finished=finished)
+
+    def fit_stage(self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset) -> str | None:
+        """Fit the tasks; return why it was stopped early, or None.
+
+        A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed process
+        end the run with what is finished; before, they raise.
+        """
+        fitting = workers.fit_all(
+            tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
+            on_progress=self._on_progress,
+        )  # fmt: skip
+        try:
+            for outcome in fitting:
+                self._keep(outcome)
+        except (KeyboardInterrupt, RunError) as stop:
+            if self._draft.latest_stage() is None:
+                raise
+            finished = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
+            reason = str(stop) or "interrupted"
+            self._on_notice(f"Stopped early ({reason}): {finished} of {len(self._tasks)} fits are finished")
+            return f"{reason}; {finished} of {len(self._tasks)} fits were finished"
+        finally:
+            with _signals_held():  # the processes are stopped, however impatient the user is
+                fitting.close()
+        return None
+
+    def _keep(self, outcome: FitResult | FitFailure) -> None:
+        self._outcomes[outcome.task.name] = outcome
+        if isinstance(outcome, FitResult):
+            self._draft.save_fit(outcome)
+            return
+        if outcome.bug:
+            self._on_notice(outcome.bug)
+        else:
+            self._draft.save_failure(outcome)
+        self._on_notice(f"{outcome.task.name} failed and is left out: {outcome.reason}")
+
+    def write_run(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
+        """Write the run as it stands, from the complete members of the best group.
+
+        Raises FitError if all fits are over and no member is complete.
+        """
+        members = [member.name for member in self._schedule.best_members(self._complete())]
+        failures = [outcome for outcome in self._outcomes.values() if isinstance(outcome, FitFailure)]
+        if not members and len(self._outcomes) == len(self._tasks):
+            raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
+        if not members:
+            return
+        outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
+        fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
+        results.write(
+            self._draft, config, rows, results.from_fits(fits, count_epochs=config.minutes is not None), clock,
+            on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
+        )  # fmt: skip
+
+    def _complete(self) -> set[str]:
+        """Return the models all of whose fits are finished."""
+        models = {task.model for task in self._tasks}
+        finished = {name for name, outcome in self._outcomes.items() if isinstance(outcome, FitResult)}
+        return models - {task.model for task in self._tasks if task.name not in finished}
+
+
+@contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Hold Ctrl-C and SIGTERM back during what takes a second or two; yield the signals that came."""
+    held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield held
+        return
+    before = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield held
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
