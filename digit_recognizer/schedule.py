@@ -217,18 +217,15 @@ def _fill(
 def split_cores(recipes: Sequence[Recipe], cores: int, gpus: int, *, fits: int) -> tuple[int, int]:
     """Return how many processes do `fits` fits on `cores` cores, and the threads of each.
 
-    Keras nets are fitted one at a time per GPU, as each would take all of its memory. The number of threads
-    is part of what decides a run's numbers: sums in another number of threads are rounded differently.
+    The threads decide a run's numbers: sums in another number of threads are rounded differently.
     """
-    if gpus and any(recipe.settings.net == "keras" for recipe in recipes):
-        return gpus_at_once(cores)
-    processes = min(cores, fits)
+    processes = 1 if _on_gpu(recipes, gpus) else min(cores, fits)
     return processes, cores // processes
 
 
-def gpus_at_once(cores: int) -> tuple[int, int]:
-    """Return the processes and threads of each with a GPU: one fit at a time, with all cores for its rows."""
-    return 1, cores
+def _on_gpu(recipes: Sequence[Recipe], gpus: int) -> bool:
+    """Return whether a fit would take a whole GPU, so that there is room for one at a time."""
+    return gpus > 0 and any(recipe.settings.net == "keras" for recipe in recipes)
 
 
 def split_cores_for_minutes(
@@ -240,8 +237,8 @@ def split_cores_for_minutes(
     convolutional net than on several short ones; the steps of a dense net are too short to be shared.
     """
     recipes = [recipe for group in groups for recipe in group]
-    if gpus and any(recipe.settings.net == "keras" for recipe in recipes):
-        return gpus_at_once(cores)
+    if _on_gpu(recipes, gpus):
+        return 1, cores
     convolutional = any(getattr(recipe.settings, "channels", ()) for recipe in recipes)
     threads = min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)) if convolutional else 1
     processes = cores // max(1, threads)
@@ -285,13 +282,12 @@ def _measure_speed(settings: Settings, few: Digits, threads: int) -> tuple[float
 
     with limited_threads(settings, threads):
         lap()
-        classifier = pipelines.build(settings.model_copy(update={"epochs": 4}), 0)
+        classifier = pipelines.build(settings.replace(epochs=4), 0)
         classifier.fit(few.pixels, few.labels, net__on_epoch_end=lap)
         lap()
         classifier.predict_proba(few.pixels)
         lap()
-        rows = classifier[:-1].transform(few.pixels)
-        settings.augmentation.at(0).apply(rows, np.random.default_rng(0))
+        rows = pipelines.prepare_rows(classifier, few.pixels)
         lap()
         classifier[-1].predict_proba_without_tta(rows)
         lap()
