@@ -1,31 +1,60 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
+import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextmanager
-def whole(final: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `final` when the block ends well; else nothing changes.
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) to `path`; a reader sees the old file or the new one, never a part.
 
-    Raises OSError where it cannot be written.
+    Raises OSError if it cannot be written.
     """
-    filling = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    old = filling.with_name(f"{filling.name}-old")
+    partial = _hidden(path, secrets.token_hex(4))
     try:
-        yield filling
-        filling.chmod(0o755)  # mkdtemp's folders are private
-        if final.exists():  # no system renames a folder onto one that holds files
-            final.rename(old)
-        try:
-            filling.rename(final)
-        except OSError:
-            if old.exists():
-                old.rename(final)
-            raise
+        with partial.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `final` when the block ends without an exception.
+
+    No system renames a folder onto a full one, so the older folder is moved aside first. It is deleted only
+    while the new one is in place, and `restore` brings it back if the process was killed in between.
+    Raises OSError if the folder cannot be written.
+    """
+    final = final.resolve()  # a link to a folder on another disk stays a link
+    restore(final)
+    filling, old = _hidden(final, secrets.token_hex(4)), _hidden(final, "old")
+    try:
+        filling.mkdir()
+        yield filling
+        if final.exists():
+            final.rename(old)
+        filling.rename(final)
+    finally:
+        restore(final)
         shutil.rmtree(filling, ignore_errors=True)
+
+
+def restore(final: Path) -> None:
+    """Bring back the older folder if an `atomic_folder` was killed after moving it aside, else delete it."""
+    final = final.resolve()
+    old = _hidden(final, "old")
+    if final.exists():
         shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(final)
+
+
+def _hidden(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}-{suffix}")

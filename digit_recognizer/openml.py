@@ -93,7 +93,7 @@ def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
     columns = ["label", *data.PIXEL_COLUMNS]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with files.whole(folder) as filling:
+        with files.atomic_folder(folder) as filling:
             for name, values in (
                 ("train.csv", np.column_stack([labels[train], pixels[train]])),
                 ("test.csv", pixels[test]),

@@ -1,52 +1,195 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from digit_recognizer import files
 
 
-def fill(final: Path, text: str) -> None:
-    with files.whole(final) as folder:
-        (folder / text).write_text(text)
+def fill(final: Path, name: str) -> None:
+    with files.atomic_folder(final) as folder:
+        (folder / name).write_text(name)
 
 
-def test_a_folder_appears_whole_and_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def raise_at_line(count: int, error: BaseException, action: Callable[[], object]) -> bool:
+    """Run `action`, raising `error` before the count-th line it runs in files.py; return whether it got there."""
+    left = count
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise error
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except type(error):
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+ERRORS = [KeyboardInterrupt(), SystemExit(1), OSError(28, "No space left on device")]
+
+
+def test_a_folder_replaces_an_older_one_only_when_complete(tmp_path: Path) -> None:
     final = tmp_path / "final"
     fill(final, "older")
-    with files.whole(final) as folder:
+    with files.atomic_folder(final) as folder:
         (folder / "newer").write_text("newer")
-        assert [path.name for path in final.iterdir()] == ["older"]
-    assert [path.name for path in final.iterdir()] == ["newer"]
-    assert [path.name for path in tmp_path.iterdir()] == ["final"]
-    assert final.stat().st_mode & 0o777 == 0o755
+        assert names(final) == ["older"]
+    assert names(final) == ["newer"]
+    assert names(tmp_path) == ["final"]
+    (tmp_path / "plain").mkdir()
+    assert final.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_block_that_ends_badly_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_exception_in_the_block_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     final = tmp_path / "final"
     fill(final, "older")
-    with pytest.raises(error), files.whole(final) as folder:
+    with pytest.raises(error), files.atomic_folder(final) as folder:
         (folder / "newer").write_text("newer")
         raise error
     assert [path.name for path in tmp_path.rglob("*")] == ["final", "older"]
 
 
-def test_a_folder_that_cannot_take_its_place_brings_the_older_one_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("killed_before", [False, True])
+def test_an_exception_at_any_line_leaves_the_old_folder_or_the_new_one(
+    tmp_path: Path, error: BaseException, killed_before: bool
+) -> None:
+    seen = set()
+    for count in range(1, 1000):
+        final = tmp_path / str(count) / "final"
+        final.parent.mkdir()
+        fill(final, "older")
+        if killed_before:
+            final.rename(final.with_name(".final-old"))
+        raised = raise_at_line(count, error, lambda final=final: fill(final, "newer"))
+        if killed_before:
+            files.restore(final)
+        (content,) = names(final)
+        assert (final / content).read_text() == content
+        seen.add(content)
+        fill(final, "newest")
+        assert names(final) == ["newest"]
+        if not raised:
+            break
+    assert count > 20
+    assert seen == {"older", "newer"}
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_keeps_the_older_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     final = tmp_path / "final"
     fill(final, "older")
-    rename = Path.rename
-    calls = []
+    rename, calls = Path.rename, []
 
-    def second_fails(path: Path, target: Path) -> Path:
+    def fails_once(path: Path, target: Path) -> Path:
         calls.append(target)
-        if len(calls) == 2:
+        if len(calls) == failing:
             raise PermissionError(13, "Permission denied")
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", second_fails)
+    monkeypatch.setattr(Path, "rename", fails_once)
     with pytest.raises(PermissionError):
         fill(final, "newer")
-    assert len(calls) == 3
     assert [path.name for path in tmp_path.rglob("*")] == ["final", "older"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from digit_recognizer import files
+rename, calls = Path.rename, []
+def dies(path, target):
+    calls.append(target)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, target)
+Path.rename = dies
+with files.atomic_folder(Path(sys.argv[1])) as folder:
+    (folder / "newer").write_text("newer")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("at_rename", [1, 2])
+def test_the_older_folder_outlives_a_killed_process(tmp_path: Path, at_rename: int) -> None:
+    final = tmp_path / "final"
+    fill(final, "older")
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(final), str(at_rename)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert final.exists() == (at_rename == 1)
+    with files.atomic_folder(final):
+        assert names(final) == ["older"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "final").symlink_to(tmp_path / "disk" / "digits")
+    for name in ("older", "newer"):
+        fill(tmp_path / "final", name)
+        assert names(tmp_path / "disk" / "digits") == [name]
+    assert names(tmp_path / "disk") == ["digits"]
+    assert (tmp_path / "final").is_symlink()
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    files.write_atomically(path, b"\r\nbytes\xff")
+    assert path.read_bytes() == b"\r\nbytes\xff"
+    files.write_atomically(path, "zwölf\n")
+    assert path.read_bytes() == "zwölf\n".encode()
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert names(tmp_path) == ["file.csv", "plain"]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_an_exception_at_any_line_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, error: BaseException
+) -> None:
+    path, seen = tmp_path / "file.csv", set()
+    for count in range(1, 100):
+        path.write_text("older")
+        raised = raise_at_line(count, error, lambda: files.write_atomically(path, "newer"))
+        seen.add(path.read_text())
+        if not raised:
+            break
+    assert count > 5
+    assert seen == {"older", "newer"}
+
+
+def test_a_write_that_fails_leaves_no_partial_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    with pytest.raises(OSError, match="directory"):
+        files.write_atomically(tmp_path / "folder", "text")
+    assert names(tmp_path) == ["folder"]
+    with pytest.raises(FileNotFoundError):
+        files.write_atomically(tmp_path / "nowhere" / "file", "text")

@@ -93,7 +93,7 @@ def write(run: runs.Run, digits: data.Dataset) -> Path:
     making = run.folder.name.startswith(".")  # then it goes into what goes away when the run is done
     final = (run.folder / drafts.MAKING if making else run.folder) / FOLDER
     try:
-        with files.whole(final) as folder:
+        with files.atomic_folder(final) as folder:
             for picture in pictures:
                 (folder / f"{picture.name}.png").write_bytes(picture.light)
                 (folder / f"{picture.name}-dark.png").write_bytes(picture.dark)
