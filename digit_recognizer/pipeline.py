@@ -32,7 +32,7 @@ from digit_recognizer.errors import RecipeError, RunError
 
 NOT_FOR_KAGGLE = {
     "sample": "This is the embedded sample, one seventh of the competition's size, and no submission for "
-    f"Kaggle. {data.GET_THE_DATA}",
+    f"Kaggle. {data.DOWNLOAD_HINT}",
     "openml": "These are MNIST's digits from OpenML, for learning, and no submission for Kaggle",
 }
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "tensorflow", "keras")
@@ -91,6 +91,8 @@ def train(job: Job, *, on_notice: Callable[[str], None], on_progress: training.O
         on_notice(f"Read {len(digits.train):,} + {len(digits.test):,} digits from {digits.source}")
         if digits.kind in NOT_FOR_KAGGLE:
             on_notice(NOT_FOR_KAGGLE[digits.kind])
+        if digits.kind == "contaminated":
+            on_notice(data.contamination_notice(digits))
         schedule = None
         if job.minutes:
             schedule = _schedule(job, draft, pool, digits, parts, (workers, threads), clock)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from digit_recognizer import __version__, submission
+from digit_recognizer import __version__, data, submission
 from digit_recognizer.cli import kaggle
 from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
 from digit_recognizer.recipes import DEFAULT, RECIPES
@@ -293,7 +293,7 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)
     if rows is None:
-        rows = manifest["data"]["rows"]["test"] if manifest else submission.COMPETITION_ROWS
+        rows = manifest["data"]["rows"]["test"] if manifest else data.COMPETITION_ROWS["test.csv"]
     checked = submission.check(file, rows)
     if as_json:
         counts = {str(digit): count for digit, count in enumerate(checked.counts)}
@@ -302,7 +302,8 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     click.echo("digit  count")
     for digit, count in enumerate(checked.counts):
         click.echo(f"{digit:>5}  {count:>5}")
-    if rows == submission.COMPETITION_ROWS and (not manifest or manifest["data"]["kind"] == "competition"):
+    competition_rows = rows == data.COMPETITION_ROWS["test.csv"]
+    if competition_rows and (not manifest or manifest["data"]["kind"] == "competition"):
         click.echo(f"{file}: {rows} rows, a valid submission")
     else:
         click.echo(f"{file}: {rows} rows in the right format, but not of the competition's digits")
