@@ -67,8 +67,12 @@ class Run:
         except (EOFError, ValueError, KeyError, BadZipFile, NotImplementedError) as error:
             raise RunError(f"{path}: is damaged ({error}); train that run again") from None
         rows = len(held_out.rows)
-        if any(member.out_of_fold.shape != (rows, 10) or member.test.shape[1:] != (10,) for member in members):
-            raise RunError(f"{path}: is damaged (arrays of other shapes than 10 columns); train that run again")
+        if any(
+            member.out_of_fold.shape != (rows, 10) or member.test.shape[1:] != (10,) for member in members
+        ):
+            raise RunError(
+                f"{path}: is damaged (arrays of other shapes than 10 columns); train that run again"
+            )
         return held_out, members
 
 

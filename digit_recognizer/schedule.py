@@ -114,7 +114,9 @@ class Schedule(Record):
             if stage.seconds_per_fit is None:
                 continue
             cores = f"{stage.threads} core{'s' if stage.threads > 1 else ''}"
-            side_by_side = f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
+            side_by_side = (
+                f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
+            )
             yield f"Fits of {stage.seconds_per_fit:.0f} s, {side_by_side}:"
             kinds = Counter((member.recipe, member.settings.epochs) for member in stage.members)
             for (name, epochs), count in kinds.items():
@@ -349,7 +351,9 @@ class _GroupPlan:
                 threads=self.group.threads,
                 group=group,
                 seconds_per_fit=slot,
-                predict_seconds={member.name: self._predict_seconds(member.recipe) for member in members[i : i + size]},
+                predict_seconds={
+                    member.name: self._predict_seconds(member.recipe) for member in members[i : i + size]
+                },
                 epoch_fraction=fraction,
             )
             for i in range(0, count, size)

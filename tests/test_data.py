@@ -98,7 +98,7 @@ def test_labels_of_the_competitions_test_rows_are_never_read(
     other = data.load(folder)
     assert other.kind == "other"
     assert other.test_labels is not None
-    monkeypatch.setitem(data.KNOWN_TEST_ROWS, other.fingerprint["test"], "competition")
+    monkeypatch.setitem(data.KNOWN_FINGERPRINTS, other.fingerprint["test"], "competition")
     assert data.load(folder).kind == "competition"
     assert data.load(folder).test_labels is None
 

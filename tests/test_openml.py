@@ -58,7 +58,7 @@ def test_each_digit_is_split_3_to_2(tmp_path: Path, mnist: data.Digits) -> None:
 
 def test_all_of_mnist_is_split_as_the_competition_is() -> None:
     train, test = openml.split(np.arange(70_000) % 10)
-    assert [len(train), len(test)] == list(data.ROWS_OF.values())
+    assert [len(train), len(test)] == list(data.COMPETITION_ROWS.values())
     assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(70_000))
 
 
@@ -79,7 +79,7 @@ def test_it_is_known_as_openmls_and_says_why_that_is_not_for_kaggle(
         assert "would be cheating" in text
         assert "not the competition's" in text
     # The marker speaks of its own rows alone: what is known by its rows stays what it is.
-    monkeypatch.setitem(data.KNOWN_TEST_ROWS, found.fingerprint["test"], "competition")
+    monkeypatch.setitem(data.KNOWN_FINGERPRINTS, found.fingerprint["test"], "competition")
     assert data.load(folder).kind == "competition"
     (folder / "test_labels.csv").unlink()
     (folder / "test.csv").write_text(test_csv)

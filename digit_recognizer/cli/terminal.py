@@ -15,7 +15,8 @@ def printable(text: object) -> str:
     File names, CSV cells and Kaggle's texts may hold sequences that would drive the terminal.
     """
     return "".join(
-        char if char == "\n" or unicodedata.category(char)[0] != "C" else repr(char)[1:-1] for char in str(text)
+        char if char == "\n" or unicodedata.category(char)[0] != "C" else repr(char)[1:-1]
+        for char in str(text)
     )
 
 
