@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedIOBase
 from lzma import LZMAError
 from pathlib import Path
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,8 +19,8 @@ from digit_recognizer import submission
 from digit_recognizer.csv_parser import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, parse
 from digit_recognizer.csv_parser import CLASSES as CLASSES
 from digit_recognizer.csv_parser import SIDE as SIDE
-from digit_recognizer.errors import DataError, SubmissionError
-from digit_recognizer.files import printable, restore
+from digit_recognizer.errors import DataError, SubmissionError, printable
+from digit_recognizer.files import restore
 
 COMPETITION_ROWS = {"train.csv": 42_000, "test.csv": 28_000}
 # What gzip and zipfile raise: RuntimeError for an encrypted archive, ValueError for impossible offsets.
@@ -172,7 +172,7 @@ def _content(folder: Path, name: str) -> tuple[bytes, str]:
     raise DataError(f"{printable(folder)}: holds neither {name}, {name}.gz nor {ARCHIVE}. {DOWNLOAD_HINT}")
 
 
-def _unpack(file: BufferedIOBase, path: Path, name: str) -> bytes:
+def _unpack(file: IO[bytes], path: Path, name: str) -> bytes:
     if path.suffix == ".gz":
         with gzip.open(file) as unpacked:
             return b"".join(_chunks(unpacked))
@@ -182,7 +182,7 @@ def _unpack(file: BufferedIOBase, path: Path, name: str) -> bytes:
     return file.read()
 
 
-def _chunks(file: BufferedIOBase) -> Iterator[bytes]:
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     size = 0
     while chunk := file.read(2**20):
         size += len(chunk)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer.errors import SubmissionError
-from digit_recognizer.files import printable, write_atomically
+from digit_recognizer.errors import SubmissionError, printable
+from digit_recognizer.files import write_atomically
 
 HEADER = ["ImageId", "Label"]
 LABELS = {str(digit): digit for digit in range(10)}
