@@ -5,7 +5,7 @@ import hashlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from lzma import LZMAError
@@ -19,8 +19,8 @@ from digit_recognizer import submission
 from digit_recognizer.csv_parser import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, parse
 from digit_recognizer.csv_parser import CLASSES as CLASSES
 from digit_recognizer.csv_parser import SIDE as SIDE
-from digit_recognizer.errors import DataError, SubmissionError, printable
-from digit_recognizer.files import restore
+from digit_recognizer.errors import DataError, SubmissionError
+from digit_recognizer.files import printable, restore
 
 COMPETITION_ROWS = {"train.csv": 42_000, "test.csv": 28_000}
 # What gzip and zipfile raise: RuntimeError for an encrypted archive, ValueError for impossible offsets.
@@ -175,16 +175,16 @@ def _content(folder: Path, name: str) -> tuple[bytes, str]:
 def _unpack(file: IO[bytes], path: Path, name: str) -> bytes:
     if path.suffix == ".gz":
         with gzip.open(file) as unpacked:
-            return b"".join(_chunks(unpacked))
+            return b"".join(_chunks(unpacked.read))
     if path.suffix == ".zip":
         with zipfile.ZipFile(file) as members, members.open(name) as unpacked:
-            return b"".join(_chunks(unpacked))
+            return b"".join(_chunks(unpacked.read))
     return file.read()
 
 
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
     size = 0
-    while chunk := file.read(2**20):
+    while chunk := read(2**20):
         size += len(chunk)
         if size > MAX_UNPACKED_BYTES:
             raise zlib.error(f"it unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")

@@ -103,8 +103,8 @@ def _rows(content: bytes, name: str) -> list[tuple[int, list[str]]]:
     try:
         header = next(lines, [])
         if header != HEADER:
-            found = ",".join(header)[:40]
-            raise SubmissionError(f"{name}: line 1: found {found!r}, expected the header ImageId,Label")
+            start = ",".join(header)[:40]
+            raise SubmissionError(f"{name}: line 1: found {start!r}, expected the header ImageId,Label")
         return [(lines.line_num, row) for row in lines]
     except csv.Error as error:
         raise SubmissionError(f"{name}: line {lines.line_num}: is not CSV ({error})") from None
