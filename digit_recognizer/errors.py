@@ -23,6 +23,10 @@ class SplitError(DigitRecognizerError):
     exit_code = 2
 
 
+class FitError(DigitRecognizerError):
+    """A fit diverged or failed; the run goes on without it when other fits stand."""
+
+
 class SubmissionError(DigitRecognizerError):
     """A submission CSV that Kaggle would reject."""
 

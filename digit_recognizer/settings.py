@@ -1,80 +1,223 @@
-"""The kinds of a recipe's settings, and `--set field=value`: text -> a checked value of the field's kind."""
+"""What can be set of a net: each field's default, bounds and description, and `--set FIELD=VALUE`."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar, get_type_hints
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from digit_recognizer.errors import RecipeError
 
+MAX_LAYERS = 20  # of each kind
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What a setting may be: in words, and from text; `parse` raises ValueError for anything else."""
+Units = Annotated[int, Field(ge=1, le=4096)]
+Pixels = Annotated[int, Field(ge=1, le=28)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Penalty = Annotated[float, Field(ge=0, le=1000)]
+Strength = Annotated[float, Field(ge=0, le=10)]
+# Of these the two kinds of nets have different defaults.
+Epochs = Annotated[int, Field(ge=1, le=10_000, description="times that a net sees each training digit")]
+BatchSize = Annotated[int, Field(ge=1, le=65_536, description="training digits in one step")]
 
+
+class NetSettings(BaseModel):
+    """The fields that both kinds of nets have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    hidden: tuple[Units, ...] = Field(
+        default=(128, 64), max_length=MAX_LAYERS, description="units of each hidden dense layer"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=1e6, description="step size, at its highest")
+    epochs: Epochs
+    batch_size: BatchSize
+    patience: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="epochs without progress on a tenth of the rows after which to stop; 0: never",
+    )
+    deskew: bool = Field(
+        default=False, description="remove each digit's slant and centre it, before all else"
+    )
+    augment_strength: Strength = Field(
+        default=0.0, description="how much training digits are distorted at first"
+    )
+    augment_strength_end: Strength = Field(default=0.0, description="the same in the end; it changes evenly")
+    tta: bool = Field(default=False, description="test-time augmentation: average over shifts by a pixel")
+
+    def replace(self, **changes: Any) -> Self:
+        """Return these settings with other values, checked like the first ones."""
+        return self.model_validate({**self.model_dump(), **changes})
+
+
+class KerasSettings(NetSettings):
+    """The settings of `nets.keras_net.KerasNet`: convolutions if there are `channels`, then dense layers."""
+
+    net: Literal["keras"] = "keras"
+    epochs: Epochs = 10
+    batch_size: BatchSize = 32
+    channels: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        default=(), max_length=MAX_LAYERS, description="channels of each convolution"
+    )
+    kernel_sizes: tuple[Pixels, ...] = Field(
+        default=(),
+        max_length=MAX_LAYERS,
+        description="width of each convolution's kernel; 3 beyond the last one",
+    )
+    strides: tuple[Pixels, ...] = Field(
+        default=(), max_length=MAX_LAYERS, description="stride of each convolution; 2 beyond the last one"
+    )
+    global_pool: bool = Field(
+        default=False, description="average each channel over the image after the convolutions"
+    )
+    activation: Literal["relu", "gelu", "elu", "tanh"] = Field(
+        default="relu", description="of all hidden layers"
+    )
+    output: Literal["softmax", "sigmoid"] = Field(
+        default="softmax", description="of the last layer; sigmoids are scaled to a sum of 1"
+    )
+    batch_norm: bool = Field(default=False, description="batch normalisation before each activation")
+    bfloat16: bool = Field(
+        default=False,
+        description="mixed precision in convolutional nets, on processors that are faster at it",
+    )
+    dropout: tuple[Fraction, ...] = Field(
+        default=(), max_length=MAX_LAYERS, description="share of units dropped after each hidden dense layer"
+    )
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field(
+        default="adam", description="how gradients become steps; sgd has Nesterov momentum 0.9"
+    )
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="cosine warms up, and falls to 0 along half a cosine"
+    )
+    weight_decay: Penalty = Field(
+        default=0.0, description="share of each weight that a step takes away, per learning_rate"
+    )
+    label_smoothing: Fraction = Field(
+        default=0.0, description="share of each label that is spread over all digits"
+    )
+
+    @model_validator(mode="after")
+    def _check_fields_together(self) -> Self:
+        if len(self.dropout) > len(self.hidden):
+            raise ValueError(f"dropout has {len(self.dropout)} shares for {len(self.hidden)} hidden layers")
+        for name, values in (("kernel_sizes", self.kernel_sizes), ("strides", self.strides)):
+            if len(values) > len(self.channels):
+                raise ValueError(f"{name} has {len(values)} numbers for {len(self.channels)} convolutions")
+        if self.global_pool and not self.channels:
+            raise ValueError("global_pool needs convolutions; give channels, such as channels=32,64")
+        return self
+
+
+class MLPSettings(NetSettings):
+    """The settings of `nets.sklearn_net.EpochwiseMLPClassifier`, which is scikit-learn's MLPClassifier."""
+
+    net: Literal["mlp"] = "mlp"
+    epochs: Epochs = 20
+    batch_size: BatchSize = 200
+    preprocessing: Literal["scale", "standardize", "pca"] = Field(
+        default="scale",
+        description="pixels to 0..1 and, after that, each to mean 0 and std 1, or 95% of variance kept",
+    )
+    activation: Literal["relu", "tanh", "logistic"] = Field(
+        default="relu", description="of all hidden layers"
+    )
+    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="how gradients become steps")
+    alpha: Penalty = Field(default=1e-4, description="L2 penalty")
+    averaged_epochs: int = Field(
+        default=1, ge=1, le=10_000, description="last epochs whose weights are averaged"
+    )
+
+    @model_validator(mode="after")
+    def _check_fields_together(self) -> Self:
+        augmented = bool(self.augment_strength or self.augment_strength_end)
+        for name, on in (("augment_strength", augmented), ("tta", self.tta)):
+            if on and self.preprocessing != "scale":
+                raise ValueError(
+                    f"{name} works on images: use preprocessing=scale, not preprocessing={self.preprocessing}"
+                )
+        if self.patience and (augmented or self.averaged_epochs > 1):
+            raise ValueError("patience cannot be combined with augment_strength or averaged_epochs")
+        return self
+
+
+Settings = Annotated[KerasSettings | MLPSettings, Field(discriminator="net")]
+AnySettings = TypeVar("AnySettings", bound=NetSettings)
+
+
+class FieldText(NamedTuple):
+    """A field in words, as `--set` takes and error messages name its values."""
+
+    name: str
+    default: str
     allowed: str
-    parse: Callable[[str], Any]
+    description: str
 
 
-def _number(convert: Callable[[str], Any], allowed: str, good: Callable[[Any], bool]) -> Kind:
-    def parse(text: str) -> Any:
-        value = convert(text)
-        if not good(value):
-            raise ValueError(text)
-        return value
-
-    return Kind(allowed, parse)
-
-
-def _several(one: Kind) -> Kind:
-    def parse(text: str) -> tuple[Any, ...]:
-        return () if text == "none" else tuple(one.parse(part) for part in text.split(","))
-
-    return Kind(f"{one.allowed}; several separated by commas; or none", parse)
+def describe(settings_type: type[NetSettings]) -> list[FieldText]:
+    """Return all fields that can be set, in words."""
+    schema = settings_type.model_json_schema()["properties"]
+    return [
+        FieldText(name, format_value(field.default), _allowed(schema[name]), field.description or "")
+        for name, field in settings_type.model_fields.items()
+        if name != "net"
+    ]
 
 
-def choice(*names: str) -> Kind:
-    """One of these names."""
-    return Kind(" or ".join(names), lambda text: names[names.index(text)])
+def format_value(value: Any) -> str:
+    """Return a field's value as `--set` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-_COUNT = _number(int, "an integer of at least 1", lambda value: value >= 1)
-_SHARE = _number(float, "a number from 0 to below 1", lambda value: 0 <= value < 1)
-_FLAGS = {"yes": True, "no": False}
+def override(settings: AnySettings, assignments: Sequence[str]) -> tuple[AnySettings, set[str]]:
+    """Return the settings with each `field=value` put in, and the assignments that named a field of theirs.
 
-Count = Annotated[int, _COUNT]
-CountFrom0 = Annotated[int, _number(int, "an integer of at least 0", lambda value: value >= 0)]
-Rate = Annotated[float, _number(float, "a number above 0", lambda value: 0 < value < float("inf"))]
-Penalty = Annotated[float, _number(float, "a number of at least 0", lambda value: 0 <= value < float("inf"))]
-Flag = Annotated[bool, Kind("yes or no", lambda text: _FLAGS[text])]
-Share = Annotated[float, _SHARE]
-Widths = Annotated[tuple[int, ...], _several(_COUNT)]
-Shares = Annotated[tuple[float, ...], _several(_SHARE)]
-
-Settings = TypeVar("Settings")
-
-
-def kinds(settings: Any) -> dict[str, Kind]:
-    """Each field's kind."""
-    hints = get_type_hints(type(settings), include_extras=True)
-    return {field.name: hints[field.name].__metadata__[0] for field in dataclasses.fields(settings)}
-
-
-def override(settings: Settings, assignments: Sequence[str]) -> tuple[Settings, set[str]]:
-    """The settings with `field=value` put in, and which of the assignments named a field of theirs.
-
-    Raises RecipeError with what is allowed where a value is not.
+    Raises RecipeError with what is allowed if a value is not.
     """
-    known = kinds(settings)
-    used, values = set(), {}
+    fields = type(settings).model_fields
+    values: dict[str, str | list[str]] = {}
+    used: dict[str, str] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise RecipeError(f"--set {assignment}: expected FIELD=VALUE, such as epochs=20")
-        if name not in known:
-            continue
-        used.add(assignment)
-        try:
-            values[name] = known[name].parse(text)
-        except (ValueError, KeyError):
-            raise RecipeError(f"--set {assignment}: {name} is {known[name].allowed}") from None
-    return dataclasses.replace(settings, **values), used  # type: ignore[type-var]
+        if name in fields and name != "net":
+            several = get_origin(fields[name].annotation) is tuple
+            values[name] = ([] if text == "none" else text.split(",")) if several else text
+            used[assignment] = name
+    try:
+        return settings.replace(**values), set(used)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, type(settings), used)) from None
+
+
+def _explain(error: ValidationError, settings_type: type[NetSettings], used: dict[str, str]) -> str:
+    """Return the first of the errors in one line."""
+    first = error.errors()[0]
+    if not first["loc"]:  # of fields that do not go together
+        return str(first["ctx"]["error"])
+    name = first["loc"][0]
+    assignment = [assignment for assignment, field in used.items() if field == name][-1]
+    allowed = next(field.allowed for field in describe(settings_type) if field.name == name)
+    return f"--set {assignment}: {name} is {allowed}"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """Return what a field's JSON schema allows, in words."""
+    match schema["type"]:
+        case "boolean":
+            return "yes or no"
+        case "string":
+            return " or ".join(schema["enum"])
+        case "array":
+            return f"{_allowed(schema['items'])}; up to {schema['maxItems']} separated by commas; or none"
+    kind = "an integer" if schema["type"] == "integer" else "a number"
+    low = (
+        f"from {schema['minimum']:g}" if "minimum" in schema else f"above {schema['exclusiveMinimum']:g}, up"
+    )
+    high = (
+        f"to {schema['maximum']:.0f}" if "maximum" in schema else f"to below {schema['exclusiveMaximum']:g}"
+    )
+    return f"{kind} {low} {high}"

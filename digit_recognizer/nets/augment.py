@@ -1,14 +1,17 @@
-"""Images warped, set upright, and looked at from several places; OpenCV does the warping.
+"""Training images augmented anew each epoch, images deskewed, and predictions averaged over shifted images.
 
-Warps are for training rows alone. Setting upright is no augmentation: it is done to every image alike.
+To add an augmentation, give its settings to `settings.NetSettings` and put it into `Augmentation`.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-# What a strength of 1 means: standard deviations, of a mild warp that leaves a 7 a 7.
+from digit_recognizer.settings import NetSettings
+
+# What a strength of 1 means: standard deviations, of a mild distortion that leaves a 7 a 7.
 ROTATION = np.deg2rad(8)  # radians
 STRETCH = 0.085  # of the logarithm of width and of height
 SHEAR = 0.085  # pixels sideways for each pixel down
@@ -18,38 +21,65 @@ GRID = 6  # points across of that field's coarse grid
 CHUNK = 2048  # images whose coordinates are in memory at a time
 
 
-def warp(images: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
-    """Each image rotated, stretched, sheared, shifted and bent a little, each otherwise.
+@dataclass(frozen=True)
+class Augmentation:
+    """Say how much training images are augmented, from the start of a training to its end.
 
-    images: float32 of shape (n, side * side), ink high on 0; the same shape comes back. The bending is that
-    of P. Simard et al., "Best Practices for Convolutional Neural Networks", ICDAR 2003, from a coarse grid.
+    strength, strength_end: of `distort`; between them the strength changes evenly.
+    """
+
+    strength: float = 0.0
+    strength_end: float = 0.0
+
+    @classmethod
+    def of(cls, settings: NetSettings) -> "Augmentation":
+        """Return the augmentation that these settings ask for."""
+        return cls(settings.augment_strength, settings.augment_strength_end)
+
+    def at(self, progress: float) -> "Augmentation":
+        """Return the constant augmentation of an epoch that starts at `progress` of the training, 0 to 1."""
+        strength = self.strength + (self.strength_end - self.strength) * progress
+        return Augmentation(strength, strength)
+
+    def apply(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the images augmented as at the start; both float32 of shape (n, side * side)."""
+        return distort(images, self.strength, rng) if self.strength else images
+
+
+def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Return each image rotated, stretched, sheared, shifted and bent a little, at random.
+
+    images: float32 of shape (n, side * side), ink high on 0; the result has the same shape. The bending is
+    that of P. Simard et al., "Best Practices for Convolutional Neural Networks", ICDAR 2003, from a coarse
+    grid.
     """
     side = _side(images)
-    warped = np.empty_like(images)
+    distorted = np.empty_like(images)
     spread = _upsampling(side)
     for start in range(0, len(images), CHUNK):
         chunk = images[start : start + CHUNK]
         n = len(chunk)
-        angle, shear = random.normal(0, strength, (2, n)) * [[ROTATION], [SHEAR]]
-        width, height = np.exp(random.normal(0, strength * STRETCH, (2, n)))
+        angle, shear = rng.normal(0, strength, (2, n)) * [[ROTATION], [SHEAR]]
+        width, height = np.exp(rng.normal(0, strength * STRETCH, (2, n)))
         cos, sin = np.cos(angle), np.sin(angle)
-        # Where each pixel of the warped image comes from: rotation @ shear @ stretch, about the centre.
+        # Where each pixel of the distorted image comes from: rotation @ shear @ stretch, about the centre.
         matrix = np.array(
             [[cos * width, (cos * shear - sin) * height], [sin * width, (sin * shear + cos) * height]]
         )
-        shift = random.normal(0, strength * SHIFT, (n, 2))
-        bend = random.normal(0, strength * ELASTIC, (n, 2, GRID, GRID)).astype(np.float32)
+        shift = rng.normal(0, strength * SHIFT, (n, 2))
+        bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID, GRID)).astype(np.float32)
         bend = spread @ bend @ spread.T  # (n, 2, side, side)
-        warped[start : start + n] = _remap(chunk, matrix.transpose(2, 0, 1), shift, bend)
-    return warped
+        distorted[start : start + n] = _remap(chunk, matrix.transpose(2, 0, 1), shift, bend)
+    return distorted
 
 
-def upright(images: np.ndarray) -> np.ndarray:
-    """Each image slanted back and centred by its moments: the mean of its ink goes to the middle, and ink
-    lower down is on average no further left or right. Empty images stay as they are.
+def deskew(images: np.ndarray) -> np.ndarray:
+    """Return each image centred and without its slant.
 
-    images: float32 of shape (n, side * side); the same shape comes back. Y. LeCun et al., "Gradient-Based
-    Learning Applied to Document Recognition", Proceedings of the IEEE 86 (1998), section III.
+    The mean of the ink moves to the middle; rows of pixels move sideways until ink lower down is on average
+    no further left or right. Empty images stay as they are. This is no augmentation: all images are deskewed,
+    in training and prediction alike. images: float32 of shape (n, side * side), as is the result. Y. LeCun et
+    al., "Gradient-Based Learning Applied to Document Recognition", Proceedings of the IEEE 86 (1998), III.
     """
     side = _side(images)
     x, y = np.meshgrid(*[np.arange(side, dtype=np.float32)] * 2)
@@ -64,17 +94,17 @@ def upright(images: np.ndarray) -> np.ndarray:
     matrix[:, 0, 1] = slant
     inked = images.max(axis=1, keepdims=True) > 0
     shift = np.where(inked, mean - (side - 1) / 2, 0)
-    straight = np.empty_like(images)
+    deskewed = np.empty_like(images)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
-        straight[part] = _remap(images[part], matrix[part], shift[part])
-    return straight
+        deskewed[part] = _remap(images[part], matrix[part], shift[part])
+    return deskewed
 
 
-def shifted(images: np.ndarray) -> Iterator[np.ndarray]:
-    """The images as they are, and moved by a pixel up, left, right and down: five views of the same digits.
+def tta_views(images: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the images as they are, and moved by a pixel up, left, right and down.
 
-    images: float32 of shape (n, side * side), as is each view.
+    images: float32 of shape (n, side * side), as are the five views.
     """
     side = _side(images)
     padded = np.pad(images.reshape(-1, side, side), [(0, 0), (1, 1), (1, 1)])
@@ -82,9 +112,9 @@ def shifted(images: np.ndarray) -> Iterator[np.ndarray]:
         yield padded[:, row : row + side, column : column + side].reshape(images.shape)
 
 
-def over_shifted(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """The mean of what is predicted for each of the `shifted` views, of the shape of one prediction."""
-    return np.mean([predict(view) for view in shifted(images)], axis=0)
+def predict_with_tta(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Return the mean of the predictions for the `tta_views`."""
+    return np.mean([predict(view) for view in tta_views(images)], axis=0)
 
 
 def _side(images: np.ndarray) -> int:
@@ -97,7 +127,7 @@ def _side(images: np.ndarray) -> int:
 def _remap(
     images: np.ndarray, matrix: np.ndarray, shift: np.ndarray, bend: np.ndarray | None = None
 ) -> np.ndarray:
-    """Images whose pixel p, from the centre, is the old one at matrix @ p + shift + bend, bilinearly.
+    """Return images whose pixel p, from the centre, is the old one at matrix @ p + shift + bend, bilinearly.
 
     matrix: (n, 2, 2), shift: (n, 2), bend: (n, 2, side, side); x before y.
     """
@@ -118,5 +148,5 @@ def _remap(
 
 
 def _upsampling(side: int) -> np.ndarray:
-    """The matrix (side, GRID) that spreads a coarse grid over the image, cubic and smooth."""
+    """Return the matrix (side, GRID) that spreads a coarse grid smoothly over an image."""
     return cv2.resize(np.eye(GRID, dtype=np.float32), (GRID, side), interpolation=cv2.INTER_CUBIC)

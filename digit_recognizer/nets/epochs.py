@@ -1,23 +1,24 @@
-"""Passes over the training rows: in which order, how much warped, and how many fit into the time there is."""
+"""The epochs of a training: order of rows, augmentation, and how many fit into the time; divergence."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from digit_recognizer.nets import augment
+from digit_recognizer.errors import FitError
+from digit_recognizer.nets.augment import Augmentation
 
-OnEpoch = Callable[[], None]  # called after each pass, when the net is able to predict
-ROUGHLY = 0.1  # of a pass: how much over the end the last one may be, and how much is kept aside before it
+OnEpochEnd = Callable[[], None]  # called after each epoch, when the net is able to predict
+EPOCH_TOLERANCE = 0.1  # in epochs: how far the last may overrun the deadline, and the reserve kept before it
 
 
-class Pass(NamedTuple):
-    """One pass over the rows.
+class Epoch(NamedTuple):
+    """Hold the training rows of one epoch.
 
-    start, end: which share of the whole training it is, between 0 and 1; rates and warps change along it.
-    order: the rows' numbers, each once; images: the rows in that order, warped.
+    start, end: the share of the training before and after it, 0 to 1; schedules are functions of that share.
+    order: row numbers, each once; images: the rows in that order, augmented.
     """
 
     start: float
@@ -26,46 +27,57 @@ class Pass(NamedTuple):
     images: np.ndarray
 
 
-def passes(
+def iter_epochs(
     images: np.ndarray,
     count: int,
-    until: float | None,
-    warp: float,
-    warp_last: float,
-    random: np.random.RandomState,
-) -> Iterator[Pass]:
-    """So many passes, or, with `until`, one and all more that end by about that moment, as of `time.time()`.
+    deadline: float | None,
+    augmentation: Augmentation,
+    rng: np.random.RandomState,
+) -> Iterator[Epoch]:
+    """Yield `count` epochs or, with a deadline (Unix time), one and then as many as end by about then.
 
-    images: float32 of shape (n, side * side); warp, warp_last: strength of `augment.warp` at the training's
-    start and end. How many passes are left is counted anew before each, from how long the last ones took: a
-    machine that grows slow trains fewer, but the training comes to the same end. The next pass is made in a
-    thread while the caller uses this one, so that a second core is used; OpenCV and NumPy let go of Python's
-    lock.
+    images: float32 of shape (n, n_features). After each epoch the number left is estimated again from the
+    time that the last ones took: a machine that slows down trains fewer, but its schedules come to an end. A
+    thread augments the next epoch while the caller uses this one, so that a second core is used: OpenCV and
+    NumPy release Python's lock.
     """
 
-    def make(strength: float, order: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = images[order]
-        return order, augment.warp(chosen, strength, np.random.default_rng(seed)) if strength else chosen
+    def draw(progress: float) -> tuple[Augmentation, np.ndarray, int]:
+        return augmentation.at(progress), rng.permutation(len(images)), rng.randint(2**31 - 1)
 
-    def drawn(done: float) -> tuple[float, np.ndarray, int]:
-        strength = warp + (warp_last - warp) * done
-        return strength, random.permutation(len(images)), random.randint(2**31 - 1)
+    def augmented(augmentation: Augmentation, order: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        return order, augmentation.apply(images[order], np.random.default_rng(seed))
 
     start, left = 0.0, count
-    took: list[float] = []
+    durations: list[float] = []
     with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(make, *drawn(start))
+        upcoming = thread.submit(augmented, *draw(start))
         while left > 0:
             began = time.time()
             end = 1.0 if left == 1 else start + (1 - start) / left
-            order, chosen = ahead.result()
+            order, rows = upcoming.result()
             if end < 1:
-                ahead = thread.submit(make, *drawn(end))
-            yield Pass(start, end, order, chosen)
+                upcoming = thread.submit(augmented, *draw(end))
+            yield Epoch(start, end, order, rows)
             start, left = end, left - 1
-            if until is not None and end < 1:
-                ended = time.time()
-                took.append(ended - began)
-                usual = np.mean(took[1:][-3:] or took)  # the first is slower than others
-                fitting = float((until - ended) / usual)
-                left = max(int(fitting - ROUGHLY), int(fitting + ROUGHLY > 1))
+            if deadline is not None and end < 1:
+                now = time.time()
+                durations.append(now - began)
+                usual = np.mean(durations[1:][-3:] or durations)  # the first epoch is slower than others
+                fitting = float((deadline - now) / usual)
+                left = max(int(fitting - EPOCH_TOLERANCE), int(fitting + EPOCH_TOLERANCE > 1))
+
+
+def check_finite(arrays: Iterable[np.ndarray], epoch: int) -> None:
+    """Raise FitError if any weight is NaN or infinite after this epoch, the first being 1."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise FitError(
+            f"the net diverged: its weights are not finite after epoch {epoch}; try a lower learning_rate"
+        )
+
+
+def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return the probabilities; raise FitError if any is not finite, as huge weights make them."""
+    if not np.isfinite(probabilities).all():
+        raise FitError("the net diverged: its predictions are not finite; try a lower learning_rate")
+    return probabilities

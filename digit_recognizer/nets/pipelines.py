@@ -1,73 +1,89 @@
-"""What the recipes build: pipelines from pixels to a net, and their files.
+"""Pipelines from pixels to a net, as recipes' settings say, and their files.
 
-To their callers all nets are scikit-learn classifiers: `fit`, `predict_proba`, `classes_`. They fit pass by
-pass, and call back after each pass with the net as it then is.
+To their callers all nets are scikit-learn classifiers: `fit`, `predict_proba`, `classes_`. They fit epoch by
+epoch, and call back after each epoch, when they are able to predict.
 """
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from numpy.typing import DTypeLike
+from sklearn.base import TransformerMixin
+from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from digit_recognizer.nets import augment
-from digit_recognizer.nets.keras_net import KerasNet, import_keras
+from digit_recognizer.nets.arrays import check_arrays, read_arrays, write_arrays
+from digit_recognizer.nets.augment import Augmentation, deskew
+from digit_recognizer.nets.keras_net import KerasNet
+from digit_recognizer.nets.sklearn_net import EpochwiseMLPClassifier
+from digit_recognizer.settings import KerasSettings, Settings
 
-# What a skops file of ours holds besides what skops trusts by itself.
-TRUSTED = [
-    "digit_recognizer.nets.augment.upright",
-    "digit_recognizer.nets.pipelines.scale",
-    "digit_recognizer.nets.sklearn_net.PassByPassMLP",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-]
+PIXELS, CLASSES = 784, 10
+# The arrays that fitted steps need to transform rows, by the step's name; with _ appended, its attributes.
+FITTED: dict[str, dict[str, DTypeLike]] = {
+    "standardize": {"mean": np.float64, "scale": np.float64},
+    "pca": {"mean": np.float32, "components": np.float32},
+}
+
+
+def build(settings: Settings, seed: int) -> Pipeline:
+    """Return the classifier, not fitted, of uint8 pixels of shape (n, 784)."""
+    steps = [("scale", FunctionTransformer(scale))]
+    if settings.deskew:
+        steps.append(("deskew", FunctionTransformer(deskew)))
+    if isinstance(settings, KerasSettings):
+        return Pipeline([*steps, ("net", KerasNet(settings, seed))])
+    if settings.preprocessing == "standardize":
+        steps.append(("standardize", StandardScaler()))
+    elif settings.preprocessing == "pca":  # as many components as hold 95% of the variance
+        steps.append(("pca", PCA(0.95, svd_solver="covariance_eigh")))
+    return Pipeline([*steps, ("net", EpochwiseMLPClassifier(settings, seed))])
 
 
 def scale(pixels: np.ndarray) -> np.ndarray:
-    """uint8 0..255 -> float32 0..1: the one place where pixels become floats."""
+    """Return uint8 0..255 as float32 0..1; nothing else makes floats of pixels."""
     return np.asarray(pixels, dtype=np.float32) / np.float32(255)
 
 
-def on_pixels(net: BaseEstimator, *before: TransformerMixin, upright: bool = False) -> Pipeline:
-    """The net, last step of a pipeline that takes pixels as they are in the CSV.
+def prepare_rows(classifier: Pipeline, pixels: np.ndarray) -> np.ndarray:
+    """Return the rows of which a fitted classifier's net would be trained in a first epoch, augmented."""
+    rows = classifier[:-1].transform(pixels)
+    return Augmentation.of(classifier[-1].settings).at(0).apply(rows, np.random.default_rng(0))
 
-    upright: set the images upright first; before: what else is fitted and done before the net.
+
+def to_bytes(classifier: Pipeline) -> bytes:
+    """Return a fitted classifier of the digits 0 to 9 as the content of an .npz file of plain arrays."""
+    arrays = {
+        f"{name}/{attribute}": getattr(step, f"{attribute}_")
+        for name, step in classifier.steps
+        for attribute in FITTED.get(name, ())
+    }
+    return write_arrays(arrays | classifier[-1].to_arrays())
+
+
+def from_bytes(content: bytes, settings: Settings) -> Pipeline:
+    """Return the fitted classifier that `to_bytes` wrote; it predicts the same, bit by bit.
+
+    Raises ValueError in one line if the content is not exactly the arrays that these settings need.
     """
-    steps = [(type(step).__name__.lower(), step) for step in before]
-    if upright:
-        steps.insert(0, ("upright", FunctionTransformer(augment.upright)))
-    return Pipeline([("scale", FunctionTransformer(scale)), *steps, ("net", net)])
+    classifier, arrays = build(settings, seed=0), read_arrays(content)
+    features = PIXELS
+    for name, step in classifier.steps[:-1]:
+        if name in FITTED:
+            features = _load_step(name, step, arrays)
+    classifier[-1].load_arrays(arrays, features, np.arange(CLASSES))
+    return classifier
 
 
-def to_bytes(classifier: Pipeline) -> tuple[str, bytes]:
-    """A fitted classifier as the ending and content of its file: Keras's `.keras`, else skops. No pickles.
-
-    A `.keras` file holds the net alone, `load` puts the steps before it back.
-    """
-    net = classifier[-1]
-    if isinstance(net, KerasNet):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "net.keras"
-            net.model_.save(path)
-            return ".keras", path.read_bytes()
-    import skops.io
-
-    return ".skops", skops.io.dumps(classifier)
-
-
-def load(path: Path, classifier: Pipeline) -> Pipeline:
-    """The fitted classifier saved at `path`; `classifier` is its recipe's, not fitted.
-
-    Of types that skops does not know, a file may hold those in TRUSTED; skops raises for any other.
-    """
-    if path.suffix == ".keras":
-        net = classifier[-1]
-        net.model_ = import_keras().models.load_model(path)
-        net.n_features_in_ = net.model_.input_shape[-1]
-        net.classes_ = np.arange(net.model_.output_shape[-1])
-        return classifier
-    import skops.io
-
-    return skops.io.load(path, trusted=TRUSTED)
+def _load_step(name: str, step: TransformerMixin, arrays: dict[str, np.ndarray]) -> int:
+    """Move the step's arrays into it; return how many values its rows have."""
+    rows = {"components": arrays.get("pca/components", np.empty(0)).shape[:1]}  # PCA chose how many
+    expected = {
+        f"{name}/{attribute}": ((*rows.get(attribute, ()), PIXELS), dtype)
+        for attribute, dtype in FITTED[name].items()
+    }
+    fitted = {key: arrays.pop(key) for key in expected if key in arrays}
+    check_arrays(fitted, expected)
+    step.n_features_in_ = PIXELS
+    for key, array in fitted.items():
+        setattr(step, f"{key.partition('/')[2]}_", array)
+    return len(fitted.get("pca/components", step.mean_))

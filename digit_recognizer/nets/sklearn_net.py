@@ -1,96 +1,88 @@
-"""scikit-learn's MLPClassifier, fitted pass by pass."""
+"""scikit-learn's MLPClassifier, fitted epoch by epoch."""
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from digit_recognizer.nets import augment
-from digit_recognizer.nets.epochs import OnEpoch, passes
+from digit_recognizer.nets.arrays import check_arrays
+from digit_recognizer.nets.augment import Augmentation, predict_with_tta
+from digit_recognizer.nets.epochs import OnEpochEnd, check_finite, check_probabilities, iter_epochs
+from digit_recognizer.settings import MLPSettings
 
 TINY = 1e-20  # far below any weight that matters, far above float32's denormal numbers (1.2e-38)
 
 
-class PassByPassMLP(ClassifierMixin, BaseEstimator):
-    """Fit scikit-learn's MLPClassifier by `partial_fit` and average the weights of its last passes.
+class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
+    """MLPClassifier fitted by `partial_fit`, with the weights of its last epochs averaged.
 
     The average of the points that a constant learning rate circles around lies nearer the middle of the
     valley than any of them: P. Izmailov et al., "Averaging Weights Leads to Wider Optima", UAI 2018.
 
     Parameters
     ----------
-    mlp : MLPClassifier, not fitted. If its `early_stopping` is on it is fitted in one go, as `partial_fit`
-        cannot stop early; else its `max_iter` is not used.
-    passes : int, passes over the rows.
-    averaged : int, how many of the last passes are averaged.
-    warp, warp_last : float, strength of `augment.warp` at the start and, changing evenly, at the end.
-    tta : bool, test-time augmentation: predict the mean over `augment.shifted`.
+    settings : MLPSettings or None, default=None
+        What the net looks like and how it is trained, see `settings.MLPSettings`; None: the defaults there.
+        With `patience` scikit-learn fits in one go, as `partial_fit` cannot stop early.
+    random_state : int, RandomState instance or None, default=None
+        Alone decides initial weights, order of rows and augmentation.
 
     Attributes
     ----------
-    mlp_ : the fitted MLPClassifier.
-    classes_ : array of shape (n_classes,).
-    n_features_in_ : int.
+    mlp_ : MLPClassifier, fitted
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
     """
 
-    def __init__(
-        self,
-        mlp: Any = None,
-        passes: int = 14,
-        averaged: int = 8,
-        warp: float = 0.0,
-        warp_last: float = 0.0,
-        tta: bool = False,
-    ) -> None:
-        self.mlp = mlp
-        self.passes = passes
-        self.averaged = averaged
-        self.warp = warp
-        self.warp_last = warp_last
-        self.tta = tta
+    def __init__(self, settings: MLPSettings | None = None, random_state: Any = None) -> None:
+        self.settings = settings
+        self.random_state = random_state
 
     def fit(
-        self, X: Any, y: Any, on_epoch: OnEpoch | None = None, until: float | None = None
-    ) -> "PassByPassMLP":
+        self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, deadline: float | None = None
+    ) -> "EpochwiseMLPClassifier":
         """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,).
 
-        until: a moment, as of `time.time()`, to end by, with more passes or fewer; not heeded where the
-        MLPClassifier stops early by itself.
+        on_epoch_end: called after each epoch or, with `patience`, at the end. deadline: Unix time to end by,
+        with more epochs or fewer than the settings say; ignored with `patience`. Raises FitError if the
+        weights become NaN or infinite.
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
             raise ValueError("Classifier can't train when only one class is present.")
-        self.mlp_ = MLPClassifier() if self.mlp is None else clone(self.mlp)
-        random = check_random_state(self.mlp_.random_state)
-        if self.mlp_.early_stopping:
-            with _interruptible():
+        settings = self._settings
+        self.mlp_ = make_mlp(settings, self.random_state)
+        if settings.patience:
+            with _interruptible(), _divergence_explained(self.mlp_):
                 self.mlp_.fit(X, y)
-            if on_epoch is not None:
-                on_epoch()
+            if on_epoch_end is not None:
+                on_epoch_end()
             return self
-        last: deque[list[np.ndarray]] = deque(maxlen=self.averaged)
         # From a plain number, every partial_fit would shuffle the rows alike.
-        self.mlp_.set_params(random_state=random)
-        for one in passes(X, self.passes, until, self.warp, self.warp_last, random):
-            with _interruptible():
-                self.mlp_.partial_fit(one.images, y[one.order], classes=self.classes_)
+        rng = check_random_state(self.random_state)
+        self.mlp_.set_params(random_state=rng)
+        last: deque[list[np.ndarray]] = deque(maxlen=settings.averaged_epochs)
+        for epoch in iter_epochs(X, settings.epochs, deadline, Augmentation.of(settings), rng):
+            with _interruptible(), _divergence_explained(self.mlp_):
+                self.mlp_.partial_fit(epoch.images, y[epoch.order], classes=self.classes_)
             _flush_tiny_values(self.mlp_)
-            last.append([weights.copy() for weights in self.mlp_.coefs_ + self.mlp_.intercepts_])
-            if one.end == 1:  # before the last call, so that what is seen last is what comes out
+            last.append([weights.copy() for weights in _weights(self.mlp_)])
+            if epoch.end == 1:  # before the last call, which sees the net that comes out
                 self._average(last)
-            if on_epoch is not None:
-                on_epoch()
-        if one.end < 1:  # out of time
+            if on_epoch_end is not None:
+                on_epoch_end()
+        if epoch.end < 1:  # out of time
             self._average(last)
         return self
 
@@ -100,19 +92,65 @@ class PassByPassMLP(ClassifierMixin, BaseEstimator):
         self.mlp_.coefs_, self.mlp_.intercepts_ = mean[:layers], mean[layers:]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of shape (n, n_classes), rows summing to 1."""
+        """Return probabilities of shape (n, n_classes), rows summing to 1."""
         check_is_fitted(self, "mlp_")
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        return augment.over_shifted(self.glance, X) if self.tta else self.glance(X)
+        predict = self.predict_proba_without_tta
+        return predict_with_tta(predict, X) if self._settings.tta else predict(X)
 
-    def glance(self, X: np.ndarray) -> np.ndarray:
-        """What `predict_proba` says without `tta`: quicker, as for learning curves."""
-        return self.mlp_.predict_proba(X)
+    def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
+        """Return quicker probabilities, for learning curves; X: float32, taken as it is."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return check_probabilities(self.mlp_.predict_proba(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Labels of shape (n,)."""
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        """Return labels of shape (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return all that a fitted net is, besides its settings and classes."""
+        kernels, biases = self.mlp_.coefs_, self.mlp_.intercepts_
+        named = [(f"layer{i}/kernel", kernel) for i, kernel in enumerate(kernels)]
+        return dict([*named, *((f"layer{i}/bias", bias) for i, bias in enumerate(biases))])
+
+    def load_arrays(self, arrays: Mapping[str, np.ndarray], features: int, classes: np.ndarray) -> None:
+        """Become the fitted net that `to_arrays` was called of; raise ValueError if the settings differ."""
+        layers = list(enumerate(pairwise([features, *self._settings.hidden, len(classes)])))
+        kernels = {f"layer{i}/kernel": (shape, np.float32) for i, shape in layers}
+        biases = {f"layer{i}/bias": (shape[1:], np.float32) for i, shape in layers}
+        check_arrays(arrays, {**kernels, **biases})
+        mlp = make_mlp(self._settings, random_state=0)
+        # One step on blank rows gives all attributes that predictions need, in any version of scikit-learn.
+        blank = np.zeros((len(classes), features), np.float32)
+        mlp.set_params(early_stopping=False, batch_size="auto", learning_rate_init=1e-3)
+        mlp.partial_fit(blank, classes, classes=classes)
+        mlp.coefs_ = [arrays[name] for name in kernels]
+        mlp.intercepts_ = [arrays[name] for name in biases]
+        self.mlp_, self.n_features_in_, self.classes_ = mlp, features, classes
+
+    @property
+    def _settings(self) -> MLPSettings:
+        return self.settings or MLPSettings()
+
+
+def make_mlp(settings: MLPSettings, random_state: Any) -> MLPClassifier:
+    """Return scikit-learn's classifier with these settings, not fitted."""
+    return MLPClassifier(
+        settings.hidden,
+        activation=settings.activation,
+        solver=settings.optimizer,
+        learning_rate_init=settings.learning_rate,
+        alpha=settings.alpha,
+        max_iter=settings.epochs,
+        batch_size=settings.batch_size,
+        early_stopping=settings.patience > 0,
+        n_iter_no_change=settings.patience or 10,
+        random_state=random_state,
+    )
+
+
+def _weights(mlp: MLPClassifier) -> list[np.ndarray]:
+    return mlp.coefs_ + mlp.intercepts_
 
 
 def _flush_tiny_values(mlp: MLPClassifier) -> None:
@@ -122,16 +160,28 @@ def _flush_tiny_values(mlp: MLPClassifier) -> None:
     multiply denormal numbers many times slower. No prediction changes.
     """
     moments = getattr(mlp._optimizer, "ms", [])  # plain gradient descent has none
-    for values in [*mlp.coefs_, *mlp.intercepts_, *moments]:
+    for values in [*_weights(mlp), *moments]:
         values[np.abs(values) < TINY] = 0
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """scikit-learn makes a warning of Ctrl-C, and the caller would go on with what is half fitted."""
+    """Raise Ctrl-C, which scikit-learn makes a warning: the caller would go on with a half-fitted net."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Training interrupted by user")
         try:
             yield
         except UserWarning as stop:
             raise KeyboardInterrupt from stop
+
+
+@contextmanager
+def _divergence_explained(mlp: MLPClassifier) -> Iterator[None]:
+    """Raise FitError, instead of scikit-learn's ValueError, if the weights became NaN or infinite."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        try:
+            yield
+        except ValueError:
+            if hasattr(mlp, "loss_curve_"):
+                check_finite(_weights(mlp), len(mlp.loss_curve_))
+            raise
