@@ -17,6 +17,7 @@ from digit_recognizer.report.facts import Facts
 from digit_recognizer.report.themes import Picture
 from digit_recognizer.report.tiles import Tile, percent, printable
 from digit_recognizer.runs import Run
+from digit_recognizer.settings import describe, format_value
 
 FOLDER = "report"
 PAGE = "report.html"
@@ -29,9 +30,10 @@ MAX_TEXT = 2_000  # characters of a text in run.json
 
 @dataclass(frozen=True)
 class SettingsTable:
-    """Settings that models share but for their epochs; rows: name, value and description."""
+    """Settings that models share, except for epochs; rows: name, value and description."""
 
     models: list[str]
+    net: str
     rows: list[tuple[str, str, str]]
 
 
@@ -121,13 +123,13 @@ def _settings_tables(manifest: Manifest) -> list[SettingsTable]:
 
 def _settings_table(manifest: Manifest, models: list[str]) -> SettingsTable:
     settings = manifest.recipes[models[0]]
-    epochs = [manifest.recipes[model].epochs for model in models]
-    values = dict(settings) | {"epochs": epochs[0]}
-    if min(epochs) < max(epochs):
-        values["epochs"] = f"{min(epochs)} to {max(epochs)}"
-    fields = type(settings).model_fields
-    rows = [(name, _format_setting(value), fields[name].description or "") for name, value in values.items()]
-    return SettingsTable(models, rows)
+    values = {name: format_value(value) for name, value in settings}
+    epochs = sorted({manifest.recipes[model].epochs for model in models})
+    values["epochs"] = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
+    fields = describe(type(settings))
+    return SettingsTable(
+        models, settings.net, [(field.name, values[field.name], field.description) for field in fields]
+    )
 
 
 def _uri(png: bytes) -> str:
