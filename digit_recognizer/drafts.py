@@ -1,29 +1,44 @@
-"""A run in the making: a hidden folder that keeps each fit, and becomes the run when all is done."""
+"""A run in the making: a hidden folder that keeps each fit and each complete stage, and becomes the run.
+
+submissions/.NAME/    config.json      all that decides the run's numbers
+                      schedule.json    the stages
+                      fits/            finished fits, for --resume
+                      logs/            learning curves so far
+                      stage-1/ ...     complete runs; the latest becomes submissions/NAME
+"""
 
 import errno
+import hashlib
+import io
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from digit_recognizer import records, runs
 from digit_recognizer.errors import RunError
-from digit_recognizer.training import Fit, Fitted, read_log
+from digit_recognizer.files import atomic_folder, write_atomically
+from digit_recognizer.manifest import RunConfig
+from digit_recognizer.schedule import Schedule
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
-MAKING = "making"  # in the hidden folder: plan, finished fits and lock, gone once the run is there
-PLAN = f"{MAKING}/plan.json"
-FITS = f"{MAKING}/fits"
-SCHEDULE = f"{MAKING}/schedule.json"
-LOGS = f"{MAKING}/logs"
-FULL = (errno.ENOSPC, errno.EDQUOT)
+CONFIG, SCHEDULE, FITS, LOGS, STAGE = "config.json", "schedule.json", "fits", "logs", "stage-"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the draft is running
+DIGEST = hashlib.sha256().digest_size
+
+
+class _Failure(records.Record):
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -35,160 +50,268 @@ class Draft:
 
     @property
     def running(self) -> bool:
-        """Whether a process is at it now."""
+        """Whether a process is working on it now. Asking changes nothing."""
+        lock = self.folder / "lock"
+        if not lock.exists():
+            return False
         try:
-            with self.lock():
+            with FileLock(lock, timeout=0):
                 return False
         except Timeout:
             return True
 
-    def lock(self) -> FileLock:
-        """Held while a process is at it; the system lets go of a killed one's."""
-        return FileLock(self.folder / MAKING / "lock", timeout=0)
-
-    def keep(self, fitted: Fitted) -> None:
-        """Store a fit at once, whole or not at all, so that a killed run need not repeat it."""
-        path = self._path(fitted.fit)
-        ending, content = fitted.model
-        unfinished = path.with_suffix(".part")
-        with unfinished.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                valid=fitted.valid,
-                test=fitted.test,
-                ending=np.array(ending),
-                model=np.frombuffer(content, np.uint8),
-                history=np.array(json.dumps(fitted.history)),
-                seconds=np.array(fitted.seconds),
+    @property
+    def state(self) -> str:
+        """What the draft is, and what to do about it, in words."""
+        if self.running:
+            return f"{self.final.name} is still running"
+        if kept := self.count_fits():
+            return (
+                f"{self.final.name} was cut off with {kept} finished fits; its command with --resume goes on, "
+                f"or delete {self.folder}"
             )
-        unfinished.replace(path)
-
-    def keep_schedule(self, schedule: dict[str, Any]) -> None:
-        """Store what `--minutes` decided to fit, so that a resumed run fits the same."""
-        unfinished = self.folder / f"{SCHEDULE}.part"
-        unfinished.write_text(json.dumps(schedule, indent=2), encoding="utf-8")
-        unfinished.replace(self.folder / SCHEDULE)
-
-    def kept_schedule(self) -> dict[str, Any] | None:
-        """What `keep_schedule` stored; None if it did not."""
-        path = self.folder / SCHEDULE
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return f"{self.final.name} was cut off before a fit was finished; its command starts it anew"
 
     @property
     def logs(self) -> Path:
         """The folder of the fits' learning curves so far."""
         return self.folder / LOGS
 
-    def kept(self, fits: Sequence[Fit]) -> dict[str, Fitted]:
-        """Those of the fits that are stored, by name."""
-        return {fit.name: self._read(fit) for fit in fits if self._path(fit).exists()}
+    def count_fits(self) -> int:
+        """Return the number of finished fits."""
+        return len(list((self.folder / FITS).glob("*.fit")))
 
-    def _path(self, fit: Fit) -> Path:
-        return self.folder / FITS / f"{fit.file_name}.npz"
+    def save_schedule(self, schedule: Schedule) -> Schedule:
+        """Store the stages, so that a resumed run fits the same; return them."""
+        records.write(self.folder / SCHEDULE, schedule)
+        return schedule
 
-    def _read(self, fit: Fit) -> Fitted:
-        with np.load(self._path(fit), allow_pickle=False) as stored:
-            return Fitted(
-                fit,
-                valid=stored["valid"],
-                test=stored["test"],
-                model=(str(stored["ending"]), stored["model"].tobytes()),
-                history=json.loads(str(stored["history"])),
-                seconds=float(stored["seconds"]),
+    def load_schedule(self) -> Schedule | None:
+        """Return the stored stages; None before they are stored."""
+        path = self.folder / SCHEDULE
+        return records.read(path, Schedule) if path.exists() else None
+
+    def save_fit(self, result: FitResult) -> None:
+        """Store a fit at once and whole, with its SHA-256, so that a resumed run need not repeat it."""
+        content = io.BytesIO()
+        np.savez(
+            content,
+            allow_pickle=False,
+            valid=result.valid,
+            test=result.test,
+            content=np.frombuffer(result.content, np.uint8),
+            curve=np.array(json.dumps(result.curve)),
+            seconds=np.array(result.seconds),
+        )
+        stored = content.getvalue()
+        write_atomically(self._path(result.task), hashlib.sha256(stored).digest() + stored)
+
+    def save_failure(self, failure: FitFailure) -> None:
+        """Store why a fit failed, so that a resumed run does not repeat it."""
+        path = self.folder / FITS / f"{failure.task.file_name}.failed"
+        records.write(path, _Failure(reason=failure.reason))
+
+    def load_fits(
+        self, tasks: Sequence[FitTask], on_notice: Callable[[str], None]
+    ) -> dict[str, FitResult | FitFailure]:
+        """Return the stored outcomes of the tasks, by name; a damaged one is a notice, and is fitted again."""
+        outcomes: dict[str, FitResult | FitFailure] = {}
+        for task in tasks:
+            failed = self.folder / FITS / f"{task.file_name}.failed"
+            try:
+                if self._path(task).exists():
+                    outcomes[task.name] = self._read(task)
+                elif failed.exists():
+                    outcomes[task.name] = FitFailure(task, records.read(failed, _Failure).reason)
+            except (OSError, EOFError, ValueError, KeyError, BadZipFile, RunError):
+                on_notice(f"{self._path(task)}: is damaged; {task.name} is fitted again")
+        return outcomes
+
+    def _path(self, task: FitTask) -> Path:
+        return self.folder / FITS / f"{task.file_name}.fit"
+
+    def _read(self, task: FitTask) -> FitResult:
+        content = self._path(task).read_bytes()
+        digest, stored = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(stored).digest() != digest:
+            raise ValueError("the content does not match its SHA-256")
+        with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
+            return FitResult(
+                task,
+                valid=arrays["valid"],
+                test=arrays["test"],
+                content=arrays["content"].tobytes(),
+                curve=json.loads(str(arrays["curve"])),
+                seconds=float(arrays["seconds"]),
             )
+
+    @contextmanager
+    def stage_folder(self) -> Iterator[Path]:
+        """Yield a folder for a complete run, the next stage's, which appears whole or not at all."""
+        with atomic_folder(self.folder / f"{STAGE}{len(self._stages()) + 1}") as folder:
+            yield folder
+
+    def latest_stage(self) -> Path | None:
+        """Return the folder of the latest complete stage."""
+        return next(reversed(self._stages()), None)
+
+    def _stages(self) -> list[Path]:
+        stages = [path for path in self.folder.glob(f"{STAGE}*") if path.name[len(STAGE) :].isdigit()]
+        return sorted(stages, key=lambda path: int(path.name[len(STAGE) :]))
 
 
 @contextmanager
-def start(out: Path, name: str | None, plan: dict[str, Any], *, resume: bool = False) -> Iterator[Draft]:
-    """A draft that becomes the run `name` in `out` when the block ends well.
+def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = False) -> Iterator[Draft]:
+    """Yield a draft whose latest stage becomes the run `name` in `out` when the block ends well.
 
-    Without a name, it is called by date and time. plan: all that decides the run's numbers; `resume` goes on
-    with the newest draft of an equal plan. Where the block ends badly, the draft stays if it keeps a fit.
-    Raises RunError before anything is computed if `out` cannot be written, holds that name, or has no such
-    draft.
+    Without a name, it is called by date and time. `resume` goes on with the newest draft of an equal config.
+    If the block raises, the draft stays if it keeps a fit.
+    Raises RunError before anything is computed if `out` cannot be written, holds that name, or has no such draft.
     """
-    draft = _unfinished(out, name, plan) if resume else _new(out, name, plan)
-    with draft.lock():
+    draft, lock = _resume(out, name, config) if resume else _begin(out, name, config)
+    try:
         try:
             yield draft
+            _finish(draft)
         except BaseException as error:
-            raise _left(draft, error) from error.__cause__
+            raise _add_note(draft, error) from error.__cause__
+    finally:
+        lock.release()
+        if draft.final.exists() or not draft.count_fits():
+            shutil.rmtree(draft.folder, ignore_errors=True)
+
+
+def _finish(draft: Draft) -> None:
+    stage = draft.latest_stage()
+    assert stage is not None, "a run ended without a complete stage"
     try:
-        draft.folder.rename(draft.final)
+        if draft.final.exists():
+            raise FileExistsError(errno.EEXIST, "it exists already")
+        stage.rename(draft.final)
     except OSError as error:
-        raise _left(draft, RunError(f"{draft.final}: cannot be written ({error.strerror})")) from None
-    shutil.rmtree(draft.final / MAKING)  # last: a run that is killed here is whole all the same
+        raise RunError(f"{draft.final}: cannot be written ({error.strerror})") from None
 
 
-def _left(draft: Draft, error: BaseException) -> BaseException:
-    """The error, with a note on what it leaves behind; a full disk is a user's to mend."""
-    if isinstance(error, OSError) and error.errno in FULL:
+def _add_note(draft: Draft, error: BaseException) -> BaseException:
+    """Return the error with a note on what it leaves behind; a full disk becomes a RunError."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = RunError(f"{draft.folder}: cannot be written ({error.strerror}); make room.")
-    fits = len(list((draft.folder / FITS).glob("*.npz")))
-    if fits:
-        error.add_note(f"{fits} finished fits are kept; the same command with --resume goes on from them.")
+    if kept := draft.count_fits():
+        error.add_note(f"{kept} finished fits are kept; the same command with --resume goes on from them.")
     else:
-        shutil.rmtree(draft.folder, ignore_errors=True)
         error.add_note("No run was written.")
     return error
 
 
-def curves(folder: Path) -> dict[str, list[list[dict[str, float]]]]:
-    """Learning curves so far of the members of a run that fills its minutes in this folder; {} of others."""
-    stages = (Draft(folder, folder).kept_schedule() or {"stages": []})["stages"]
+def list_all(out: Path) -> list[Draft]:
+    """Return the drafts in `out`, newest first."""
+    folders = sorted(
+        (path.parent for path in out.glob(f".*/{FITS}")), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    drafts = [Draft(folder, out / folder.name[1:]) for folder in folders]
+    return [draft for draft in drafts if not draft.final.exists()]
+
+
+def find_run(out: Path, name: str) -> runs.Run:
+    """Return the run of that name or, while it is still being fitted, its latest complete stage.
+
+    Raises RunError if there is neither.
+    """
+    draft = Draft(out / f".{name}", out / name)
+    for _ in range(2):  # it may be finished in between
+        if draft.final.is_dir() or (stage := draft.latest_stage()) is None:
+            return runs.find(out, name)
+        with suppress(RunError):
+            return runs.Run(stage, runs.load(stage).manifest, unfinished=True)
+    return runs.find(out, name)
+
+
+def unfinished_curves(run: runs.Run) -> dict[str, list[list[Metrics]]]:
+    """Return the learning curves so far of all members of a run that is still being fitted, by member."""
+    draft = Draft(run.folder.parent, run.folder.parent)
+    if not run.unfinished or (schedule := draft.load_schedule()) is None:
+        return {}
     return {
-        name: [read_log(file) for file in (folder / LOGS).glob(f"{name}-*.jsonl")]
-        for stage in stages
-        for name in stage["members"]
+        member.name: [read_log(file) for file in sorted(draft.logs.glob(f"{member.name}-*.jsonl"))]
+        for stage in schedule.stages
+        for member in stage.members
     }
 
 
-def every(out: Path) -> list[Draft]:
-    """The drafts in `out`, newest first."""
-    plans = sorted(out.glob(f".*/{PLAN}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [Draft(path.parents[1], out / path.parents[1].name[1:]) for path in plans]
-
-
-def _unfinished(out: Path, name: str | None, plan: dict[str, Any]) -> Draft:
-    for draft in every(out):
-        with suppress(ValueError):  # a plan that was being written when the run was killed
-            stored = json.loads((draft.folder / PLAN).read_text(encoding="utf-8"))
-            if stored == json.loads(json.dumps(plan)) and name in (None, draft.final.name):
-                if draft.running:
-                    raise RunError(f"{draft.final.name} is still running; wait for it, or stop it first")
-                return draft
+def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileLock]:
+    """Return the newest draft of an equal config, locked."""
+    difference = ""
+    for draft in list_all(out):
+        if name not in (None, draft.final.name):
+            continue
+        try:
+            stored = records.read(draft.folder / CONFIG, RunConfig)
+        except RunError as error:
+            if name is None:
+                continue
+            raise RunError(f"{error}; it cannot be resumed, delete {draft.folder}") from None
+        if not (changed := config.difference_from(stored)):
+            return draft, _lock(draft)
+        difference = difference or f"; {draft.final.name} has {changed}"
     raise RunError(
         f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "
-        "library versions; start it without --resume"
+        f"library versions{difference}; start it without --resume"
     )
 
 
-def _new(out: Path, name: str | None, plan: dict[str, Any]) -> Draft:
-    if name is None:
-        name = _unused(out, datetime.now().strftime("%Y%m%d-%H%M%S"))
-    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+def _begin(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileLock]:
+    """Return a new draft, locked."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise RunError(
-            f"--name {name!r}: expected letters, digits and . _ + -, the first a letter or a digit"
+            f"--name {name!r}: expected at most 100 letters, digits and . _ + -, the first a letter or a digit"
         )
-    draft = Draft(out / f".{name}", out / name)
+    date = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for candidate in [name] if name else (date if n == 1 else f"{date}-{n}" for n in count(1)):
+        draft = Draft(out / f".{candidate}", out / candidate)
+        try:
+            return draft, _claim(draft, config)
+        except FileExistsError as error:
+            if name:
+                raise RunError(str(error)) from None
+        except OSError as error:
+            raise RunError(
+                f"{out}: cannot be written ({error.strerror}); choose another folder with --out"
+            ) from None
+    raise AssertionError("unreachable")
+
+
+def _claim(draft: Draft, config: RunConfig) -> FileLock:
+    """Create the draft's folder and lock it; raise FileExistsError, with what to do, if the name is taken."""
     if draft.final.exists():
-        raise RunError(f"{draft.final}: exists already; take another --name, or delete that run")
+        raise FileExistsError(f"{draft.final}: exists already; take another --name, or delete that run")
+    draft.folder.mkdir(parents=True, exist_ok=True)
     try:
+        lock = _lock(draft)
+    except RunError as error:
+        raise FileExistsError(str(error)) from None
+    try:
+        if kept := draft.count_fits():
+            raise FileExistsError(
+                f"{draft.folder}: is an unfinished run with {kept} finished fits; go on with --resume, "
+                "or delete it"
+            )
+        for left in draft.folder.glob("*"):  # of a run that was cut off before a fit was finished
+            if left.name != "lock":
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         for inside in (FITS, LOGS):
-            (draft.folder / inside).mkdir(parents=True)
-        (draft.folder / PLAN).write_text(json.dumps(plan, indent=2), encoding="utf-8")
-    except FileExistsError:
-        raise RunError(
-            f"{draft.folder}: is an unfinished run of that name; go on with --resume, or delete it"
-        ) from None
-    except OSError as error:
-        raise RunError(
-            f"{out}: cannot be written ({error.strerror}); choose another folder with --out"
-        ) from None
-    return draft
+            (draft.folder / inside).mkdir()
+        records.write(draft.folder / CONFIG, config)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
 
 
-def _unused(out: Path, name: str) -> str:
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(name for name in names if not (out / name).exists() and not (out / f".{name}").exists())
+def _lock(draft: Draft) -> FileLock:
+    """Lock the draft while a process works on it; the system unlocks that of a killed one."""
+    lock = FileLock(draft.folder / "lock", timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{draft.final.name} is still running; wait for it, or stop it first") from None
+    return lock

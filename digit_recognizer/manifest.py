@@ -86,9 +86,25 @@ class RunConfig(Record):
         description="start of the SHA-256 of the package's files that decide numbers"
     )
 
-    def same_as(self, other: "RunConfig") -> bool:
-        """Return whether both give the same numbers; unlike ==, heeds the order of the recipes."""
-        return self.model_dump_json() == other.model_dump_json()
+    def difference_from(self, other: "RunConfig") -> str:
+        """Return the first field that differs, with both values, in words; "" if both give the same numbers.
+
+        Unlike ==, it heeds the order of the recipes, and not the folder that the data lies in.
+        """
+        mine, others = (config.model_dump(mode="json", exclude={"data": {"source"}}) for config in (self, other))
+        if list(mine["recipes"]) != list(others["recipes"]):
+            return f"recipes {', '.join(others['recipes'])}, not {', '.join(mine['recipes'])}"
+        return _first_difference(mine, others)
+
+
+def _first_difference(mine: object, others: object, field: str = "") -> str:
+    if isinstance(mine, dict) and isinstance(others, dict):
+        for name in {**others, **mine}:
+            path = f"{field}.{name}" if field else str(name)
+            if difference := _first_difference(mine.get(name), others.get(name), path):
+                return difference
+        return ""
+    return "" if mine == others else f"{field} {others}, not {mine}"
 
 
 class ModelScore(Record):

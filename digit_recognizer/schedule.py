@@ -1,213 +1,398 @@
-"""Which nets to fit in the minutes there are, and how long each, by the speed of this very machine."""
+"""What to fit, in which order, on which cores and until when: a list of stages.
 
+A plain run has one stage without a deadline. `--minutes` measures this machine's speed, and has a quick stage
+and then rounds of better nets, each with a deadline. All that concerns time stands here.
+"""
+
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from typing import Any
+from math import gcd
 
+import numpy as np
+from pydantic import Field
+
+from digit_recognizer import workers
+from digit_recognizer.data import Dataset, Digits
 from digit_recognizer.errors import RecipeError
-from digit_recognizer.nets.epochs import ROUGHLY
-from digit_recognizer.recipes import Recipe, SklearnMLP
-from digit_recognizer.training import Fit, Speed
+from digit_recognizer.nets.epochs import EPOCH_TOLERANCE
+from digit_recognizer.recipes import Recipe
+from digit_recognizer.records import Record
+from digit_recognizer.settings import Settings
+from digit_recognizer.splits import Split
+from digit_recognizer.training import CURVE_ROWS, FitTask, limited_threads, make_fits
 
-MOST_ROUNDS = 8  # beyond it more epochs help more than more nets
-# With half its epochs `cnn` reads as well as `cnn-small` does in the same time, with 3/8 of them `cnn-small`
-# as well as `keras-mlp` (holdouts of seeds 10 to 12).
-ENOUGH = 0.5  # share of its recipe's epochs that a net must have; for r rounds of them, r * r times as much
-SOON = 1 / 8  # share of the time after which the first nets are finished, for who stops early,
-SOON_SECONDS = 60  # and that at most
-CORE_MINUTES = 16  # threads times minutes of a net, at most, where it has more than one,
-MOST_THREADS = 4  # and so many at most, where there are more cores
-CAUTION = 1.05  # predictions take that much longer than their first rows did
-WRITING = 1.5  # seconds for the program's start and end
-WRITING_EACH = 0.2  # seconds for the blend and the files of each member
+# Beyond this number of rounds, more epochs help more than more nets.
+MAX_ROUNDS = 8
+# Minimum share of its recipe's epochs per net; r rounds need r**2 times it. With half its epochs `cnn` reads as
+# well as `cnn-small` does in the same time, with 3/8 of them `cnn-small` as well as `keras-mlp`.
+MIN_EPOCH_FRACTION = 0.5
+# Share of the time for the first, quick stage, so that stopping early leaves a submission.
+FIRST_STAGE_FRACTION = 1 / 8
+FIRST_STAGE_MAX_SECONDS = 60
+# A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
+MAX_THREAD_MINUTES = 16
+MAX_THREADS = 4
+# Predictions take this many times as long as their first rows did.
+PREDICT_MARGIN = 1.05
+# Seconds for the program's start and end.
+OVERHEAD_SECONDS = 1.5
+# Seconds for the blend and the files of each member.
+MEMBER_SECONDS = 0.2
+# Training digits that a net's speed is measured on.
+SPEED_ROWS = 1024
 
 
-Timed = tuple[Sequence[Recipe], dict[str, Speed]]  # recipes to fit in turn, and the speed of each by its name
+class Member(Record):
+    """A model to fit: its name, the recipe it is of, and the recipe's settings with the epochs to expect."""
+
+    name: str
+    recipe: str
+    settings: Settings
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Rounds of fits that take the same time.
+class Stage(Record):
+    """Fits after which the run is complete.
 
-    members: recipes named `<recipe>-1`, `<recipe>-2` ..., with the epochs to expect.
-    rounds: how many fits each worker does, one after the other; slot: seconds of each.
-    predicting: by member, seconds of the slot for predictions.
-    share: how many of its recipe's epochs each member has time for, as a share; the least of them.
+    group: members of a later group replace those of earlier groups, which are quicker and less accurate.
+    seconds_per_fit: until each fit's end, predictions included; None without a deadline.
+    predict_seconds: by member, the part of it for predictions.
+    epoch_fraction: epochs there is time for, divided by the recipe's; the smallest over the members.
     """
 
-    members: list[Recipe]
-    rounds: int
-    slot: float
-    predicting: dict[str, float]
-    share: float
+    members: tuple[Member, ...]
+    workers: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    group: int = 0
+    seconds_per_fit: float | None = None
+    predict_seconds: dict[str, float] = {}
+    epoch_fraction: float = 1.0
+
+    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
+        """Return the stage's fits, without deadlines."""
+        models = {member.name: member.settings for member in self.members}
+        return make_fits(models, splits, refit=refit, seed=seed)
+
+    def with_deadlines(self, tasks: Sequence[FitTask], now: float) -> tuple[list[FitTask], float]:
+        """Return the tasks with their deadlines, and when the last ends; `workers` fit at a time from `now`."""
+        if self.seconds_per_fit is None:
+            return list(tasks), now
+        timed = []
+        for number, task in enumerate(tasks):
+            now_ends = now + (number // self.workers + 1) * self.seconds_per_fit
+            timed.append(replace(task, deadline=now_ends - self.predict_seconds[task.model]))
+        return timed, now + -(-len(tasks) // self.workers) * self.seconds_per_fit
+
+
+class Schedule(Record):
+    """The stages, in order; a resumed run reads it from its draft."""
+
+    stages: tuple[Stage, ...]
+
+    def timed(
+        self, splits: Sequence[Split], *, refit: bool, seed: int, finished: Collection[str]
+    ) -> Iterator[tuple[Stage, list[FitTask]]]:
+        """Yield each stage with its fits that are not `finished` (names); deadlines count from the first call."""
+        now = time.time()
+        for stage in self.stages:
+            tasks = stage.tasks(splits, refit=refit, seed=seed)
+            tasks, now = stage.with_deadlines([task for task in tasks if task.name not in finished], now)
+            yield stage, tasks
+
+    def best_members(self, complete: Collection[str]) -> list[Member]:
+        """Return the members that are `complete` (names), of the last group that has any."""
+        members = [(stage.group, member) for stage in self.stages for member in stage.members]
+        members = [(group, member) for group, member in members if member.name in complete]
+        last = max((group for group, _ in members), default=0)
+        return [member for group, member in members if group == last]
+
+    def describe(self) -> Iterator[str]:
+        """Yield what will be fitted in which time, in words; nothing for a run without deadlines."""
+        for stage in self.stages:
+            if stage.seconds_per_fit is None:
+                continue
+            cores = f"{stage.threads} core{'s' if stage.threads > 1 else ''}"
+            side_by_side = f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
+            yield f"Fits of {stage.seconds_per_fit:.0f} s, {side_by_side}:"
+            kinds = Counter((member.recipe, member.settings.epochs) for member in stage.members)
+            for (name, epochs), count in kinds.items():
+                yield f"  {count} {name}, about {epochs} epochs"
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """What to fit, stage after stage; a resumed run reads it from its draft."""
+class Speed:
+    """What a net takes on this machine, in seconds.
 
-    stages: list[Stage]
+    startup: to the first step; preprocess_row: per row besides the epochs; train_row: per row of an epoch;
+    predict_row: per row of `predict_proba`; predict_row_without_tta: the net alone, for learning curves.
+    """
 
-    @property
-    def members(self) -> list[Recipe]:
-        """Those of all stages."""
-        return [member for stage in self.stages for member in stage.members]
+    startup: float
+    preprocess_row: float
+    train_row: float
+    predict_row: float
+    predict_row_without_tta: float
 
-    def best(self, members: Sequence[Recipe]) -> list[Recipe]:
-        """Those of the last stage that any of them is of: the nets of an earlier one are worse, and quick."""
-        stages = [[one for one in members if one in stage.members] for stage in self.stages]
-        return next((some for some in reversed(stages) if some), [])
 
-    def lines(self, workers: int, threads: int) -> Iterator[str]:
-        """What will be done, in words."""
-        cores = f"{threads} core{'s' if threads > 1 else ''}"
-        side = f"{workers} at a time on {cores} each" if workers > 1 else f"on {cores}"
-        for stage in self.stages:
-            yield f"{stage.rounds} round{'s' if stage.rounds > 1 else ''} of {stage.slot:.0f} s, {side}:"
-            kinds = [(recipe_of(one.name), one.summary, one.settings.epochs) for one in stage.members]
-            for (name, summary, epochs), count in Counter(kinds).items():
-                yield f"  {count} {name}, about {epochs} epochs: {summary}"
+@dataclass(frozen=True)
+class Work:
+    """The work that stages are made for.
 
-    def deadlines(self, fits: Sequence[Fit], workers: int, now: float) -> list[Fit]:
-        """The fits with the moments to end training by: `workers` at a time, each as long as its slot."""
-        timed = []
-        for stage in self.stages:
-            own = [fit for fit in fits if fit.recipe in stage.members]
-            for number, fit in enumerate(own):
-                end = now + (number // workers + 1) * stage.slot
-                timed.append(replace(fit, until=end - stage.predicting[fit.recipe.name]))
-            now += -(-len(own) // workers) * stage.slot
-        return timed
+    min_members: least number of models; fits: per model; train_rows: per epoch; predict_rows: predicted
+    after a fit; curve_rows: scored after each epoch.
+    """
 
-    def to_json(self) -> dict[str, Any]:
-        """What `from_json` needs besides the recipes."""
-        return {
-            "stages": [
-                {**vars(stage), "members": {one.name: one.settings.epochs for one in stage.members}}
-                for stage in self.stages
-            ]
-        }
-
-    @staticmethod
-    def from_json(stored: dict[str, Any], pool: Sequence[Recipe]) -> "Schedule":
-        """The schedule that was stored, made of the same recipes."""
-        by_name = {recipe.name: recipe for recipe in pool}
-        return Schedule(
-            [
-                Stage(
-                    **{
-                        **stage,
-                        "members": [
-                            _member(by_name[recipe_of(name)], name, epochs)
-                            for name, epochs in stage["members"].items()
-                        ],
-                    }
-                )
-                for stage in stored["stages"]
-            ]
-        )
+    min_members: int
+    fits: int
+    train_rows: int
+    predict_rows: int
+    curve_rows: int
 
 
 def recipe_of(member: str) -> str:
-    """The recipe's name in a member's: `cnn-2` -> `cnn`."""
+    """Return the recipe's name in the name of a member of `--minutes`: `cnn-2` -> `cnn`."""
     return member.rpartition("-")[0]
 
 
-def share_cores(jobs: int | None, minutes: float, pool: Sequence[Recipe], fits: int) -> tuple[int, int]:
-    """How many fits to do at a time, and the threads of each, on `jobs` cores (None: all there are).
+def make_schedule(
+    groups: Sequence[Sequence[Recipe]],
+    splits: Sequence[Split],
+    dataset: Dataset,
+    *,
+    refit: bool,
+    cores: int,
+    gpus: int,
+    minutes: float | None,
+    elapsed: Callable[[], float],
+) -> Schedule:
+    """Return the stages for the recipes of the last group or, with `minutes`, of the best that is quick enough.
 
-    fits: how many there will be at least. In up to 8 minutes several cores help more on one long
+    groups: recipes that are fitted in turn, from the quickest to the best. elapsed: seconds since the start.
+    Raises RecipeError if there is no time for a single epoch.
+    """
+    fits = len(splits) + refit
+    if minutes is None:
+        count, threads = split_cores(groups[-1], cores, gpus, fits=len(groups[-1]) * fits)
+        members = tuple(Member(name=r.name, recipe=r.name, settings=r.settings) for r in groups[-1])
+        return Schedule(stages=(Stage(members=members, workers=count, threads=threads),))
+    held_out = max(len(split.valid) for split in splits)
+    work = Work(
+        min_members=len(groups[-1]),
+        fits=fits,
+        train_rows=len(dataset.train) - (0 if refit else held_out),
+        predict_rows=held_out + len(dataset.test),
+        curve_rows=held_out + CURVE_ROWS,
+    )
+    shared = split_cores_for_minutes(groups, cores, gpus, minutes, fits=len(groups[-1]) * fits)
+    return _fill(groups, dataset.train, work, shared, lambda: minutes * 60 - elapsed() - OVERHEAD_SECONDS)
+
+
+def _fill(
+    groups: Sequence[Sequence[Recipe]],
+    digits: Digits,
+    work: Work,
+    cores: tuple[int, int],
+    seconds_left: Callable[[], float],
+) -> Schedule:
+    """Measure group after group while there may be time for a better one, and schedule the best."""
+    measured: list[_MeasuredGroup] = []
+    for recipes in groups:
+        measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *cores), *cores))
+        fraction = _stages(measured, work, seconds_left())[-1].epoch_fraction
+        if len(measured) > 1 and fraction < 1:  # no time for better ones
+            if fraction < MIN_EPOCH_FRACTION:
+                measured.pop()
+            break
+    stages = _stages(measured, work, seconds_left())
+    if not stages[-1].epoch_fraction:
+        raise RecipeError(
+            f"--minutes: {stages[-1].seconds_per_fit:.0f} s are left for each fit, not enough for one epoch; "
+            "give more minutes, or fewer or smaller recipes"
+        )
+    return Schedule(stages=tuple(stages))
+
+
+def split_cores(recipes: Sequence[Recipe], cores: int, gpus: int, *, fits: int) -> tuple[int, int]:
+    """Return how many processes do `fits` fits on `cores` cores, and the threads of each.
+
+    The threads decide a run's numbers: sums in another number of threads are rounded differently.
+    """
+    processes = 1 if _on_gpu(recipes, gpus) else min(cores, fits)
+    return processes, cores // processes
+
+
+def _on_gpu(recipes: Sequence[Recipe], gpus: int) -> bool:
+    """Return whether a fit would take a whole GPU, so that there is room for one at a time."""
+    return gpus > 0 and any(recipe.settings.net == "keras" for recipe in recipes)
+
+
+def split_cores_for_minutes(
+    groups: Sequence[Sequence[Recipe]], cores: int, gpus: int, minutes: float, *, fits: int
+) -> tuple[int, int]:
+    """Return how many fits to do at a time on `cores` cores, and the threads of each.
+
+    fits: number of fits there will be at least. In up to 8 minutes several cores help more on one long
     convolutional net than on several short ones; the steps of a dense net are too short to be shared.
     """
-    import joblib
+    recipes = [recipe for group in groups for recipe in group]
+    if _on_gpu(recipes, gpus):
+        return 1, cores
+    convolutional = any(getattr(recipe.settings, "channels", ()) for recipe in recipes)
+    threads = min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)) if convolutional else 1
+    processes = cores // max(1, threads)
+    return processes, min(cores // processes, max(1, threads))
 
-    cores = jobs or joblib.cpu_count()
-    convolutional = any(getattr(recipe.settings, "channels", ()) for recipe in pool)
-    threads = min(cores // fits, MOST_THREADS, int(CORE_MINUTES / minutes)) if convolutional else 1
-    workers = cores // max(1, threads)
-    return workers, cores // workers
 
-
-def check(pool: Sequence[Recipe], *, blended: bool) -> None:
-    """Raise RecipeError for what cannot be ended in time, or blended."""
-    if not blended:
-        raise RecipeError("--minutes fits an ensemble; leave out --no-ensemble")
-    for recipe in pool:
-        if recipe.settings.early_stopping:
+def check_minutes(recipes: Sequence[Recipe]) -> None:
+    """Raise RecipeError for recipes that `--minutes` cannot end in time."""
+    for recipe in recipes:
+        if recipe.settings.patience:
             raise RecipeError(
-                f"--minutes says when to stop, and so does early_stopping of {recipe.name}; "
+                f"--minutes sets when to stop, and so does patience of {recipe.name}; "
                 "leave out --minutes, or take another recipe"
             )
 
 
-def plan(timed: Sequence[Timed], *, seconds: float, **job: int) -> Schedule:
-    """The last group's recipes for so many seconds; before them a round or more of the first, quick group's.
+def measure_speeds(
+    recipes: Sequence[Recipe], digits: Digits, processes: int, threads: int
+) -> dict[str, Speed]:
+    """Return the speed of each recipe, by name, when `processes` processes fit it side by side.
 
-    job: what `_stage` needs to know besides.
+    The slowest process counts. Raises RunError if one is killed.
     """
-    before = []
-    if len(timed) > 1:
-        soon = min(SOON * seconds, SOON_SECONDS)
-        quick = _stage(timed[0], seconds=soon, **job)
-        if quick.share:  # else there is no time for one epoch
-            before, seconds = [quick], seconds - soon
-    return Schedule([*before, _stage(timed[-1], seconds=seconds, **job)])
+    rows = np.linspace(0, len(digits) - 1, min(SPEED_ROWS, len(digits))).astype(int)
+    few = Digits(digits.pixels[rows], digits.labels[rows])
+    arguments = [(recipe.settings, few, threads) for recipe in recipes]
+    measured = workers.run_on_each(_measure_speed, arguments, workers=processes, threads=threads)
+    return {
+        recipe.name: Speed(*np.max(speeds, axis=0)) for recipe, speeds in zip(recipes, measured, strict=True)
+    }
 
 
-def _stage(
-    timed: Timed,
-    *,
-    seconds: float,
-    least: int,
-    parts: int,
-    workers: int,
-    rows: int,
-    predicted: int,
-    watched: int,
-) -> Stage:
-    """Members of these recipes in turn, for so many seconds.
+def _measure_speed(settings: Settings, few: Digits, threads: int) -> tuple[float, ...]:
+    """Return the fields of Speed, from four short epochs."""
+    from digit_recognizer.nets import pipelines
 
-    More time gives longer nets, and more of them. least: members; parts: fits of each; rows: of one epoch;
-    predicted: of one fit in the end; watched: after each epoch, for the learning curves.
+    moments: list[float] = []
+
+    def lap() -> None:
+        moments.append(time.perf_counter())
+
+    with limited_threads(settings, threads):
+        lap()
+        classifier = pipelines.build(settings.replace(epochs=4), 0)
+        classifier.fit(few.pixels, few.labels, net__on_epoch_end=lap)
+        lap()
+        classifier.predict_proba(few.pixels)
+        lap()
+        rows = pipelines.prepare_rows(classifier, few.pixels)
+        lap()
+        classifier[-1].predict_proba_without_tta(rows)
+        lap()
+    # The first epoch includes startup; during the last, no next one is prepared. Of the two between, take the
+    # faster: other load may slow one.
+    first, second, third, _, _, predict, preprocess, without_tta = np.diff(moments)
+    epoch = min(second, third)
+    per_row = np.array([preprocess, epoch, predict, without_tta]) / len(few)
+    return (max(0.0, first - epoch - preprocess), *per_row)
+
+
+@dataclass(frozen=True)
+class _MeasuredGroup:
+    """Recipes that are fitted in turn, their speeds by name, and the cores they have."""
+
+    recipes: Sequence[Recipe]
+    speeds: dict[str, Speed]
+    workers: int
+    threads: int
+
+
+def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> list[Stage]:
+    """Return the stages that fill `seconds`: rounds of the last group, after a short stage of the first.
+
+    The short stage is left out if it has no time for an epoch.
     """
-    pool, speeds = timed
-
-    def rounds_of(members: int) -> int:
-        return -(-members * parts // workers)
-
-    def slot_of(members: int) -> float:
-        return (seconds - members * WRITING_EACH) / rounds_of(members)
-
-    def passes(recipe: Recipe, slot: float) -> int:
-        speed = speeds[recipe.name]
-        once = speed.start + speed.prepare * rows + speed.predict * predicted * CAUTION
-        return max(0, int((slot - once) / (speed.row * rows + speed.glance * watched) - ROUGHLY))
-
-    def share(members: int) -> float:
-        return min(passes(recipe, slot_of(members)) / recipe.settings.epochs for recipe in pool)
-
-    def members_of(rounds: int) -> int:
-        return max(least, rounds * workers // parts)
-
-    members = members_of(rounds_of(least))
-    for rounds in range(rounds_of(least) + 1, MOST_ROUNDS + 1):
-        if share(members_of(rounds)) >= ENOUGH * rounds**2:
-            members = members_of(rounds)
-    slot = slot_of(members)
-    named, predicting = [], {}
-    for number, recipe in enumerate(islice(cycle(pool), members)):
-        name = f"{recipe.name}-{number // len(pool) + 1}"  # as `recipe_of` reads it
-        named.append(_member(recipe, name, passes(recipe, slot)))
-        predicting[named[-1].name] = speeds[recipe.name].predict * predicted * CAUTION
-    return Stage(named, rounds_of(members), slot, predicting, share(members))
+    first: list[Stage] = []
+    if len(groups) > 1:
+        soon = min(FIRST_STAGE_FRACTION * seconds, FIRST_STAGE_MAX_SECONDS)
+        quick = _GroupPlan(groups[0], work, soon).stages(group=0)
+        if quick[0].epoch_fraction:
+            first, seconds = quick, seconds - soon
+    return [*first, *_GroupPlan(groups[-1], work, seconds).stages(group=1)]
 
 
-def _member(recipe: Recipe, name: str, epochs: int) -> Recipe:
-    """The recipe for so many passes; the same share of the last ones is averaged, but not more of them."""
-    settings = replace(recipe.settings, epochs=epochs)
-    if isinstance(settings, SklearnMLP):
+@dataclass(frozen=True)
+class _GroupPlan:
+    """How many members of a group fill `seconds`, and how many epochs each has. More time gives longer nets, and
+    more of them."""
+
+    group: _MeasuredGroup
+    work: Work
+    seconds: float
+
+    def stages(self, group: int) -> list[Stage]:
+        """Return the stages; each ends when its members' fits fill whole rounds of the workers."""
+        count = self._members()
+        slot, workers = self._seconds_per_fit(count), self.group.workers
+        fraction = self._epoch_fraction(count)
+        members = [
+            _member(recipe, number // len(self.group.recipes) + 1, self._epochs(recipe, slot))
+            for number, recipe in enumerate(islice(cycle(self.group.recipes), count))
+        ]
+        size = workers // gcd(workers, self.work.fits)
+        return [
+            Stage(
+                members=tuple(members[i : i + size]),
+                workers=workers,
+                threads=self.group.threads,
+                group=group,
+                seconds_per_fit=slot,
+                predict_seconds={member.name: self._predict_seconds(member.recipe) for member in members[i : i + size]},
+                epoch_fraction=fraction,
+            )
+            for i in range(0, count, size)
+        ]
+
+    def _members(self) -> int:
+        least = self._rounds(self.work.min_members)
+        count = self._members_in(least)
+        for rounds in range(least + 1, MAX_ROUNDS + 1):
+            if self._epoch_fraction(self._members_in(rounds)) >= MIN_EPOCH_FRACTION * rounds**2:
+                count = self._members_in(rounds)
+        return count
+
+    def _rounds(self, members: int) -> int:
+        return -(-members * self.work.fits // self.group.workers)
+
+    def _members_in(self, rounds: int) -> int:
+        return max(self.work.min_members, rounds * self.group.workers // self.work.fits)
+
+    def _seconds_per_fit(self, members: int) -> float:
+        return (self.seconds - members * MEMBER_SECONDS) / self._rounds(members)
+
+    def _epoch_fraction(self, members: int) -> float:
+        slot = self._seconds_per_fit(members)
+        return min(self._epochs(recipe, slot) / recipe.settings.epochs for recipe in self.group.recipes)
+
+    def _epochs(self, recipe: Recipe, slot: float) -> int:
+        speed, work = self.group.speeds[recipe.name], self.work
+        once = speed.startup + speed.preprocess_row * work.train_rows + self._predict_seconds(recipe.name)
+        epoch = speed.train_row * work.train_rows + speed.predict_row_without_tta * work.curve_rows
+        return max(0, int((slot - once) / epoch - EPOCH_TOLERANCE))
+
+    def _predict_seconds(self, recipe: str) -> float:
+        return self.group.speeds[recipe].predict_row * self.work.predict_rows * PREDICT_MARGIN
+
+
+def _member(recipe: Recipe, number: int, epochs: int) -> Member:
+    """Return a member for about `epochs` epochs; the same share of the last ones is averaged, but not more."""
+    update = {"epochs": max(1, epochs)}
+    averaged = getattr(recipe.settings, "averaged_epochs", None)
+    if averaged is not None:
         share = min(1, epochs / recipe.settings.epochs)
-        settings = replace(settings, averaged=max(1, round(settings.averaged * share)))
-    return replace(recipe, name=name, settings=settings, evidence=None)
+        update["averaged_epochs"] = max(1, round(averaged * share))
+    return Member(
+        name=f"{recipe.name}-{number}", recipe=recipe.name, settings=recipe.settings.model_copy(update=update)
+    )

@@ -1,130 +1,164 @@
-"""What the commands print: manifests and recipes as lines of text, and as what `--json` says."""
+"""What the commands print: runs and recipes as lines of text, and as the JSON of `--json`."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
-from digit_recognizer.ensemble import BLEND
+from digit_recognizer.manifest import ModelScore
+from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Evidence, Recipe
 from digit_recognizer.runs import Run
+from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
 
+Row = TypeVar("Row")
+Columns = Sequence[tuple[str, Callable[[Row], str]]]
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Rows of text under a head; the first column to the left, the others to the right."""
-    cells = [list(head), *map(list, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    for first, *others in cells:
+
+def table(columns: Columns[Row], rows: Iterable[Row]) -> Iterator[str]:
+    """Yield rows of text under a head; columns: (head, cell of a row), the first to the left, others right."""
+    lines = [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
         right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         yield "  ".join([first.ljust(widths[0]), *right]).rstrip()
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """A run as `--json` tells it."""
-    scores = [{"recipe": name, **score} for name, score in run.manifest["scores"].items()]
-    return {
-        "submission": str(run.submission) if run.manifest["submitted"] else None,
-        "run": str(run.folder),
-        "seconds": run.manifest["seconds"]["total"],
-        "models": [score for score in scores if score["recipe"] != BLEND],
-        "blend": next((score for score in scores if score["recipe"] == BLEND), None),
-        "weights": (run.manifest["blend"] or {}).get("weights"),
-        "data": run.manifest["data"],
-    }
-
-
-def scores(run: Run) -> Iterator[str]:
-    """Each model's and the blend's local score, a line each."""
-    listed = run.manifest["scores"]
-    on_test = any("test_accuracy" in score for score in listed.values())
-    local = "holdout accuracy" if "holdout" in run.manifest["split"] else "out-of-fold accuracy"
-    head = ["model", local, "95% interval", *(["test labels' accuracy"] if on_test else []), "seconds"]
-    yield from table(
-        head,
-        (
-            [
-                name,
-                f"{score['accuracy']:.4f}",
-                _interval(score),
-                *([f"{score['test_accuracy']:.4f}"] if on_test else []),
-                f"{score['seconds']:.1f}",
-            ]
-            for name, score in listed.items()
-        ),
+def summary(run: Run, report: Path | None = None) -> str:
+    """Return a run as `--json` prints it."""
+    manifest = run.manifest
+    models = [
+        {"recipe": name, **score.model_dump(mode="json", exclude_none=True)}
+        for name, score in manifest.scores.items()
+    ]
+    return json.dumps(
+        {
+            "submission": str(run.submission) if manifest.submission_model else None,
+            "run": str(run.folder),
+            "seconds": manifest.seconds["total"],
+            "models": [model for model in models if model["recipe"] != BLEND],
+            "blend": next((model for model in models if model["recipe"] == BLEND), None),
+            "weights": _weights(run),
+            "data": manifest.config.data.model_dump(mode="json"),
+            "stopped_early": manifest.stopped_early,
+            **({"report": str(report)} if report else {}),
+        }
     )
 
 
+def run_list(runs: Iterable[Run]) -> str:
+    """Return the runs as `runs --json` prints them: their manifests."""
+    return json.dumps(
+        {"runs": [{"run": str(run.folder), **run.manifest.model_dump(mode="json")} for run in runs]}
+    )
+
+
+def scores(run: Run) -> Iterator[str]:
+    """Yield each model's and the blend's local score, a line each."""
+    on_test = any(score.test_accuracy is not None for score in run.manifest.scores.values())
+    held_out = "holdout accuracy" if run.manifest.config.split.holdout else "out-of-fold accuracy"
+    columns: Columns[tuple[str, ModelScore]] = [
+        ("model", lambda row: row[0]),
+        (held_out, lambda row: f"{row[1].accuracy:.4f}"),
+        ("95% interval", lambda row: _interval(row[1])),
+        *([("test labels' accuracy", lambda row: _number(row[1].test_accuracy, ".4f"))] if on_test else []),
+        ("seconds", lambda row: f"{row[1].seconds:.1f}"),
+    ]
+    yield from table(columns, run.manifest.scores.items())
+
+
 def folds(run: Run) -> Iterator[str]:
-    """Each fold's accuracy, a column for each model and the blend; then mean, spread and interval."""
-    scores = run.manifest["scores"]
-    columns = [score["folds"] for score in scores.values()]
-    count = run.manifest["split"]["folds"]
-    names = [fold_name(k, count) for k in range(len(columns[0]))]
-    rows = [[name, *(f"{column[k]:.4f}" for column in columns)] for k, name in enumerate(names)]
-    rows.append(["mean", *(f"{score['accuracy']:.4f}" for score in scores.values())])
-    rows.append(["spread", *(f"{score['spread']:.4f}" for score in scores.values())])
-    rows.append(["95% interval", *(_interval(score) for score in scores.values())])
-    yield from table(["accuracy", *scores], rows)
+    """Yield each fold's accuracy, a column for each model and the blend; then mean, std and interval."""
+    scores = run.manifest.scores
+    count = run.manifest.config.split.folds or 1
+    names = [fold_name(k, count) for k in range(len(next(iter(scores.values())).folds or ()))]
+    rows: list[tuple[str, Callable[[ModelScore], str]]] = [
+        *((name, lambda score, k=k: f"{(score.folds or ())[k]:.4f}") for k, name in enumerate(names)),
+        ("mean", lambda score: f"{score.accuracy:.4f}"),
+        ("std", lambda score: _number(score.std, ".4f")),
+        ("95% interval", _interval),
+    ]
+    columns: Columns[tuple[str, Callable[[ModelScore], str]]] = [
+        ("accuracy", lambda row: row[0]),
+        *((name, lambda row, score=score: row[1](score)) for name, score in scores.items()),
+    ]
+    yield from table(columns, rows)
 
 
 def weights(run: Run) -> Iterator[str]:
-    """What each model weighs in the blend."""
-    if blend := run.manifest["blend"]:
-        yield f"{blend['method']} blend: " + ", ".join(
-            f"{name} {w:.3f}" for name, w in blend["weights"].items()
-        )
+    """Yield each model's weight in the blend, in a line, if there is a blend."""
+    if blend := run.manifest.blend:
+        shares = ", ".join(f"{name} {weight:.3f}" for name, weight in (_weights(run) or {}).items())
+        yield f"{blend.method} blend: {shares}"
+
+
+def _weights(run: Run) -> dict[str, float] | None:
+    blend = run.manifest.blend
+    return dict(zip(run.manifest.models, blend.weights, strict=True)) if blend else None
+
+
+RUN_COLUMNS: Columns[Run] = [
+    ("run", lambda run: run.folder.name),
+    ("created", lambda run: f"{run.manifest.created:%Y-%m-%d %H:%M}"),
+    ("recipes", lambda run: "+".join(run.manifest.models)),
+    ("data", lambda run: run.manifest.config.data.kind),
+    ("local score", lambda run: f"{run.main_score.accuracy:.4f}"),
+    ("95% interval", lambda run: _interval(run.main_score)),
+    ("public score", lambda run: _number(run.manifest.kaggle and run.manifest.kaggle.public_score, ".5f")),
+    ("seconds", lambda run: f"{run.manifest.seconds['total']:.0f}"),
+]
 
 
 def runs(listed: Iterable[Run]) -> Iterator[str]:
-    """A line for each run."""
-    head = ["run", "created", "recipes", "data", "local score", "95% interval", "public score", "seconds"]
-
-    def row(run: Run) -> list[str]:
-        score = run.manifest["scores"][run.best]
-        public = run.manifest.get("kaggle", {}).get("public_score")
-        return [
-            run.folder.name,
-            run.manifest["created"][:16].replace("T", " "),
-            "+".join(run.manifest["recipes"]),
-            run.manifest["data"]["kind"],
-            f"{score['accuracy']:.4f}",
-            _interval(score),
-            "-" if public is None else f"{public:.5f}",
-            f"{run.manifest['seconds']['total']:.0f}",
-        ]
-
-    yield from table(head, map(row, listed))
+    """Yield a line for each run."""
+    yield from table(RUN_COLUMNS, listed)
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:
-    """Three lines for each recipe: what it is, its settings, its evidence."""
+    """Yield three lines for each recipe: its summary, its settings, its evidence."""
     for recipe in listed:
+        settings = recipe.settings.model_dump(exclude={"net"})
         yield f"{recipe.name}: {recipe.summary}"
-        yield "    " + " ".join(f"{name}={_plain(value)}" for name, value in asdict(recipe.settings).items())
+        yield "    " + " ".join(f"{name}={format_value(value)}" for name, value in settings.items())
         yield f"    {_evidence(recipe.evidence) if recipe.evidence else 'not measured'}"
 
 
+def recipes_json(listed: Iterable[Recipe]) -> str:
+    """Return the recipes as `recipes --json` prints them."""
+    return json.dumps(
+        {
+            "recipes": [
+                {
+                    "name": recipe.name,
+                    "summary": recipe.summary,
+                    "settings": recipe.settings.model_dump(mode="json"),
+                    "evidence": vars(recipe.evidence) if recipe.evidence else None,
+                }
+                for recipe in listed
+            ]
+        }
+    )
+
+
 def evidence(listed: Iterable[Recipe]) -> Iterator[str]:
-    """The recipes' evidence as the README's Markdown table."""
+    """Yield the recipes' evidence as the Markdown table of docs/recipes.md."""
     yield "| recipe | what it is | accuracy | seconds | measured |"
     yield "|---|---|---|---|---|"
     for recipe in listed:
-        if found := recipe.evidence:
-            score = f"{found.mean:.4f} ± {found.spread:.4f}"
-            yield f"| `{recipe.name}` | {recipe.summary} | {score} | {found.seconds:.0f} | {found.date} |"
+        if evidence := recipe.evidence:
+            score = f"{evidence.mean:.4f} ± {evidence.std:.4f}"
+            yield f"| `{recipe.name}` | {recipe.summary} | {score} | {evidence.seconds:.0f} | {evidence.date} |"
 
 
-def _evidence(found: Evidence) -> str:
-    score = f"{found.mean:.4f} ± {found.spread:.4f} over 5 folds"
-    return f"{score}, {found.seconds:.0f} s a fold, measured {found.date}"
+def _evidence(evidence: Evidence) -> str:
+    score = f"{evidence.mean:.4f} ± {evidence.std:.4f} over 5 folds"
+    return f"{score}, {evidence.seconds:.0f} s a fold, measured {evidence.date}"
 
 
-def _interval(score: dict[str, Any]) -> str:
-    return f"{score['low']:.4f} to {score['high']:.4f}"
+def _interval(score: ModelScore) -> str:
+    return f"{score.low:.4f} to {score.high:.4f}"
 
 
-def _plain(value: Any) -> str:
-    """A setting as `--set` takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)

@@ -1,0 +1,241 @@
+"""From finished fits, or other runs, to a complete run's folder: scores, blend, submission and manifest."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from digit_recognizer import drafts, ensemble, manifest, runs, scoring, submission
+from digit_recognizer.errors import RunError
+from digit_recognizer.manifest import EnsembleConfig, EpochMetrics, FitRecord, Manifest, ModelScore, RunConfig
+from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.settings import Settings
+from digit_recognizer.training import FitFailure, FitResult, collect_predictions, test_fits, total_seconds
+
+
+class Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return time.perf_counter() - self._started
+
+    def lap(self, step: str) -> None:
+        """End a step; a step that comes again is added to."""
+        since = max(0, self.elapsed() - sum(self.laps.values()))
+        self.laps[step] = round(self.laps.get(step, 0) + since, 2)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and what a run stores of it.
+
+    files: contents of models/ by name; test_files: those whose mean prediction is the model's for new digits.
+    """
+
+    predictions: Predictions
+    settings: Settings
+    seconds: float
+    files: Mapping[str, bytes]
+    test_files: tuple[str, ...]
+
+
+def from_fits(fits: Sequence[FitResult], *, count_epochs: bool) -> list[Model]:
+    """Return the models that the fits make, in their order.
+
+    count_epochs: store the epochs there were, not those of the settings.
+    """
+    models = []
+    for name in dict.fromkeys(result.task.model for result in fits):
+        of_model = [result for result in fits if result.task.model == name]
+        settings = of_model[0].task.settings
+        if count_epochs:
+            settings = settings.model_copy(update={"epochs": max(len(result.curve) for result in of_model)})
+        models.append(
+            Model(
+                collect_predictions(name, fits),
+                settings,
+                seconds=total_seconds(name, fits),
+                files={_file(result): result.content for result in of_model},
+                test_files=tuple(_file(result) for result in test_fits(name, fits)),
+            )
+        )
+    return models
+
+
+def write(
+    draft: drafts.Draft,
+    config: RunConfig,
+    rows: HeldOut,
+    models: Sequence[Model],
+    clock: Clock,
+    *,
+    on_notice: Callable[[str], None],
+    fits: Sequence[FitResult] = (),
+    failures: Sequence[FitFailure] = (),
+    stopped_early: str | None = None,
+) -> None:
+    """Write the models as a complete run, the draft's next stage."""
+    members = [model.predictions for model in models]
+    method = config.ensemble.method if config.ensemble else "weighted"
+    blend = ensemble.blend(members, rows, method) if config.blend and len(members) > 1 else None
+    if blend and not blend.converged:
+        on_notice("The weights of the blend could not be found; its models are weighted equally")
+    scores = {model.predictions.name: _score(model.predictions, rows, model.seconds) for model in models}
+    if blend:
+        scores[BLEND] = _score(blend.predictions, rows, sum(model.seconds for model in models))
+    main_model = BLEND if blend else max(scores, key=lambda name: scores[name].accuracy)
+    predictions = {one.name: one for one in [*members, *([blend.predictions] if blend else [])]}
+    clock.lap("score")
+    with draft.stage_folder() as folder:
+        runs.write_models(folder, {name: file for model in models for name, file in model.files.items()})
+        sha256 = None
+        if config.command != "validate":
+            sha256 = _write_submission(folder / runs.SUBMISSION, predictions[main_model].test)
+        runs.write_probabilities(folder, rows, predictions.values())
+        clock.lap("write")
+        runs.write_manifest(
+            folder,
+            Manifest(
+                name=draft.final.name,
+                created=manifest.now(),
+                config=config,
+                scores=scores,
+                main_model=main_model,
+                recipes={model.predictions.name: model.settings for model in models},
+                test_fits={model.predictions.name: model.test_files for model in models},
+                blend=blend.combiner if blend else None,
+                submission_model=main_model if sha256 else None,
+                submission_sha256=sha256,
+                fits={result.task.name: _fit_record(result) for result in fits},
+                failed_fits={failure.task.name: failure.reason for failure in failures},
+                stopped_early=stopped_early,
+                seconds={**clock.laps, "total": round(clock.elapsed(), 2)},
+            ),
+        )
+
+
+def blend_runs(
+    parents: Sequence[runs.Run],
+    method: str,
+    *,
+    out: Path,
+    name: str | None = None,
+    on_notice: Callable[[str], None],
+) -> runs.Run:
+    """Write a new run whose submission blends the models of others by their out-of-fold probabilities.
+
+    Raises RunError, with what differs, if the runs are not of the same data and split.
+    """
+    clock = Clock()
+    parents = list({run.folder.resolve(): run for run in parents}.values())
+    rows, models = _distinct_models(parents)
+    first = parents[0].manifest.config
+    config = first.model_copy(
+        update={
+            "command": "ensemble",
+            "recipes": {model.predictions.name: model.settings for model in models},
+            "minutes": None,
+            "refit": False,
+            "blend": True,
+            "versions": manifest.current_versions(),
+            "code": manifest.code_hash(),
+            "ensemble": EnsembleConfig(runs=tuple(run.manifest.name for run in parents), method=method),
+        }
+    )
+    clock.lap("read")
+    with drafts.start(out, name, config) as draft:
+        write(draft, config, rows, models, clock, on_notice=on_notice)
+    return runs.load(draft.final)
+
+
+def _distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
+    """Return the runs' distinct models; a name that occurs twice gets `@run` appended."""
+    stored = [run.predictions() for run in parents]
+    rows = stored[0][0]
+    for run, (other, _) in zip(parents[1:], stored[1:], strict=True):
+        _check_comparable(parents[0], run, rows, other)
+    distinct: list[tuple[runs.Run, Predictions]] = []
+    for run, (_, members) in zip(parents, stored, strict=True):
+        for member in members:
+            known = any(np.array_equal(member.out_of_fold, other.out_of_fold) for _, other in distinct)
+            if member.name != BLEND and not known:  # an ensemble holds its parents' models
+                distinct.append((run, member))
+    if len(distinct) < 2:
+        raise RunError("a blend takes at least two different models; name runs that hold more")
+    names = [member.name for _, member in distinct]
+    return rows, [
+        _stored_model(run, member, f"@{run.manifest.name}" if names.count(member.name) > 1 else "")
+        for run, member in distinct
+    ]
+
+
+def _check_comparable(first: runs.Run, run: runs.Run, rows: HeldOut, other: HeldOut) -> None:
+    configs = [(one.manifest.name, one.manifest.config) for one in (first, run)]
+    if configs[0][1].data.fingerprint != configs[1][1].data.fingerprint:
+        sources = " and ".join(f"{name} ({config.data.source})" for name, config in configs)
+        raise RunError(f"{sources} are runs on different data; only runs on the same data can be blended")
+    if not (np.array_equal(rows.rows, other.rows) and np.array_equal(rows.folds, other.folds)):
+        splits = " and ".join(f"{name} ({config.split}, seed {config.seed})" for name, config in configs)
+        raise RunError(
+            f"{splits} held out different rows; train one of them again with the other's --folds or "
+            "--holdout and --seed"
+        )
+
+
+def _stored_model(run: runs.Run, member: Predictions, suffix: str) -> Model:
+    """Return a model of another run with the files that predict new digits, as far as they are there."""
+    renamed = {name: f"{run.manifest.name}+{name}"[-200:] for name in run.manifest.test_fits[member.name]}
+    paths = {name: run.folder / runs.MODELS / name for name in renamed}
+    return Model(
+        replace(member, name=f"{member.name}{suffix}"),
+        run.manifest.recipes[member.name],
+        run.manifest.scores[member.name].seconds,
+        files={renamed[name]: path.read_bytes() for name, path in paths.items() if path.is_file()},
+        test_files=tuple(renamed.values()),
+    )
+
+
+def _write_submission(path: Path, probabilities: np.ndarray) -> str:
+    """Write and check the likeliest digits; return the file's SHA-256."""
+    submission.write(probabilities.argmax(axis=1), path)
+    submission.check(path, rows=len(probabilities))
+    return submission.sha256(path)
+
+
+def _score(predictions: Predictions, rows: HeldOut, seconds: float) -> ModelScore:
+    score = scoring.score(rows.labels, predictions.out_of_fold, rows.rows)
+    folds = scoring.by_fold(rows.labels, predictions.out_of_fold, rows.folds)
+    on_test = None
+    if rows.test_labels is not None:
+        on_test = scoring.score(rows.test_labels, predictions.test).accuracy
+    return ModelScore(
+        accuracy=score.accuracy,
+        low=score.low,
+        high=score.high,
+        digits=score.digits,
+        seconds=round(seconds, 2),
+        folds=tuple(folds) if len(folds) > 1 else None,
+        std=float(np.std(folds, ddof=1)) if len(folds) > 1 else None,
+        test_accuracy=on_test,
+    )
+
+
+def _fit_record(result: FitResult) -> FitRecord:
+    return FitRecord(
+        model=result.task.model,
+        split=result.task.split.name,
+        file=_file(result),
+        seconds=round(result.seconds, 2),
+        curve=tuple(EpochMetrics(**metrics) for metrics in result.curve),
+    )
+
+
+def _file(result: FitResult) -> str:
+    return f"{result.task.file_name}.npz"

@@ -1,0 +1,129 @@
+"""Fits side by side, in processes of this machine; joblib is the engine."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from digit_recognizer.data import Dataset
+from digit_recognizer.errors import RunError
+from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress, fit, read_log
+
+POLL_SECONDS = 0.2  # between looks at the logs of fits in other processes
+
+
+def cpu_count() -> int:
+    """Return the number of cores this process may use."""
+    import joblib
+
+    return joblib.cpu_count()
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs that TensorFlow may use here; only Linux tells without importing it."""
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return gpus
+    return min(gpus, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def fit_all(
+    tasks: Sequence[FitTask], data: Dataset, *, workers: int, threads: int, logs: Path, on_progress: OnProgress
+) -> Generator[FitResult | FitFailure, None, None]:
+    """Fit all in `workers` processes of `threads` threads each; yield each as it ends.
+
+    A single worker is this very process. logs: a folder for learning curves, `<task.file_name>.jsonl`.
+    Raises RunError if a process is killed.
+    """
+    import joblib
+
+    files = [logs / f"{task.file_name}.jsonl" for task in tasks]
+    for file in files:
+        file.unlink(missing_ok=True)  # of a fit that was cut off
+    calls = [
+        joblib.delayed(fit)(task, data.train, data.test, threads=threads, log=file)
+        for task, file in zip(tasks, files, strict=True)
+    ]
+    with _report_progress(tasks, files, on_progress), _parallel(workers, threads):
+        for result in joblib.Parallel(return_as="generator_unordered")(calls):
+            if isinstance(result, FitResult):
+                epochs = result.task.settings.epochs  # all, though it may have stopped early
+                on_progress(Progress(result.task.name, epochs, epochs, result.curve[-1]))
+            yield result
+
+
+def run_on_each(
+    function: Callable[..., Any], arguments: Sequence[Sequence[Any]], *, workers: int, threads: int
+) -> list[list[Any]]:
+    """Call `function` with each of the `arguments` in all workers at once; return their results, by worker.
+
+    The processes stay for `fit_all`; a single worker is this very process. Raises RunError if one is killed.
+    """
+    import joblib
+
+    calls = [joblib.delayed(function)(*args) for args in arguments for _ in range(workers)]
+    with _parallel(workers, threads):
+        results = joblib.Parallel(batch_size=1)(calls)
+    return [results[i * workers : (i + 1) * workers] for i in range(len(arguments))]
+
+
+@contextmanager
+def _parallel(workers: int, threads: int) -> Iterator[None]:
+    """Let joblib use `workers` processes; raise RunError if one of them is killed."""
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with joblib.parallel_config(
+        "loky", n_jobs=workers, inner_max_num_threads=threads,
+        initializer=_exit_with_parent, initargs=(os.getpid(),),
+    ):  # fmt: skip
+        try:
+            yield
+        except TerminatedWorkerError:
+            raise RunError(
+                "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
+            ) from None
+
+
+def _exit_with_parent(parent: int) -> None:
+    """Exit this worker about a second after its parent dies; on Windows it finishes its fit."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _report_progress(tasks: Sequence[FitTask], files: Sequence[Path], on_progress: OnProgress) -> Iterator[None]:
+    """Pass on what is new in the fits' logs to `on_progress`, until the block ends."""
+    epochs_seen = [0] * len(tasks)
+    stop = threading.Event()
+
+    def look() -> None:
+        for i, (task, file) in enumerate(zip(tasks, files, strict=True)):
+            curve = read_log(file)
+            if len(curve) > epochs_seen[i]:
+                epochs_seen[i] = len(curve)
+                on_progress(Progress(task.name, len(curve), task.settings.epochs, curve[-1]))
+
+    def follow() -> None:
+        while not stop.wait(POLL_SECONDS):
+            look()
+
+    for task in tasks:
+        on_progress(Progress(task.name, 0, task.settings.epochs))
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        follower.join()
+    look()
