@@ -177,8 +177,8 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
 
     def train(epoch: Epoch, codes: np.ndarray) -> None:
         count = -(-len(codes) // size)
-        share = np.arange(1, count + 1, dtype=np.float32) / (count + 1)
-        progress = epoch.start + (epoch.end - epoch.start) * share
+        steps_so_far = np.arange(1, count + 1, dtype=np.float32)
+        progress = epoch.start + (epoch.end - epoch.start) * steps_so_far / (count + 1)
         for first in range(0, count, STEPS_PER_CALL):
             rows = slice(first * size, (first + STEPS_PER_CALL) * size)
             steps(epoch.images[rows], codes[rows], progress[first : first + STEPS_PER_CALL])
