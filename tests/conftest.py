@@ -17,7 +17,9 @@ from unittest import mock
 
 import pytest
 
-from digit_recognizer import cli, data, pipeline, runs
+from digit_recognizer import cli, data, manifest, pipeline, runs
+from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, SplitConfig
+from digit_recognizer.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = 600, 150  # rows of the sample that the tests use
@@ -185,6 +187,24 @@ def train(job: pipeline.Job, notices: list[str] | None = None) -> runs.Run:
     """Train in this process; `notices` gets what the user is told."""
     on_notice = (notices if notices is not None else []).append
     return pipeline.train(job, on_notice=on_notice, on_progress=lambda _: None)
+
+
+def make_config(**changes: Any) -> RunConfig:
+    """Return the config of a run that nobody made."""
+    fields: dict[str, Any] = {
+        "command": "train",
+        "data": DataConfig(
+            kind="other", source="data", rows=Rows(train=TRAIN, test=TEST),
+            fingerprint=Fingerprint(train="a" * 64, test="b" * 64),
+        ),
+        "recipes": {name: RECIPES[name].settings for name in TINY_RECIPES},
+        "split": SplitConfig(holdout=None, folds=2),
+        "seed": 3,
+        "threads": 1,
+        "versions": manifest.current_versions(),
+        "code": manifest.code_hash(),
+    }  # fmt: skip
+    return RunConfig(**{**fields, **changes})
 
 
 @pytest.fixture(scope="session")
