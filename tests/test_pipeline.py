@@ -160,8 +160,9 @@ def test_an_equal_seed_gives_equal_bytes_and_another_does_not(trained: tuple[Pat
 
 
 def test_json_with_folds_refit_and_one_recipe(folder: Path) -> None:
-    result = typed("train", "--data-dir", folder, "--recipe", "sklearn-mlp", *set_options(TINY), "--folds", 3,
-                   "--refit", "--json", "--out", folder / "my runs", "--name", "third", cwd=folder)  # fmt: skip
+    options = ["--folds", 3, "--refit", "--json", "--out", folder / "my runs", "--name", "third"]
+    tiny = ["--recipe", "sklearn-mlp", *set_options(TINY)]
+    result = typed("train", "--data-dir", folder, *tiny, *options, cwd=folder)
     assert result.code == 0, result.err
     summary = json.loads(result.out)
     assert summary["run"] == str(folder / "my runs/third")
