@@ -47,7 +47,8 @@ def fit_all(
     """
     import joblib
 
-    files = [logs / f"{task.file_name}.jsonl" for task in tasks]
+    # A process that stays from an earlier call may work in another folder.
+    files = [logs.absolute() / f"{task.file_name}.jsonl" for task in tasks]
     for file in files:
         file.unlink(missing_ok=True)  # of a fit that was cut off
     calls = [
