@@ -1,6 +1,7 @@
 """`train --minutes` on small real digits: stages, within the time, stopped, killed and resumed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,6 +223,9 @@ def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start)
 def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home: Path, start: Start) -> None:
     process = start("-c", PROGRAM, "sigterm", 0.5, cwd=home)
     wait_until((home / "submissions/.sigterm/stage-1").exists, process)
+    report = typed("report", "sigterm", cwd=home)  # of what is finished so far
+    assert report.code == 0, report.err
+    page = (home / report.out.strip()).read_text()
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=DEADLINE)
@@ -231,6 +235,11 @@ def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home
     assert out.splitlines()[-1] == "submissions/sigterm/submission.csv"
     wait_until(lambda: not living(process.pid))
     assert not (home / "submissions/.sigterm").exists()
+    assert not (home / "submissions/sigterm/report").exists()
+    assert "<title>Run sigterm" in page
+    unfinished = re.search(r"Still being fitted, and so only in these curves: ([^.]+)\.", page)
+    assert unfinished
+    assert "sklearn-mlp-" in unfinished[1]
 
 
 def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, start: Start) -> None:
