@@ -91,7 +91,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
                 fits.write_run(config, rows, clock, stopped)
             if stopped or signals:
                 break
-    return runs.load(draft.final)
+    return _publish(runs.load(draft.final))
 
 
 def blend_runs(
@@ -125,7 +125,16 @@ def blend_runs(
     clock.lap("read")
     with drafts.start(out, name, config) as draft, draft.stage_folder() as folder:
         results.write(folder, draft.final.name, config, rows, models, clock, on_notice=on_notice)
-    return runs.load(draft.final)
+    return _publish(runs.load(draft.final))
+
+
+def _publish(run: runs.Run) -> runs.Run:
+    """In a Kaggle notebook, copy the submission to where Kaggle's Submit button looks for it."""
+    working = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working")).resolve()
+    inside = working.is_dir() and run.folder.resolve().is_relative_to(working)
+    if inside and run.manifest.submission_model:
+        write_atomically(working / runs.SUBMISSION, run.submission.read_bytes())
+    return run
 
 
 def _select(job: Job) -> list[list[recipes.Recipe]]:

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from conftest import TEST, TRAIN, Run
 
-from digit_recognizer import data, drafts, manifest, records, report, runs, scoring
-from digit_recognizer.ensemble import WeightedCombiner
+from digit_recognizer import data, drafts, manifest, records, reports, runs, scoring
+from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import EpochMetrics, FitRecord, Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.recipes import RECIPES
-from digit_recognizer.report import facts, figures
-from digit_recognizer.report.tiles import percent
+from digit_recognizer.reports import facts, figures
+from digit_recognizer.reports.tiles import percent
 from digit_recognizer.settings import describe, format_value
 
 pytestmark = pytest.mark.slow
@@ -138,7 +138,7 @@ def small(
 
 @pytest.fixture(scope="module")
 def page(small: runs.Run) -> Path:
-    return report.write(small, report.digits_of(small))
+    return reports.write(small, reports.digits_of(small))
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_an_older_report_is_replaced_by_the_same_bytes(small: runs.Run, page: Pa
     shutil.copytree(small.folder, again, ignore=shutil.ignore_patterns("report"))
     (again / "report").mkdir()
     (again / "report" / "stale.png").touch()
-    report.write(runs.load(again), report.digits_of(small))
+    reports.write(runs.load(again), reports.digits_of(small))
     before = {path.name: path.read_bytes() for path in page.parent.iterdir()}
     assert {path.name: path.read_bytes() for path in (again / "report").iterdir()} == before
     assert not list(again.glob(".*"))
@@ -246,7 +246,7 @@ def test_a_full_disk_leaves_the_older_report(
         pytest.raises(RunError, match=r"report: cannot be written \(No sp"),
     ):
         patched.setattr(Path, "write_bytes", full)
-        report.write(runs.load(again), report.digits_of(small))
+        reports.write(runs.load(again), reports.digits_of(small))
     assert [path.read_text() for path in (again / "report").iterdir()] == ["older"]
     assert not list(again.glob(".*"))
 
@@ -462,7 +462,7 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
         ),
         stopped_early="<i>Ctrl-C</i>", failed_fits={"keras-mlp fold 2": "out of <b>memory</b>"},
     )  # fmt: skip
-    dom = Page(report.write(run, digits))
+    dom = Page(reports.write(run, digits))
     assert not dom.find("section", id="curves")
     assert "test digits, as read" not in "".join(image["alt"] for image, _ in dom.find("img"))
     assert dom.rows("scores")[0] == ["model", "accuracy", "95% interval", "on test", "seconds"]
@@ -488,7 +488,7 @@ def test_a_run_without_a_mistake_says_so(
     digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
 ) -> None:
     perfect = replace(model, out_of_fold=np.eye(10, dtype=np.float32)[held_out.labels])
-    page = report.write(write_run(tmp_path / "perfect", digits, held_out, [perfect]), digits)
+    page = reports.write(write_run(tmp_path / "perfect", digits, held_out, [perfect]), digits)
     assert not Page(page).find("li", "mistakes")
     assert page.read_text(encoding="utf-8").count("None: every held-out digit was read right.") == 2
     assert not (page.parent / "mistakes.png").exists()
@@ -512,7 +512,7 @@ def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     epochs = [{"train_loss": 0.5, "train_accuracy": 0.9, "valid_loss": 0.5, "valid_accuracy": 0.8}]
     so_far = {"keras-mlp-1": [epochs], "cnn-1": [epochs], "cnn-3": [epochs], "cnn-4": [[]]}
     monkeypatch.setattr(drafts, "unfinished_curves", lambda _: so_far)
-    page = report.write(replace(run, unfinished=True), digits)
+    page = reports.write(replace(run, unfinished=True), digits)
     assert page == tmp_path / ".quick/report/report.html"
     assert not (run.folder / "report").exists()
     dom = Page(page)
@@ -531,11 +531,11 @@ def test_files_of_two_stages_raise_run_error(
     later = replace(model, out_of_fold=read_as(held_out.labels, 0.01, seed=2))
     runs.write_probabilities(run.folder, held_out, [later])
     with pytest.raises(RunError, match=r"its files do not belong together: run.json says accuracy 0\.9"):
-        report.write(replace(run, unfinished=True), digits)
+        reports.write(replace(run, unfinished=True), digits)
     assert not (tmp_path / ".n/report").exists()
     runs.write_probabilities(run.folder, held_out, [replace(model, name="another")])
     with pytest.raises(RunError, match="is damaged"):
-        report.write(replace(run, unfinished=True), digits)
+        reports.write(replace(run, unfinished=True), digits)
 
 
 @pytest.mark.parametrize("moment", ["before it is read", "before it is written"])
@@ -554,7 +554,7 @@ def test_a_run_that_finishes_meanwhile_raises_run_error(
     else:
         monkeypatch.setattr(drafts, "unfinished_curves", finish)
     with pytest.raises(RunError, match="No such file or directory"):
-        report.write(run, digits)
+        reports.write(run, digits)
     assert {path.name for path in tmp_path.iterdir()} == {"n"}
 
 
@@ -596,7 +596,7 @@ def test_probabilities_that_do_not_fit_the_data_raise_run_error(
     damaged_held_out, damaged_model = damage(held_out, model, how)
     runs.write_probabilities(run.folder, damaged_held_out, [damaged_model])
     with pytest.raises(RunError, match=r"the probabilities of sklearn-mlp are not of the digits in [^\n]+$"):
-        report.write(run, digits)
+        reports.write(run, digits)
     assert not (run.folder / "report").exists()
 
 
@@ -621,7 +621,7 @@ def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path
         config=config_of(digits, names, versions={"digit_recognizer": "<script>"}),
         seconds={"<script>": 1.0}, failed_fits={"<script>": "<script>\x00"},
     )  # fmt: skip
-    page = report.write(run, digits)
+    page = reports.write(run, digits)
     dom = Page(page)
     assert not dom.find("script")
     assert not any("onerror" in attributes for _, attributes, _ in dom.elements)
@@ -646,7 +646,7 @@ def test_thousands_of_models_make_a_page_of_the_most_accurate(digits: data.Datas
     }
     settings = {name.name: MLP.replace(alpha=number / 1_000) for number, name in enumerate(models)}
     run = write_run(tmp_path / "n", digits, held_out, models, fits=fits, recipes=settings)
-    dom = Page(report.write(run, digits))
+    dom = Page(reports.write(run, digits))
     assert [row[0] for row in dom.rows("scores")[1:5]] == ["m999", "m0", "m2", "m4"]
     assert "And 800 more, in run.json." in dom.find("section", id="scores")[0][1]
     assert len(dom.rows("scores")) == 201
@@ -667,12 +667,12 @@ def test_a_link_or_file_named_report_raises_run_error(
     (precious / "photo.png").touch()
     (run.folder / "report").symlink_to(precious)
     with pytest.raises(RunError, match="report: is a link or a file"):
-        report.write(run, digits)
+        reports.write(run, digits)
     assert [path.name for path in precious.iterdir()] == ["photo.png"]
     (run.folder / "report").unlink()
     (run.folder / "report").touch()
     with pytest.raises(RunError, match="report: is a link or a file"):
-        report.write(run, digits)
+        reports.write(run, digits)
 
 
 @pytest.mark.parametrize("source", ["gone", "x" * 5_000, "a\x00b", "a\nb"])
@@ -681,7 +681,7 @@ def test_a_source_that_is_no_folder_raises_run_error(small: runs.Run, source: st
     moved = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
     run = replace(small, manifest=small.manifest.model_copy(update={"config": moved}))
     with pytest.raises(RunError) as error:
-        report.digits_of(run)
+        reports.digits_of(run)
     assert "no such folder; run small read its digits there, name their folder now with --data-dir" in str(
         error.value
     )
@@ -690,11 +690,11 @@ def test_a_source_that_is_no_folder_raises_run_error(small: runs.Run, source: st
 
 
 def test_other_digits_raise_run_error(small: runs.Run, folder: Path, train_csv: str) -> None:
-    assert report.digits_of(small, folder).source == folder
+    assert reports.digits_of(small, folder).source == folder
     head, first, rest = train_csv.split("\n", 2)
     (folder / "train.csv").write_text(f"{head}\n{(int(first[0]) + 1) % 10}{first[1:]}\n{rest}")
     with pytest.raises(RunError) as error:
-        report.digits_of(small, folder)
+        reports.digits_of(small, folder)
     assert str(error.value) == (
         f"{folder}: train.csv holds other digits than run small was made from; "
         "name their folder with --data-dir"

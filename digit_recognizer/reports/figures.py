@@ -8,8 +8,8 @@ import numpy as np
 
 from digit_recognizer.data import CLASSES, SIDE
 from digit_recognizer.manifest import ModelScore
-from digit_recognizer.report.themes import LIGHT, Picture, Theme, picture
-from digit_recognizer.report.tiles import printable
+from digit_recognizer.reports.themes import LIGHT, Picture, Theme, picture
+from digit_recognizer.reports.tiles import printable
 from digit_recognizer.scoring import Calibration
 
 if TYPE_CHECKING:

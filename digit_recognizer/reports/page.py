@@ -12,10 +12,10 @@ from digit_recognizer.data import Dataset
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import atomic_folder
 from digit_recognizer.manifest import Manifest
-from digit_recognizer.report import facts, figures
-from digit_recognizer.report.facts import Facts
-from digit_recognizer.report.themes import Picture
-from digit_recognizer.report.tiles import Tile, percent, printable
+from digit_recognizer.reports import facts, figures
+from digit_recognizer.reports.facts import Facts
+from digit_recognizer.reports.themes import Picture
+from digit_recognizer.reports.tiles import Tile, percent, printable
 from digit_recognizer.runs import Run
 from digit_recognizer.settings import describe, format_value
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from digit_recognizer import data, scoring
+from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.data import CLASSES
-from digit_recognizer.ensemble import WeightedCombiner
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
-from digit_recognizer.report import tiles
-from digit_recognizer.report.figures import Curve
-from digit_recognizer.report.tiles import Tile, printable
+from digit_recognizer.reports import tiles
+from digit_recognizer.reports.figures import Curve
+from digit_recognizer.reports.tiles import Tile, printable
 from digit_recognizer.runs import Run
 
 SAMPLES = 24  # predictions drawn at random
