@@ -51,7 +51,7 @@ class NetSettings(BaseModel):
 
 
 class KerasSettings(NetSettings):
-    """Hold the settings of `nets.keras_net.KerasNet`: convolutions if there are `channels`, then dense layers."""
+    """Hold the settings of `nets.keras_net.KerasNet`: convolutions if it has `channels`, then dense layers."""
 
     net: Literal["keras"] = "keras"
     epochs: Epochs = 10
