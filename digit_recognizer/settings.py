@@ -51,7 +51,7 @@ class NetSettings(BaseModel):
 
 
 class KerasSettings(NetSettings):
-    """Hold the settings of `nets.keras_net.KerasNet`: convolutions if it has `channels`, then dense layers."""
+    """Set up `nets.keras_net.KerasNet`: convolutions, if it has `channels`, and dense layers."""
 
     net: Literal["keras"] = "keras"
     epochs: Epochs = 10
