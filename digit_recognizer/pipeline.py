@@ -1,5 +1,6 @@
 """The whole job in order: Kaggle's CSVs -> digits -> splits -> schedule -> fits -> blend -> submission."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from digit_recognizer import data, drafts, manifest, recipes, results, runs, training
 from digit_recognizer.errors import FitError, RecipeError, RunError
+from digit_recognizer.files import write_atomically
 from digit_recognizer.manifest import (
     DataConfig,
     EnsembleConfig,

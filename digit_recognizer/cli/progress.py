@@ -83,10 +83,11 @@ def _accuracy(progress: "Progress") -> str:
 
 @contextmanager
 def _bars() -> Iterator[OnProgress]:
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    bars = Progress(
+    bars = rich_progress.Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
