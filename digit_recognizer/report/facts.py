@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import data, scoring
+from digit_recognizer import data, drafts, scoring
 from digit_recognizer.data import CLASSES
 from digit_recognizer.ensemble import WeightedCombiner
 from digit_recognizer.errors import RunError
@@ -18,6 +18,7 @@ from digit_recognizer.report import tiles
 from digit_recognizer.report.figures import Curve
 from digit_recognizer.report.tiles import Tile, printable
 from digit_recognizer.runs import Run
+from digit_recognizer.schedule import recipe_of
 
 SAMPLES = 24  # predictions drawn at random
 MAX_MISTAKES = 200  # so that the page opens at once
@@ -200,14 +201,12 @@ def _members(run: Run) -> list[Member]:
 
 def _curves(run: Run) -> dict[str, list[Curve]]:
     """Return the learning curves of each model's fits so far."""
-    curves: dict[str, list[Curve]] = {}
-    if run.unfinished:
-        from digit_recognizer import drafts
-
-        try:
-            curves |= drafts.unfinished_curves(run)
-        except OSError as error:
-            raise RunError(f"{run.folder}: cannot be read ({error.strerror}); report it again") from None
+    try:
+        curves: dict[str, list[Curve]] = {
+            name: list(fits) for name, fits in drafts.unfinished_curves(run).items()
+        }
+    except OSError as error:
+        raise RunError(f"{run.folder}: cannot be read ({error.strerror}); report it again") from None
     finished: dict[str, list[Curve]] = {}
     for fit in run.manifest.fits.values():
         epochs = [epoch.model_dump(exclude_none=True) for epoch in fit.curve[:MAX_EPOCHS]]
@@ -228,8 +227,6 @@ def _by_recipe(manifest: Manifest, curves: Mapping[str, list[Curve]]) -> dict[st
     """Return the curves by recipe: the members of a `--minutes` run are fits of a few recipes."""
     if manifest.config.minutes is None:
         return {name: fits[:MAX_FITS] for name, fits in curves.items()}
-    from digit_recognizer.schedule import recipe_of
-
     recipes: dict[str, list[Curve]] = {}
     for member, fits in curves.items():
         recipes.setdefault(recipe_of(member), []).extend(fits)
