@@ -1,43 +1,39 @@
-"""Kaggle's CSVs, plain, gzipped or zipped -> `Digits`, with every check of the input."""
+"""Read Kaggle's CSVs, plain, gzipped or zipped, into `Digits`, with every check of the input."""
 
-import csv
 import gzip
 import hashlib
-import io
-import warnings
+import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
+from zipfile import BadZipFile
 
 import numpy as np
 
-from digit_recognizer.errors import DataError
+from digit_recognizer import submission
+from digit_recognizer.csv_parser import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, parse
+from digit_recognizer.csv_parser import CLASSES as CLASSES
+from digit_recognizer.csv_parser import SIDE as SIDE
+from digit_recognizer.errors import DataError, SubmissionError
+from digit_recognizer.files import printable, restore
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-SIDE = 28
-PIXELS = SIDE * SIDE
-CLASSES = 10
-PIXEL_COLUMNS = [f"pixel{i}" for i in range(PIXELS)]
-ARCHIVE = "digit-recognizer.zip"
-ROWS_OF = {"train.csv": 42_000, "test.csv": 28_000}  # the competition's
+COMPETITION_ROWS = {"train.csv": 42_000, "test.csv": 28_000}
+# What gzip and zipfile raise: RuntimeError for an encrypted archive, ValueError for impossible offsets.
+BROKEN_ARCHIVE = (EOFError, RuntimeError, ValueError, LZMAError, struct.error, BadZipFile, zlib.error)
+MAX_UNPACKED_BYTES = 2**30  # fourteen times the competition's train.csv; an archive of more is refused
 
 # SHA-256 of the test rows' pixels, row by row as uint8: what a submission's ImageIds refer to.
-KNOWN_TEST_ROWS = {
+KNOWN_FINGERPRINTS = {
     "c8eadeb442ebf0f9eb1d8705b05388c5f74ed5a5bfaf8ef58e648ecdcf17772b": "competition",
     "1d108cb4c359bdbfbee1583aa096f03d19d473fea79071f767e9937d4d3e1e59": "sample",
 }
 # Written beside MNIST from OpenML, with the SHA-256 of its test rows: data/openml/ is known by it.
 OPENML_MARKER = "NOT-FOR-KAGGLE.txt"
-
-GET_THE_DATA = (
-    "Get the competition's files from https://www.kaggle.com/competitions/digit-recognizer/data "
-    f"and put {ARCHIVE} into data/ as it is"
-)
 
 
 @dataclass(frozen=True)
@@ -60,9 +56,11 @@ class Dataset:
     """Digits to train on, digits to label, and where they came from.
 
     test: uint8 pixels of shape (m, 784).
-    kind: 'competition' or 'sample' where the test rows are exactly those, 'openml' where they are those
-    that OPENML_MARKER beside them names, else 'other'.
-    test_labels: only where the data brings them along and they are not the competition's.
+    kind: 'contaminated' if train holds test rows; else 'competition' or 'sample' if the test rows are exactly
+    theirs, 'openml' if OPENML_MARKER beside them names these test rows, else 'other'. Rows are compared
+    exactly (MNIST has no two equal digits): this catches the wrong file, not somebody who alters pixels to
+    cheat, as there is no end to the ways of doing that.
+    test_labels: read only if the test rows are not the competition's.
     """
 
     train: Digits
@@ -74,21 +72,23 @@ class Dataset:
 
 
 def sample_folder() -> Path:
-    """The embedded sample: inside an installed package, or in `data/sample/` of a clone."""
+    """Return the embedded sample's folder, in an installed package or in `data/sample/` of a clone."""
     package = Path(__file__).resolve().parent
     installed = package / "sample"
     return installed if installed.is_dir() else package.parent / "data" / "sample"
 
 
 def find(data_dir: Path | None = None) -> Path:
-    """Where the digits are: `data_dir`, else data/, Kaggle's input folders, the embedded sample.
+    """Return `data_dir` or, without one, the first of data/, Kaggle's input folders, the embedded sample.
 
-    Raises DataError when `data_dir` is given but is not a folder.
+    Raises DataError if `data_dir` is given but is not a folder.
     """
     if data_dir is not None:
+        with suppress(OSError):
+            restore(data_dir)  # after a download that was killed while replacing it
         if not data_dir.is_dir():
             raise DataError(
-                f"{data_dir}: no such folder; --data-dir takes the folder that holds "
+                f"{printable(data_dir)}: no such folder; --data-dir takes the folder that holds "
                 f"train.csv and test.csv (or .csv.gz, or {ARCHIVE})"
             )
         return data_dir
@@ -100,8 +100,8 @@ def find(data_dir: Path | None = None) -> Path:
     names = ("train.csv", "test.csv", "train.csv.gz", "test.csv.gz", ARCHIVE)
     # A folder with only one of the two files is chosen too: to fall back to the sample silently
     # would train on something else than the user put there.
-    found = (folder for folder in usual if any((folder / name).exists() for name in names))
-    return next(found, sample_folder())
+    filled = (folder for folder in usual if any((folder / name).exists() for name in names))
+    return next(filled, sample_folder())
 
 
 def load(folder: Path) -> Dataset:
@@ -112,17 +112,41 @@ def load(folder: Path) -> Dataset:
     train = read_train(*_content(folder, "train.csv"))
     test = read_test(*_content(folder, "test.csv"))
     fingerprint = {"train": _sha256(train.labels, train.pixels), "test": _sha256(test)}
-    kind = KNOWN_TEST_ROWS.get(fingerprint["test"]) or _unknown_kind(folder, fingerprint["test"])
+    known = KNOWN_FINGERPRINTS.get(fingerprint["test"])
+    kind = known or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])
+    if len(_shared_rows(train.pixels, test)):
+        kind = "contaminated"
     labels_file = folder / "test_labels.csv"
-    # The competition's own test labels are for Kaggle to know: never read, whoever put them there.
-    known = labels_file.exists() and kind != "competition"
-    test_labels = _read_test_labels(labels_file, len(test)) if known else None
+    # Only Kaggle may know the labels of the competition's test rows: never read, whoever put them there.
+    readable = labels_file.exists() and known != "competition"
+    test_labels = _read_test_labels(labels_file, len(test)) if readable else None
     return Dataset(train, test, folder, kind, fingerprint, test_labels)
 
 
-def _unknown_kind(folder: Path, test_rows: str) -> str:
-    marker = folder / OPENML_MARKER
-    return "openml" if marker.is_file() and test_rows in marker.read_text(errors="replace") else "other"
+def contamination_notice(dataset: Dataset) -> str:
+    """Return one line on the test rows in the train rows of a dataset of kind 'contaminated'."""
+    shared = _shared_rows(dataset.train.pixels, dataset.test)
+    train_row = np.flatnonzero((dataset.train.pixels == dataset.test[shared[0]]).all(axis=1))[0]
+    return (
+        f"{printable(dataset.source)}: train.csv holds {len(shared)} of the {len(dataset.test)} rows of "
+        f"test.csv with their labels (below the headers, row {shared[0] + 1} of test.csv is row "
+        f"{train_row + 1} of train.csv). Scores on them are no evidence, and no run on this data can be "
+        f"uploaded. {DOWNLOAD_HINT}"
+    )
+
+
+def _shared_rows(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Return the numbers of the test rows that are train rows too."""
+    row = f"V{PIXELS}"  # a row as one item, whose bytes Python hashes quickly
+    known = set(train.view(row).ravel().tolist())
+    return np.flatnonzero([pixels in known for pixels in test.view(row).ravel().tolist()])
+
+
+def _unknown_kind(marker: Path, test_rows: str) -> str:
+    try:
+        return "openml" if marker.is_file() and test_rows in marker.read_text(errors="replace") else "other"
+    except OSError as error:
+        raise _unreadable(marker, error) from None
 
 
 def _sha256(*arrays: np.ndarray) -> str:
@@ -133,22 +157,45 @@ def _sha256(*arrays: np.ndarray) -> str:
 
 
 def _content(folder: Path, name: str) -> tuple[bytes, str]:
-    """The CSV's bytes and the name to call it by in messages."""
-    plain, packed, archive = folder / name, folder / f"{name}.gz", folder / ARCHIVE
-    try:
-        if plain.exists():
-            return plain.read_bytes(), str(plain)
-        if packed.exists():
-            return gzip.decompress(packed.read_bytes()), str(packed)
-        if archive.exists():
-            with zipfile.ZipFile(archive) as members:
-                return members.read(name), f"{archive} ({name})"
-    except KeyError:
-        raise DataError(f"{archive}: holds no {name}; download the archive again") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: encrypted
-        broken = next(path for path in (plain, packed, archive) if path.exists())
-        raise DataError(f"{broken}: cannot be read ({error}); download it again") from None
-    raise DataError(f"{folder}: holds neither {name}, {name}.gz nor {ARCHIVE}. {GET_THE_DATA}")
+    """Return the CSV's bytes and the name that messages give it."""
+    for path in (folder / name, folder / f"{name}.gz", folder / ARCHIVE):
+        try:
+            with path.open("rb") as file:
+                content = _unpack(file, path, name)
+        except FileNotFoundError:
+            continue
+        except KeyError:
+            raise DataError(f"{printable(path)}: holds no {name}; download the archive again") from None
+        except (OSError, *BROKEN_ARCHIVE) as error:
+            raise _unreadable(path, error) from None
+        return content, printable(f"{path} ({name})" if path.name == ARCHIVE else path)
+    raise DataError(f"{printable(folder)}: holds neither {name}, {name}.gz nor {ARCHIVE}. {DOWNLOAD_HINT}")
+
+
+def _unpack(file: IO[bytes], path: Path, name: str) -> bytes:
+    if path.suffix == ".gz":
+        with gzip.open(file) as unpacked:
+            return b"".join(_chunks(unpacked.read))
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(file) as members, members.open(name) as unpacked:
+            return b"".join(_chunks(unpacked.read))
+    return file.read()
+
+
+def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    size = 0
+    while chunk := read(2**20):
+        size += len(chunk)
+        if size > MAX_UNPACKED_BYTES:
+            raise zlib.error(f"it unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
+        yield chunk
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    reason, advice = printable(error) or type(error).__name__, "download it again"
+    if isinstance(error, OSError) and error.strerror:
+        reason, advice = error.strerror, "expected a file that you may read"
+    return DataError(f"{printable(path)}: cannot be read ({reason}); {advice}")
 
 
 def read_train(content: bytes, name: str) -> Digits:
@@ -156,136 +203,17 @@ def read_train(content: bytes, name: str) -> Digits:
 
     Raises DataError with `name`, the row and the column of the first thing that is wrong.
     """
-    values = _values(content, name, ["label", *PIXEL_COLUMNS])
+    values = parse(content, name, ["label", *PIXEL_COLUMNS])
     return Digits(np.ascontiguousarray(values[:, 1:]), values[:, 0].copy())
 
 
 def read_test(content: bytes, name: str) -> np.ndarray:
-    """Parse test.csv, which has no labels, to uint8 pixels of shape (n, 784); else as `read_train`."""
-    return _values(content, name, PIXEL_COLUMNS)
-
-
-def _values(content: bytes, name: str, wanted: list[str]) -> np.ndarray:
-    """The wanted columns as uint8 of shape (n, len(wanted)), every value checked."""
-    header = _header(content, name)
-    _check_columns(header, wanted, name)
-    columns = [header.index(column) for column in wanted]
-    try:
-        # The quick way refuses whatever is no integer from 0 to 255; only then is it worth looking where.
-        values = _parse(content, name, header, columns, "uint8").to_numpy()
-    except (ValueError, OverflowError):
-        raise DataError(_what_is_wrong(content, name, header, columns)) from None
-    if not len(values):
-        raise DataError(f"{name}: has a header but no rows; expected one row for each digit")
-    if "label" in wanted and values[:, wanted.index("label")].max() >= CLASSES:
-        raise DataError(_what_is_wrong(content, name, header, columns))
-    return np.ascontiguousarray(values)
-
-
-def _header(content: bytes, name: str) -> list[str]:
-    start = content[:100_000].lstrip()
-    if not start:
-        raise DataError(f"{name}: is empty. {GET_THE_DATA}")
-    looks = {
-        b"<": "an HTML page, perhaps a login page saved under this name",
-        b"PK\x03\x04": "a zip archive under the wrong name",
-        b"\x1f\x8b": "a gzip file under the wrong name (expected .csv.gz)",
-    }
-    for magic, what in looks.items():
-        if start.startswith(magic):
-            raise DataError(f"{name}: is {what}, not CSV. {GET_THE_DATA}")
-    try:
-        return next(csv.reader([content.split(b"\n", 1)[0].decode("utf-8-sig").strip()]), [])
-    except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"{name}: is not a CSV text file. {GET_THE_DATA}") from None
-
-
-def _check_columns(header: list[str], wanted: list[str], name: str) -> None:
-    missing = [column for column in wanted if column not in set(header)]
-    if missing == ["label"]:
-        raise DataError(
-            f"{name}: has no column 'label'; is this test.csv, were train.csv and test.csv swapped?"
-        )
-    if "label" in header and "label" not in wanted:
-        raise DataError(
-            f"{name}: has a column 'label', which the unlabelled test digits do not have; "
-            "is this train.csv, were train.csv and test.csv swapped?"
-        )
-    if missing:
-        more = f" and {len(missing) - 1} more columns" if len(missing) > 1 else ""
-        raise DataError(
-            f"{name}: the header lacks {missing[0]}{more}; "
-            f"expected {'label, ' if 'label' in wanted else ''}pixel0 to pixel{PIXELS - 1}"
-        )
-    for column in wanted:
-        if header.count(column) > 1:
-            raise DataError(f"{name}: column {column} stands {header.count(column)} times in the header")
-
-
-def _parse(content: bytes, name: str, header: list[str], columns: list[int], dtype: str) -> "pd.DataFrame":
-    """The rows below the header: `columns`, by position, in that order.
-
-    Raises DataError where rows and header differ in width, ValueError where a value is not of `dtype`.
-    """
-    import pandas as pd
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                io.BytesIO(content),
-                header=None,
-                skiprows=1,
-                names=range(len(header)),  # by position: other people's extra columns may repeat
-                dtype=dict.fromkeys(columns, dtype),
-                index_col=False,
-                keep_default_na=False,
-                na_values=[""],
-            )
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError):
-        lines = csv.reader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline=""))
-        what = f"the rows do not fit the {len(header)} columns of the header"
-        with suppress(csv.Error):  # a quote that is never closed, say
-            wide = next((row for row in lines if len(row) > len(header)), None)
-            if wide is not None:
-                what = f"line {lines.line_num}: found {len(wide)} values, expected {len(header)}"
-        raise DataError(f"{name}: {what}; download it again") from None
-    return frame[columns]
-
-
-def _what_is_wrong(content: bytes, name: str, header: list[str], columns: list[int]) -> str:
-    """The first value that is not an integer in its column's range, as one line for the user."""
-    cells = _parse(content, name, header, columns, "str")
-    highest = [CLASSES - 1 if header[column] == "label" else 255 for column in columns]
-    good = np.column_stack(
-        [
-            cells[column].isin([str(value) for value in range(high + 1)])
-            for column, high in zip(columns, highest, strict=True)
-        ]
-    )
-    row, column = (int(i[0]) for i in np.nonzero(~good))
-    where = f"{name}: row {row + 1} below the header"
-    if bool(cells.iloc[row, column:].isna().all()):
-        return (
-            f"{where} is cut short: found {column} of {len(columns)} values; "
-            "the file is incomplete, download it again"
-        )
-    found = "nothing" if bool(cells.isna().iloc[row, column]) else str(cells.iloc[row, column])[:40]
-    return (
-        f"{where}, column {header[columns[column]]}: found {found}, "
-        f"expected an integer from 0 to {highest[column]}; download the file again"
-    )
+    """Parse test.csv, which has no labels, to uint8 pixels of shape (n, 784); else like `read_train`."""
+    return parse(content, name, PIXEL_COLUMNS)
 
 
 def _read_test_labels(path: Path, rows: int) -> np.ndarray:
-    import pandas as pd
-
     try:
-        frame = pd.read_csv(path)
-        labels = frame["Label"].to_numpy()
-        complete = frame["ImageId"].tolist() == list(range(1, rows + 1))
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: expected columns ImageId and Label ({error})") from None
-    if not complete or not np.isin(labels, range(CLASSES)).all():
-        raise DataError(f"{path}: expected ImageId 1 to {rows} in order, and labels 0 to 9")
-    return labels.astype(np.uint8)
+        return submission.check(path, rows).labels
+    except SubmissionError as error:
+        raise DataError(str(error)) from None

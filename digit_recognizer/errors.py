@@ -1,6 +1,14 @@
 """What a user can mend. Each message is one line: where, what was found and expected, what to do next."""
 
 
+def printable(text: object) -> str:
+    """Return the text with control, direction and other invisible characters escaped.
+
+    File names, CSV cells and Kaggle's texts may hold sequences that would drive the terminal.
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
 class DigitRecognizerError(Exception):
     """Base of the errors shown without a traceback; `exit_code` is what the command ends with."""
 

@@ -25,6 +25,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
+Method = Literal["weighted", "mean", "stacked"]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 
 
@@ -63,7 +64,7 @@ class EnsembleConfig(Record):
     """What `ensemble` blended."""
 
     runs: tuple[str, ...]
-    method: Literal["weighted", "mean", "stacked"]
+    method: Method
 
 
 class RunConfig(Record):
@@ -91,7 +92,9 @@ class RunConfig(Record):
 
         Unlike ==, it heeds the order of the recipes, and not the folder that the data lies in.
         """
-        mine, others = (config.model_dump(mode="json", exclude={"data": {"source"}}) for config in (self, other))
+        mine, others = (
+            config.model_dump(mode="json", exclude={"data": {"source"}}) for config in (self, other)
+        )
         if list(mine["recipes"]) != list(others["recipes"]):
             return f"recipes {', '.join(others['recipes'])}, not {', '.join(mine['recipes'])}"
         return _first_difference(mine, others)
@@ -171,7 +174,9 @@ class Manifest(Record):
         description="files in models/ whose mean prediction is each model's for new digits"
     )
     blend: Combiner | None = Field(description="how the models' probabilities are blended, in their order")
-    submission_model: str | None = Field(description="the model that submission.csv is of, or null without one")
+    submission_model: str | None = Field(
+        description="the model that submission.csv is of, or null without one"
+    )
     submission_sha256: Sha256 | None = None
     fits: dict[str, FitRecord] = {}
     failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")

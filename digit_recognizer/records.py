@@ -27,7 +27,9 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise RunError(f"{path}: is larger than {MAX_BYTES >> 20} MB, so it is not a file of this package")
+            raise RunError(
+                f"{path}: is larger than {MAX_BYTES >> 20} MB, so it is not a file of this package"
+            )
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None

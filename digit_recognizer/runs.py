@@ -67,8 +67,12 @@ class Run:
         except (EOFError, ValueError, KeyError, BadZipFile, NotImplementedError) as error:
             raise RunError(f"{path}: is damaged ({error}); train that run again") from None
         rows = len(held_out.rows)
-        if any(member.out_of_fold.shape != (rows, 10) or member.test.shape[1:] != (10,) for member in members):
-            raise RunError(f"{path}: is damaged (arrays of other shapes than 10 columns); train that run again")
+        if any(
+            member.out_of_fold.shape != (rows, 10) or member.test.shape[1:] != (10,) for member in members
+        ):
+            raise RunError(
+                f"{path}: is damaged (arrays of other shapes than 10 columns); train that run again"
+            )
         return held_out, members
 
 
@@ -157,7 +161,7 @@ def write_models(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_probabilities(folder: Path, held_out: HeldOut, predictions: Iterable[Predictions]) -> None:
-    """Write `probabilities.npz`: HeldOut's fields and, for each model, `<name>/out_of_fold` and `<name>/test`."""
+    """Write `probabilities.npz`: HeldOut's fields and, of each model, `<name>/out_of_fold`, `<name>/test`."""
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
     for member in predictions:
         arrays |= {f"{member.name}/out_of_fold": member.out_of_fold, f"{member.name}/test": member.test}

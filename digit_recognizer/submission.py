@@ -1,4 +1,4 @@
-"""Labels <-> the CSV that Kaggle takes: `ImageId,Label`, one row for each test digit."""
+"""Write and check the CSV that Kaggle takes: `ImageId,Label`, one row for each test digit."""
 
 import csv
 import hashlib
@@ -8,58 +8,71 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer.errors import SubmissionError
+from digit_recognizer.errors import SubmissionError, printable
+from digit_recognizer.files import write_atomically
 
 HEADER = ["ImageId", "Label"]
-COMPETITION_ROWS = 28_000
 LABELS = {str(digit): digit for digit in range(10)}
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A checked submission. labels: uint8 of shape (n,), in the order of ImageId 1 to n."""
+    """A checked submission.
+
+    labels: uint8 of shape (n,), in the order of ImageId 1 to n. sha256: of the file's bytes.
+    """
 
     labels: np.ndarray
+    sha256: str
 
     @property
     def counts(self) -> list[int]:
-        """How many digits were labelled 0, 1, ... 9."""
+        """Return how many digits were labelled 0, 1, ... 9."""
         return np.bincount(self.labels, minlength=10).tolist()
 
 
 def write(labels: np.ndarray, path: Path) -> None:
     """Write labels of shape (n,) as ImageId 1 to n; LF line ends, the same bytes on every system."""
     rows = [",".join(HEADER), *(f"{number},{label}" for number, label in enumerate(labels, start=1))]
-    partial = path.with_name(f".{path.name}")
-    partial.write_bytes(("\n".join(rows) + "\n").encode())
-    partial.replace(path)  # whole whenever the program is stopped
+    write_atomically(path, "\n".join(rows) + "\n")
 
 
-def check(path: Path, rows: int = COMPETITION_ROWS) -> Submission:
-    """Read a submission; raises SubmissionError with the line where it is not what Kaggle takes.
+def check(path: Path, rows: int) -> Submission:
+    """Read a file, once, and return its submission; raises SubmissionError like `check_bytes`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SubmissionError(f"{printable(path)}: cannot be read ({error.strerror})") from None
+    return check_bytes(content, str(path), rows)
+
+
+def check_bytes(content: bytes, name: str, rows: int) -> Submission:
+    """Return the submission that a CSV's bytes hold; `name` is what messages call it.
 
     The ids 1 to `rows` may come in any order, each once; labels are the integers 0 to 9.
+    Raises SubmissionError with the line of the first thing that Kaggle would reject.
     """
+    name = printable(name)
     labels = np.zeros(rows, np.uint8)
     line_of: dict[int, int] = {}
-    for line, row in _rows(path):
+    for line, row in _rows(content, name):
         if len(row) != 2:
-            raise SubmissionError(f"{path}: line {line} has {len(row)} values, expected 2: ImageId,Label")
+            raise SubmissionError(f"{name}: line {line} has {len(row)} values, expected 2: ImageId,Label")
         image_id, label = row
         if not (
             image_id.isascii() and image_id.isdigit() and len(image_id) < 10 and 1 <= int(image_id) <= rows
         ):
             raise SubmissionError(
-                f"{path}: line {line}: found ImageId {image_id[:20]!r}, expected an integer from 1 to {rows}"
+                f"{name}: line {line}: found ImageId {image_id[:20]!r}, expected an integer from 1 to {rows}"
             )
         if label not in LABELS:
             raise SubmissionError(
-                f"{path}: line {line}: found Label {label[:20]!r}, expected an integer from 0 to 9"
+                f"{name}: line {line}: found Label {label[:20]!r}, expected an integer from 0 to 9"
             )
         number = int(image_id)
         if number in line_of:
             raise SubmissionError(
-                f"{path}: line {line}: ImageId {number} stands on line {line_of[number]} too, "
+                f"{name}: line {line}: ImageId {number} stands on line {line_of[number]} too, "
                 "expected each once"
             )
         line_of[number] = line
@@ -67,33 +80,31 @@ def check(path: Path, rows: int = COMPETITION_ROWS) -> Submission:
     if len(line_of) < rows:
         missing = next(number for number in range(1, rows + 1) if number not in line_of)
         raise SubmissionError(
-            f"{path}: found {len(line_of)} rows, expected {rows}, one for each test digit; "
+            f"{name}: found {len(line_of)} rows, expected {rows}, one for each test digit; "
             f"ImageId {missing} is the first that is missing"
         )
-    return Submission(labels)
+    return Submission(labels, hashlib.sha256(content).hexdigest())
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, by which a submission is known."""
+    """Return the SHA-256 of the file's bytes, by which a submission is known."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows below the header with their line numbers."""
+def _rows(content: bytes, name: str) -> list[tuple[int, list[str]]]:
+    """Return the rows below the header with their line numbers."""
     try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise SubmissionError(f"{path}: cannot be read ({error.strerror})") from None
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise SubmissionError(
-            f"{path}: is not a text file, expected a CSV that begins ImageId,Label"
+            f"{name}: is not a text file, expected a CSV that begins ImageId,Label"
         ) from None
     lines = csv.reader(io.StringIO(text, newline=""))
     try:
         header = next(lines, [])
         if header != HEADER:
-            found = ",".join(header)[:40]
-            raise SubmissionError(f"{path}: line 1: found {found!r}, expected the header ImageId,Label")
+            start = ",".join(header)[:40]
+            raise SubmissionError(f"{name}: line 1: found {start!r}, expected the header ImageId,Label")
         return [(lines.line_num, row) for row in lines]
     except csv.Error as error:
-        raise SubmissionError(f"{path}: line {lines.line_num}: is not CSV ({error})") from None
+        raise SubmissionError(f"{name}: line {lines.line_num}: is not CSV ({error})") from None

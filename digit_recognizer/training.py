@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from digit_recognizer.data import CLASSES, Dataset, Digits
+from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.errors import FitError
 from digit_recognizer.predictions import Predictions
 from digit_recognizer.settings import Settings
@@ -90,7 +90,9 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def make_fits(models: dict[str, Settings], splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
+def make_fits(
+    models: dict[str, Settings], splits: Sequence[Split], *, refit: bool, seed: int
+) -> list[FitTask]:
     """Return the fits to do: each model on each split and, with `refit`, on all the rows as well.
 
     A fit's seed depends on `seed`, its model's name and its split's name alone, not on other fits.

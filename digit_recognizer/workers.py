@@ -32,7 +32,13 @@ def gpu_count() -> int:
 
 
 def fit_all(
-    tasks: Sequence[FitTask], data: Dataset, *, workers: int, threads: int, logs: Path, on_progress: OnProgress
+    tasks: Sequence[FitTask],
+    data: Dataset,
+    *,
+    workers: int,
+    threads: int,
+    logs: Path,
+    on_progress: OnProgress,
 ) -> Generator[FitResult | FitFailure, None, None]:
     """Fit all in `workers` processes of `threads` threads each; yield each as it ends.
 
@@ -101,7 +107,9 @@ def _exit_with_parent(parent: int) -> None:
 
 
 @contextmanager
-def _report_progress(tasks: Sequence[FitTask], files: Sequence[Path], on_progress: OnProgress) -> Iterator[None]:
+def _report_progress(
+    tasks: Sequence[FitTask], files: Sequence[Path], on_progress: OnProgress
+) -> Iterator[None]:
     """Pass on what is new in the fits' logs to `on_progress`, until the block ends."""
     epochs_seen = [0] * len(tasks)
     stop = threading.Event()

@@ -213,7 +213,7 @@ def test_download_train_submit_and_the_score_is_the_runs(
 
     digits = data.load(Path("data"))
     assert digits.kind == "other"
-    monkeypatch.setitem(data.KNOWN_TEST_ROWS, digits.fingerprint["test"], "competition")
+    monkeypatch.setitem(data.KNOWN_FINGERPRINTS, digits.fingerprint["test"], "competition")
     settings = [part for one in ("epochs=1", "averaged=1", "hidden=32") for part in ("--set", one)]
     train = ["train", "--recipe", "sklearn-mlp", *settings, "--name", "whole", "--holdout", "0.2"]
     result = CliRunner().invoke(cli, train, catch_exceptions=False)

@@ -23,7 +23,7 @@ def names(folder: Path) -> list[str]:
 
 
 def raise_at_line(count: int, error: BaseException, action: Callable[[], object]) -> bool:
-    """Run `action`, raising `error` before the count-th line it runs in files.py; return whether it got there."""
+    """Run `action`, raising `error` before the count-th line of files.py; return whether it got there."""
     left = count
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

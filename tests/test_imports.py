@@ -11,6 +11,8 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "errors",
     "files",
+    "csv_parser",
+    "submission",
     "data",
     "nets",
     "settings",
@@ -20,7 +22,6 @@ ORDER = [
     "splits",
     "training",
     "schedule",
-    "submission",
     "drafts",
     "runs",
     "pipeline",

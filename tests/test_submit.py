@@ -18,8 +18,8 @@ from stub_kaggle import SECRETS, TOKEN, Fault, Server, User, accepting_then, han
 from digit_recognizer import data
 
 pytestmark = pytest.mark.slow
-COMPETITION = next(rows for rows, kind in data.KNOWN_TEST_ROWS.items() if kind == "competition")
-SAMPLE = next(rows for rows, kind in data.KNOWN_TEST_ROWS.items() if kind == "sample")
+COMPETITION = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == "competition")
+SAMPLE = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == "sample")
 QUOTA = "Your team has used its daily Submission allowance (5) today, please try again in 9.3 hours."
 RULES = "You cannot submit until you accept the competition rules"
 PHONE = "You must verify your phone number to submit"

@@ -75,7 +75,9 @@ def choose(target: str | None, out: Path) -> tuple[Path, Run | None]:
 def _not_the_competitions(run: Run) -> str | None:
     """Why a run's submission is none for Kaggle; None if it is one."""
     rows = run.manifest["data"].get("fingerprint", {}).get("test")
-    kind = data.KNOWN_TEST_ROWS.get(rows, "other")
+    kind = data.KNOWN_FINGERPRINTS.get(rows, "other")
+    if run.manifest["data"].get("kind") == "contaminated":
+        return "is of nets that saw test digits' labels; `download` the competition's files, `train` again"
     if kind == "competition":
         return None
     what = "the embedded sample's digits" if kind == "sample" else "digits that are not the competition's"
@@ -90,8 +92,7 @@ def prepare(target: str | None, out: Path, *, message: str | None = None, force:
     """
     file, run = choose(target, out)
     try:
-        submission.check(file)
-        sha256 = submission.sha256(file)
+        sha256 = submission.check(file, data.COMPETITION_ROWS["test.csv"]).sha256
     except SubmissionError as error:
         raise RefusedError(str(error)) from None
     written = (

@@ -32,7 +32,7 @@ def download(
         on_notice(f"{final} is there already, and good; --force downloads it again")
     else:
         _fetch(kaggle, final, on_progress)
-    loose = sorted(path.name for name in data.ROWS_OF for path in folder.glob(f"{name}*"))
+    loose = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
     if loose:
         on_notice(f"{folder} also holds {', '.join(loose)}, which goes before the archive")
     return final
@@ -81,6 +81,6 @@ def check(archive: Path) -> None:
     train = data.read_train(files["train.csv"], f"{archive} (train.csv)")
     test = data.read_test(files["test.csv"], f"{archive} (test.csv)")
     for name, found in (("train.csv", len(train)), ("test.csv", len(test))):
-        if found != data.ROWS_OF[name]:
-            expected = data.ROWS_OF[name]
+        if found != data.COMPETITION_ROWS[name]:
+            expected = data.COMPETITION_ROWS[name]
             raise DataError(f"{archive}: found {found} rows in {name}, expected {expected}")

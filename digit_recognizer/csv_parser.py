@@ -1,0 +1,165 @@
+"""Parse the competition's CSVs: pixels and labels to uint8, or the first wrong value's row and column.
+
+pandas parses; the values are checked here, whatever its version lets through.
+"""
+
+import csv
+import io
+import warnings
+from collections.abc import Iterator
+from operator import gt
+
+import numpy as np
+
+from digit_recognizer.errors import DataError, printable
+
+SIDE = 28
+PIXELS = SIDE * SIDE
+CLASSES = 10
+PIXEL_COLUMNS = [f"pixel{i}" for i in range(PIXELS)]
+ARCHIVE = "digit-recognizer.zip"
+DOWNLOAD_HINT = (
+    "Get the competition's files from https://www.kaggle.com/competitions/digit-recognizer/data "
+    f"and put {ARCHIVE} into data/ as it is"
+)
+
+CELLS = {str(value): value for value in range(256)}
+INVALID = 256
+
+
+def parse(content: bytes, name: str, wanted: list[str]) -> np.ndarray:
+    """Return the columns `wanted`, matched by name, as uint8 of shape (n, len(wanted)).
+
+    Raises DataError with `name` (as messages show it), the row and the column of the first wrong value.
+    """
+    header = _header(content, name)
+    _check_columns(header, wanted, name)
+    columns = [header.index(column) for column in wanted]
+    values = _parse_quickly(content, header, columns)
+    if values is None or ("label" in wanted and values[:, wanted.index("label")].max() >= CLASSES):
+        values = _parse(content, name, header, columns)
+    if not len(values):
+        raise DataError(f"{name}: has a header but no rows; expected one row for each digit")
+    return np.ascontiguousarray(values)
+
+
+def _header(content: bytes, name: str) -> list[str]:
+    start = content[:100_000].lstrip()
+    if not start:
+        raise DataError(f"{name}: is empty. {DOWNLOAD_HINT}")
+    looks = {
+        b"<": "an HTML page, perhaps a login page saved under this name",
+        b"PK\x03\x04": "a zip archive under the wrong name",
+        b"\x1f\x8b": "a gzip file under the wrong name (expected .csv.gz)",
+    }
+    for magic, what in looks.items():
+        if start.startswith(magic):
+            raise DataError(f"{name}: is {what}, not CSV. {DOWNLOAD_HINT}")
+    try:
+        return next(csv.reader([content[: _header_end(content)].decode("utf-8-sig").strip()]), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{name}: is not a CSV text file. {DOWNLOAD_HINT}") from None
+
+
+def _check_columns(header: list[str], wanted: list[str], name: str) -> None:
+    missing = [column for column in wanted if column not in set(header)]
+    if missing == ["label"]:
+        raise DataError(
+            f"{name}: has no column 'label'; is this test.csv, were train.csv and test.csv swapped?"
+        )
+    if "label" in header and "label" not in wanted:
+        raise DataError(
+            f"{name}: has a column 'label', which the unlabelled test digits do not have; "
+            "is this train.csv, were train.csv and test.csv swapped?"
+        )
+    if missing:
+        more = f" and {len(missing) - 1} more columns" if len(missing) > 1 else ""
+        raise DataError(
+            f"{name}: the header lacks {missing[0]}{more}; "
+            f"expected {'label, ' if 'label' in wanted else ''}pixel0 to pixel{PIXELS - 1}"
+        )
+    for column in wanted:
+        if header.count(column) > 1:
+            raise DataError(f"{name}: column {column} stands {header.count(column)} times in the header")
+
+
+def _header_end(content: bytes) -> int:
+    return content.find(b"\n") + 1 or len(content)
+
+
+def _parse_quickly(content: bytes, header: list[str], columns: list[int]) -> np.ndarray | None:
+    """Return `columns` of the rows below the header as uint8; None unless all are integers from 0 to 255.
+
+    pandas parses to int64, as its 2.2 reads -1 as the uint8 255, and 256 as 0, without a word.
+    """
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows wider than the header
+            frame = pd.read_csv(
+                io.BytesIO(content),
+                header=None,
+                skiprows=1,
+                names=range(len(header)),  # by position: extra columns may have any names
+                dtype=dict.fromkeys(columns, "int64"),
+                index_col=False,
+            )
+    except (ValueError, OverflowError, pd.errors.ParserWarning):  # parser errors are ValueErrors
+        return None
+    values = frame[columns].to_numpy()
+    if values.dtype != np.int64 or not values.size or values.min() < 0 or values.max() > 255:
+        return None
+    return values.astype(np.uint8)
+
+
+def _parse(content: bytes, name: str, header: list[str], columns: list[int]) -> np.ndarray:
+    """Return `columns` of the rows below the header, with the quotes, spaces and blank lines CSV allows.
+
+    Much slower than pandas, but raises DataError with the row and column of the first wrong value.
+    """
+    highest = [CLASSES - 1 if header[column] == "label" else 255 for column in columns]
+    rows = []
+    for number, row in enumerate(_rows(content, name, len(header)), start=1):
+        cells = [row[column] for column in columns]
+        values = [CELLS[cell] if cell in CELLS else _value(cell) for cell in cells]
+        if any(map(gt, values, highest)):
+            wrong = next(i for i, value in enumerate(values) if value > highest[i])
+            cell = printable(cells[wrong].strip()[:40]) or "nothing"
+            raise DataError(
+                f"{name}: row {number} below the header, column {header[columns[wrong]]}: found {cell}, "
+                f"expected an integer from 0 to {highest[wrong]}; download the file again"
+            )
+        rows.append(bytes(values))
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, len(columns))
+
+
+def _value(cell: str) -> int:
+    """Return the value of a cell that has spaces around it or leading zeros, else INVALID."""
+    cell = cell.strip()
+    return CELLS.get(cell.lstrip("0") or cell[:1], INVALID)
+
+
+def _rows(content: bytes, name: str, columns: int) -> Iterator[list[str]]:
+    """Yield the rows below the header but blank ones; raises DataError unless each has `columns` values."""
+    lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", newline=""))
+    number = 0
+    try:
+        next(lines)
+        for row in lines:
+            if len(row) < 2 and not "".join(row).strip():
+                continue
+            number += 1
+            if len(row) > columns:
+                raise DataError(
+                    f"{name}: line {lines.line_num}: found {len(row)} values, expected {columns}; "
+                    "download it again"
+                )
+            if len(row) < columns:
+                raise DataError(
+                    f"{name}: row {number} below the header is cut short: found {len(row)} of {columns} "
+                    "values; the file is incomplete, download it again"
+                )
+            yield row
+    except csv.Error as error:
+        raise DataError(f"{name}: line {lines.line_num}: is not CSV ({error}); download it again") from None
