@@ -16,7 +16,7 @@ from digit_recognizer.manifest import Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.report import tiles
 from digit_recognizer.report.figures import Curve
-from digit_recognizer.report.tiles import Tile, printable
+from digit_recognizer.report.tiles import Tile, shorten
 from digit_recognizer.runs import Run
 from digit_recognizer.schedule import recipe_of
 
@@ -87,7 +87,7 @@ def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
     source = data_dir or Path(config.source)
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
         raise RunError(
-            f"{printable(str(source), 200)}: no such folder; run {run.folder.name} read its digits there, "
+            f"{shorten(str(source), 200)}: no such folder; run {run.folder.name} read its digits there, "
             "name their folder now with --data-dir"
         )
     dataset = data.load(source)
@@ -150,7 +150,7 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
         and all(_are_probabilities(array) for array in (probabilities, model.test))
     ):
         raise RunError(
-            f"{run.folder}: the probabilities of {printable(model.name)} are not of the digits in "
+            f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
             f"{dataset.source}; train that run again"
         )
     accuracy = run.manifest.scores[model.name].accuracy
@@ -158,7 +158,7 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
     if abs(measured - accuracy) > 1e-6:  # another stage's file, or another run's
         raise RunError(
             f"{run.folder}: its files do not belong together: run.json says accuracy {accuracy:.6f} of "
-            f"{printable(model.name)}, the probabilities give {measured:.6f}; train that run again"
+            f"{shorten(model.name)}, the probabilities give {measured:.6f}; train that run again"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from digit_recognizer.data import CLASSES, SIDE
 from digit_recognizer.manifest import ModelScore
 from digit_recognizer.report.themes import LIGHT, Picture, Theme, picture
-from digit_recognizer.report.tiles import printable
+from digit_recognizer.report.tiles import shorten
 from digit_recognizer.scoring import Calibration
 
 if TYPE_CHECKING:
@@ -234,4 +234,4 @@ def to_png(digits: np.ndarray) -> bytes:
 
 def _label(name: str) -> str:
     """Return a model's name in letters that the font has, short enough for a picture."""
-    return printable(name.encode("ascii", "replace").decode(), 28)
+    return shorten(name.encode("ascii", "replace").decode(), 28)
