@@ -36,6 +36,7 @@ from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.recipes import RECIPES
 from digit_recognizer.report import facts
+from digit_recognizer.report import page as report_page
 from digit_recognizer.report.tiles import percent
 from digit_recognizer.settings import describe, format_value
 
@@ -79,6 +80,8 @@ def test_a_full_disk_leaves_the_older_report(
         monkeypatch.context() as patched,
         pytest.raises(RunError, match=r"report: cannot be written \(No sp"),
     ):
+        patched.setattr(report_page, "_draw", lambda _: [])
+        patched.setattr(report_page, "_render", lambda *_: "newer")
         patched.setattr(Path, "write_bytes", full)
         report.write(runs.load(again), report.digits_of(small))
     assert [path.read_text() for path in (again / "report").iterdir()] == ["older"]
@@ -155,7 +158,7 @@ def test_the_scores_are_those_of_the_manifest(
     interval = f"{score.low:.4f} to {score.high:.4f}"
     assert dom.rows("scores") == [
         ["model", "accuracy", "95% interval", "std", "seconds"],
-        ["sklearn-mlp", f"{score.accuracy:.4f}", interval, "0.0141", "12.5"],
+        ["sklearn-mlp", f"{score.accuracy:.4f}", f"{score.low:.4f}\u2013{score.high:.4f}", "0.0141", "12.5"],
     ]
     assert dom.facts["held-out accuracy"] == f"{score.accuracy:.4f}"
     assert dom.facts["95% interval"] == interval

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from report_runs import MLP, Page, config_of, content, fit, held_out, model, read_as, size, small, write_run  # noqa: F401
 
-from digit_recognizer import data, drafts, report, runs
+from digit_recognizer import data, report, runs
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import HeldOut, Predictions
-from digit_recognizer.report import figures
+from digit_recognizer.report import figures, page
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,8 @@ def test_a_run_that_finishes_meanwhile_raises_run_error(
     if moment == "before it is read":
         finish()
     else:
-        monkeypatch.setattr(drafts, "unfinished_curves", finish)
+        monkeypatch.setattr(page, "_draw", finish)
+        monkeypatch.setattr(page, "_render", lambda *_: "page")
     with pytest.raises(RunError, match="No such file or directory"):
         report.write(run, digits)
     assert {path.name for path in tmp_path.iterdir()} == {"n"}
@@ -116,12 +117,12 @@ def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path
         config=config_of(digits, names, versions={"digit_recognizer": "<script>"}),
         seconds={"<script>": 1.0}, failed_fits={"<script>": "<script>\x00"},
     )  # fmt: skip
-    page = report.write(run, digits)
-    dom = Page(page)
+    html = report.write(run, digits)
+    dom = Page(html)
     assert not dom.find("script")
     assert not any("onerror" in attributes for _, attributes, _ in dom.elements)
     assert [row[0] for row in dom.rows("scores")[1:]].count("<script>alert(1)</script>") == 1
-    assert not re.search(r"[\x00-\x09\x0b-\x1f]", page.read_text(encoding="utf-8"))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", html.read_text(encoding="utf-8"))
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {path.name for path in run.folder.iterdir()} == {"run.json", "probabilities.npz", "report"}
 
