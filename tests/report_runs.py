@@ -58,10 +58,19 @@ def write_run(
     return runs.load(folder)
 
 
+def data_config(dataset: data.Dataset) -> manifest.DataConfig:
+    return manifest.DataConfig(
+        kind=dataset.kind,
+        source=str(dataset.source),
+        rows=manifest.Rows(train=len(dataset.train), test=len(dataset.test)),
+        fingerprint=manifest.Fingerprint(**dict(dataset.fingerprint)),
+    )
+
+
 def config_of(dataset: data.Dataset, names: Sequence[str], **changes: Any) -> manifest.RunConfig:
     fields = {
         "command": "train",
-        "data": manifest.data_config(dataset),
+        "data": data_config(dataset),
         "recipes": dict.fromkeys(names[:1], MLP),
         "split": manifest.SplitConfig(holdout=None, folds=2),
         "seed": 0,

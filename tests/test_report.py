@@ -19,6 +19,7 @@ from report_runs import (
     Page,
     config_of,
     content,
+    data_config,
     dom,
     fit,
     held_out,
@@ -289,7 +290,7 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
         Predictions("keras-mlp", twice, model.test[:0]),
         Predictions(BLEND, twice, model.test[:0]),
     ]
-    source = manifest.data_config(digits).model_copy(update={"source": "<b>digits</b> & more"})
+    source = data_config(digits).model_copy(update={"source": "<b>digits</b> & more"})
     run = write_run(
         tmp_path / "twice", digits, again, members,
         scores={member.name: score_of(again, member.out_of_fold, test_accuracy=0.9) for member in members},
