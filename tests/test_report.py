@@ -17,6 +17,7 @@ from report_runs import (
     MLP,
     PICTURES,
     Page,
+    coarse,
     config_of,
     content,
     data_config,
@@ -278,6 +279,7 @@ def test_the_settings_are_those_of_the_manifest(dom: Page, small: runs.Run) -> N
     ]
 
 
+@pytest.mark.usefixtures("coarse")
 def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
 ) -> None:
@@ -322,6 +324,7 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     assert len(samples) == len(set(samples)) == 24
 
 
+@pytest.mark.usefixtures("coarse")
 def test_a_run_without_a_mistake_says_so(
     digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
 ) -> None:
@@ -332,6 +335,7 @@ def test_a_run_without_a_mistake_says_so(
     assert not (page.parent / "mistakes.png").exists()
 
 
+@pytest.mark.usefixtures("coarse")
 def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     digits: data.Dataset,
     held_out: HeldOut,

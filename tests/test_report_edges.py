@@ -9,14 +9,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_runs import MLP, Page, config_of, content, fit, held_out, model, read_as, size, small, write_run  # noqa: F401
+from report_runs import (  # noqa: F401
+    MLP,
+    Page,
+    coarse,
+    config_of,
+    content,
+    fit,
+    held_out,
+    model,
+    read_as,
+    size,
+    small,
+    write_run,
+)
 
 from digit_recognizer import data, report, runs
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.report import figures, page
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse")]
 
 
 def test_files_of_two_stages_raise_run_error(
