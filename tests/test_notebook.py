@@ -16,11 +16,11 @@ TEST_ROWS = 150
 
 CELLS = [
     "from digit_recognizer import train, validate, ensemble, report",
-    'first = train(recipes=["softmax"], settings={"epochs": 2, "hidden": ()}, data_dir="digits", name="first")',
+    'first = train(recipes=["softmax"], settings={"epochs": 2}, name="first", data_dir="digits")',
     "print(first.submission, first.score.accuracy)",
     'second = train(recipes=["sklearn-mlp-plain"], settings={"epochs": 3}, data_dir="digits", name="second")',
     'both = ensemble(first, "second", name="both")\nprint(both)',
-    'scored = validate(folds=2, recipes=["softmax"], settings={"epochs": 1}, data_dir="digits", name="scored")',
+    'scored = validate(folds=2, recipes=["softmax"], data_dir="digits", name="scored")',
     "print(scored.submission)",
     "first.report()",
     'from digit_recognizer.errors import DigitRecognizerError\ntry:\n    train(recipes=["nosuch"])\n'
