@@ -58,11 +58,3 @@ def restore(final: Path) -> None:
 
 def _hidden(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}-{suffix}")
-<<<<<<< HEAD
-=======
-
-
-def printable(text: object) -> str:
-    """Return the text with control characters escaped, so that a file's name cannot steer a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
->>>>>>> data
