@@ -5,12 +5,12 @@ import hashlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedIOBase
 from lzma import LZMAError
 from pathlib import Path
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -172,19 +172,19 @@ def _content(folder: Path, name: str) -> tuple[bytes, str]:
     raise DataError(f"{printable(folder)}: holds neither {name}, {name}.gz nor {ARCHIVE}. {DOWNLOAD_HINT}")
 
 
-def _unpack(file: BufferedIOBase, path: Path, name: str) -> bytes:
+def _unpack(file: IO[bytes], path: Path, name: str) -> bytes:
     if path.suffix == ".gz":
         with gzip.open(file) as unpacked:
-            return b"".join(_chunks(unpacked))
+            return b"".join(_chunks(unpacked.read))
     if path.suffix == ".zip":
         with zipfile.ZipFile(file) as members, members.open(name) as unpacked:
-            return b"".join(_chunks(unpacked))
+            return b"".join(_chunks(unpacked.read))
     return file.read()
 
 
-def _chunks(file: BufferedIOBase) -> Iterator[bytes]:
+def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
     size = 0
-    while chunk := file.read(2**20):
+    while chunk := read(2**20):
         size += len(chunk)
         if size > MAX_UNPACKED_BYTES:
             raise zlib.error(f"it unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")

@@ -67,8 +67,8 @@ class Draft:
             return f"{self.final.name} is still running"
         if kept := self.count_fits():
             return (
-                f"{self.final.name} was cut off with {kept} finished fits; its command with --resume goes on, "
-                f"or delete {self.folder}"
+                f"{self.final.name} was cut off with {kept} finished fits; "
+                f"its command with --resume goes on, or delete {self.folder}"
             )
         return f"{self.final.name} was cut off before a fit was finished; its command starts it anew"
 
@@ -114,7 +114,7 @@ class Draft:
     def load_fits(
         self, tasks: Sequence[FitTask], on_notice: Callable[[str], None]
     ) -> dict[str, FitResult | FitFailure]:
-        """Return the stored outcomes of the tasks, by name; a damaged one is a notice, and is fitted again."""
+        """Return the stored outcomes of the tasks, by name; a damaged one is a notice and is left out."""
         outcomes: dict[str, FitResult | FitFailure] = {}
         for task in tasks:
             failed = self.folder / FITS / f"{task.file_name}.failed"
@@ -166,7 +166,8 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
 
     Without a name, it is called by date and time. `resume` goes on with the newest draft of an equal config.
     If the block raises, the draft stays if it keeps a fit.
-    Raises RunError before anything is computed if `out` cannot be written, holds that name, or has no such draft.
+    Raises RunError before anything is computed if `out` cannot be written, holds that name, or has no such
+    draft.
     """
     draft, lock = _resume(out, name, config) if resume else _begin(out, name, config)
     try:
@@ -263,7 +264,7 @@ def _begin(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileL
     """Return a new draft, locked."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise RunError(
-            f"--name {name!r}: expected at most 100 letters, digits and . _ + -, the first a letter or a digit"
+            f"--name {name!r}: expected up to 100 letters, digits and . _ + -, first a letter or digit"
         )
     date = datetime.now().strftime("%Y%m%d-%H%M%S")
     for candidate in [name] if name else (date if n == 1 else f"{date}-{n}" for n in count(1)):

@@ -1,6 +1,6 @@
 """Blends of models whose weights never see the rows that score them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -61,14 +61,15 @@ class StackedCombiner(Record):
         return blended
 
 
-Combiner = Annotated[MeanCombiner | WeightedCombiner | StackedCombiner, Field(discriminator="method")]
+AnyCombiner = MeanCombiner | WeightedCombiner | StackedCombiner
+Combiner = Annotated[AnyCombiner, Field(discriminator="method")]
 
 
 @dataclass(frozen=True)
 class Blend:
     """Blended predictions, and the combiner that made those of the test rows."""
 
-    combiner: MeanCombiner | WeightedCombiner | StackedCombiner
+    combiner: AnyCombiner
     predictions: Predictions
     converged: bool  # whether every combiner's weights were found
 
@@ -165,7 +166,11 @@ def fit_stacked(members: list[np.ndarray], labels: np.ndarray) -> StackedCombine
     )
 
 
-METHODS = {"weighted": fit_weighted, "mean": fit_mean, "stacked": fit_stacked}
+METHODS: dict[str, Callable[[list[np.ndarray], np.ndarray], AnyCombiner]] = {
+    "weighted": fit_weighted,
+    "mean": fit_mean,
+    "stacked": fit_stacked,
+}
 
 
 def _log_features(members: Sequence[np.ndarray]) -> np.ndarray:

@@ -16,6 +16,14 @@ EXIT_CODES = {
 }
 
 
+def printable(text: object) -> str:
+    """Return the text with control, direction and other invisible characters escaped.
+
+    File names, CSV cells and Kaggle's texts may hold sequences that would drive the terminal.
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
 class DigitRecognizerError(Exception):
     """Base of the errors shown without a traceback.
 

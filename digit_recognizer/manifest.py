@@ -25,6 +25,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
+Method = Literal["weighted", "mean", "stacked"]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 
 
@@ -63,7 +64,7 @@ class EnsembleConfig(Record):
     """What `ensemble` blended."""
 
     runs: tuple[str, ...]
-    method: Literal["weighted", "mean", "stacked"]
+    method: Method
 
 
 class RunConfig(Record):

@@ -1,9 +1,9 @@
 """MNIST from OpenML in the shape of Kaggle's files, for people without a Kaggle account.
 
-These 70,000 digits are those that the competition drew its own from: among them are the digits of the
-competition's test.csv, with their labels. To train on them and submit to the competition would be cheating.
-Nothing made here can be uploaded: `data.load` knows the competition by the exact rows of its test.csv, in
-their order, and a split by a seed of our own gives 28,000 others in another order.
+The competition drew its digits from these 70,000: among them are the digits of its test.csv, with their
+labels. To train on them and submit to the competition would be cheating. Nothing made here can be uploaded:
+`data.load` knows the competition by the exact rows of its test.csv, in their order, and a split by another
+seed gives 28,000 other rows in another order. Beside the competition's own test.csv, they are 'contaminated'.
 """
 
 import socket
@@ -17,6 +17,7 @@ import numpy as np
 
 from digit_recognizer import data, files, submission
 from digit_recognizer.errors import DataError, NetworkError
+from digit_recognizer.files import printable
 
 NAME, VERSION = "mnist_784", 1
 PAGE = "https://www.openml.org/d/554"
@@ -33,17 +34,17 @@ MNIST ({name}, version {version}) from {page}, split by digit_recognizer with se
 These are not the competition's files. Among these digits are those of the competition's test.csv, with
 their labels: to train on them and submit to Kaggle would be cheating. Runs on them are never uploaded.
 
-SHA-256 of the test rows, by which they are known: {fingerprint}
+SHA-256 of the test rows, which identify this folder: {fingerprint}
 """
 
 
 def download(folder: Path, on_notice: Callable[[str], None], *, timeout: float = 60) -> Path:
-    """Fetch MNIST and write it into `folder` as Kaggle's files; returns the folder.
+    """Fetch MNIST, write it into `folder` as Kaggle's files, and return the folder.
 
-    Training on it and submitting to Kaggle would be cheating, as this module says at its head.
+    To train on it and submit to Kaggle would be cheating, see the module's docstring.
     timeout: seconds without a byte from the server.
-    Raises NetworkError where OpenML cannot be reached, DataError where the folder holds something else,
-    which is looked at first. scikit-learn keeps what it fetched in its own cache, `SCIKIT_LEARN_DATA`.
+    Raises DataError, before anything is fetched, if the folder holds other files; NetworkError if OpenML
+    cannot be reached. scikit-learn caches the files in `SCIKIT_LEARN_DATA`.
     """
     _check_replaceable(folder)
     on_notice(NOTICE)
@@ -51,40 +52,40 @@ def download(folder: Path, on_notice: Callable[[str], None], *, timeout: float =
 
 
 def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
-    """All digits of OpenML's mnist_784: uint8 pixels of shape (70000, 784) and labels of shape (70000,).
+    """Return OpenML's mnist_784: uint8 pixels of shape (70000, 784) and labels of shape (70000,).
 
     timeout: seconds without a byte from the server.
-    Raises NetworkError where they cannot be fetched, DataError where they are no such digits.
+    Raises NetworkError if it cannot be fetched, DataError if it holds anything but digits of 784 pixels.
     """
     from http.client import HTTPException
 
     from sklearn.datasets import fetch_openml
 
     try:
-        with _impatient(timeout), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one for each try again
-            # The label, the column after the pixels, as text: as the category that it is by default,
-            # scikit-learn 1.9 stumbles over it with pandas 3.1 (its pull request 34902 mends that).
-            found = fetch_openml(
+        with _socket_timeout(timeout), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn warns of each retry
+            # The label, the column after the pixels, as text: by default it is a category, on which
+            # scikit-learn 1.9 fails with pandas 3.1 (its pull request 34902 mends that).
+            mnist = fetch_openml(
                 NAME, version=VERSION, as_frame=False, read_csv_kwargs={"dtype": {data.PIXELS: str}}
             )
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = printable(getattr(error, "reason", None) or error)
         raise NetworkError(
             f"OpenML: {NAME} cannot be fetched ({reason}); look at your network, or try again later"
         ) from None
     except (ValueError, KeyError) as error:  # OpenML's refusals, wrong checksums, a login page for an answer
-        what = " ".join(str(error).split())
-        raise NetworkError(f"OpenML: the answer is not {NAME} ({what}); try again later") from None
-    return _checked(found.data, found.target)
+        reason = printable(" ".join(str(error).split()))
+        raise NetworkError(f"OpenML: the answer is not {NAME} ({reason}); try again later") from None
+    return _checked(mnist.data, mnist.target)
 
 
 def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
-    """Write train.csv, test.csv and test_labels.csv as `split` has them, and the marker that names them.
+    """Write train.csv, test.csv and test_labels.csv, split by `split`, and the marker that names them.
 
     pixels: uint8 of shape (n, 784); labels: uint8 of shape (n,), 0 to 9. The folder appears whole; an older
     download is replaced.
-    Raises DataError where the folder holds something else or cannot be written.
+    Raises DataError if the folder holds other files or cannot be written.
     """
     import pandas as pd
 
@@ -110,12 +111,12 @@ def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
             )
             (filling / data.OPENML_MARKER).write_text(marker, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise DataError(f"{printable(folder)}: cannot be written ({error.strerror})") from None
     return folder
 
 
 def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers for train.csv and test.csv: stratified, 3 to 2, as the competition's 42,000 to 28,000."""
+    """Return row numbers for train.csv and test.csv: stratified, 3 to 2, like the competition's."""
     from sklearn.model_selection import train_test_split
 
     rows, test = np.arange(len(labels)), len(labels) * 2 // 5
@@ -123,13 +124,17 @@ def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_replaceable(folder: Path) -> None:
-    if folder.is_dir() and ((folder / data.OPENML_MARKER).is_file() or not any(folder.iterdir())):
-        return
-    if folder.exists():
-        raise DataError(
-            f"{folder}: holds files that are not OpenML's, which would be lost; "
-            "move them away, or choose another folder"
-        )
+    try:
+        if folder.is_dir() and ((folder / data.OPENML_MARKER).is_file() or not any(folder.iterdir())):
+            return
+        if not folder.exists():
+            return
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: cannot be read ({error.strerror})") from None
+    raise DataError(
+        f"{printable(folder)}: holds files that are not OpenML's, which would be lost; "
+        "move them away, or choose another folder"
+    )
 
 
 def _checked(pixels: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -139,18 +144,18 @@ def _checked(pixels: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
             f"OpenML: {NAME} has the shape {pixels.shape}, expected {data.PIXELS} pixels a digit; "
             "try again later"
         )
-    whole = pixels.astype(np.uint8)
-    known = np.isin(labels, [str(digit) for digit in range(data.CLASSES)])
-    if not (whole == pixels).all() or not known.all():
+    rounded = pixels.astype(np.uint8)
+    valid = np.isin(labels, [str(digit) for digit in range(data.CLASSES)])
+    if not (rounded == pixels).all() or not valid.all():
         raise DataError(
             f"OpenML: {NAME} holds other values than pixels of 0 to 255 and labels of 0 to 9; try again later"
         )
-    return whole, labels.astype(np.uint8)
+    return rounded, labels.astype(np.uint8)
 
 
 @contextmanager
-def _impatient(timeout: float) -> Iterator[None]:
-    """scikit-learn sets no time limit, so that a silent server would be waited for without end."""
+def _socket_timeout(timeout: float) -> Iterator[None]:
+    """Limit the wait for a silent server, for which scikit-learn would wait without end."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)
     try:

@@ -1,4 +1,4 @@
-"""The whole job in order: Kaggle's CSVs -> digits -> split -> schedule -> fit -> blend -> checked submission."""
+"""The whole job in order: Kaggle's CSVs -> digits -> splits -> schedule -> fits -> blend -> submission."""
 
 import signal
 import threading
@@ -120,6 +120,8 @@ def _config(job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.
 
 def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
     on_notice(f"Read {len(dataset.train):,} + {len(dataset.test):,} digits from {dataset.source}")
+    if dataset.kind == "contaminated":
+        on_notice(data.contamination_notice(dataset))
     if notice := NOT_FOR_KAGGLE.get(dataset.kind):
         on_notice(notice)
 
@@ -155,8 +157,8 @@ class _Fits:
     def fit_stage(self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset) -> str | None:
         """Fit the tasks; return why it was stopped early, or None.
 
-        A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed process
-        end the run with what is finished; before, they raise.
+        A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
+        process end the run with what is finished; before, they raise.
         """
         fitting = workers.fit_all(
             tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
@@ -201,8 +203,9 @@ class _Fits:
             return
         outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
         fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
+        models = results.from_fits(fits, count_epochs=config.minutes is not None)
         results.write(
-            self._draft, config, rows, results.from_fits(fits, count_epochs=config.minutes is not None), clock,
+            self._draft, config, rows, models, clock,
             on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
         )  # fmt: skip
 

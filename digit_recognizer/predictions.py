@@ -1,4 +1,4 @@
-"""The records that the stages exchange: which rows were held out, and the probabilities of a model or blend."""
+"""The records that the stages exchange: held-out rows, and the probabilities of a model or blend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Predictions:
 
 
 def held_out(splits: Sequence[Split], dataset: Dataset) -> HeldOut:
-    """Return the held-out rows of the splits, split by split, as `training.collect_predictions` orders them."""
+    """Return the splits' held-out rows, split by split, as `training.collect_predictions` orders them."""
     rows = np.concatenate([split.valid for split in splits])
     folds = np.repeat(np.arange(len(splits)), [len(split.valid) for split in splits])
     return HeldOut(rows, folds, dataset.train.labels[rows], dataset.test_labels)

@@ -9,7 +9,15 @@ import numpy as np
 
 from digit_recognizer import drafts, ensemble, manifest, runs, scoring, submission
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import EnsembleConfig, EpochMetrics, FitRecord, Manifest, ModelScore, RunConfig
+from digit_recognizer.manifest import (
+    EnsembleConfig,
+    EpochMetrics,
+    FitRecord,
+    Manifest,
+    Method,
+    ModelScore,
+    RunConfig,
+)
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import FitFailure, FitResult, collect_predictions, test_fits, total_seconds
@@ -123,7 +131,7 @@ def write(
 
 def blend_runs(
     parents: Sequence[runs.Run],
-    method: str,
+    method: Method,
     *,
     out: Path,
     name: str | None = None,

@@ -161,7 +161,7 @@ def write_models(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_probabilities(folder: Path, held_out: HeldOut, predictions: Iterable[Predictions]) -> None:
-    """Write `probabilities.npz`: HeldOut's fields and, for each model, `<name>/out_of_fold` and `<name>/test`."""
+    """Write `probabilities.npz`: HeldOut's fields and, of each model, `<name>/out_of_fold`, `<name>/test`."""
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
     for member in predictions:
         arrays |= {f"{member.name}/out_of_fold": member.out_of_fold, f"{member.name}/test": member.test}

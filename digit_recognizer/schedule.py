@@ -26,8 +26,8 @@ from digit_recognizer.training import CURVE_ROWS, FitTask, limited_threads, make
 
 # Beyond this number of rounds, more epochs help more than more nets.
 MAX_ROUNDS = 8
-# Minimum share of its recipe's epochs per net; r rounds need r**2 times it. With half its epochs `cnn` reads as
-# well as `cnn-small` does in the same time, with 3/8 of them `cnn-small` as well as `keras-mlp`.
+# Minimum share of its recipe's epochs per net; r rounds need r**2 times it. With half its epochs `cnn` reads
+# as well as `cnn-small` does in the same time, with 3/8 of them `cnn-small` as well as `keras-mlp`.
 MIN_EPOCH_FRACTION = 0.5
 # Share of the time for the first, quick stage, so that stopping early leaves a submission.
 FIRST_STAGE_FRACTION = 1 / 8
@@ -76,7 +76,7 @@ class Stage(Record):
         return make_fits(models, splits, refit=refit, seed=seed)
 
     def with_deadlines(self, tasks: Sequence[FitTask], now: float) -> tuple[list[FitTask], float]:
-        """Return the tasks with their deadlines, and when the last ends; `workers` fit at a time from `now`."""
+        """Return the tasks with deadlines, and when the last ends; `workers` fit at a time from `now`."""
         if self.seconds_per_fit is None:
             return list(tasks), now
         timed = []
@@ -94,7 +94,7 @@ class Schedule(Record):
     def timed(
         self, splits: Sequence[Split], *, refit: bool, seed: int, finished: Collection[str]
     ) -> Iterator[tuple[Stage, list[FitTask]]]:
-        """Yield each stage with its fits that are not `finished` (names); deadlines count from the first call."""
+        """Yield each stage with its fits that are not `finished` (names); deadlines count from now."""
         now = time.time()
         for stage in self.stages:
             tasks = stage.tasks(splits, refit=refit, seed=seed)
@@ -169,7 +169,7 @@ def make_schedule(
     minutes: float | None,
     elapsed: Callable[[], float],
 ) -> Schedule:
-    """Return the stages for the recipes of the last group or, with `minutes`, of the best that is quick enough.
+    """Return the stages for the last group's recipes or, with `minutes`, for the best that are quick enough.
 
     groups: recipes that are fitted in turn, from the quickest to the best. elapsed: seconds since the start.
     Raises RecipeError if there is no time for a single epoch.
@@ -327,8 +327,10 @@ def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> lis
 
 @dataclass(frozen=True)
 class _GroupPlan:
-    """How many members of a group fill `seconds`, and how many epochs each has. More time gives longer nets, and
-    more of them."""
+    """How many members of a group fill `seconds`, and how many epochs each has.
+
+    More time gives longer nets, and more of them.
+    """
 
     group: _MeasuredGroup
     work: Work
@@ -391,7 +393,7 @@ class _GroupPlan:
 
 
 def _member(recipe: Recipe, number: int, epochs: int) -> Member:
-    """Return a member for about `epochs` epochs; the same share of the last ones is averaged, but not more."""
+    """Return a member for about `epochs` epochs, of which the recipe's share is averaged, but not more."""
     update = {"epochs": max(1, epochs)}
     averaged = getattr(recipe.settings, "averaged_epochs", None)
     if averaged is not None:

@@ -1,4 +1,4 @@
-"""How good predictions are, and how sure one can be of it."""
+"""Accuracy with its interval, calibration and confusions of predicted digits."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Score:
-    """Share of digits predicted right, and the 95% interval of what unseen digits would give.
+    """Share of digits read right, and the 95% interval of that share on unseen digits of the same kind.
 
-    digits: how many different ones it was measured on.
+    digits: number of different digits that it was measured on.
     """
 
     accuracy: float
@@ -19,13 +19,13 @@ class Score:
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray, rows: np.ndarray | None = None) -> Score:
-    """Accuracy of the likeliest digits: `labels` of shape (n,), `probabilities` of shape (n, 10).
+    """Return the accuracy of the likeliest digits: `labels` of shape (n,), `probabilities` of shape (n, 10).
 
-    rows: which digit each is, of shape (n,), where some stand there more than once: predicting a digit
-    again says nothing of other digits, so the interval is that of the different ones.
+    rows: row number of each prediction, of shape (n,). If rows repeat, as in repeated cross-validation, the
+    interval counts each once, as predicting a digit again tells nothing about other digits.
 
     The interval is Wilson's: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical
-    Inference", JASA 22 (1927). It knows the chance in which digits were held out, not in the training.
+    Inference", JASA 22 (1927). It covers chance in which digits were held out, not in training.
     """
     from scipy.stats import binomtest
     from sklearn.metrics import accuracy_score
@@ -37,17 +37,17 @@ def score(labels: np.ndarray, probabilities: np.ndarray, rows: np.ndarray | None
 
 
 def by_fold(labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray) -> list[float]:
-    """Accuracy of each fold, in the folds' order."""
+    """Return the accuracy of each fold, in the folds' order."""
     right = probabilities.argmax(axis=1) == labels
     return [float(right[folds == fold].mean()) for fold in np.unique(folds)]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How often the likeliest digit is right, by the probability that it was given.
+    """How often the likeliest digit is right, by its probability: arrays of shape (bins with a prediction,).
 
-    Arrays of shape (bins that hold a prediction,). confidence, accuracy: their means in each bin;
-    low, high: the accuracy's 95% interval; counts: the predictions in each bin.
+    confidence: mean probability in each bin; accuracy: share right, with its 95% interval from low to high;
+    counts: number of predictions.
     """
 
     confidence: np.ndarray
@@ -58,7 +58,7 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean gap between the two, over all predictions.
+        """Return the expected calibration error: the mean gap between confidence and accuracy.
 
         M. P. Naeini, G. F. Cooper, M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian
         Binning", AAAI 2015.
@@ -67,7 +67,7 @@ class Calibration:
 
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> Calibration:
-    """Confidence against accuracy in `bins` of equal width: `labels` (n,), `probabilities` (n, 10)."""
+    """Return accuracy by confidence in `bins` bins of equal width: `labels` (n,), `probabilities` (n, 10)."""
     from scipy.stats import binomtest
     from sklearn.calibration import calibration_curve
 
@@ -86,26 +86,30 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two digits that are taken for each other: `there` times a for b, `back` times b for a."""
+    """Two digits taken for each other; count_ab: number of a read as b, count_ba: of b read as a."""
 
     a: int
     b: int
-    there: int
-    back: int
+    count_ab: int
+    count_ba: int
+
+    @property
+    def count(self) -> int:
+        """Return the number of mistakes in both directions."""
+        return self.count_ab + self.count_ba
 
     def __str__(self) -> str:
-        number = self.there + self.back
         return (
-            f"{self.a} and {self.b}: {number:,} {'mistake' if number == 1 else 'mistakes'} "
-            f"({self.a} read as {self.b}: {self.there:,}, {self.b} read as {self.a}: {self.back:,})"
+            f"{self.a} and {self.b}: {self.count:,} {'mistake' if self.count == 1 else 'mistakes'} "
+            f"({self.a} read as {self.b}: {self.count_ab:,}, {self.b} read as {self.a}: {self.count_ba:,})"
         )
 
 
 def confusions(matrix: np.ndarray) -> list[Confusion]:
-    """Digits that are taken for each other, most often first; matrix: counts of shape (10, 10),
-    digit by what it was read as."""
-    pairs = zip(*np.triu_indices(len(matrix), k=1), strict=True)
-    found = [Confusion(int(a), int(b), int(matrix[a, b]), int(matrix[b, a])) for a, b in pairs]
-    return sorted(
-        (one for one in found if one.there + one.back), key=lambda one: one.there + one.back, reverse=True
-    )
+    """Return the pairs of digits taken for each other, most often first.
+
+    matrix: counts of shape (10, 10); the row is the digit, the column what it was read as.
+    """
+    upper = zip(*np.triu_indices(len(matrix), k=1), strict=True)
+    pairs = [Confusion(int(a), int(b), int(matrix[a, b]), int(matrix[b, a])) for a, b in upper]
+    return sorted((pair for pair in pairs if pair.count), key=lambda pair: -pair.count)

@@ -27,7 +27,7 @@ def fold_name(number: int, folds: int) -> str:
 def make_splits(
     labels: np.ndarray, *, holdout: float, folds: int | None, repeats: int = 1, seed: int
 ) -> list[Split]:
-    """Return stratified splits: one with a share `holdout` of the rows held out, or `folds` * `repeats` folds.
+    """Return stratified splits: one that holds out a share `holdout`, or `folds` * `repeats` folds.
 
     Raises SplitError if a digit has too few rows to be on both sides of each split.
     """

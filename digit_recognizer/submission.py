@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer.errors import SubmissionError
-from digit_recognizer.files import printable, write_atomically
+from digit_recognizer.errors import SubmissionError, printable
+from digit_recognizer.files import write_atomically
 
 HEADER = ["ImageId", "Label"]
 LABELS = {str(digit): digit for digit in range(10)}
@@ -103,8 +103,8 @@ def _rows(content: bytes, name: str) -> list[tuple[int, list[str]]]:
     try:
         header = next(lines, [])
         if header != HEADER:
-            found = ",".join(header)[:40]
-            raise SubmissionError(f"{name}: line 1: found {found!r}, expected the header ImageId,Label")
+            start = ",".join(header)[:40]
+            raise SubmissionError(f"{name}: line 1: found {start!r}, expected the header ImageId,Label")
         return [(lines.line_num, row) for row in lines]
     except csv.Error as error:
         raise SubmissionError(f"{name}: line {lines.line_num}: is not CSV ({error})") from None

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from digit_recognizer.data import CLASSES, Dataset, Digits
+from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.errors import FitError
 from digit_recognizer.predictions import Predictions
 from digit_recognizer.settings import Settings

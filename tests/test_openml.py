@@ -1,4 +1,4 @@
-"""OpenML is played by a server on the loopback: scikit-learn's own client asks it, through a proxy."""
+"""A stub server plays OpenML: scikit-learn's own client asks it, through a proxy on the loopback."""
 
 import csv
 import hashlib
@@ -30,7 +30,7 @@ def mnist(digits: data.Dataset) -> data.Digits:
     return data.Digits(digits.train.pixels[:DIGITS], digits.train.labels[:DIGITS])
 
 
-def test_kaggles_files_with_every_digit_in_one_of_them(tmp_path: Path, mnist: data.Digits) -> None:
+def test_train_and_test_csv_together_hold_every_digit_once(tmp_path: Path, mnist: data.Digits) -> None:
     folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "data" / "openml")
     assert folder == tmp_path / "data" / "openml"
     assert {path.name for path in folder.iterdir()} == {
@@ -42,10 +42,10 @@ def test_kaggles_files_with_every_digit_in_one_of_them(tmp_path: Path, mnist: da
     written = data.load(folder)
     assert (len(written.train), len(written.test)) == (120, 80)
     assert written.test_labels is not None
-    before = sorted((int(one), row.tobytes()) for one, row in zip(mnist.labels, mnist.pixels, strict=True))
+    before = sorted((label, row.tobytes()) for label, row in zip(mnist.labels, mnist.pixels, strict=True))
     labels = np.concatenate([written.train.labels, written.test_labels])
     pixels = np.concatenate([written.train.pixels, written.test])
-    after = sorted((int(one), row.tobytes()) for one, row in zip(labels, pixels, strict=True))
+    after = sorted((label, row.tobytes()) for label, row in zip(labels, pixels, strict=True))
     assert after == before
 
 
@@ -63,30 +63,30 @@ def test_all_of_mnist_is_split_as_the_competition_is() -> None:
 
 
 def test_the_same_digits_give_the_same_bytes(tmp_path: Path, mnist: data.Digits) -> None:
-    one, two = (openml.write(mnist.pixels, mnist.labels, tmp_path / name) for name in ("one", "two"))
-    for path in one.iterdir():
-        assert path.read_bytes() == (two / path.name).read_bytes()
+    first, second = (openml.write(mnist.pixels, mnist.labels, tmp_path / name) for name in ("a", "b"))
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
 
 
-def test_it_is_known_as_openmls_and_says_why_that_is_not_for_kaggle(
+def test_the_marker_gives_kind_openml_and_says_why_it_is_not_for_kaggle(
     tmp_path: Path, mnist: data.Digits, test_csv: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "openml")
-    found = data.load(folder)
-    assert found.kind == "openml"
-    assert found.fingerprint["test"] in (folder / data.OPENML_MARKER).read_text()
+    written = data.load(folder)
+    assert written.kind == "openml"
+    assert written.fingerprint["test"] in (folder / data.OPENML_MARKER).read_text()
     for text in (openml.NOTICE, (folder / data.OPENML_MARKER).read_text()):
         assert "would be cheating" in text
         assert "not the competition's" in text
     # The marker speaks of its own rows alone: what is known by its rows stays what it is.
-    monkeypatch.setitem(data.KNOWN_FINGERPRINTS, found.fingerprint["test"], "competition")
+    monkeypatch.setitem(data.KNOWN_FINGERPRINTS, written.fingerprint["test"], "competition")
     assert data.load(folder).kind == "competition"
     (folder / "test_labels.csv").unlink()
     (folder / "test.csv").write_text(test_csv)
     assert data.load(folder).kind == "other"
 
 
-def test_an_older_download_is_replaced_and_nothing_else_is(tmp_path: Path, mnist: data.Digits) -> None:
+def test_only_an_older_download_or_an_empty_folder_is_replaced(tmp_path: Path, mnist: data.Digits) -> None:
     folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "openml")
     openml.write(mnist.pixels[:100], mnist.labels[:100], folder)
     assert len(data.load(folder).train) == 60
@@ -139,7 +139,7 @@ class Stub(BaseHTTPRequestHandler):
 
 
 def answers(mnist: data.Digits) -> dict[str, bytes]:
-    """What OpenML says of mnist_784, as far as scikit-learn asks; recorded shapes, fewer digits."""
+    """Return OpenML's replies to scikit-learn about mnist_784: recorded fields, fewer digits."""
     names = [f"pixel{i}" for i in range(1, 785)]
     head = ["@RELATION mnist_784", *(f"@ATTRIBUTE {name} real" for name in names)]
     rows = [",".join(map(str, [*row, label])) for row, label in zip(mnist.pixels, mnist.labels, strict=True)]
@@ -151,24 +151,25 @@ def answers(mnist: data.Digits) -> dict[str, bytes]:
     features = [{**plain, "name": name} for name in names] + [target]
     description = {
         "id": "554", "name": "mnist_784", "version": "1", "description": "MNIST",
-        "format": "ARFF", "status": "active",
+        "format": "ARFF", "status": "active", "file_id": "52667",
         "url": "https://api.openml.org/data/v1/download/52667/mnist_784.arff",
         "md5_checksum": hashlib.md5(arff).hexdigest(),
     }  # fmt: skip
-    found = {"data": {"dataset": [{"did": 554, "name": "mnist_784", "version": 1, "status": "active"}]}}
+    listing = {"data": {"dataset": [{"did": 554, "name": "mnist_784", "version": 1, "status": "active"}]}}
     api = "/api/v1/json/data"
     replies = {
-        f"{api}/list/data_name/mnist_784/limit/2/data_version/1": found,
+        f"{api}/list/data_name/mnist_784/limit/2/data_version/1": listing,
         f"{api}/554": {"data_set_description": description},
         f"{api}/features/554": {"data_features": {
-            "feature": [{"index": str(i), **one} for i, one in enumerate(features)]
+            "feature": [{"index": str(i), **feature} for i, feature in enumerate(features)]
         }},
         f"{api}/qualities/554": {"data_qualities": {
             "quality": [{"name": "NumberOfInstances", "value": f"{len(rows)}.0"}]
         }},
     }  # fmt: skip
     return {path: json.dumps(reply).encode() for path, reply in replies.items()} | {
-        "/data/v1/download/52667/mnist_784.arff": arff
+        "/data/v1/download/52667": arff,  # asked for by scikit-learn 1.6
+        "/data/v1/download/52667/mnist_784.arff": arff,
     }
 
 
@@ -212,7 +213,9 @@ def download(tmp_path: Path) -> Iterator[Download]:
 
 
 @pytest.mark.slow
-def test_what_openml_sends_is_what_is_written(download: Download, tmp_path: Path, mnist: data.Digits) -> None:
+def test_download_writes_the_digits_that_openml_sends(
+    download: Download, tmp_path: Path, mnist: data.Digits
+) -> None:
     ended = download(answers(mnist))
     assert (ended.code, ended.out) == (0, "data/openml\n"), ended.out + ended.err
     assert ended.err == openml.NOTICE + "\n"
@@ -222,13 +225,11 @@ def test_what_openml_sends_is_what_is_written(download: Download, tmp_path: Path
 
 
 def without(path: str) -> Callable[[dict[str, bytes]], dict[str, bytes] | None]:
-    return lambda replies: {one: reply for one, reply in replies.items() if not one.endswith(path)}
+    return lambda replies: {url: reply for url, reply in replies.items() if not url.endswith(path)}
 
 
-def spoilt(ending: str, content: bytes) -> Callable[[dict[str, bytes]], dict[str, bytes] | None]:
-    return lambda replies: {
-        path: content if path.endswith(ending) else reply for path, reply in replies.items()
-    }
+def spoilt(part: str, content: bytes) -> Callable[[dict[str, bytes]], dict[str, bytes] | None]:
+    return lambda replies: {path: content if part in path else reply for path, reply in replies.items()}
 
 
 @pytest.mark.slow
@@ -239,18 +240,19 @@ def spoilt(ending: str, content: bytes) -> Callable[[dict[str, bytes]], dict[str
         (lambda _: SILENCE, "OpenML: mnist_784 cannot be fetched (timed out); look at your network"),
         (without("data_version/1"), "OpenML: the answer is not mnist_784 (Dataset mnist_784 with version 1"),
         (spoilt("limit/2/data_version/1", b"<html>log in"), "OpenML: the answer is not mnist_784 (Expecting"),
-        (spoilt("mnist_784.arff", b"@DATA\n"), "OpenML: the answer is not mnist_784 (The md5 checksum of"),
+        (spoilt("download/52667", b"@DATA\n"), "md5 checksum of"),
     ],
     ids=["no network", "silence", "not there", "a login page", "cut short"],
 )
-def test_a_network_that_fails_is_one_line_and_writes_nothing(
+def test_a_failed_download_raises_network_error_and_writes_nothing(
     download: Download, tmp_path: Path, mnist: data.Digits, spoil: Callable, message: str
 ) -> None:
     ended = download(spoil(answers(mnist)))
     assert (ended.code, ended.out) == (7, "")
     notice, error = ended.err.splitlines()
     assert notice == openml.NOTICE
-    assert error.startswith(f"Error: {message}")
+    assert error.startswith("Error: OpenML: ")
+    assert message in error
     assert not (tmp_path / "data").exists()
 
 
@@ -263,7 +265,7 @@ def test_a_network_that_fails_is_one_line_and_writes_nothing(
         (np.zeros((2, 784)), ["1", "x"], "holds other values"),
     ],
 )
-def test_digits_of_another_kind_are_refused(
+def test_other_shapes_and_values_raise_data_error(
     monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray, labels: list[str], message: str
 ) -> None:
     from types import SimpleNamespace

@@ -16,11 +16,11 @@ def test_accuracy_and_wilsons_interval() -> None:
 
 
 def test_the_interval_covers_the_true_accuracy_about_95_times_in_100() -> None:
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = np.zeros(400, int)
     covered = 0
     for _ in range(300):
-        right = random.random(400) < 0.97
+        right = rng.random(400) < 0.97
         result = score(labels, np.eye(10)[np.where(right, 0, 1)])
         covered += result.low <= 0.97 <= result.high
     assert 0.90 <= covered / 300 <= 0.99
@@ -52,26 +52,26 @@ def test_calibration_counts_and_compares_bin_by_bin() -> None:
     """Four digits given 0.95, three of them right, and two given 0.6 and 0.64, one of them right."""
     probabilities = np.full((6, 10), 0.0)
     probabilities[:4, 1], probabilities[4, 2], probabilities[5, 3] = 0.95, 0.6, 0.64
-    found = calibration(np.array([1, 1, 1, 7, 2, 7]), probabilities)
-    np.testing.assert_allclose(found.confidence, [0.6, 0.64, 0.95])
-    np.testing.assert_allclose(found.accuracy, [1, 0, 0.75])
-    assert found.counts.tolist() == [1, 1, 4]
-    assert found.error == pytest.approx((0.4 + 0.64 + 4 * 0.2) / 6)
-    one = score(np.array([1, 1, 1, 7]), probabilities[:4])
-    assert (found.low[2], found.high[2]) == pytest.approx((one.low, one.high))
+    result = calibration(np.array([1, 1, 1, 7, 2, 7]), probabilities)
+    np.testing.assert_allclose(result.confidence, [0.6, 0.64, 0.95])
+    np.testing.assert_allclose(result.accuracy, [1, 0, 0.75])
+    assert result.counts.tolist() == [1, 1, 4]
+    assert result.error == pytest.approx((0.4 + 0.64 + 4 * 0.2) / 6)
+    last_bin = score(np.array([1, 1, 1, 7]), probabilities[:4])
+    assert (result.low[2], result.high[2]) == pytest.approx((last_bin.low, last_bin.high))
 
 
 def test_calibration_of_sure_and_right_predictions_is_without_error() -> None:
     labels = np.arange(10)
-    found = calibration(labels, np.eye(10, dtype=np.float32) * np.float32(1.0000001))
-    assert (found.confidence.tolist(), found.accuracy.tolist(), found.counts.tolist()) == ([1], [1], [10])
-    assert found.error == 0
+    result = calibration(labels, np.eye(10, dtype=np.float32) * np.float32(1.0000001))
+    assert (result.confidence.tolist(), result.accuracy.tolist(), result.counts.tolist()) == ([1], [1], [10])
+    assert result.error == 0
 
 
 def test_confusions_join_both_directions_most_often_first() -> None:
     matrix = np.diag(np.full(10, 99))
     matrix[3, 5], matrix[5, 3], matrix[4, 9], matrix[0, 6] = 2, 1, 4, 1
-    assert [str(one) for one in confusions(matrix)] == [
+    assert [str(pair) for pair in confusions(matrix)] == [
         "4 and 9: 4 mistakes (4 read as 9: 4, 9 read as 4: 0)",
         "3 and 5: 3 mistakes (3 read as 5: 2, 5 read as 3: 1)",
         "0 and 6: 1 mistake (0 read as 6: 1, 6 read as 0: 0)",

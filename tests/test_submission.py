@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ def good(tmp_path: Path) -> Path:
     return tmp_path / "submission.csv"
 
 
-def test_the_bytes_are_kaggles_format(good: Path) -> None:
+def test_write_gives_kaggles_format(good: Path) -> None:
     assert good.read_bytes() == b"ImageId,Label\n1,7\n2,0\n3,9\n4,9\n5,3\n"
 
 
-def test_what_is_written_is_read_back(good: Path) -> None:
+def test_check_reads_what_write_wrote(good: Path) -> None:
     checked = submission.check(good, rows=5)
     assert checked.labels.tolist() == LABELS.tolist()
     assert checked.counts == [1, 0, 0, 1, 0, 0, 0, 1, 0, 2]
@@ -56,7 +57,9 @@ BAD = {
 
 
 @pytest.mark.parametrize(("old", "new", "message"), BAD.values(), ids=BAD.keys())
-def test_what_kaggle_rejects_is_one_clear_line(good: Path, old: str, new: str | None, message: str) -> None:
+def test_a_bad_submission_raises_submission_error_in_one_line(
+    good: Path, old: str, new: str | None, message: str
+) -> None:
     text = good.read_text()
     assert old in text
     good.write_text("" if new is None else text.replace(old, new, 1), encoding="utf-8")
@@ -68,16 +71,63 @@ def test_what_kaggle_rejects_is_one_clear_line(good: Path, old: str, new: str | 
     assert len(str(error.value)) < 300 + len(str(good))
 
 
-def test_kaggles_number_of_rows_is_the_default(good: Path) -> None:
-    with pytest.raises(SubmissionError, match="found 5 rows, expected 28000"):
-        submission.check(good)
-
-
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file_raises_submission_error(tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match="cannot be read"):
-        submission.check(tmp_path / "none.csv")
+        submission.check(tmp_path / "none.csv", rows=5)
     with pytest.raises(SubmissionError, match="cannot be read"):
-        submission.check(tmp_path)
+        submission.check(tmp_path, rows=5)
     (tmp_path / "picture.csv").write_bytes(bytes(range(256)))
     with pytest.raises(SubmissionError, match="is not a text file"):
-        submission.check(tmp_path / "picture.csv")
+        submission.check(tmp_path / "picture.csv", rows=5)
+
+
+def test_the_checked_bytes_are_the_hashed_bytes(good: Path) -> None:
+    content = good.read_bytes()
+    good.write_bytes(content.replace(b",7", b",8"))
+    checked = submission.check_bytes(content, str(good), rows=5)
+    assert checked.labels.tolist() == LABELS.tolist()
+    assert checked.sha256 == hashlib.sha256(content).hexdigest()
+    assert submission.check(good, rows=5).sha256 == submission.sha256(good) != checked.sha256
+
+
+def test_check_reads_a_file_once(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, calls = good.read_bytes(), []
+
+    def read_bytes(path: Path) -> bytes:
+        calls.append(path)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert submission.check(good, rows=5).sha256 == hashlib.sha256(content).hexdigest()
+    assert calls == [good]
+
+
+def test_names_and_cells_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[31m\n.csv"
+    for content in (
+        "\x1b[2J,Label\n",
+        "ImageId,Label\n\x1b[2J,1\n",
+        "ImageId,Label\n1,\x1b[2J\n",
+        "\udc9b",
+        None,
+    ):
+        if content is not None:
+            path.write_bytes(content.encode("utf-8", "surrogateescape"))
+        else:
+            path.unlink()
+        with pytest.raises(SubmissionError) as error:
+            submission.check(path, rows=5)
+        assert str(error.value).isprintable()
+        assert "a\\x1b[31m\\n.csv: " in str(error.value)
+
+
+def test_a_failed_write_leaves_the_older_submission(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = good.read_bytes()
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        submission.write(LABELS[::-1], good)
+    assert good.read_bytes() == before
+    assert list(good.parent.iterdir()) == [good]

@@ -14,6 +14,7 @@ from digit_recognizer import __version__, submission
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
 from digit_recognizer.cli.terminal import notice, progress_bars, result, results
+from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def validate(as_json: bool, **options: Any) -> None:
 @OUT
 @NAME
 @JSON
-def ensemble(names: tuple[str, ...], method: str, out: Path, name: str | None, as_json: bool) -> None:
+def ensemble(names: tuple[str, ...], method: Any, out: Path, name: str | None, as_json: bool) -> None:
     """Blend stored runs by their out-of-fold probabilities into a new run with a submission.
 
     A RUN is a run's name, or its folder. The last line on stdout is the path of the CSV.
@@ -241,7 +242,7 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)
     if rows is None:
-        rows = manifest.config.data.rows.test if manifest else submission.COMPETITION_ROWS
+        rows = manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"]
     checked = submission.check(file, rows)
     if as_json:
         counts = {str(digit): count for digit, count in enumerate(checked.counts)}
@@ -251,7 +252,7 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     for digit, count in enumerate(checked.counts):
         result(f"{digit:>5}  {count:>5}")
     competition = not manifest or manifest.config.data.kind == "competition"
-    if rows == submission.COMPETITION_ROWS and competition:
+    if rows == COMPETITION_ROWS["test.csv"] and competition:
         result(f"{file}: {rows} rows, a valid submission")
     else:
         result(f"{file}: {rows} rows in the right format, but not of the competition's digits")
@@ -261,5 +262,3 @@ def _write_report(run: "Run", data_dir: Path | None) -> Path:
     from digit_recognizer import report
 
     return report.write(run, report.digits_of(run, data_dir))
-
-

@@ -17,7 +17,7 @@ Columns = Sequence[tuple[str, Callable[[Row], str]]]
 
 
 def table(columns: Columns[Row], rows: Iterable[Row]) -> Iterator[str]:
-    """Yield rows of text under a head; columns: (head, cell of a row), the first to the left, others right."""
+    """Yield rows of text under a head; columns: (head, cell of a row), the first flush left, others right."""
     lines = [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *others in lines:
@@ -105,9 +105,13 @@ RUN_COLUMNS: Columns[Run] = [
     ("data", lambda run: run.manifest.config.data.kind),
     ("local score", lambda run: f"{run.main_score.accuracy:.4f}"),
     ("95% interval", lambda run: _interval(run.main_score)),
-    ("public score", lambda run: _number(run.manifest.kaggle and run.manifest.kaggle.public_score, ".5f")),
+    ("public score", lambda run: _number(_public_score(run), ".5f")),
     ("seconds", lambda run: f"{run.manifest.seconds['total']:.0f}"),
 ]
+
+
+def _public_score(run: Run) -> float | None:
+    return run.manifest.kaggle.public_score if run.manifest.kaggle else None
 
 
 def runs(listed: Iterable[Run]) -> Iterator[str]:
@@ -147,8 +151,8 @@ def evidence(listed: Iterable[Recipe]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for recipe in listed:
         if evidence := recipe.evidence:
-            score = f"{evidence.mean:.4f} ± {evidence.std:.4f}"
-            yield f"| `{recipe.name}` | {recipe.summary} | {score} | {evidence.seconds:.0f} | {evidence.date} |"
+            score = f"{evidence.mean:.4f} ± {evidence.std:.4f} | {evidence.seconds:.0f} | {evidence.date}"
+            yield f"| `{recipe.name}` | {recipe.summary} | {score} |"
 
 
 def _evidence(evidence: Evidence) -> str:

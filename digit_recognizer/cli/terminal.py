@@ -1,33 +1,23 @@
 """What reaches the terminal: results on stdout, notices and progress bars on stderr."""
 
 import signal
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-
-def printable(text: object) -> str:
-    """Return the text with control, direction and other invisible characters escaped, newlines apart.
-
-    File names, CSV cells and Kaggle's texts may hold sequences that would drive the terminal.
-    """
-    return "".join(
-        char if char == "\n" or unicodedata.category(char)[0] != "C" else repr(char)[1:-1]
-        for char in str(text)
-    )
+from digit_recognizer.errors import printable
 
 
 def notice(text: object) -> None:
     """Print a line for the user that is no result."""
-    click.echo(printable(text), err=True)
+    click.echo("\n".join(map(printable, str(text).split("\n"))), err=True)
 
 
 def result(text: object) -> None:
     """Print a line of the command's result."""
-    click.echo(printable(text))
+    click.echo("\n".join(map(printable, str(text).split("\n"))))
 
 
 def results(lines: Iterable[object]) -> None:

@@ -14,7 +14,7 @@ WIDTH = 5.0  # inches: half of a wide page, all of a phone's, so that the text s
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours; those of `series` are told apart by readers who are colour-blind as well."""
+    """Colours of a page; colour-blind readers can tell those of `series` apart, too."""
 
     card: str
     ink: str
@@ -22,7 +22,7 @@ class Theme:
     grid: str
     right: str
     wrong: str
-    heat: str  # of the fullest cell
+    heat: str  # of the most frequent mistake
     series: tuple[str, ...]
 
 
@@ -59,14 +59,14 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, as the PNG's header has them."""
+        """Return width and height in pixels, from the PNG's header."""
         return int.from_bytes(self.light[16:20]), int.from_bytes(self.light[20:24])
 
 
 def picture(
     name: str, alt: str, height: float, draw: Callable[["Figure", Theme], None], width: float = WIDTH
 ) -> Picture:
-    """A picture of `height` by `width` inches, drawn on the canvas in both themes."""
+    """Draw a picture of `height` by `width` inches in both themes."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # pyplot's figures would be the whole process's
 
@@ -93,6 +93,7 @@ def _style(theme: Theme) -> dict[Any, Any]:
         "axes.axisbelow": True,
         "grid.color": theme.grid,
         "text.color": theme.ink,
+        "text.parse_math": False,  # a name with dollar signs is not a formula
         "xtick.color": theme.grid,
         "ytick.color": theme.grid,
         "xtick.labelcolor": theme.ink,

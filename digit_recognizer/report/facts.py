@@ -1,0 +1,236 @@
+"""All that a report says: read from the run's files and checked before anything is written."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import dropwhile
+from pathlib import Path
+
+import numpy as np
+
+from digit_recognizer import data, scoring
+from digit_recognizer.data import CLASSES
+from digit_recognizer.ensemble import WeightedCombiner
+from digit_recognizer.errors import RunError
+from digit_recognizer.manifest import Manifest, ModelScore
+from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.report import tiles
+from digit_recognizer.report.figures import Curve
+from digit_recognizer.report.tiles import Tile, printable
+from digit_recognizer.runs import Run
+
+SAMPLES = 24  # predictions drawn at random
+MAX_MISTAKES = 200  # so that the page opens at once
+EXAMPLES_PER_CLASS = 8  # training digits
+MAX_FITS, MAX_EPOCHS = 200, 2_000  # of a recipe's learning curves
+
+
+@dataclass(frozen=True)
+class DigitScore:
+    """Precision, recall and F1 of a digit, or their means; count: of held-out digits."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model's part in the blend; temperature: None if its probabilities are not scaled."""
+
+    name: str
+    weight: float
+    temperature: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page and its pictures say; predictions are the main model's on held-out digits.
+
+    scores: the main model's first, then by accuracy. confusion: counts of shape (10, 10), digit by what it
+    was read as. mistakes: the most confident first, MAX_MISTAKES at most. curves: of each recipe's fits.
+    examples: pixels of the first training digits of each class.
+    """
+
+    manifest: Manifest
+    scores: dict[str, ModelScore]
+    blend: list[Member]
+    calibration: scoring.Calibration
+    confusion: np.ndarray
+    confusions: list[scoring.Confusion]
+    digit_scores: list[DigitScore]
+    samples: list[Tile]
+    mistakes: list[Tile]
+    mistake_count: int
+    class_counts: dict[str, np.ndarray]
+    examples: list[np.ndarray]
+    curves: dict[str, list[Curve]]
+    still_fitted: list[str]
+
+    @property
+    def score(self) -> ModelScore:
+        """Return the main model's score."""
+        return self.scores[self.manifest.main_model]
+
+    @property
+    def by_f1(self) -> list[DigitScore]:
+        """Return the digits' scores, the hardest digit's first."""
+        return sorted(self.digit_scores[:CLASSES], key=lambda digit: digit.f1)
+
+
+def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
+    """Return the digits that the run was made from; see `report.digits_of`."""
+    config = run.manifest.config.data
+    source = data_dir or Path(config.source)
+    if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
+        raise RunError(
+            f"{printable(str(source), 200)}: no such folder; run {run.folder.name} read its digits there, "
+            "name their folder now with --data-dir"
+        )
+    dataset = data.load(source)
+    for name, fingerprint in dict(config.fingerprint).items():
+        if dataset.fingerprint[name] != fingerprint:
+            raise RunError(
+                f"{source}: {name}.csv holds other digits than run {run.folder.name} was made from; "
+                "name their folder with --data-dir"
+            )
+    return dataset
+
+
+def read(run: Run, dataset: data.Dataset) -> Facts:
+    """Return the facts of a run; raises RunError if its files cannot be read or do not belong together."""
+    held_out, predictions = run.predictions()
+    for model in predictions:
+        _check(run, held_out, model, dataset)
+    manifest = run.manifest
+    main = next(model for model in predictions if model.name == manifest.main_model)
+    confusion, digit_scores = _digit_scores(held_out.labels, main.out_of_fold.argmax(axis=1))
+    wrong = tiles.find_mistakes(held_out, main.out_of_fold)
+    samples = tiles.shuffle(held_out)[:SAMPLES]
+    class_counts = {"training digits": np.bincount(dataset.train.labels, minlength=CLASSES)}
+    if len(main.test):
+        class_counts["test digits, as read"] = np.bincount(main.test.argmax(axis=1), minlength=CLASSES)
+    train = dataset.train
+    curves = _curves(run)
+    return Facts(
+        manifest=manifest,
+        scores=dict(
+            sorted(manifest.scores.items(), key=lambda item: (item[0] != main.name, -item[1].accuracy))
+        ),
+        blend=_members(run),
+        calibration=scoring.calibration(held_out.labels, main.out_of_fold),
+        confusion=confusion,
+        confusions=scoring.confusions(confusion),
+        digit_scores=digit_scores,
+        samples=tiles.make_tiles(train, held_out, main.out_of_fold, samples),
+        mistakes=tiles.make_tiles(train, held_out, main.out_of_fold, wrong[:MAX_MISTAKES]),
+        mistake_count=len(wrong),
+        class_counts=class_counts,
+        examples=[train.pixels[train.labels == digit][:EXAMPLES_PER_CLASS] for digit in range(CLASSES)],
+        curves=_by_recipe(manifest, curves),
+        still_fitted=_still_fitted(manifest, curves),
+    )
+
+
+def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Dataset) -> None:
+    """Raise RunError unless the arrays are predictions of these digits that give the manifest's accuracy."""
+    rows, labels, probabilities = held_out.rows, held_out.labels, model.out_of_fold
+    if not (
+        rows.ndim == 1
+        and rows.size > 0
+        and rows.shape == labels.shape
+        and rows.dtype.kind in "iu"
+        and labels.dtype.kind in "iu"
+        and 0 <= rows.min() <= rows.max() < len(dataset.train)
+        and np.array_equal(labels, dataset.train.labels[rows])
+        and len(model.test) in (0, len(dataset.test))
+        and all(_are_probabilities(array) for array in (probabilities, model.test))
+    ):
+        raise RunError(
+            f"{run.folder}: the probabilities of {printable(model.name)} are not of the digits in "
+            f"{dataset.source}; train that run again"
+        )
+    accuracy = run.manifest.scores[model.name].accuracy
+    measured = float((probabilities.argmax(axis=1) == labels).mean())
+    if abs(measured - accuracy) > 1e-6:  # another stage's file, or another run's
+        raise RunError(
+            f"{run.folder}: its files do not belong together: run.json says accuracy {accuracy:.6f} of "
+            f"{printable(model.name)}, the probabilities give {measured:.6f}; train that run again"
+        )
+
+
+def _are_probabilities(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" and (not array.size or 0 <= array.min() <= array.max() <= 1.001)
+
+
+def _digit_scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, list[DigitScore]]:
+    """Return the confusion matrix, and the scores of each digit followed by their mean."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    digits = range(CLASSES)
+    columns = precision_recall_fscore_support(labels, predicted, labels=digits, zero_division=0)
+    scores = [
+        DigitScore(str(digit), float(precision), float(recall), float(f1), int(count))
+        for digit, precision, recall, f1, count in zip(digits, *columns, strict=True)
+    ]
+    precision, recall, f1 = (float(np.mean(column)) for column in columns[:3])
+    scores.append(DigitScore("mean", precision, recall, f1, len(labels)))
+    return confusion_matrix(labels, predicted, labels=digits), scores
+
+
+def _members(run: Run) -> list[Member]:
+    """Return the blend's members, and the blend itself if the mean has a temperature of its own."""
+    blend = run.manifest.blend
+    if blend is None:
+        return []
+    names = run.manifest.models
+    if not isinstance(blend, WeightedCombiner):
+        return [Member(name, weight, None) for name, weight in zip(names, blend.weights, strict=True)]
+    if len(blend.inverse_temperatures) != len(names):
+        raise RunError(
+            f"{run.folder}: run.json gives the blend another number of temperatures than of models"
+        )
+    temperatures = [1 / inverse if inverse else None for inverse in blend.inverse_temperatures]
+    members = [Member(*values) for values in zip(names, blend.weights, temperatures, strict=True)]
+    of_mean = 1 / blend.inverse_temperature if blend.inverse_temperature else None
+    return [*members, Member(BLEND, sum(blend.weights), of_mean)]
+
+
+def _curves(run: Run) -> dict[str, list[Curve]]:
+    """Return the learning curves of each model's fits so far."""
+    curves: dict[str, list[Curve]] = {}
+    if run.unfinished:
+        from digit_recognizer import drafts
+
+        try:
+            curves |= drafts.unfinished_curves(run)
+        except OSError as error:
+            raise RunError(f"{run.folder}: cannot be read ({error.strerror}); report it again") from None
+    finished: dict[str, list[Curve]] = {}
+    for fit in run.manifest.fits.values():
+        epochs = [epoch.model_dump(exclude_none=True) for epoch in fit.curve[:MAX_EPOCHS]]
+        finished.setdefault(fit.model, []).append(epochs)
+    return {name: fits for name, fits in (curves | finished).items() if any(fits)}
+
+
+def _still_fitted(manifest: Manifest, curves: Mapping[str, list[Curve]]) -> list[str]:
+    """Return the members still being fitted.
+
+    Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
+    """
+    since = dropwhile(lambda name: name not in manifest.scores, curves)
+    return [name for name in since if name not in manifest.scores]
+
+
+def _by_recipe(manifest: Manifest, curves: Mapping[str, list[Curve]]) -> dict[str, list[Curve]]:
+    """Return the curves by recipe: the members of a `--minutes` run are fits of a few recipes."""
+    if manifest.config.minutes is None:
+        return {name: fits[:MAX_FITS] for name, fits in curves.items()}
+    from digit_recognizer.schedule import recipe_of
+
+    recipes: dict[str, list[Curve]] = {}
+    for member, fits in curves.items():
+        recipes.setdefault(recipe_of(member), []).extend(fits)
+    return {name: fits[:MAX_FITS] for name, fits in recipes.items()}

@@ -1,0 +1,190 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TEST, TRAIN
+
+from digit_recognizer import csv_parser, data
+from digit_recognizer.errors import DataError
+
+
+def test_a_byte_order_mark_and_blank_last_lines_are_ignored(
+    folder: Path, digits: data.Dataset, train_csv: str
+) -> None:
+    (folder / "train.csv").write_bytes(b"\xef\xbb\xbf" + train_csv.encode() + b"\r\n\n")
+    assert data.load(folder).fingerprint == digits.fingerprint
+
+
+def test_columns_are_matched_by_name(folder: Path, digits: data.Dataset, train_csv: str) -> None:
+    rows = [line.split(",") for line in train_csv.splitlines()]
+    turned = [["note", *row[::-1], "note"] for row in rows]
+    (folder / "train.csv").write_text("\n".join(",".join(row) for row in turned))
+    assert data.load(folder).fingerprint == digits.fingerprint
+
+
+def test_pixels_and_labels_equal_the_csv(digits: data.Dataset, train_csv: str, test_csv: str) -> None:
+    rows = [[int(value) for value in line.split(",")] for line in train_csv.splitlines()[1:]]
+    assert digits.train.pixels.dtype == np.uint8
+    assert digits.train.pixels.shape == (TRAIN, 784)
+    assert digits.train.labels.tolist() == [row[0] for row in rows]
+    assert digits.train.pixels.tolist() == [row[1:] for row in rows]
+    assert digits.test.shape == (TEST, 784)
+    assert digits.test[-1].tolist() == [int(value) for value in test_csv.splitlines()[-1].split(",")]
+
+
+def edited(old: str, new: str) -> Callable[[str], str]:
+    def edit(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return edit
+
+
+def cell(row: int, column: int, value: str) -> Callable[[str], str]:
+    """Put a value into a row below the header, both counted from 1."""
+
+    def edit(text: str) -> str:
+        rows = [line.split(",") for line in text.splitlines()]
+        rows[row][column - 1] = value
+        return "\n".join(",".join(line) for line in rows) + "\n"
+
+    return edit
+
+
+BAD_TRAIN = {
+    "HTML": (lambda _: "<!doctype html><html><title>Kaggle</title>", "is an HTML page"),
+    "zip": (lambda _: "PK\x03\x04rest", "is a zip archive under the wrong name"),
+    "empty": (lambda _: "", "is empty"),
+    "header alone": (lambda text: text.splitlines()[0] + "\n", "has a header but no rows"),
+    "no header": (lambda text: text.split("\n", 1)[1], "the header lacks label and"),
+    "no label": (edited("label,", "digit,"), "has no column 'label'; is this test.csv"),
+    "missing pixel": (edited("pixel7,", "pixel,"), "the header lacks pixel7; expected label, pixel0"),
+    "double pixel": (edited("pixel7,", "pixel7,pixel7,"), "column pixel7 stands 2 times in the header"),
+    "wide row": (edited("\n", "\n1,"), "line 2: found 786 values, expected 785"),
+    "wide last row": (lambda text: text.rstrip() + ",1\n", f"line {TRAIN + 1}: found 786 values"),
+    "blank line, then a wide row": (edited("\n", "\n\n1,"), "line 3: found 786 values, expected 785"),
+    "open quote": (cell(2, 9, '"1'), "line "),
+    "short row": (edited("\n1,", "\n"), "below the header is cut short: found 784 of 785 values"),
+    "truncated": (
+        lambda text: text.rstrip()[:-1000],
+        f"row {TRAIN} below the header is cut short: found",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_TRAIN.values(), ids=BAD_TRAIN.keys())
+def test_a_bad_file_raises_data_error_in_one_line(
+    folder: Path, train_csv: str, spoil: Callable[[str], str], message: str
+) -> None:
+    (folder / "train.csv").write_text(spoil(train_csv))
+    with pytest.raises(DataError) as error:
+        data.load(folder)
+    assert str(error.value).startswith(f"{folder / 'train.csv'}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [
+    "-1", "256", "300", "999", "1e3", "255.0", "0.5", "", " ", "nan", "NaN", "NA", "inf", "ink", "True",
+    "-0", "+5", "0x10", "1_0", "5 5", "65536", str(2**32), str(2**63), str(2**64), str(2**64 + 255), "\u0665",
+])  # fmt: skip
+@pytest.mark.parametrize("row", [1, 2, TRAIN])
+def test_a_wrong_pixel_is_refused_with_its_row_and_column(
+    folder: Path, train_csv: str, test_csv: str, value: str, row: int
+) -> None:
+    for name, text, column in (("train.csv", train_csv, 9), ("test.csv", test_csv, 8)):
+        number = min(row, len(text.splitlines()) - 1)
+        (folder / name).write_text(cell(number, column, value)(text), encoding="utf-8")
+        with pytest.raises(DataError) as error:
+            data.load(folder)
+        assert str(error.value) == (
+            f"{folder / name}: row {number} below the header, column pixel7: found "
+            f"{value.strip() or 'nothing'}, expected an integer from 0 to 255; download the file again"
+        )
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("value", ["-1", "10", "255", "256", "266", "300", "9.0", "", "nan", "True", "nine"])
+@pytest.mark.parametrize("row", [1, TRAIN])
+def test_a_wrong_label_is_refused_with_its_row(folder: Path, train_csv: str, value: str, row: int) -> None:
+    (folder / "train.csv").write_text(cell(row, 1, value)(train_csv))
+    with pytest.raises(DataError) as error:
+        data.load(folder)
+    assert f"row {row} below the header, column label: found {value or 'nothing'}, expected" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize("value", ["-1", "256", "True", "1.0"])
+def test_a_wrong_column_is_refused(folder: Path, train_csv: str, value: str) -> None:
+    head, *rows = train_csv.splitlines()
+    changed = [",".join([*row.split(",")[:-1], value]) for row in rows]
+    (folder / "train.csv").write_text("\n".join([head, *changed]))
+    with pytest.raises(DataError, match=rf"row 1 below the header, column pixel783: found {value}, expected"):
+        data.load(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\n\n"),
+        lambda text: text.replace(",0,", ", 0 ,"),
+        lambda text: text.replace(",0,", ',"0",'),
+        lambda text: text.replace(",0,", ",000,"),
+        lambda text: text.replace(",9,", ",0009,"),
+        lambda text: text.rstrip(),
+    ],
+    ids=["CRLF", "blank lines", "spaces", "quotes", "zeros", "many zeros", "no last line end"],
+)
+@pytest.mark.parametrize("block", [500, 10_000, 2**20])
+def test_other_spellings_give_the_same_digits(
+    folder: Path,
+    digits: data.Dataset,
+    train_csv: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[str], str],
+    block: int,
+) -> None:
+    monkeypatch.setattr(csv_parser, "BLOCK_BYTES", block)
+    (folder / "train.csv").write_bytes(change(train_csv).encode())
+    assert data.load(folder).fingerprint == digits.fingerprint
+
+
+def test_every_value_is_parsed_alike_by_both_parsers() -> None:
+    header = ["label", *csv_parser.PIXEL_COLUMNS]
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (500, 785)).astype(np.uint8)
+    values[:, 0] %= 10
+    rows = "\n".join(",".join(map(str, row)) for row in values.tolist())
+    text = f"{','.join(header)}\n{rows}\n"
+    for spelling in (text, text.rstrip() + " \n", text + "\n", text.replace("\n1,", '\n"1",')):
+        assert np.array_equal(csv_parser.parse(spelling.encode(), "train.csv", header), values)
+
+
+def test_a_cell_cannot_steer_the_terminal(folder: Path, train_csv: str) -> None:
+    folder = folder.rename(folder.with_name("digits\x1b[31m"))
+    (folder / "train.csv").write_text(cell(2, 9, "\x1b[2J\x07")(train_csv))
+    with pytest.raises(DataError) as error:
+        data.load(folder)
+    assert str(error.value).isprintable()
+    assert "digits\\x1b[31m/train.csv: row 2" in str(error.value)
+    assert "found \\x1b[2J\\x07, expected" in str(error.value)
+
+
+def test_swapped_files_raise_data_error(folder: Path) -> None:
+    (folder / "train.csv").rename(folder / "other")
+    (folder / "test.csv").rename(folder / "train.csv")
+    (folder / "other").rename(folder / "test.csv")
+    with pytest.raises(DataError, match=r"train\.csv: has no column 'label'.* swapped"):
+        data.load(folder)
+    (folder / "train.csv").write_bytes((folder / "test.csv").read_bytes())
+    with pytest.raises(DataError, match=r"test\.csv: has a column 'label'.* swapped"):
+        data.load(folder)
+
+
+def test_a_binary_file_raises_data_error(folder: Path) -> None:
+    (folder / "train.csv").write_bytes(bytes(range(128, 256)) * 10)
+    with pytest.raises(DataError, match="is not a CSV text file"):
+        data.load(folder)
