@@ -19,8 +19,8 @@ from digit_recognizer import submission
 from digit_recognizer.csv_parser import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, parse
 from digit_recognizer.csv_parser import CLASSES as CLASSES
 from digit_recognizer.csv_parser import SIDE as SIDE
-from digit_recognizer.errors import DataError, SubmissionError
-from digit_recognizer.files import printable, restore
+from digit_recognizer.errors import DataError, SubmissionError, printable
+from digit_recognizer.files import restore
 
 COMPETITION_ROWS = {"train.csv": 42_000, "test.csv": 28_000}
 # What gzip and zipfile raise: RuntimeError for an encrypted archive, ValueError for impossible offsets.

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from digit_recognizer import data, files, submission
-from digit_recognizer.errors import DataError, NetworkError
-from digit_recognizer.files import printable
+from digit_recognizer.errors import DataError, NetworkError, printable
 
 NAME, VERSION = "mnist_784", 1
 PAGE = "https://www.openml.org/d/554"

@@ -1,4 +1,4 @@
-"""The commands that talk to Kaggle; `commands` adds them to its own. Results on stdout, the rest on stderr."""
+"""The commands that talk to Kaggle; `commands` adds them. Results go to stdout, the rest to stderr."""
 
 import functools
 import json
@@ -14,8 +14,7 @@ import click
 from digit_recognizer.cli import terminal
 from digit_recognizer.cli.options import OUT, PATH, FiniteFloat, with_options
 from digit_recognizer.cli.terminal import result
-from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError
-from digit_recognizer.files import printable
+from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
 
 if TYPE_CHECKING:

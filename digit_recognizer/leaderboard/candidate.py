@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digit_recognizer import data, runs, submission
-from digit_recognizer.errors import NotSubmittedError, RunError, SubmissionError
-from digit_recognizer.files import printable
+from digit_recognizer.errors import NotSubmittedError, RunError, SubmissionError, printable
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.worker import TAG
 from digit_recognizer.manifest import KaggleOutcome

@@ -126,7 +126,7 @@ class Kaggle:
         with tempfile.TemporaryDirectory(prefix="digit-recognizer-") as folder:
             path = Path(folder) / "submission.csv"  # what was checked, whatever becomes of the user's file
             path.write_bytes(content)
-            return self._call_with_retries("upload", path=str(path), name=name)
+            return self._call_with_retries("upload", path=str(path), file_name=name)
 
     def create(self, token: str, message: str) -> int:
         """Make the uploaded file a submission and return its number, which proves that Kaggle has it.

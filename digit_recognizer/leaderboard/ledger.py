@@ -54,8 +54,8 @@ def sent_at(out: Path, outcome: KaggleOutcome) -> datetime:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise NotSubmittedError(
-            f"{out / LEDGER}: {outcome.file_sha256}.submitted_at: found {outcome.submitted_at[:60]!r}, expected "
-            "a date and time; mend it, or delete the file to forget what was submitted"
+            f"{out / LEDGER}: {outcome.file_sha256}.submitted_at: found {outcome.submitted_at[:60]!r}, "
+            "expected a date and time; mend it, or delete the file to forget what was submitted"
         ) from None
 
 
@@ -80,9 +80,9 @@ def update(out: Path, sha256: str, outcome: KaggleOutcome | None, run: Run | Non
 
 @contextmanager
 def only_submitter(out: Path, file: Path, sha256: str) -> Iterator[None]:
-    """Hold the right to submit the file with that SHA-256; raises NotSubmittedError if another process has it.
+    """Hold the right to submit the file with that SHA-256, which ends with the process at the latest.
 
-    The system releases it even if the process is killed.
+    Raises NotSubmittedError if another process has it.
     """
     lock = out / f".submitting-{sha256[:TAG_HASH]}.lock"
     busy = f"{file}: another command is submitting this very file now; `submissions` shows what becomes of it"

@@ -92,8 +92,8 @@ def _row(submission: Any, secrets: set[str]) -> dict[str, Any]:
     }
 
 
-def upload(competition: str, path: str, name: str) -> str:
-    """Upload a file, called `name` at Kaggle, and return its token; it is no submission yet."""
+def upload(competition: str, path: str, file_name: str) -> str:
+    """Upload a file, called `file_name` at Kaggle, and return its token; it is no submission yet."""
     from kaggle import api
     from kaggle.models.kaggle_models_extended import ResumableUploadResult
     from kagglesdk.competitions.types.competition_api_service import ApiStartSubmissionUploadRequest
@@ -101,7 +101,7 @@ def upload(competition: str, path: str, name: str) -> str:
     status = Path(path).stat()
     request = ApiStartSubmissionUploadRequest()
     request.competition_name = competition
-    request.file_name = name
+    request.file_name = file_name
     request.content_length = status.st_size
     request.last_modified_epoch_seconds = int(status.st_mtime)
     with api.build_kaggle_client() as client:
