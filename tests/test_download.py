@@ -15,7 +15,7 @@ import pytest
 import stub_kaggle
 from click.testing import CliRunner
 from conftest import ROOT
-from stub_kaggle import Fault, Server, User, cut, hang, page, refusing, reset
+from stub_kaggle import Fault, Server, User, answering, cut, hang, page, refusing, reset
 
 from digit_recognizer import data, submission
 from digit_recognizer.cli.commands import cli
@@ -71,15 +71,15 @@ def test_an_archive_that_breaks_off_is_gone_on_with_and_put_in_place(user: User,
     user.kaggle.faults["archive"] = [cut(0.5, reset)]
     (user.folder / "data").mkdir()
     (user.folder / "data/digit-recognizer.zip").write_bytes(b"PK")
-    ended = user.types("download")
-    assert (ended.code, ended.out) == (0, "data/digit-recognizer.zip\n"), ended.err
+    result = user.run("download")
+    assert (result.code, result.out) == (0, "data/digit-recognizer.zip\n"), result.err
     assert (
-        "data/digit-recognizer.zip: is not a whole zip archive (File is not a zip file). Downloading"
-        in ended.err
+        "data/digit-recognizer.zip: is not a whole zip archive (File is not a zip file). Downloading it again"
+        in result.err
     )
     assert (
         "the connection broke off; check the network, and the proxy if there is one. Trying again\n"
-        in ended.err
+        in result.err
     )
     assert [path.name for path in (user.folder / "data").iterdir()] == ["digit-recognizer.zip"]
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == archive
@@ -90,10 +90,10 @@ def test_an_archive_that_breaks_off_is_gone_on_with_and_put_in_place(user: User,
 
     seen = len(user.kaggle.seen)
     (user.folder / "data/train.csv").touch()
-    ended = user.types("download")
-    assert (ended.code, ended.out) == (0, "data/digit-recognizer.zip\n")
-    assert "data/digit-recognizer.zip is there already, and good; --force downloads it again\n" in ended.err
-    assert "data also holds train.csv, which goes before the archive\n" in ended.err
+    result = user.run("download")
+    assert (result.code, result.out) == (0, "data/digit-recognizer.zip\n")
+    assert "data/digit-recognizer.zip is complete already; --force downloads it again\n" in result.err
+    assert "data also holds train.csv, which is read instead of the archive\n" in result.err
     assert len(user.kaggle.seen) == seen
 
 
@@ -103,13 +103,13 @@ def test_ctrl_c_keeps_what_came_and_the_next_download_goes_on(user: User, archiv
     process = user.start("download")
     assert user.kaggle.reached.wait(30)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-    ended = user.ended(process)
-    assert (ended.code, ended.out) == (130, "")
-    assert ended.err.endswith(
-        "Stopped; data/digit-recognizer.zip is as it was. The same command goes on where this one was\n"
+    result = user.finish(process)
+    assert (result.code, result.out) == (130, "")
+    assert result.err.endswith(
+        "Stopped; data/digit-recognizer.zip is as it was. The same command continues the download\n"
     )
-    ended = user.types("download")
-    assert ended.code == 0, ended.err
+    result = user.run("download")
+    assert result.code == 0, result.err
     assert user.kaggle.ranges[-1] is not None
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == archive
 
@@ -141,12 +141,12 @@ def test_what_is_not_the_competitions_archive_replaces_nothing(
     user.kaggle.archive = spoil(few)
     (user.folder / "data").mkdir()
     (user.folder / "data/digit-recognizer.zip").write_bytes(b"mine")
-    ended = user.types("download", "--force")
-    assert (ended.code, ended.out) == (7, "")
-    assert ended.err.splitlines()[-1].startswith(
-        "Error: what came from Kaggle is no good, data/digit-recognizer.zip is as it was: "
+    result = user.run("download", "--force")
+    assert (result.code, result.out) == (7, "")
+    assert result.err.splitlines()[-1].startswith(
+        "Error: Kaggle sent a damaged archive, data/digit-recognizer.zip is as it was: "
     )
-    assert message in ended.err
+    assert message in result.err
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == b"mine"
     assert list((user.folder / "data/.download").iterdir()) == []
 
@@ -160,9 +160,10 @@ CASES: dict[str, tuple[str, Fault, int, str]] = {
         "accept the competition's rules at https://www.kaggle.com",
     ),
     "404": ("find archive", refusing(404, "Not found"), 7, "Kaggle does not find it. Kaggle says: Not found"),
-    "404 of the storage": ("archive", page(404), 7, "Kaggle does not find it"),
+    "404 of the storage": ("archive", page(404), 7, "Kaggle does not find it in its storage"),
+    "403 of the storage": ("archive", refusing(403, "expired"), 7, "Kaggle's storage refused it (403); try"),
     "500 always": ("find archive", refusing(500, ""), 7, "Kaggle's server failed (500); try again later"),
-    "502 with a page": ("archive", page(502), 7, "Kaggle's server failed (502); try again later"),
+    "502 with a page": ("archive", page(502), 7, "Kaggle's storage failed (502); try again later"),
     "200 with a page": ("find archive", page(200), 7, "a web page came instead of Kaggle's answer"),
     "200 with a page of the storage": ("archive", page(200), 7, "a web page came instead of Kaggle's answer"),
     "reset": ("find archive", reset, 7, "downloading the archive: the connection broke off"),
@@ -184,9 +185,9 @@ def test_a_download_that_fails_is_one_line_and_replaces_nothing(user: User, case
     user.kaggle.always[step] = fault
     (user.folder / "data").mkdir()
     (user.folder / "data/digit-recognizer.zip").write_bytes(b"mine")
-    ended = user.types("download", "--force", "--verbose", "--timeout", 1)
-    assert (ended.code, ended.out) == (code, "")
-    last = ended.err.splitlines()[-1]
+    result = user.run("download", "--force", "--verbose", "--timeout", 1)
+    assert (result.code, result.out) == (code, "")
+    last = result.err.splitlines()[-1]
     assert last.startswith("Error: ")
     assert message in last
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == b"mine"
@@ -194,9 +195,9 @@ def test_a_download_that_fails_is_one_line_and_replaces_nothing(user: User, case
 
 def test_a_folder_that_cannot_be_written(user: User) -> None:
     (user.folder / "file").touch()
-    ended = user.types("download", "--data-dir", "file")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "Error: file: cannot be written (Not a directory)\n"
+    result = user.run("download", "--data-dir", "file")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "Error: file: cannot be written (Not a directory)\n"
     assert user.kaggle.seen == []
 
 
