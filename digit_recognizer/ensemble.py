@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from digit_recognizer.data import CLASSES
-from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.predictions import BLEND, CLASSES, HeldOut, Predictions
 from digit_recognizer.records import Record
 
 PRIOR = 20.0  # concentration of the Dirichlet prior over the weights, less 1

@@ -10,7 +10,6 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from digit_recognizer import __version__
-from digit_recognizer.data import Dataset
 from digit_recognizer.ensemble import Combiner
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
@@ -19,7 +18,15 @@ FORMAT = 2
 # Libraries whose version can change a number.
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-python-headless")
 # Files of the package that decide numbers besides the settings, which are in the config themselves.
-DECIDING = ("data.py", "ensemble.py", "nets/*.py", "schedule.py", "settings.py", "splits.py", "training.py")
+DECIDING = (
+    "data/*.py",
+    "ensemble.py",
+    "nets/*.py",
+    "schedule/*.py",
+    "settings.py",
+    "splits.py",
+    "training/*.py",
+)
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
@@ -178,7 +185,7 @@ class Manifest(Record):
         description="the model that submission.csv is of, or null without one"
     )
     submission_sha256: Sha256 | None = None
-    fits: dict[str, FitRecord] = {}
+    fits: dict[str, FitRecord] = Field(default={}, description="each fit, by model and split")
     failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")
     stopped_early: str | None = Field(default=None, description="why not all was fitted, or null")
     seconds: dict[str, Seconds] = Field(description="of each step, and in total")
@@ -198,16 +205,6 @@ class Manifest(Record):
     def models(self) -> list[str]:
         """The models' names without the blend's."""
         return [name for name in self.scores if name != "blend"]
-
-
-def data_config(dataset: Dataset) -> DataConfig:
-    """Return what a run records of its digits."""
-    return DataConfig(
-        kind=dataset.kind,
-        source=str(dataset.source),
-        rows=Rows(train=len(dataset.train), test=len(dataset.test)),
-        fingerprint=Fingerprint(**dataset.fingerprint),
-    )
 
 
 def current_versions() -> dict[str, str]:

@@ -7,13 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from digit_recognizer import data, drafts, manifest, recipes, results, runs, workers
+from digit_recognizer import data, drafts, manifest, recipes, results, runs, training
 from digit_recognizer.errors import FitError, RecipeError, RunError
-from digit_recognizer.manifest import RunConfig, SplitConfig
-from digit_recognizer.predictions import HeldOut, held_out
+from digit_recognizer.manifest import (
+    DataConfig,
+    EnsembleConfig,
+    Fingerprint,
+    Method,
+    Rows,
+    RunConfig,
+    SplitConfig,
+)
+from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule
-from digit_recognizer.splits import Split, make_splits
+from digit_recognizer.splits import Split, held_out, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
 
 OnNotice = Callable[[str], None]
@@ -70,12 +78,12 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         schedule = draft.load_schedule() or draft.save_schedule(
             make_schedule(
                 groups, splits, dataset, refit=job.refit, minutes=job.minutes, elapsed=clock.elapsed,
-                cores=job.jobs or workers.cpu_count(), gpus=config.gpus,
+                cores=job.jobs or training.cpu_count(), gpus=config.gpus,
             )
         )  # fmt: skip
         clock.lap("schedule")
         fits = _Fits(draft, schedule, on_notice, on_progress)
-        rows = held_out(splits, dataset)
+        rows = held_out(splits, dataset.train.labels, dataset.test_labels)
         for stage, tasks in fits.stages(splits, refit=job.refit, seed=job.seed):
             stopped = fits.fit_stage(stage, tasks, dataset)
             clock.lap("fit")
@@ -83,6 +91,40 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
                 fits.write_run(config, rows, clock, stopped)
             if stopped or signals:
                 break
+    return runs.load(draft.final)
+
+
+def blend_runs(
+    parents: Sequence[runs.Run],
+    method: Method,
+    *,
+    out: Path,
+    name: str | None = None,
+    on_notice: OnNotice,
+) -> runs.Run:
+    """Write a new run whose submission blends the models of others by their out-of-fold probabilities.
+
+    Raises RunError, with what differs, if the runs are not of the same data and split.
+    """
+    clock = Clock()
+    parents = list({run.folder.resolve(): run for run in parents}.values())
+    rows, models = results.distinct_models(parents)
+    first = parents[0].manifest.config
+    config = first.model_copy(
+        update={
+            "command": "ensemble",
+            "recipes": {model.predictions.name: model.settings for model in models},
+            "minutes": None,
+            "refit": False,
+            "blend": True,
+            "versions": manifest.current_versions(),
+            "code": manifest.code_hash(),
+            "ensemble": EnsembleConfig(runs=tuple(run.manifest.name for run in parents), method=method),
+        }
+    )
+    clock.lap("read")
+    with drafts.start(out, name, config) as draft, draft.stage_folder() as folder:
+        results.write(folder, draft.final.name, config, rows, models, clock, on_notice=on_notice)
     return runs.load(draft.final)
 
 
@@ -99,11 +141,16 @@ def _select(job: Job) -> list[list[recipes.Recipe]]:
 def _config(job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.Dataset) -> RunConfig:
     """Return all that decides the run's numbers."""
     chosen = [recipe for group in groups for recipe in group]
-    cores = job.jobs or workers.cpu_count()
+    cores = job.jobs or training.cpu_count()
     fits = len(chosen) * ((job.folds or 1) * job.repeats + job.refit)
     return RunConfig(
         command="train" if job.write_submission else "validate",
-        data=manifest.data_config(dataset),
+        data=DataConfig(
+            kind=dataset.kind,
+            source=str(dataset.source),
+            rows=Rows(train=len(dataset.train), test=len(dataset.test)),
+            fingerprint=Fingerprint(**dataset.fingerprint),
+        ),
         recipes={recipe.name: recipe.settings for recipe in chosen},
         split=SplitConfig(holdout=None if job.folds else job.holdout, folds=job.folds, repeats=job.repeats),
         seed=job.seed,
@@ -112,7 +159,7 @@ def _config(job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.
         blend=job.ensemble,
         threads=None if job.minutes else cores // min(cores, fits),
         cores=cores if job.minutes else None,
-        gpus=workers.gpu_count() if any(recipe.settings.net == "keras" for recipe in chosen) else 0,
+        gpus=training.gpu_count() if any(recipe.settings.net == "keras" for recipe in chosen) else 0,
         versions=manifest.current_versions(),
         code=manifest.code_hash(),
     )
@@ -160,7 +207,7 @@ class _Fits:
         A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
         process end the run with what is finished; before, they raise.
         """
-        fitting = workers.fit_all(
+        fitting = training.fit_all(
             tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
             on_progress=self._on_progress,
         )  # fmt: skip
@@ -204,10 +251,11 @@ class _Fits:
         outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
         fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
         models = results.from_fits(fits, count_epochs=config.minutes is not None)
-        results.write(
-            self._draft, config, rows, models, clock,
-            on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
-        )  # fmt: skip
+        with self._draft.stage_folder() as folder:
+            results.write(
+                folder, self._draft.final.name, config, rows, models, clock,
+                on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
+            )  # fmt: skip
 
     def _complete(self) -> set[str]:
         """Return the models all of whose fits are finished."""

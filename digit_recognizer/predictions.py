@@ -1,13 +1,10 @@
 """The records that the stages exchange: held-out rows, and the probabilities of a model or blend."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from digit_recognizer.data import Dataset
-from digit_recognizer.splits import Split
-
+CLASSES = 10
 BLEND = "blend"  # the blend's name among the models' names
 
 
@@ -37,10 +34,3 @@ class Predictions:
     name: str
     out_of_fold: np.ndarray
     test: np.ndarray
-
-
-def held_out(splits: Sequence[Split], dataset: Dataset) -> HeldOut:
-    """Return the splits' held-out rows, split by split, as `training.collect_predictions` orders them."""
-    rows = np.concatenate([split.valid for split in splits])
-    folds = np.repeat(np.arange(len(splits)), [len(split.valid) for split in splits])
-    return HeldOut(rows, folds, dataset.train.labels[rows], dataset.test_labels)

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import drafts, ensemble, manifest, runs, scoring, submission
+from digit_recognizer import ensemble, manifest, runs, scoring, submission
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import (
-    EnsembleConfig,
     EpochMetrics,
     FitRecord,
     Manifest,
-    Method,
     ModelScore,
     RunConfig,
 )
@@ -78,7 +76,8 @@ def from_fits(fits: Sequence[FitResult], *, count_epochs: bool) -> list[Model]:
 
 
 def write(
-    draft: drafts.Draft,
+    folder: Path,
+    name: str,
     config: RunConfig,
     rows: HeldOut,
     models: Sequence[Model],
@@ -89,7 +88,7 @@ def write(
     failures: Sequence[FitFailure] = (),
     stopped_early: str | None = None,
 ) -> None:
-    """Write the models as a complete run, the draft's next stage."""
+    """Write the models as a complete run, called `name`, into an empty folder."""
     members = [model.predictions for model in models]
     method = config.ensemble.method if config.ensemble else "weighted"
     blend = ensemble.blend(members, rows, method) if config.blend and len(members) > 1 else None
@@ -101,69 +100,34 @@ def write(
     main_model = BLEND if blend else max(scores, key=lambda name: scores[name].accuracy)
     predictions = {one.name: one for one in [*members, *([blend.predictions] if blend else [])]}
     clock.lap("score")
-    with draft.stage_folder() as folder:
-        runs.write_models(folder, {name: file for model in models for name, file in model.files.items()})
-        sha256 = None
-        if config.command != "validate":
-            sha256 = _write_submission(folder / runs.SUBMISSION, predictions[main_model].test)
-        runs.write_probabilities(folder, rows, predictions.values())
-        clock.lap("write")
-        runs.write_manifest(
-            folder,
-            Manifest(
-                name=draft.final.name,
-                created=manifest.now(),
-                config=config,
-                scores=scores,
-                main_model=main_model,
-                recipes={model.predictions.name: model.settings for model in models},
-                test_fits={model.predictions.name: model.test_files for model in models},
-                blend=blend.combiner if blend else None,
-                submission_model=main_model if sha256 else None,
-                submission_sha256=sha256,
-                fits={result.task.name: _fit_record(result) for result in fits},
-                failed_fits={failure.task.name: failure.reason for failure in failures},
-                stopped_early=stopped_early,
-                seconds={**clock.laps, "total": round(clock.elapsed(), 2)},
-            ),
-        )
-
-
-def blend_runs(
-    parents: Sequence[runs.Run],
-    method: Method,
-    *,
-    out: Path,
-    name: str | None = None,
-    on_notice: Callable[[str], None],
-) -> runs.Run:
-    """Write a new run whose submission blends the models of others by their out-of-fold probabilities.
-
-    Raises RunError, with what differs, if the runs are not of the same data and split.
-    """
-    clock = Clock()
-    parents = list({run.folder.resolve(): run for run in parents}.values())
-    rows, models = _distinct_models(parents)
-    first = parents[0].manifest.config
-    config = first.model_copy(
-        update={
-            "command": "ensemble",
-            "recipes": {model.predictions.name: model.settings for model in models},
-            "minutes": None,
-            "refit": False,
-            "blend": True,
-            "versions": manifest.current_versions(),
-            "code": manifest.code_hash(),
-            "ensemble": EnsembleConfig(runs=tuple(run.manifest.name for run in parents), method=method),
-        }
+    runs.write_models(folder, {name: file for model in models for name, file in model.files.items()})
+    sha256 = None
+    if config.command != "validate":
+        sha256 = _write_submission(folder / runs.SUBMISSION, predictions[main_model].test)
+    runs.write_probabilities(folder, rows, predictions.values())
+    clock.lap("write")
+    runs.write_manifest(
+        folder,
+        Manifest(
+            name=name,
+            created=manifest.now(),
+            config=config,
+            scores=scores,
+            main_model=main_model,
+            recipes={model.predictions.name: model.settings for model in models},
+            test_fits={model.predictions.name: model.test_files for model in models},
+            blend=blend.combiner if blend else None,
+            submission_model=main_model if sha256 else None,
+            submission_sha256=sha256,
+            fits={result.task.name: _fit_record(result) for result in fits},
+            failed_fits={failure.task.name: failure.reason for failure in failures},
+            stopped_early=stopped_early,
+            seconds={**clock.laps, "total": round(clock.elapsed(), 2)},
+        ),
     )
-    clock.lap("read")
-    with drafts.start(out, name, config) as draft:
-        write(draft, config, rows, models, clock, on_notice=on_notice)
-    return runs.load(draft.final)
 
 
-def _distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
+def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
     """Return the runs' distinct models; a name that occurs twice gets `@run` appended."""
     stored = [run.predictions() for run in parents]
     rows = stored[0][0]

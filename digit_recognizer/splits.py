@@ -1,11 +1,12 @@
 """Which rows are held out: a stratified holdout, or folds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from digit_recognizer.data import CLASSES
 from digit_recognizer.errors import SplitError
+from digit_recognizer.predictions import CLASSES, HeldOut
 
 ALL_ROWS = "all rows"
 
@@ -66,3 +67,13 @@ def _check_classes(labels: np.ndarray, least: int, what: str) -> None:
                 f"train.csv: found {count} rows of digit {digit}, expected at least {least} "
                 f"to split into {what}; add digits, or use another split"
             )
+
+
+def held_out(splits: Sequence[Split], labels: np.ndarray, test_labels: np.ndarray | None) -> HeldOut:
+    """Return the splits' held-out rows, split by split, as `training.collect_predictions` orders them.
+
+    labels: of all training rows; test_labels: of the test rows, if they are known.
+    """
+    rows = np.concatenate([split.valid for split in splits])
+    folds = np.repeat(np.arange(len(splits)), [len(split.valid) for split in splits])
+    return HeldOut(rows, folds, labels[rows], test_labels)

@@ -3,6 +3,8 @@ import pytest
 
 from digit_recognizer import data
 from digit_recognizer.nets import augment, pipelines
+from digit_recognizer.nets.augment import Augmentation
+from digit_recognizer.settings import KerasSettings, MLPSettings
 
 
 @pytest.fixture(scope="module")
@@ -18,57 +20,55 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return column, row, images @ (x * y) / mass - column * row
 
 
-def test_no_strength_is_no_warp(images: np.ndarray) -> None:
-    np.testing.assert_allclose(augment.warp(images, 0.0, np.random.default_rng(0)), images, atol=1e-6)
+def test_strength_0_changes_nothing(images: np.ndarray) -> None:
+    np.testing.assert_allclose(augment.distort(images, 0.0, np.random.default_rng(0)), images, atol=1e-6)
 
 
-def test_a_warp_is_seeded_and_each_image_gets_its_own(images: np.ndarray) -> None:
+def test_distortion_depends_on_the_seed_and_differs_by_image(images: np.ndarray) -> None:
     same = np.repeat(images[:1], 50, axis=0)
-    warped = augment.warp(same, 1.0, np.random.default_rng(0))
-    assert warped.dtype == np.float32
-    assert warped.shape == same.shape
-    assert len(np.unique(warped, axis=0)) == 50
-    np.testing.assert_array_equal(warped, augment.warp(same, 1.0, np.random.default_rng(0)))
-    assert (warped != augment.warp(same, 1.0, np.random.default_rng(1))).any()
-    assert 0 <= warped.min() <= warped.max() <= 1
+    distorted = augment.distort(same, 1.0, np.random.default_rng(0))
+    assert distorted.dtype == np.float32
+    assert distorted.shape == same.shape
+    assert len(np.unique(distorted, axis=0)) == 50
+    np.testing.assert_array_equal(distorted, augment.distort(same, 1.0, np.random.default_rng(0)))
+    assert (distorted != augment.distort(same, 1.0, np.random.default_rng(1))).any()
+    assert 0 <= distorted.min() <= distorted.max() <= 1
 
 
-def test_shifts_have_the_size_they_are_said_to_have(
-    images: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shifts_have_their_standard_deviation(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     for other in ("ROTATION", "STRETCH", "SHEAR", "ELASTIC"):
         monkeypatch.setattr(augment, other, 0.0)
-    warped = augment.warp(images, 1.0, np.random.default_rng(0))
-    for before, after in zip(moments(images)[:2], moments(warped)[:2], strict=True):
+    distorted = augment.distort(images, 1.0, np.random.default_rng(0))
+    for before, after in zip(moments(images)[:2], moments(distorted)[:2], strict=True):
         assert abs((after - before).mean()) < 0.1
         assert (after - before).std() == pytest.approx(augment.SHIFT, rel=0.1)
 
 
-def test_a_warp_keeps_digits_recognisable(digits: data.Dataset, images: np.ndarray) -> None:
+def test_distorted_digits_are_recognisable(digits: data.Dataset, images: np.ndarray) -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
     neighbours = KNeighborsClassifier(1).fit(images, digits.train.labels)
-    warped = augment.warp(images, 0.5, np.random.default_rng(0))
-    assert neighbours.score(warped, digits.train.labels) > 0.9
+    distorted = augment.distort(images, 0.5, np.random.default_rng(0))
+    assert neighbours.score(distorted, digits.train.labels) > 0.9
 
 
-def test_upright_images_are_centred_and_do_not_lean(images: np.ndarray) -> None:
-    column, row, lean = moments(augment.upright(images))
+def test_deskewed_images_are_centred_and_do_not_lean(images: np.ndarray) -> None:
+    column, row, lean = moments(augment.deskew(images))
     # where ink runs over the edge the centre stays off: an image or two
     assert (np.hypot(column - 13.5, row - 13.5) < 0.1).mean() > 0.99
     assert np.abs(lean).mean() < 0.1 * np.abs(moments(images)[2]).mean()
 
 
-def test_upright_twice_is_as_once_and_nothing_stays_nothing(images: np.ndarray) -> None:
-    once = augment.upright(images)
-    assert np.abs(augment.upright(once) - once).mean() < 0.02
-    np.testing.assert_array_equal(augment.upright(np.zeros((2, 784), np.float32)), 0)
+def test_deskewing_twice_changes_little_and_empty_images_stay_empty(images: np.ndarray) -> None:
+    deskewed = augment.deskew(images)
+    assert np.abs(augment.deskew(deskewed) - deskewed).mean() < 0.02
+    np.testing.assert_array_equal(augment.deskew(np.zeros((2, 784), np.float32)), 0)
 
 
-def test_shifted_are_the_image_and_its_four_neighbours(images: np.ndarray) -> None:
+def test_tta_views_are_the_image_and_four_shifts(images: np.ndarray) -> None:
     point = np.zeros((1, 784), np.float32)
     point[0, 5 * 28 + 9] = 1
-    views = list(augment.shifted(point))
+    views = list(augment.tta_views(point))
     assert sorted(divmod(int(view.argmax()), 28) for view in views) == [
         (4, 9),
         (5, 8),
@@ -80,10 +80,32 @@ def test_shifted_are_the_image_and_its_four_neighbours(images: np.ndarray) -> No
     corner = np.zeros((1, 784), np.float32)
     corner[0, 0] = 1
     assert (
-        sum(view.sum() for view in augment.shifted(corner)) == 3
+        sum(view.sum() for view in augment.tta_views(corner)) == 3
     )  # what leaves the image does not come back
 
 
-def test_what_is_no_square_is_said(images: np.ndarray) -> None:
+def test_rows_that_are_no_squares_raise_value_error(images: np.ndarray) -> None:
     with pytest.raises(ValueError, match="783 values are no square images"):
-        augment.warp(images[:, :-1], 1.0, np.random.default_rng(0))
+        augment.distort(images[:, :-1], 1.0, np.random.default_rng(0))
+
+
+def test_predictions_with_tta_are_the_mean_over_the_views(images: np.ndarray) -> None:
+    weights = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
+    expected = sum(view @ weights for view in augment.tta_views(images[:5])) / 5
+    np.testing.assert_allclose(
+        augment.predict_with_tta(lambda rows: rows @ weights, images[:5]), expected, atol=1e-5
+    )
+
+
+def test_augmentation_follows_the_settings_from_start_to_end(images: np.ndarray) -> None:
+    settings = KerasSettings(augment_strength=2.0, augment_strength_end=0.5)
+    augmentation = Augmentation.of(settings)
+    for progress, strength in ((0, 2.0), (0.5, 1.25), (1, 0.5)):
+        augmented = augmentation.at(progress).apply(images, np.random.default_rng(7))
+        np.testing.assert_array_equal(augmented, augment.distort(images, strength, np.random.default_rng(7)))
+
+
+def test_without_strength_nothing_is_augmented(images: np.ndarray) -> None:
+    augmentation = Augmentation.of(MLPSettings(augment_strength_end=1.0))
+    assert augmentation.at(0).apply(images, np.random.default_rng(0)) is images
+    assert (augmentation.at(0.1).apply(images, np.random.default_rng(0)) != images).any()

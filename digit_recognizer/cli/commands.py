@@ -146,12 +146,11 @@ def ensemble(names: tuple[str, ...], method: Any, out: Path, name: str | None, a
 
     A RUN is a run's name, or its folder. The last line on stdout is the path of the CSV.
     """
-    from digit_recognizer import results as run_results
-    from digit_recognizer import runs
+    from digit_recognizer import pipeline, runs
     from digit_recognizer.cli import tables
 
     parents = [runs.find(out, parent) for parent in dict.fromkeys(names)]
-    run = run_results.blend_runs(parents, method, out=out, name=name, on_notice=notice)
+    run = pipeline.blend_runs(parents, method, out=out, name=name, on_notice=notice)
     if as_json:
         result(tables.summary(run))
         return

@@ -117,7 +117,7 @@ def download(source: str, data_dir: Path | None, force: bool, reaching: Reaching
     The last line on stdout is the path of what was downloaded.
     """
     if source == "openml":
-        from digit_recognizer import openml
+        from digit_recognizer.data import openml
 
         result(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching.timeout))
         return

@@ -60,6 +60,21 @@ def build_model(
     return keras.Sequential(net)
 
 
+def count_parameters(settings: KerasSettings, features: int, classes: int) -> int:
+    """Return how many numbers the model's weights are, without building it."""
+    side, width, total = int(features**0.5), features, 0
+    each = 4 if settings.batch_norm else 1  # numbers for each unit or channel, besides its kernel
+    depth = 1
+    for channels, size, stride in zip_longest(settings.channels, settings.kernel_sizes, settings.strides):
+        total += depth * (size or 3) ** 2 * channels + each * channels
+        depth, side = channels, -(-side // (stride or 2))
+        width = depth * (1 if settings.global_pool else side * side)
+    for units in settings.hidden:
+        total += width * units + each * units
+        width = units
+    return total + width * classes + classes
+
+
 def forward(model: Any, rows: Any, *, training: bool) -> Any:
     """Return what `model(rows)` does, but with batch normalisation of images as one operation."""
     for layer in model.layers:

@@ -23,7 +23,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.augment import Augmentation, predict_with_tta
 from digit_recognizer.nets.epochs import Epoch, OnEpochEnd, check_finite, check_probabilities, iter_epochs
-from digit_recognizer.nets.keras_model import build_model, forward, import_keras, named_weights
+from digit_recognizer.nets.keras_model import (
+    build_model,
+    count_parameters,
+    forward,
+    import_keras,
+    named_weights,
+)
 from digit_recognizer.settings import KerasSettings
 
 WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its learning rate
@@ -110,17 +116,24 @@ class KerasNet(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of shape (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that a fitted net is, besides its settings and classes."""
         mixed = any(layer.compute_dtype == "bfloat16" for layer in self.model_.layers)
-        weights = {name: np.array(weight.value) for name, weight in named_weights(self.model_).items()}
+        weights = {name: weight.numpy() for name, weight in named_weights(self.model_).items()}
         return {"mixed_bfloat16": np.array(mixed), **weights}
 
     def load_arrays(self, arrays: Mapping[str, np.ndarray], features: int, classes: np.ndarray) -> None:
         """Become the fitted net that `to_arrays` was called of; raise ValueError if the settings differ."""
         settings, mixed = self._settings, bool(np.any(arrays.get("mixed_bfloat16", False)))
+        numbers = sum(array.size for name, array in arrays.items() if name != "mixed_bfloat16")
+        parameters = count_parameters(settings, features, len(classes))
+        if numbers != parameters:  # known before the memory is taken
+            raise ValueError(
+                f"not a model of these settings: it has {numbers} weights, expected {parameters}"
+            )
         model = build_model(settings, features, len(classes), np.random.RandomState(0), mixed=mixed)
         weights = named_weights(model)
         expected = {name: (tuple(weight.shape), np.float32) for name, weight in weights.items()}
@@ -164,8 +177,8 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
 
     def train(epoch: Epoch, codes: np.ndarray) -> None:
         count = -(-len(codes) // size)
-        share = np.arange(1, count + 1, dtype=np.float32) / (count + 1)
-        progress = epoch.start + (epoch.end - epoch.start) * share
+        steps_so_far = np.arange(1, count + 1, dtype=np.float32)
+        progress = epoch.start + (epoch.end - epoch.start) * steps_so_far / (count + 1)
         for first in range(0, count, STEPS_PER_CALL):
             rows = slice(first * size, (first + STEPS_PER_CALL) * size)
             steps(epoch.images[rows], codes[rows], progress[first : first + STEPS_PER_CALL])

@@ -105,7 +105,8 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of shape (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that a fitted net is, besides its settings and classes."""

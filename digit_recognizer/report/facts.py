@@ -205,7 +205,7 @@ def _curves(run: Run) -> dict[str, list[Curve]]:
         from digit_recognizer import drafts
 
         try:
-            curves |= drafts.unfinished_curves(run)
+            curves.update({name: [*fits] for name, fits in drafts.unfinished_curves(run).items()})
         except OSError as error:
             raise RunError(f"{run.folder}: cannot be read ({error.strerror}); report it again") from None
     finished: dict[str, list[Curve]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import RunError
-from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress, fit, read_log
+from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, OnProgress, Progress, fit, read_log
 
 POLL_SECONDS = 0.2  # between looks at the logs of fits in other processes
 

@@ -16,9 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from digit_recognizer import submission
-from digit_recognizer.csv_parser import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, parse
-from digit_recognizer.csv_parser import CLASSES as CLASSES
-from digit_recognizer.csv_parser import SIDE as SIDE
+from digit_recognizer.data.parsing import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, parse
 from digit_recognizer.errors import DataError, SubmissionError, printable
 from digit_recognizer.files import restore
 
@@ -73,7 +71,7 @@ class Dataset:
 
 def sample_folder() -> Path:
     """Return the embedded sample's folder, in an installed package or in `data/sample/` of a clone."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "sample"
     return installed if installed.is_dir() else package.parent / "data" / "sample"
 

@@ -12,10 +12,10 @@ from operator import gt
 import numpy as np
 
 from digit_recognizer.errors import DataError, printable
+from digit_recognizer.predictions import CLASSES
 
 SIDE = 28
 PIXELS = SIDE * SIDE
-CLASSES = 10
 PIXEL_COLUMNS = [f"pixel{i}" for i in range(PIXELS)]
 ARCHIVE = "digit-recognizer.zip"
 DOWNLOAD_HINT = (

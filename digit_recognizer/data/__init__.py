@@ -1,0 +1,37 @@
+"""Kaggle's CSVs, or MNIST from OpenML, as checked digits; doors: `load` and `find`."""
+
+from digit_recognizer.data.dataset import (
+    COMPETITION_ROWS,
+    KNOWN_FINGERPRINTS,
+    OPENML_MARKER,
+    Dataset,
+    Digits,
+    contamination_notice,
+    find,
+    load,
+    read_test,
+    read_train,
+    sample_folder,
+)
+from digit_recognizer.data.parsing import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, SIDE
+from digit_recognizer.predictions import CLASSES
+
+__all__ = [
+    "ARCHIVE",
+    "CLASSES",
+    "COMPETITION_ROWS",
+    "DOWNLOAD_HINT",
+    "KNOWN_FINGERPRINTS",
+    "OPENML_MARKER",
+    "PIXELS",
+    "PIXEL_COLUMNS",
+    "SIDE",
+    "Dataset",
+    "Digits",
+    "contamination_notice",
+    "find",
+    "load",
+    "read_test",
+    "read_train",
+    "sample_folder",
+]
