@@ -791,7 +791,9 @@ def test_the_next_submit_waits_for_a_list_that_lags(user: User) -> None:
     run = lose_the_reply(user, lag=1.5)
     result = user.run("submit", "--list-lag", 20)
     assert result.code == 0, result.err
-    assert re.search(r"looking for it in Kaggle's list for (19|20) more seconds \(--force submits", result.err)
+    assert re.search(
+        r"looking for it in Kaggle's list for (19|20) more seconds \(--force submits", result.err
+    )
     assert len(user.kaggle.submissions) == 1
     assert stored(run)["public_score"] == 0.99142
 
