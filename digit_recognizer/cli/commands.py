@@ -203,6 +203,13 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
 
     if name:
         run = drafts.find_run(out, name)
+        try:
+            page = _write_report(run, data_dir)
+        except RunError:
+            if not run.unfinished:
+                raise
+            run = drafts.find_run(out, name)  # it was finished while its stage was read
+            page = _write_report(run, data_dir)
     else:
         listed, problems = runs.list_all(out)
         for line in problems:
@@ -210,7 +217,7 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
         if not listed:
             raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
         run = listed[0]
-    page = _write_report(run, data_dir)
+        page = _write_report(run, data_dir)
     result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 
 
