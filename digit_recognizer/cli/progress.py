@@ -36,21 +36,22 @@ def show_progress() -> Iterator[OnProgress]:
 
 def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:
     """Return a callback that writes a line about a fit at its end and every `seconds`."""
-    started: dict[str, float] = {}
+    first: dict[str, tuple[float, int]] = {}  # when which epoch was seen first; fits wait for a process
     written: dict[str, float] = {}
     ended: set[str] = set()
 
     def on_progress(progress: "Progress") -> None:
+        if not progress.epoch or progress.fit in ended:
+            return
         now = time.monotonic()
-        started.setdefault(progress.fit, now)
+        began, epoch = first.setdefault(progress.fit, (now, progress.epoch))
         last = progress.epoch >= progress.epochs
-        due = now - written.get(progress.fit, started[progress.fit]) >= seconds
-        if not progress.epoch or progress.fit in ended or not (last or due):
+        if not last and now - written.get(progress.fit, began) < seconds:
             return
         written[progress.fit] = now
         if last:
             ended.add(progress.fit)
-        left = (now - started[progress.fit]) * (progress.epochs / progress.epoch - 1)
+        left = (now - began) / max(1, progress.epoch - epoch) * (progress.epochs - progress.epoch)
         remaining = "" if last else f", {left:.0f} s left"
         write(f"{progress.fit}: epoch {progress.epoch} of {progress.epochs}{_accuracy(progress)}{remaining}")
 
