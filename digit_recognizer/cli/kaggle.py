@@ -3,6 +3,7 @@
 import functools
 import json
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import click
 
 from digit_recognizer.cli import terminal
 from digit_recognizer.cli.options import OUT, PATH, FiniteFloat, with_options
-from digit_recognizer.cli.terminal import download_bar, result, spinner
+from digit_recognizer.cli.progress import download_bar, spinner
+from digit_recognizer.cli.terminal import result
 from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
 
@@ -91,7 +93,8 @@ def reaching_kaggle(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    in_main_thread = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    names = [name for name in ("SIGTERM", "SIGHUP") if in_main_thread and hasattr(signal, name)]
     # What nohup ignores stays ignored.
     numbers = [
         number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL
