@@ -1,4 +1,4 @@
-"""Progress of the fits: bars on a terminal, a line now and then elsewhere, a table in a notebook's cell."""
+"""Progress of fits and of Kaggle's answers: bars on a terminal, lines elsewhere, a notebook's table."""
 
 import html
 import signal
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from digit_recognizer.cli.terminal import notice
+from digit_recognizer.errors import printable
 
 if TYPE_CHECKING:
     from digit_recognizer.training import Progress
@@ -111,6 +112,42 @@ def _bars() -> Iterator[OnProgress]:
         bars.update(task.id, completed=progress.epoch, accuracy=_accuracy(progress).removeprefix(", "))
 
     try:
+        yield on_progress
+    finally:
+        if bars.live.is_started:  # else it would print an empty line
+            bars.stop()
+
+
+@contextmanager
+def spinner() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows on stderr what is being done; nothing if stderr is no terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as status:
+        yield lambda text: status.update(Text(printable(text)))
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that shows a bar on stderr: bytes so far, in all, and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bars = Progress(
+        TextColumn("Downloading"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    task = bars.add_task("", total=None)
+    try:
+
+        def on_progress(received: int, size: int | None) -> None:
+            bars.start()
+            bars.update(task, completed=received, total=size)
+
         yield on_progress
     finally:
         if bars.live.is_started:  # else it would print an empty line
