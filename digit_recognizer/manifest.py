@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from digit_recognizer import __version__
-from digit_recognizer.ensemble import Combiner
+from digit_recognizer.blending import Combiner
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
 
@@ -20,7 +20,7 @@ LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras", 
 # Files of the package that decide numbers besides the settings, which are in the config themselves.
 DECIDING = (
     "data/*.py",
-    "ensemble.py",
+    "blending.py",
     "nets/*.py",
     "schedule/*.py",
     "settings.py",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import ensemble, manifest, runs, scoring, submission
+from digit_recognizer import blending, manifest, runs, scoring, submission
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import (
     EpochMetrics,
@@ -91,7 +91,7 @@ def write(
     """Write the models as a complete run, called `name`, into an empty folder."""
     members = [model.predictions for model in models]
     method = config.ensemble.method if config.ensemble else "weighted"
-    blend = ensemble.blend(members, rows, method) if config.blend and len(members) > 1 else None
+    blend = blending.blend(members, rows, method) if config.blend and len(members) > 1 else None
     if blend and not blend.converged:
         on_notice("The weights of the blend could not be found; its models are weighted equally")
     scores = {model.predictions.name: _score(model.predictions, rows, model.seconds) for model in models}

@@ -90,9 +90,30 @@ def _prose(text: str) -> str:
 
 
 def _option(option: click.Option) -> list[str]:
-    context = click.Context(click.Command(None))
-    names, text = option.get_help_record(context) or ("", "")
-    return [f"`{names.replace('INTEGER RANGE', 'N')}`", " ".join(text.split())]
+    """Return the cells of an option; click's own help would print them in another way with each version."""
+    value = ""
+    if isinstance(option.type, click.Choice):
+        value = "|".join(option.type.choices)
+    elif not option.is_flag:
+        kinds = {click.IntRange: "N", click.Path: "PATH"}
+        value = option.metavar or kinds.get(type(option.type), str(option.name).upper())
+    names = " / ".join([", ".join(option.opts), *option.secondary_opts])
+    notes = [_range(option.type)] if isinstance(option.type, (click.IntRange, click.FloatRange)) else []
+    if option.show_default:
+        notes.append(f"default: {option.opts[0][2:] if option.is_flag else option.default}")
+    if option.show_envvar:
+        notes.append(f"environment: `{option.envvar}`")
+    notes = [note for note in notes if note]
+    text = " ".join(str(option.help).split()) + (f" [{'; '.join(notes)}]" if notes else "")
+    return [f"`{names} {value}`".replace(" `", "`"), text]
+
+
+def _range(kind: click.IntRange | click.FloatRange) -> str:
+    """Return the allowed numbers, if there are bounds."""
+    if kind.min is None:
+        return ""
+    low = f"above {kind.min:g}" if kind.min_open else f"from {kind.min:g}"
+    return f"{low} to {kind.max}" if kind.max is not None else low
 
 
 def environment() -> Iterator[str]:
@@ -203,7 +224,7 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     "keras-settings": lambda: fields(settings.KerasSettings),
     "mlp-settings": lambda: fields(settings.MLPSettings),
     "benchmark": lambda: [benchmark.table(_measurements())],
-    **({"exit-codes": exit_codes} if hasattr(errors, "EXIT_CODES") else {}),
+    "exit-codes": exit_codes,
     "environment": environment,
     "manifest": manifest_fields,
     "rooms": rooms,
@@ -214,8 +235,6 @@ def renew(text: str) -> str:
     """Return a page's text with its generated parts as the code and `benchmark.json` give them now."""
 
     def part(marks: re.Match[str]) -> str:
-        if marks[2] not in PARTS:
-            return marks[0]
         return f"{marks[1]}{chr(10).join(PARTS[marks[2]]()).strip()}\n{marks[3]}"
 
     return MARKED.sub(part, text)

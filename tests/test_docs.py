@@ -23,7 +23,7 @@ PAGES = [
 ]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 ALL_TEXT = "\n".join(TEXTS.values())
-PROGRAM = re.compile(r"(?:^|[\s(])(?:\.venv[/\\]\S+/)?python -m digit_recognizer ([a-z].*)")
+PROGRAM = re.compile(r"(?:^|[\s(!])(?:\.venv[/\\]\S+/)?python -m digit_recognizer ([a-z].*)")
 OPTIONS = {
     option
     for command in commands.cli.commands.values()
@@ -169,6 +169,7 @@ def test_the_glossary_is_short() -> None:
     assert 0 < len(re.findall(r"^\| (?!term|---)", glossary, re.MULTILINE)) <= 20
 
 
+@pytest.mark.slow
 def test_the_make_targets_and_scripts_exist() -> None:
     shown = [line for text in TEXTS.values() for line in [*blocks(text, "sh"), *inline_code(text)]]
     targets = [word for line in shown if line.startswith("make ") for word in line.split()[1:]]

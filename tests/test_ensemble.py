@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from digit_recognizer.ensemble import METHODS, Predictions, Truth, blend
+from digit_recognizer.blending import METHODS, Predictions, Truth, blend
 
 ROWS, FOLDS = 1000, 5
 LABELS = np.random.default_rng(0).integers(0, 10, ROWS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from digit_recognizer import runs
-from digit_recognizer.ensemble import Predictions, Truth
+from digit_recognizer.blending import Predictions, Truth
 from digit_recognizer.errors import RunError
 
 

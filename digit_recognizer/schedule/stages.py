@@ -36,7 +36,7 @@ class Stage(Record):
     threads: int = Field(ge=1)
     group: int = 0
     seconds_per_fit: float | None = None
-    predict_seconds: dict[str, float] = {}
+    predict_seconds: dict[str, float] = Field(default={})
     epoch_fraction: float = 1.0
 
     def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
