@@ -164,7 +164,8 @@ def _referenced(name: str, records: dict[str, Any]) -> list[str]:
 def _type(value: dict[str, Any]) -> str:
     """Return a field's JSON schema in words."""
     if "$ref" in value:
-        return value["$ref"].rpartition("/")[2]
+        name = value["$ref"].rpartition("/")[2]
+        return name if name.endswith("Settings") else f"[{name}](#{name.lower()})"
     if either := value.get("anyOf") or value.get("oneOf"):
         return " or ".join(map(_type, either))
     if "const" in value or "enum" in value:
