@@ -90,8 +90,11 @@ def _header_end(content: bytes) -> int:
 def _parse_quickly(content: bytes, header: list[str], columns: list[int]) -> np.ndarray | None:
     """Return `columns` of the rows below the header as uint8; None unless all are integers from 0 to 255.
 
-    pandas parses to int64, as its 2.2 reads -1 as the uint8 255, and 256 as 0, without a word.
+    pandas parses to int64, as its 2.2 reads -1 as the uint8 255, and 256 as 0, without a word. It reads 255.0
+    as an integer too, so it gets no other characters than integers are made of.
     """
+    if content[_header_end(content) :].translate(None, b"0123456789,\r\n"):
+        return None
     import pandas as pd
 
     try:
