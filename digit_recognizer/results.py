@@ -16,6 +16,7 @@ from digit_recognizer.manifest import (
     Manifest,
     ModelScore,
     RunConfig,
+    SplitConfig,
 )
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
@@ -155,11 +156,19 @@ def _check_comparable(first: runs.Run, run: runs.Run, rows: HeldOut, other: Held
         sources = " and ".join(f"{name} ({config.data.source})" for name, config in configs)
         raise RunError(f"{sources} are runs on different data; only runs on the same data can be blended")
     if not (np.array_equal(rows.rows, other.rows) and np.array_equal(rows.folds, other.folds)):
-        splits = " and ".join(f"{name} ({config.split}, seed {config.seed})" for name, config in configs)
+        splits = " and ".join(
+            f"{name} ({_describe(config.split)}, seed {config.seed})" for name, config in configs
+        )
         raise RunError(
             f"{splits} held out different rows; train one of them again with the other's --folds or "
             "--holdout and --seed"
         )
+
+
+def _describe(split: SplitConfig) -> str:
+    return (
+        f"--holdout {split.holdout:g}" if split.holdout else f"{split.folds} folds, {split.repeats} repeats"
+    )
 
 
 def _stored_model(run: runs.Run, member: Predictions, suffix: str) -> Model:

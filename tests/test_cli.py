@@ -6,7 +6,49 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from digit_recognizer import recipes
+from digit_recognizer import manifest, recipes
+from digit_recognizer.manifest import (
+    DataConfig,
+    Fingerprint,
+    Manifest,
+    ModelScore,
+    Rows,
+    RunConfig,
+    SplitConfig,
+)
+
+
+def manifest_json(kind: str, test_rows: int) -> str:
+    """Return the run.json of a run on data of this kind."""
+    settings = recipes.RECIPES["softmax"].settings
+    score = ModelScore(accuracy=0.5, low=0.4, high=0.6, digits=60, seconds=1)
+    data_config = DataConfig(
+        kind=kind,
+        source="data",
+        rows=Rows(train=600, test=test_rows),
+        fingerprint=Fingerprint(train="0" * 64, test="1" * 64),
+    )
+    config = RunConfig(
+        command="train",
+        data=data_config,
+        recipes={"softmax": settings},
+        split=SplitConfig(holdout=0.1, folds=None),
+        seed=0,
+        versions={},
+        code="0" * 16,
+    )
+    return Manifest(
+        name="run",
+        created=manifest.now(),
+        config=config,
+        scores={"softmax": score},
+        main_model="softmax",
+        recipes={"softmax": settings},
+        test_fits={"softmax": ()},
+        blend=None,
+        submission_model=None,
+        seconds={"total": 1},
+    ).model_dump_json()
 
 
 def test_check_counts_each_digit(run: Run, tmp_path: Path) -> None:
@@ -29,8 +71,7 @@ def test_check_says_what_kaggle_would_take(run: Run, tmp_path: Path) -> None:
         ("competition", "a valid submission"),
         ("openml", "but not of the competition's digits"),
     ):
-        manifest = {"created": "2026", "data": {"kind": kind, "rows": {"test": 28_000}}}
-        (tmp_path / "run.json").write_text(json.dumps(manifest))
+        (tmp_path / "run.json").write_text(manifest_json(kind, 28_000))
         assert verdict in run("check", tmp_path).out
 
 
@@ -43,7 +84,7 @@ def test_check_as_json(run: Run, tmp_path: Path) -> None:
 
 def test_check_takes_the_number_of_rows_from_the_manifest(run: Run, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
-    (tmp_path / "run.json").write_text('{"created": "2026", "data": {"kind": "other", "rows": {"test": 3}}}')
+    (tmp_path / "run.json").write_text(manifest_json("other", 3))
     assert run("check", "s.csv").code == 0
     (tmp_path / "run.json").unlink()
     ended = run("check", "s.csv")
@@ -72,13 +113,21 @@ def test_recipes_as_json(run: Run) -> None:
     [
         (["train", "--data-dir", "nowhere"], 1, "Error: nowhere: no such folder; --data-dir takes"),
         (["train", "--recipe", "resnet"], 2, "Error: no recipe 'resnet'; there are keras-mlp, sklearn-mlp"),
-        (["train", "--holdout", "1.5"], 2, "Error: --holdout 1.5: expected a share between 0 and 1"),
-        (["train", "--holdout", "0"], 2, "Error: --holdout 0: expected a share"),
+        (
+            ["train", "--holdout", "1.5"],
+            2,
+            "Error: Invalid value for '--holdout': 1.5 is not in the range 0<x<1.",
+        ),
+        (
+            ["train", "--holdout", "0"],
+            2,
+            "Error: Invalid value for '--holdout': 0.0 is not in the range 0<x<1.",
+        ),
         (["train", "--folds", "3", "--holdout", "0.2"], 2, "Error: --holdout and --folds exclude each other"),
         (["train", "--folds", "1"], 2, "Error: --folds 1: expected at least 2"),
         (["train", "--folds", "5000"], 2, "Error: train.csv: found"),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),
-        (["train", "--name", "../x"], 1, "Error: --name '../x': expected letters"),
+        (["train", "--name", "../x"], 1, "Error: --name '../x': expected up to 100 letters"),
         (["check", "nowhere.csv"], 1, "Error: nowhere.csv: cannot be read (No such file or directory)"),
     ],
 )

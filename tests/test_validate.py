@@ -17,7 +17,7 @@ from conftest import ROOT, TEST, TRAIN, Ended, Run
 from digit_recognizer import runs, submission
 
 pytestmark = pytest.mark.slow
-QUICK = ["--recipe", "sklearn-mlp", "--set", "epochs=8", "--set", "averaged=4"]
+QUICK = ["--recipe", "sklearn-mlp", "--set", "epochs=8", "--set", "averaged_epochs=4"]
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +46,18 @@ def load(home: Path, name: str) -> runs.Run:
     return runs.load(home / "submissions" / name)
 
 
-def test_each_fold_mean_spread_and_interval_are_printed(home: Path, three: dict[str, Ended]) -> None:
+def test_each_fold_mean_std_and_interval_are_printed(home: Path, three: dict[str, Ended]) -> None:
     ended = three["sklearn"]
     assert ended.code == 0, ended.err
-    truth, (model,) = load(home, "sklearn").predictions()
-    right = model.out_of_fold.argmax(axis=1) == truth.labels
-    folds = [right[truth.folds == fold].mean() for fold in range(3)]
+    held_out, (model,) = load(home, "sklearn").predictions()
+    right = model.out_of_fold.argmax(axis=1) == held_out.labels
+    folds = [right[held_out.folds == fold].mean() for fold in range(3)]
     head, *lines, folder = ended.out.splitlines()
     assert head.split() == ["accuracy", "sklearn-mlp"]
     assert [line.split() for line in lines[:5]] == [
         *(["fold", str(number), f"{fold:.4f}"] for number, fold in enumerate(folds, start=1)),
         ["mean", f"{right.mean():.4f}"],
-        ["spread", f"{np.std(folds, ddof=1):.4f}"],
+        ["std", f"{np.std(folds, ddof=1):.4f}"],
     ]
     assert lines[5].startswith("95% interval")
     assert folder == "submissions/sklearn"
@@ -67,7 +67,7 @@ def test_each_fold_mean_spread_and_interval_are_printed(home: Path, three: dict[
 def test_no_submission_is_written_and_every_row_is_held_out(home: Path, three: dict[str, Ended]) -> None:
     run = load(home, "sklearn")
     assert not run.submission.exists()
-    assert run.manifest["submitted"] is None
+    assert run.manifest.submission_model is None
     assert sorted(run.predictions()[0].rows) == list(range(TRAIN))
 
 
@@ -75,9 +75,9 @@ def test_train_with_the_same_folds_gives_the_same_out_of_fold_probabilities(
     home: Path, three: dict[str, Ended], typed: Callable[..., Ended]
 ) -> None:
     assert typed("train", "--folds", 3, *QUICK, "--name", "trained").code == 0
-    truth, (validated,) = load(home, "sklearn").predictions()
+    held_out, (validated,) = load(home, "sklearn").predictions()
     again, (trained,) = load(home, "trained").predictions()
-    np.testing.assert_array_equal(again.rows, truth.rows)
+    np.testing.assert_array_equal(again.rows, held_out.rows)
     np.testing.assert_array_equal(trained.out_of_fold, validated.out_of_fold)
     np.testing.assert_array_equal(trained.test, validated.test)
 
@@ -90,8 +90,9 @@ def test_ensemble_blends_stored_runs_into_a_new_one(
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1] == f"submissions/{method}/submission.csv"
     run = load(home, method)
-    assert list(run.manifest["scores"]) == ["sklearn-mlp", "keras-mlp", "blend"]
-    assert run.manifest["ensemble"] == {"runs": ["sklearn", "keras"], "method": method}
+    assert list(run.manifest.scores) == ["sklearn-mlp", "keras-mlp", "blend"]
+    assert run.manifest.config.ensemble.runs == ("sklearn", "keras")
+    assert run.manifest.blend.method == method
     assert f"{method} blend: sklearn-mlp " in ended.out
     _, predictions = run.predictions()
     labels = submission.check(run.submission, rows=TEST).labels
@@ -106,12 +107,12 @@ def test_models_of_one_name_are_told_apart_by_their_runs(
     ended = typed("ensemble", "sklearn", "narrow", "--json")
     names = [model["recipe"] for model in json.loads(ended.out)["models"]]
     assert names == ["sklearn-mlp@sklearn", "sklearn-mlp@narrow"]
-    settings = load(home, Path(json.loads(ended.out)["run"]).name).manifest["recipes"]
-    assert [settings[name]["hidden"] for name in names] == [[256, 128], [64]]
+    settings = load(home, Path(json.loads(ended.out)["run"]).name).manifest.recipes
+    assert [settings[name].hidden for name in names] == [(256, 128), (64,)]
     again = typed("ensemble", Path(json.loads(ended.out)["run"]).name, "sklearn", "keras", "--json")
     models = {model["recipe"]: model for model in json.loads(again.out)["models"]}
     assert list(models) == ["sklearn-mlp@sklearn", "sklearn-mlp@narrow", "keras-mlp"]
-    seconds = load(home, "keras").manifest["scores"]["keras-mlp"]["seconds"]
+    seconds = load(home, "keras").manifest.scores["keras-mlp"].seconds
     assert models["keras-mlp"]["seconds"] == seconds
 
 
@@ -120,10 +121,10 @@ def test_models_of_one_name_are_told_apart_by_their_runs(
     [
         (
             ["sklearn", "other"],
-            "seed 0) and other ({'folds': 3, 'repeats': 1}, seed 1) held out different rows",
+            "sklearn (3 folds, 1 repeats, seed 0) and other (3 folds, 1 repeats, seed 1) held out different",
         ),
-        (["sklearn", "elsewhere"], "are runs on different data; only runs on the same blend"),
-        (["sklearn", "nosuch"], "nosuch: holds no run.json, so it is no run; `runs` lists those there are"),
+        (["sklearn", "elsewhere"], "are runs on different data; only runs on the same data can be blended"),
+        (["sklearn", "nosuch"], "nosuch: holds no run.json, so it is no run; `runs` lists the runs"),
         (["sklearn"], "a blend takes at least two different models"),
         (["sklearn", "submissions/sklearn"], "a blend takes at least two different models"),
     ],
@@ -155,9 +156,9 @@ def test_runs_lists_newest_or_best_first(
     assert head.split()[:4] == ["run", "created", "recipes", "data"]
     scores = [float(line.split()[5]) for line in lines]
     assert scores == sorted(scores, reverse=True)
-    score = load(home, "keras").manifest["scores"]["keras-mlp"]
+    score = load(home, "keras").manifest.scores["keras-mlp"]
     (line,) = (line for line in lines if line.startswith("keras "))
-    assert f"{score['accuracy']:.4f}  {score['low']:.4f} to {score['high']:.4f}" in line
+    assert f"{score.accuracy:.4f}  {score.low:.4f} to {score.high:.4f}" in line
 
 
 def test_no_runs_is_no_error(run: Run) -> None:
@@ -193,17 +194,19 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
         [sys.executable, "-m", "digit_recognizer", *command, "--name", "cut"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    kept = tmp_path / "submissions/.cut/making/fits"
-    while len(list(kept.glob("*.npz"))) < done:
+    kept = tmp_path / "submissions/.cut/fits"
+    deadline = time.monotonic() + 120
+    while len(list(kept.glob("*.fit"))) < done:
         assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npz")}
+    before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.fit")}
     assert len(before) == done
 
     listed = run("runs")
-    assert "cut was cut off; its command with --resume goes on" in listed.err
+    assert f"cut was cut off with {done} finished fits; its command with --resume goes on" in listed.err
     seen: dict[str, int] = {}
     resumed = subprocess.Popen(
         [sys.executable, "-m", "digit_recognizer", *command, "--resume"],
@@ -214,14 +217,14 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
         time.sleep(0.01)
     assert resumed.returncode == 0
     assert before.items() <= seen.items()
-    assert f"{done} of 3 fits are done already" in resumed.stderr.read()
+    assert f"{done} of 3 fits are finished already" in resumed.stderr.read()
     same(tmp_path, "whole", "cut")
     assert not kept.exists()
 
 
 def stamps(folder: Path) -> dict[str, int]:
     found = {}
-    for path in folder.glob("*.npz"):
+    for path in folder.glob("*.fit"):
         try:
             found[path.name] = path.stat().st_mtime_ns
         except FileNotFoundError:  # the run is finishing
@@ -233,7 +236,7 @@ def same(home: Path, one: str, other: str) -> None:
     """Two runs of the same numbers."""
 
     def scores(run: runs.Run) -> dict[str, Any]:
-        return {name: {**score, "seconds": 0} for name, score in run.manifest["scores"].items()}
+        return {name: score.model_copy(update={"seconds": 0}) for name, score in run.manifest.scores.items()}
 
     first, second = load(home, one), load(home, other)
     assert scores(first) == scores(second)

@@ -57,7 +57,7 @@ for kaggle_command in kaggle.COMMANDS:
 @cli.command()
 @click.option(
     "--holdout",
-    type=FiniteFloat(),
+    type=FiniteFloat(0, 1, min_open=True, max_open=True),
     default=0.1,
     show_default=True,
     metavar="SHARE",
