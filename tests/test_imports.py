@@ -113,7 +113,7 @@ QUICK = [
     ["recipes"],
     ["check", "tiny/submission.csv"],
     ["runs", "--out", "."],
-    *([command, "--help"] for command in ("train", "validate", "blending", "reports")),
+    *([command, "--help"] for command in ("train", "validate", "ensemble", "report")),
     *([command, "--help"] for command in ("download", "submit", "submissions")),
 ]
 
