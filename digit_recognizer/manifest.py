@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from digit_recognizer import __version__
 from digit_recognizer.blending import Combiner
+from digit_recognizer.errors import printable
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
 
@@ -114,7 +115,7 @@ def _first_difference(mine: object, others: object, field: str = "") -> str:
             if difference := _first_difference(mine.get(name), others.get(name), path):
                 return difference
         return ""
-    return "" if mine == others else f"{field} {others}, not {mine}"
+    return "" if mine == others else printable(f"{field} {others}, not {mine}")
 
 
 class ModelScore(Record):

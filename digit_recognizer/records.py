@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from digit_recognizer.errors import RunError
+from digit_recognizer.errors import RunError, printable
 from digit_recognizer.files import write_atomically
 
 MAX_BYTES = 1 << 26  # a JSON file of ours has at most some MB; more is refused unread
@@ -49,8 +49,8 @@ def write(path: Path, record: Record) -> None:
 def first_error(error: ValidationError) -> str:
     """Return the first failure of a validation as a phrase: the field, what was found, what is wrong."""
     failure = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(map(str, failure["loc"]))
-    message = failure["msg"][0].lower() + failure["msg"][1:]
+    field = printable(".".join(map(str, failure["loc"])))
+    message = printable(failure["msg"][0].lower() + failure["msg"][1:])
     if not field:
         return message
     if failure["type"] in ("missing", "extra_forbidden"):

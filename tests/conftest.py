@@ -163,14 +163,8 @@ def living(group: int) -> list[str]:
 
 
 # Two small scikit-learn nets, which need no TensorFlow, and in which everything happens.
-TINY = (
-    "hidden=16",
-    "epochs=3",
-    "averaged_epochs=1",
-    "augment_strength=0",
-    "augment_strength_end=0",
-    "tta=no",
-)
+PLAIN = ("augment_strength=0", "augment_strength_end=0", "tta=no")
+TINY = ("hidden=16", "epochs=8", "learning_rate=0.01", "averaged_epochs=1", *PLAIN)
 TINY_RECIPES = ("sklearn-mlp", "sklearn-mlp-plain")
 
 

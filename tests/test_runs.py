@@ -1,54 +1,174 @@
+"""A finished run's folder: written, read, found, listed; and damaged."""
+
+import shutil
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TEST, TRAIN, typed
 
 from digit_recognizer import runs
-from digit_recognizer.blending import Predictions, Truth
 from digit_recognizer.errors import RunError
+from digit_recognizer.manifest import KaggleOutcome
+from digit_recognizer.predictions import HeldOut
 
 
-def test_a_manifest_that_is_none(tmp_path: Path) -> None:
+@pytest.fixture
+def copied(tmp_path: Path, tiny_run: runs.Run) -> runs.Run:
+    """A run that the test may spoil."""
+    shutil.copytree(tiny_run.folder, tmp_path / "runs/tiny")
+    return runs.load(tmp_path / "runs/tiny")
+
+
+def test_a_folder_without_a_manifest_is_no_run(tmp_path: Path) -> None:
     assert runs.read_manifest(tmp_path) is None
-    for text in ("{", "[]", "{}", '{"data": 3}'):
-        (tmp_path / "run.json").write_text(text)
-        with pytest.raises(RunError, match=r"run\.json: is not the manifest of a run"):
-            runs.read_manifest(tmp_path)
+    with pytest.raises(RunError, match=r"holds no run\.json, so it is no run"):
+        runs.load(tmp_path)
 
 
-def test_what_a_run_stored_is_what_is_loaded(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    truth = Truth(rows=np.array([5, 1, 3]), folds=np.array([0, 0, 1]), labels=np.array([7, 7, 9]))
-    stored = [Predictions(n, random.random((3, 10)), random.random((4, 10))) for n in ("a", "blend")]
-    manifest = {"created": "2026", "data": {"rows": {"test": 4}}, "scores": {"a": {}, "blend": {}}}
-    runs.write_probabilities(tmp_path, truth, stored)
-    runs.write_manifest(tmp_path, manifest)
+def test_what_a_run_stored_is_what_is_loaded(tmp_path: Path, tiny_run: runs.Run) -> None:
+    held_out, members = tiny_run.predictions()
+    runs.write_probabilities(tmp_path, held_out, members)
+    runs.write_manifest(tmp_path, tiny_run.manifest)
     run = runs.load(tmp_path)
-    assert run.manifest == manifest
+    assert run.manifest == tiny_run.manifest
     assert run.submission == tmp_path / "submission.csv"
-    loaded_truth, loaded = run.predictions()
+    loaded_held_out, loaded = run.predictions()
+    assert sorted(held_out.rows) == list(range(TRAIN))
     for name in ("rows", "folds", "labels"):
-        np.testing.assert_array_equal(getattr(loaded_truth, name), getattr(truth, name))
-    assert loaded_truth.test_labels is None
-    for before, after in zip(stored, loaded, strict=True):
-        assert after.name == before.name
+        np.testing.assert_array_equal(getattr(loaded_held_out, name), getattr(held_out, name))
+    assert loaded_held_out.test_labels is None
+    assert [member.name for member in loaded] == list(run.manifest.scores)
+    for before, after in zip(members, loaded, strict=True):
+        assert after.out_of_fold.dtype == np.float32
         np.testing.assert_array_equal(after.out_of_fold, before.out_of_fold)
         np.testing.assert_array_equal(after.test, before.test)
 
 
-def test_runs_are_found_by_name_or_folder_newest_first(tmp_path: Path) -> None:
-    for name, created in (("old", "2025-01-01"), ("new", "2026-01-01"), (".unfinished", "2027-01-01")):
-        (tmp_path / name).mkdir()
-        runs.write_manifest(tmp_path / name, {"created": created, "data": {"rows": {"test": 4}}})
-    (tmp_path / "no run").mkdir()
-    assert [run.folder.name for run in runs.every(tmp_path)] == ["new", "old"]
-    assert runs.find(tmp_path, "old").folder == tmp_path / "old"
-    assert runs.find(Path("elsewhere"), str(tmp_path / "old")).folder == tmp_path / "old"
+def test_test_labels_are_stored_if_they_are_known(copied: runs.Run) -> None:
+    held_out, members = copied.predictions()
+    labels = np.arange(TEST) % 10
+    known = HeldOut(held_out.rows, held_out.folds, held_out.labels, labels)
+    runs.write_probabilities(copied.folder, known, members)
+    np.testing.assert_array_equal(copied.predictions()[0].test_labels, labels)
+
+
+def write_run(out: Path, name: str, run: runs.Run, created: datetime) -> None:
+    (out / name).mkdir(parents=True)
+    changed = run.manifest.model_copy(update={"created": created, "name": name})
+    runs.write_manifest(out / name, changed)
+
+
+def test_runs_are_found_by_name_or_folder(tmp_path: Path, copied: runs.Run) -> None:
+    assert runs.find(copied.folder.parent, "tiny").folder == copied.folder
+    assert runs.find(Path("elsewhere"), str(copied.folder)).folder == copied.folder
     with pytest.raises(RunError, match=r"nosuch: holds no run\.json"):
         runs.find(tmp_path, "nosuch")
 
 
-def test_spoilt_probabilities_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "probabilities.npz").write_bytes(b"PK")
-    with pytest.raises(RunError, match=r"probabilities\.npz: cannot be read"):
-        runs.Run(tmp_path, {"scores": {"a": {}}}).predictions()
+def test_runs_of_two_time_zones_are_listed_by_the_moment(tmp_path: Path, tiny_run: runs.Run) -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    east, west = timezone(timedelta(hours=9)), timezone(timedelta(hours=-8))
+    moments = {
+        "old": noon.astimezone(east),  # 21:00
+        "middle": (noon + timedelta(hours=1)).astimezone(west),  # 05:00
+        "new": (noon + timedelta(hours=2)).astimezone(UTC),
+        ".unfinished": noon + timedelta(days=1),
+    }
+    for name, created in moments.items():
+        write_run(tmp_path, name, tiny_run, created)
+    (tmp_path / "no run").mkdir()
+    listed, problems = runs.list_all(tmp_path)
+    assert [run.folder.name for run in listed] == ["new", "middle", "old"]
+    assert problems == []
+
+
+def test_one_damaged_manifest_hides_no_other_run(tmp_path: Path, copied: runs.Run) -> None:
+    damaged = copied.folder.with_name("damaged")
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    result = typed("runs", "--out", "runs", cwd=tmp_path)
+    assert result.code == 0
+    assert [line.split()[0] for line in result.out.splitlines()] == ["run", "tiny"]
+    assert result.err.startswith("runs/damaged/run.json: invalid JSON")
+    assert result.err.endswith("; it is left out\n")
+    assert result.err.count("\n") == 1
+
+
+def test_a_damaged_manifest_does_not_stop_the_report_of_another_run(tmp_path: Path, copied: runs.Run) -> None:
+    damaged = copied.folder.with_name("damaged")
+    damaged.mkdir()
+    (damaged / "run.json").write_text('{"format": 2}')
+    named = typed("report", "damaged", "--out", "runs", cwd=tmp_path)
+    assert (named.code, named.out) == (1, "")
+    assert named.err.startswith("Error: runs/damaged/run.json: name: field required")
+    assert named.err.count("\n") == 1
+    newest = typed("report", "--out", "runs", cwd=tmp_path)
+    assert newest.code == 0, newest.err
+    assert newest.err == "runs/damaged/run.json: name: field required; it is left out\n"
+    assert newest.out.startswith("runs/tiny/report/")
+
+
+def damage(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
+
+
+def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> None:
+    path = copied.folder / "probabilities.npz"
+    content = path.read_bytes()
+    cut = [content[:length] for length in (0, 2, 100, len(content) // 2, len(content) - 1)]
+    step = len(content) // 400
+    flipped = [damage(content, place) for place in range(0, len(content), step)]
+    messages = []
+    for spoilt in [*cut, *flipped]:
+        path.write_bytes(spoilt)
+        with suppress(RunError):
+            copied.predictions()
+            continue
+        with pytest.raises(RunError) as error:
+            copied.predictions()
+        messages.append(str(error.value))
+    assert len(messages) >= 0.9 * (len(cut) + len(flipped))  # a date or the like may be damaged unnoticed
+    assert all(message.startswith(f"{path}: is damaged (") for message in messages)
+    assert not any("\n" in message for message in messages)
+    path.unlink()
+    with pytest.raises(RunError, match=r"probabilities\.npz: cannot be read \(No such file"):
+        copied.predictions()
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("rows", np.zeros(TRAIN)),
+        ("folds", np.zeros(TRAIN - 1, int)),
+        ("labels", np.full(TRAIN, 10)),
+        ("test_labels", np.zeros(TEST + 1, int)),
+        ("sklearn-mlp/out_of_fold", np.zeros((TRAIN, 9))),
+        ("sklearn-mlp/test", np.zeros((TEST - 1, 10))),
+        ("blend/test", np.full((TEST, 10), np.nan)),
+        ("blend/out_of_fold", np.full((TRAIN, 10), "x")),
+    ],
+)
+def test_probabilities_of_another_shape_raise_run_error(
+    copied: runs.Run, name: str, array: np.ndarray
+) -> None:
+    path = copied.folder / "probabilities.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **{**arrays, name: array})
+    with pytest.raises(RunError, match=rf"probabilities\.npz: is damaged \({name} ") as error:
+        copied.predictions()
+    assert "\n" not in str(error.value)
+
+
+def test_what_kaggle_said_is_stored_in_the_manifest(copied: runs.Run) -> None:
+    outcome = KaggleOutcome(
+        ref=7, status="COMPLETE", public_score=0.5, message="m", submitted_at="2026-01-01T00:00:00+00:00",
+        file_sha256="0" * 64,
+    )  # fmt: skip
+    changed = runs.record_kaggle(copied, outcome)
+    assert changed.manifest.kaggle == outcome
+    assert runs.load(copied.folder).manifest == changed.manifest
+    assert changed.manifest.model_copy(update={"kaggle": None}) == copied.manifest

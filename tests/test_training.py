@@ -1,22 +1,28 @@
-from dataclasses import dataclass
+"""One fit, and fits side by side: seeds, what a net sees, failures, GPUs."""
+
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TRAIN
+from conftest import PLAIN, TRAIN
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-from digit_recognizer import data, recipes, splits, training
+from digit_recognizer import data, recipes, training
 from digit_recognizer.nets import pipelines
-from digit_recognizer.recipes import Recipe
+from digit_recognizer.splits import ALL_ROWS, Split, make_splits
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Progress
+
+SETTINGS = recipes.RECIPES["sklearn-mlp"].settings
+fit_module = importlib.import_module("digit_recognizer.training.fit")
 
 
 class Memory(ClassifierMixin, BaseEstimator):
     """Knows the digits it was fitted on by heart, and is wrong on all others."""
 
-    def fit(self, X: Any, y: Any, on_epoch: Any = None, until: Any = None) -> "Memory":
+    def fit(self, X: Any, y: Any, on_epoch_end: Any = None, deadline: Any = None) -> "Memory":
         self.known_ = {row.tobytes().hex(): int(label) for row, label in zip(X, y, strict=True)}
         self.classes_ = np.arange(10)
         return self
@@ -26,81 +32,138 @@ class Memory(ClassifierMixin, BaseEstimator):
         return np.array([np.zeros(10) if label is None else np.eye(10)[label] for label in known])
 
 
-@dataclass(frozen=True)
-class Remembering:
-    epochs: int = 1
-
-    def classifier(self, seed: int) -> Pipeline:
-        return pipelines.on_pixels(Memory())
+def folds_of(digits: data.Dataset, count: int = 3) -> list[Split]:
+    return make_splits(digits.train.labels, holdout=0.1, folds=count, seed=0)
 
 
 def test_a_fits_seed_depends_on_itself_alone(digits: data.Dataset) -> None:
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=3, seed=0)
-    keras, sklearn = recipes.choose(["keras-mlp", "sklearn-mlp"])
+    def seeds(*models: str, seed: int = 0, refit: bool = False) -> dict[str, int]:
+        settings = dict.fromkeys(models, SETTINGS)
+        fits = training.make_fits(settings, folds_of(digits), refit=refit, seed=seed)
+        return {task.name: task.seed for task in fits}
 
-    def seeds(chosen: list[Recipe], seed: int, refit: bool = False) -> dict[str, int]:
-        return {fit.name: fit.seed for fit in training.plan(chosen, parts, refit=refit, seed=seed)}
-
-    both = seeds([keras, sklearn], 0, refit=True)
+    both = seeds("a", "b", refit=True)
     assert len(set(both.values())) == 8
-    assert seeds([sklearn], 0).items() <= both.items()
-    assert not set(seeds([sklearn], 1).values()) & set(both.values())
+    assert seeds("b").items() <= both.items()
+    assert not set(seeds("b", seed=1).values()) & set(both.values())
 
 
-def test_out_of_fold_predictions_come_from_models_that_never_saw_the_row(digits: data.Dataset) -> None:
-    recipe = Recipe("memory", "", Remembering())
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=3, seed=0)
-    fits = training.plan([recipe], parts, refit=True, seed=0)
-    fitted = [training.fit_one(fit, digits.train, digits.test) for fit in fits]
-    gathered = training.gather("memory", fitted)
-    assert gathered.out_of_fold.shape == (TRAIN, 10)
-    assert not gathered.out_of_fold.any()  # a row that was trained on would be known
+def test_seeds_stay_as_they_were() -> None:
+    split = Split("fold 1", np.arange(1), np.arange(1))
+    (task,) = training.make_fits({"keras-mlp": SETTINGS}, [split], refit=False, seed=0)
+    assert task.seed == 3479999644  # another one would change all published scores
 
 
-def predictions(digits: data.Dataset, name: str, part: splits.Part, value: float) -> training.Fitted:
-    fit = training.Fit(Recipe(name, "", Remembering()), part, 0)
-    valid = np.full((len(part.valid), 10), value)
-    return training.Fitted(fit, valid, np.full((len(digits.test), 10), value), ("", b""), [], 1.0)
+def test_out_of_fold_predictions_come_from_models_that_never_saw_the_row(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines, "build", lambda settings, seed: Pipeline([("net", Memory())]))
+    monkeypatch.setattr(pipelines, "to_bytes", lambda classifier: b"")
+    tasks = training.make_fits({"memory": SETTINGS}, folds_of(digits), refit=True, seed=0)
+    results = [training.fit(task, digits.train, digits.test) for task in tasks]
+    predictions = training.collect_predictions("memory", results)
+    assert predictions.out_of_fold.shape == (TRAIN, 10)
+    assert not predictions.out_of_fold.any()  # a row that was trained on would be known
+    saw_all = pipelines.build(SETTINGS, 0).fit(digits.train.pixels, digits.train.labels)
+    assert saw_all.predict_proba(digits.train.pixels).any(axis=1).all()
+
+
+def result_of(digits: data.Dataset, model: str, split: Split, value: float) -> FitResult:
+    task = FitTask(model, SETTINGS, split, 0)
+    valid, test = (np.full((rows, 10), value) for rows in (len(split.valid), len(digits.test)))
+    return FitResult(task, valid, test, b"", [], 1.0)
 
 
 def test_fold_models_are_averaged_on_the_test_rows_unless_one_saw_all(digits: data.Dataset) -> None:
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=2, seed=0)
-    fitted = [predictions(digits, "a", part, value) for part, value in zip(parts, (0.2, 0.4), strict=True)]
-    other = predictions(digits, "b", parts[0], 0.9)
-    gathered = training.gather("a", [*fitted, other])
-    np.testing.assert_allclose(gathered.test, 0.3)
-    np.testing.assert_allclose(gathered.out_of_fold[: len(parts[0].valid)], 0.2)
-    every = predictions(digits, "a", splits.Part(splits.ALL_ROWS, np.arange(TRAIN), np.arange(0)), 0.8)
-    refitted = training.gather("a", [*fitted, other, every])
+    folds = folds_of(digits, 2)
+    results = [result_of(digits, "a", split, value) for split, value in zip(folds, (0.2, 0.4), strict=True)]
+    other = result_of(digits, "b", folds[0], 0.9)
+    predictions = training.collect_predictions("a", [*results, other])
+    np.testing.assert_allclose(predictions.test, 0.3)
+    np.testing.assert_allclose(predictions.out_of_fold[: len(folds[0].valid)], 0.2)
+    refit = result_of(digits, "a", Split(ALL_ROWS, np.arange(TRAIN), np.arange(0)), 0.8)
+    refitted = training.collect_predictions("a", [*results, other, refit])
     np.testing.assert_allclose(refitted.test, 0.8)
-    np.testing.assert_array_equal(refitted.out_of_fold, gathered.out_of_fold)
+    np.testing.assert_array_equal(refitted.out_of_fold, predictions.out_of_fold)
+    assert training.test_fits("a", [*results, other, refit]) == [refit]
+    assert training.total_seconds("a", [*results, other, refit]) == 3.0
 
 
 @pytest.mark.slow
 def test_fits_run_in_other_processes_and_report_each_epoch(digits: data.Dataset, tmp_path: Path) -> None:
-    (short,) = recipes.choose(["sklearn-mlp"], ["epochs=3"])
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=2, seed=0)
-    fits = training.plan([short], parts, refit=False, seed=0)
-    seen: list[training.Progress] = []
+    (short,) = recipes.select(["sklearn-mlp"], ["epochs=3", "averaged_epochs=1", *PLAIN])
+    tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 2), refit=False, seed=0)
+    seen: list[Progress] = []
     (tmp_path / "sklearn-mlp-fold-1.jsonl").write_text("of a fit that was cut off\n")
-    fitted = list(
-        training.fit_all(fits, digits, workers=2, threads=1, logs=tmp_path, on_progress=seen.append)
+    fitting = training.fit_all(tasks, digits, workers=2, threads=1, logs=tmp_path, on_progress=seen.append)
+    results = list(fitting)
+    assert {result.task.name for result in results} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
+    for result in results:
+        assert isinstance(result, FitResult)
+        progress = [progress for progress in seen if progress.fit == result.task.name]
+        assert (progress[0].epoch, progress[-1].epoch, progress[-1].epochs) == (0, 3, 3)
+        assert progress[-1].metrics == result.curve[-1]
+        assert training.read_log(tmp_path / f"{result.task.file_name}.jsonl") == result.curve
+        alone = training.fit(result.task, digits.train, digits.test)
+        np.testing.assert_array_equal(alone.valid, result.valid)
+        assert alone.content == result.content
+        assert len(result.curve) == 3
+        assert result.curve[-1]["train_loss"] < result.curve[0]["train_loss"]
+
+
+def test_the_log_of_a_fit_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+    assert training.read_log(tmp_path / "missing") == []
+    (tmp_path / "log").write_text('{"train_loss": 1.5}\n{"train_loss": 1.')
+    assert training.read_log(tmp_path / "log") == [{"train_loss": 1.5}]
+
+
+class ResourceExhaustedError(Exception):
+    """Named like TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "bug"),
+    [
+        (MemoryError(), "out of memory; try fewer --jobs", False),
+        (ResourceExhaustedError(), "out of memory; try fewer --jobs, or a smaller batch_size", False),
+        (ZeroDivisionError("of mine"), "ZeroDivisionError: of mine", True),
+    ],
+)
+def test_a_fit_that_raises_is_a_failure_with_its_reason(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str, bug: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fit_module, "_fit", fail)
+    task = FitTask("sklearn-mlp", SETTINGS, folds_of(digits)[0], 0)
+    failure = training.fit(task, digits.train, digits.test)
+    assert isinstance(failure, FitFailure)
+    assert failure.reason == reason
+    assert (failure.bug is not None) == bug
+    assert not bug or "Traceback" in failure.bug
+
+
+def test_a_net_that_diverges_is_a_failure_and_no_bug(digits: data.Dataset) -> None:
+    diverging = SETTINGS.replace(optimizer="sgd", learning_rate=1e6, epochs=3, averaged_epochs=1)
+    failure = training.fit(FitTask("a", diverging, folds_of(digits)[0], 0), digits.train, digits.test)
+    assert isinstance(failure, FitFailure)
+    assert failure.reason.startswith("the net diverged: ")
+    assert failure.bug is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [(None, 2), ("", 0), ("-1", 0), ("0", 1), ("0,1", 2), ("GPU-x", 1), ("0,1,2", 2)]
+)
+def test_gpus_are_counted_as_far_as_they_are_visible(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int
+) -> None:
+    glob = Path.glob
+    devices = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
+    monkeypatch.setattr(
+        Path, "glob", lambda path, pattern: devices if path == Path("/dev") else glob(path, pattern)
     )
-    assert {one.fit.name for one in fitted} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
-    for one in fitted:
-        own = [progress for progress in seen if progress.fit == one.fit.name]
-        assert (own[0].epoch, own[-1].epoch, own[-1].epochs) == (0, 3, 3)
-        assert own[-1].figures == one.history[-1]
-        assert training.read_log(tmp_path / f"{one.fit.file_name}.jsonl") == one.history
-        alone = training.fit_one(one.fit, digits.train, digits.test)
-        np.testing.assert_array_equal(alone.valid, one.valid)
-        assert len(one.history) == 3
-        assert one.history[-1]["train_loss"] < one.history[0]["train_loss"]
-
-
-def test_cores_are_shared_out_among_the_fits() -> None:
-    assert training.share_cores(2, fits=2) == (2, 1)
-    assert training.share_cores(2, fits=10) == (2, 1)
-    assert training.share_cores(8, fits=2) == (2, 4)
-    assert training.share_cores(3, fits=2) == (2, 1)
-    assert training.share_cores(4, fits=1) == (1, 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert training.gpu_count() == count

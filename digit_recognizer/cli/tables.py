@@ -74,7 +74,10 @@ def folds(run: Run) -> Iterator[str]:
     count = run.manifest.config.split.folds or 1
     names = [fold_name(k, count) for k in range(len(next(iter(scores.values())).folds or ()))]
     rows: list[tuple[str, Callable[[ModelScore], str]]] = [
-        *((name, lambda score, k=k: f"{(score.folds or ())[k]:.4f}") for k, name in enumerate(names)),
+        *(
+            (name, lambda score, k=k: _number(dict(enumerate(score.folds or ())).get(k), ".4f"))
+            for k, name in enumerate(names)
+        ),
         ("mean", lambda score: f"{score.accuracy:.4f}"),
         ("std", lambda score: _number(score.std, ".4f")),
         ("95% interval", _interval),

@@ -1,0 +1,116 @@
+"""What decides a run's numbers: all of it is in the config, and nothing else is."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, make_config
+
+from digit_recognizer import manifest, recipes
+from digit_recognizer.manifest import DataConfig, EnsembleConfig, Fingerprint, Rows, RunConfig, SplitConfig
+
+CONFIG = make_config()
+DATA = CONFIG.data
+SETTINGS = dict(CONFIG.recipes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"command": "validate"}, "command train, not validate"),
+        ({"recipes": dict(reversed(SETTINGS.items()))}, "recipes sklearn-mlp, .*, not sklearn-mlp-plain, "),
+        ({"recipes": {"sklearn-mlp": SETTINGS["sklearn-mlp"]}}, "recipes sklearn-mlp, .*, not sklearn-mlp$"),
+        (
+            {"recipes": {**SETTINGS, "sklearn-mlp": SETTINGS["sklearn-mlp"].replace(epochs=7)}},
+            "recipes.sklearn-mlp.epochs 75, not 7",
+        ),
+        ({"split": SplitConfig(holdout=0.1, folds=None)}, "split.holdout None, not 0.1"),
+        ({"split": SplitConfig(holdout=None, folds=3)}, "split.folds 2, not 3"),
+        ({"split": SplitConfig(holdout=None, folds=2, repeats=2)}, "split.repeats 1, not 2"),
+        ({"seed": 4}, "seed 3, not 4"),
+        ({"refit": True}, "refit False, not True"),
+        ({"minutes": 5.0}, "minutes None, not 5.0"),
+        ({"blend": False}, "blend True, not False"),
+        ({"threads": 2}, "threads 1, not 2"),
+        ({"cores": 2}, "cores None, not 2"),
+        ({"gpus": 1}, "gpus 0, not 1"),
+        ({"code": "0" * 16}, "code .*, not 0000000000000000"),
+        ({"ensemble": EnsembleConfig(runs=("a",), method="mean")}, "ensemble None, not "),
+        (
+            {"data": DATA.model_copy(update={"fingerprint": Fingerprint(train="a" * 64, test="c" * 64)})},
+            "data.fingerprint.test b+, not c+",
+        ),
+        ({"data": DATA.model_copy(update={"rows": Rows(train=600, test=1)})}, "data.rows.test 150, not 1"),
+    ],
+)  # fmt: skip
+def test_whatever_decides_a_number_is_a_difference(changes: dict[str, Any], difference: str) -> None:
+    found = CONFIG.model_copy(update=changes).difference_from(CONFIG)
+    assert re.match(difference, found), found
+    assert "\n" not in found
+
+
+def test_all_fields_of_a_config_are_compared() -> None:
+    tested = {"command", "data", "recipes", "split", "seed", "refit", "minutes", "blend", "threads", "cores",
+              "gpus", "ensemble", "versions", "code"}  # fmt: skip
+    assert set(RunConfig.model_fields) == tested
+
+
+@pytest.mark.parametrize("library", [*manifest.LIBRARIES, "python", "digit_recognizer"])
+def test_another_version_of_a_library_is_a_difference(library: str) -> None:
+    versions = manifest.current_versions()
+    assert re.match(r"\d+\.", versions[library])
+    other = CONFIG.model_copy(update={"versions": {**versions, library: "0"}})
+    assert other.difference_from(CONFIG) == f"versions.{library} {versions[library]}, not 0"
+
+
+def test_opencv_and_scipy_are_among_the_libraries() -> None:
+    assert {"opencv-python-headless", "scipy"} <= set(manifest.current_versions())
+
+
+def test_the_folder_that_data_lies_in_is_no_difference() -> None:
+    moved: DataConfig = DATA.model_copy(update={"source": "/elsewhere"})
+    assert CONFIG.model_copy(update={"data": moved}).difference_from(CONFIG) == ""
+    assert RunConfig.model_validate_json(CONFIG.model_dump_json()).difference_from(CONFIG) == ""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package whose code is hashed instead of the package's own."""
+    copy = tmp_path / "digit_recognizer"
+    shutil.copytree(ROOT / "digit_recognizer", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(manifest, "__file__", str(copy / "manifest.py"))
+    return copy
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["nets/augment.py", "nets/keras_net.py", "data/parsing.py", "ensemble.py", "splits.py", "settings.py",
+     "schedule/minutes.py", "training/fit.py"],
+)  # fmt: skip
+def test_a_change_of_code_that_decides_numbers_is_a_difference(package: Path, file: str) -> None:
+    assert manifest.code_hash() == CONFIG.code
+    (package / file).write_text((package / file).read_text() + "# changed\n")
+    changed = manifest.code_hash()
+    assert changed != CONFIG.code
+    assert CONFIG.model_copy(update={"code": changed}).difference_from(CONFIG).startswith("code ")
+    (package / file).rename(package / file.replace(".py", "_renamed.py"))
+    assert manifest.code_hash() not in (changed, CONFIG.code)
+
+
+@pytest.mark.parametrize("file", ["cli/tables.py", "report/page.py", "leaderboard/client.py"])
+def test_a_change_of_other_code_is_no_difference(package: Path, file: str) -> None:
+    (package / file).write_text("")
+    assert manifest.code_hash() == CONFIG.code
+
+
+def test_a_recipes_settings_come_back_from_a_config() -> None:
+    config = make_config(recipes={name: recipe.settings for name, recipe in recipes.RECIPES.items()})
+    again = RunConfig.model_validate_json(config.model_dump_json())
+    assert again == config
+    assert list(again.recipes) == list(config.recipes)
+
+
+def test_this_moment_has_a_time_zone() -> None:
+    assert manifest.now().utcoffset() is not None

@@ -1,0 +1,115 @@
+"""From fits or other runs to a run's folder: what is stored is what was computed."""
+
+from pathlib import Path
+from typing import get_args
+from unittest import mock
+
+import numpy as np
+import pytest
+import scipy.optimize
+from conftest import TEST, TRAIN
+
+from digit_recognizer import data, pipeline, runs, submission
+from digit_recognizer.manifest import Method
+from digit_recognizer.nets import pipelines
+
+METHODS = get_args(Method)
+
+
+@pytest.fixture(scope="module")
+def blends(tiny_run: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, runs.Run]:
+    """A blend of the tiny run's members by each method."""
+    out = tmp_path_factory.mktemp("blends")
+    return {
+        method: pipeline.blend_runs([tiny_run], method, out=out, name=method, on_notice=pytest.fail)
+        for method in METHODS
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_stored_combiner_gives_the_stored_blend(blends: dict[str, runs.Run], method: str) -> None:
+    run = runs.load(blends[method].folder)
+    *members, blend = run.predictions()[1]
+    combiner = run.manifest.blend
+    assert (combiner.method, blend.name) == (method, "blend")
+    combined = combiner.combine([member.test for member in members]).astype(np.float32)
+    np.testing.assert_array_equal(combined, blend.test, strict=True)
+
+
+def test_the_tiny_runs_own_blend_is_given_by_its_combiner(tiny_run: runs.Run) -> None:
+    *members, blend = tiny_run.predictions()[1]
+    combined = runs.load(tiny_run.folder).manifest.blend.combine([member.test for member in members])
+    np.testing.assert_array_equal(combined.astype(np.float32), blend.test)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_submission_is_the_likeliest_digit_of_the_blend(blends: dict[str, runs.Run], method: str) -> None:
+    run = blends[method]
+    checked = submission.check(run.submission, rows=TEST)
+    assert checked.sha256 == run.manifest.submission_sha256
+    assert checked.labels.tolist() == run.predictions()[1][-1].test.argmax(axis=1).tolist()
+    assert run.manifest.submission_model == run.manifest.main_model == "blend"
+    assert run.local_score == run.main_score == run.manifest.scores["blend"]
+
+
+def test_the_scores_are_those_of_the_held_out_rows(tiny_run: runs.Run) -> None:
+    held_out, members = tiny_run.predictions()
+    for member in members:
+        right = member.out_of_fold.argmax(axis=1) == held_out.labels
+        folds = tuple(right[held_out.folds == fold].mean() for fold in (0, 1))
+        score = tiny_run.manifest.scores[member.name]
+        assert score.accuracy == right.mean() > 0.5
+        assert score.folds == folds
+        assert score.std == pytest.approx(np.std(folds, ddof=1))
+        assert score.digits == TRAIN
+
+
+def test_the_stored_models_give_the_stored_probabilities(
+    tiny_run: runs.Run, blends: dict[str, runs.Run], digits: data.Dataset
+) -> None:
+    for run in (tiny_run, blends["mean"]):
+        stored = {member.name: member.test for member in run.predictions()[1]}
+        for name, files in run.manifest.test_fits.items():
+            settings = run.manifest.recipes[name]
+            models = [
+                pipelines.from_bytes((run.folder / "models" / file).read_bytes(), settings) for file in files
+            ]
+            assert len(models) == 2
+            mean = np.mean([model.predict_proba(digits.test) for model in models], axis=0)
+            np.testing.assert_allclose(mean, stored[name], atol=1e-6)
+
+
+def test_an_optimiser_that_fails_gives_equal_weights_and_a_notice(tiny_run: runs.Run, tmp_path: Path) -> None:
+    failure = scipy.optimize.OptimizeResult(x=np.array([np.nan, 2.0]), success=False)
+    notices: list[str] = []
+    with mock.patch("scipy.optimize.minimize", return_value=failure):
+        run = pipeline.blend_runs([tiny_run], "weighted", out=tmp_path, on_notice=notices.append)
+    assert notices == ["The weights of the blend could not be found; its models are weighted equally"]
+    assert run.manifest.blend.weights == (0.5, 0.5)
+    assert not runs.load(run.folder).manifest.blend.converged
+    assert run.predictions()[1][-1].test.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_temperature_that_is_not_found_is_1(tiny_run: runs.Run, tmp_path: Path) -> None:
+    failure = scipy.optimize.OptimizeResult(x=5.0, success=False)
+    with mock.patch("scipy.optimize.minimize_scalar", return_value=failure):
+        run = pipeline.blend_runs([tiny_run], "weighted", out=tmp_path, on_notice=pytest.fail)
+    blend = run.manifest.blend
+    assert blend.inverse_temperatures == (1.0, 1.0)
+    assert blend.inverse_temperature == 1.0
+
+
+def test_blends_of_blends_keep_valid_file_names(tiny_run: runs.Run, tmp_path: Path) -> None:
+    run = tiny_run
+    for letter in "abc":
+        run = pipeline.blend_runs([run], "mean", out=tmp_path, name=letter * 100, on_notice=pytest.fail)
+    stored = {path.name for path in (run.folder / "models").iterdir()}
+    assert stored == {file for files in run.manifest.test_fits.values() for file in files}
+    assert len(stored) == 4
+
+
+def test_a_blend_of_a_strangers_run_has_valid_file_names(tiny_run: runs.Run, tmp_path: Path) -> None:
+    strange = tiny_run.manifest.model_copy(update={"name": "../my <run>"})
+    parent = runs.Run(tiny_run.folder, strange)
+    run = pipeline.blend_runs([parent], "mean", out=tmp_path, name="blend", on_notice=pytest.fail)
+    assert len(list((run.folder / "models").iterdir())) == 4
