@@ -100,7 +100,9 @@ def make_schedule(
         predict_rows=held_out + len(dataset.test),
         curve_rows=held_out + CURVE_ROWS,
     )
-    shared = split_cores_for_minutes(groups, cores, gpus, minutes, fits=len(groups[-1]) * fits)
+    shared = [
+        split_cores_for_minutes(recipes, cores, gpus, minutes, fits=len(recipes) * fits) for recipes in groups
+    ]
     return _fill(groups, dataset.train, work, shared, lambda: minutes * 60 - elapsed() - OVERHEAD_SECONDS)
 
 
@@ -108,13 +110,13 @@ def _fill(
     groups: Sequence[Sequence[Recipe]],
     digits: Digits,
     work: Work,
-    cores: tuple[int, int],
+    cores: Sequence[tuple[int, int]],
     seconds_left: Callable[[], float],
 ) -> Schedule:
     """Measure group after group while there may be time for a better one, and schedule the best."""
     measured: list[_MeasuredGroup] = []
-    for recipes in groups:
-        measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *cores), *cores))
+    for recipes, shared in zip(groups, cores, strict=True):
+        measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *shared), *shared))
         fraction = _stages(measured, work, seconds_left())[-1].epoch_fraction
         if len(measured) > 1 and fraction < 1:  # no time for better ones
             if fraction < MIN_EPOCH_FRACTION:
@@ -130,14 +132,13 @@ def _fill(
 
 
 def split_cores_for_minutes(
-    groups: Sequence[Sequence[Recipe]], cores: int, gpus: int, minutes: float, *, fits: int
+    recipes: Sequence[Recipe], cores: int, gpus: int, minutes: float, *, fits: int
 ) -> tuple[int, int]:
-    """Return how many fits to do at a time on `cores` cores, and the threads of each.
+    """Return how many fits of a group to do at a time on `cores` cores, and the threads of each.
 
     fits: number of fits there will be at least. In up to 8 minutes several cores help more on one long
     convolutional net than on several short ones; the steps of a dense net are too short to be shared.
     """
-    recipes = [recipe for group in groups for recipe in group]
     if needs_gpu(recipes, gpus):
         return 1, cores
     convolutional = any(getattr(recipe.settings, "channels", ()) for recipe in recipes)
