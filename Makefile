@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTHON_IMAGE ?= python3.12
 
-.PHONY: help install train test test-fast test-image wheel check format bench readme clean
+.PHONY: help install train test test-fast test-image wheel check format bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,8 +54,8 @@ format: install ## put the code into the form that check wants
 bench: install ## time and score against the plain notebooks, on the competition's files
 	@$(BIN)/python scripts/benchmark.py $(ARGS)
 
-readme: install ## put the evidence and the benchmark into the README's tables
-	@$(BIN)/python -m scripts.readme
+docs: install ## put the generated tables into README.md and docs/
+	@$(BIN)/python -m scripts.docs
 
 clean: ## delete .venv and caches; data and submissions stay
 	@rm -rf .venv .venv-image .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -108,8 +107,7 @@ class Draft:
 
     def save_failure(self, failure: FitFailure) -> None:
         """Store why a fit failed, so that a resumed run does not repeat it."""
-        path = self.folder / FITS / f"{failure.task.file_name}.failed"
-        records.write(path, _Failure(reason=failure.reason))
+        records.write(self._failure_path(failure.task), _Failure(reason=failure.reason))
 
     def load_fits(
         self, tasks: Sequence[FitTask], on_notice: Callable[[str], None]
@@ -117,15 +115,23 @@ class Draft:
         """Return the stored outcomes of the tasks, by name; a damaged one is a notice and is left out."""
         outcomes: dict[str, FitResult | FitFailure] = {}
         for task in tasks:
-            failed = self.folder / FITS / f"{task.file_name}.failed"
+            path, failed = self._path(task), self._failure_path(task)
             try:
-                if self._path(task).exists():
+                if path.exists():
                     outcomes[task.name] = self._read(task)
                 elif failed.exists():
                     outcomes[task.name] = FitFailure(task, records.read(failed, _Failure).reason)
-            except (OSError, EOFError, ValueError, KeyError, BadZipFile, RunError):
-                on_notice(f"{self._path(task)}: is damaged; {task.name} is fitted again")
+            except (OSError, *runs.DAMAGED, RunError):
+                damaged = path if path.exists() else failed
+                on_notice(f"{damaged}: is damaged; {task.name} is fitted again")
         return outcomes
+
+    def delete_fits(self) -> None:
+        """Delete all outcomes, if no run can come of them and a resumed run would only fail again."""
+        shutil.rmtree(self.folder / FITS)
+
+    def _failure_path(self, task: FitTask) -> Path:
+        return self.folder / FITS / f"{task.file_name}.failed"
 
     def _path(self, task: FitTask) -> Path:
         return self.folder / FITS / f"{task.file_name}.fit"
@@ -170,15 +176,17 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
     draft.
     """
     draft, lock = _resume(out, name, config) if resume else _begin(out, name, config)
+    complete = False
     try:
         try:
             yield draft
             _finish(draft)
+            complete = True
         except BaseException as error:
             raise _add_note(draft, error) from error.__cause__
     finally:
         lock.release()
-        if draft.final.exists() or not draft.count_fits():
+        if complete or not draft.count_fits():
             shutil.rmtree(draft.folder, ignore_errors=True)
 
 
@@ -206,11 +214,13 @@ def _add_note(draft: Draft, error: BaseException) -> BaseException:
 
 def list_all(out: Path) -> list[Draft]:
     """Return the drafts in `out`, newest first."""
-    folders = sorted(
-        (path.parent for path in out.glob(f".*/{FITS}")), key=lambda path: path.stat().st_mtime, reverse=True
-    )
-    drafts = [Draft(folder, out / folder.name[1:]) for folder in folders]
-    return [draft for draft in drafts if not draft.final.exists()]
+    dated: list[tuple[float, Draft]] = []
+    for path in out.glob(f".*/{FITS}"):
+        draft = Draft(path.parent, out / path.parent.name[1:])
+        with suppress(FileNotFoundError):  # it was finished just now
+            if not draft.final.exists():
+                dated.append((path.stat().st_mtime, draft))
+    return [draft for _, draft in sorted(dated, key=lambda pair: pair[0], reverse=True)]
 
 
 def find_run(out: Path, name: str) -> runs.Run:

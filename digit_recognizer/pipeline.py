@@ -22,7 +22,7 @@ from digit_recognizer.manifest import (
 )
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
-from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule
+from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule, split_cores
 from digit_recognizer.splits import Split, held_out, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
 
@@ -86,12 +86,13 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         clock.lap("schedule")
         fits = _Fits(draft, schedule, on_notice, on_progress)
         rows = held_out(splits, dataset.train.labels, dataset.test_labels)
+        signals: list[int] = []
         for stage, tasks in fits.stages(splits, refit=job.refit, seed=job.seed):
-            stopped = fits.fit_stage(stage, tasks, dataset)
+            stopped = fits.fit_stage(stage, tasks, dataset, interrupted=bool(signals))
             clock.lap("fit")
             with _signals_held() as signals:
                 fits.write_run(config, rows, clock, stopped)
-            if stopped or signals:
+            if stopped:
                 break
     return _publish(runs.load(draft.final))
 
@@ -153,7 +154,9 @@ def _config(job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.
     """Return all that decides the run's numbers."""
     chosen = [recipe for group in groups for recipe in group]
     cores = job.jobs or training.cpu_count()
+    gpus = training.gpu_count() if any(recipe.settings.net == "keras" for recipe in chosen) else 0
     fits = len(chosen) * ((job.folds or 1) * job.repeats + job.refit)
+    _, threads = split_cores(chosen, cores, gpus, fits=fits)
     return RunConfig(
         command="train" if job.write_submission else "validate",
         data=DataConfig(
@@ -168,9 +171,9 @@ def _config(job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.
         refit=job.refit,
         minutes=job.minutes,
         blend=job.ensemble,
-        threads=None if job.minutes else cores // min(cores, fits),
+        threads=None if job.minutes else threads,
         cores=cores if job.minutes else None,
-        gpus=training.gpu_count() if any(recipe.settings.net == "keras" for recipe in chosen) else 0,
+        gpus=gpus,
         versions=manifest.current_versions(),
         code=manifest.code_hash(),
     )
@@ -212,17 +215,22 @@ class _Fits:
         finished = list(self._outcomes)
         yield from self._schedule.timed(splits, refit=refit, seed=seed, finished=finished)
 
-    def fit_stage(self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset) -> str | None:
+    def fit_stage(
+        self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, *, interrupted: bool
+    ) -> str | None:
         """Fit the tasks; return why it was stopped early, or None.
 
         A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
-        process end the run with what is finished; before, they raise.
+        process end the run with what is finished; before, they raise. interrupted: a signal came while the
+        stage before was written.
         """
         fitting = training.fit_all(
             tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
             on_progress=self._on_progress,
         )  # fmt: skip
         try:
+            if interrupted:
+                raise KeyboardInterrupt
             for outcome in fitting:
                 self._keep(outcome)
         except (KeyboardInterrupt, RunError) as stop:
@@ -256,6 +264,7 @@ class _Fits:
         members = [member.name for member in self._schedule.best_members(self._complete())]
         failures = [outcome for outcome in self._outcomes.values() if isinstance(outcome, FitFailure)]
         if not members and len(self._outcomes) == len(self._tasks):
+            self._draft.delete_fits()
             raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
         if not members:
             return

@@ -55,4 +55,6 @@ def first_error(error: ValidationError) -> str:
         return message
     if failure["type"] in ("missing", "extra_forbidden"):
         return f"{field}: {message}"
-    return f"{field}: found {repr(failure['input'])[:60]}; {message}"
+    value = failure["input"]
+    shown = "a huge integer" if isinstance(value, int) and abs(value) > 10**99 else repr(value)[:60]
+    return f"{field}: found {shown}; {message}"

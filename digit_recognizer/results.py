@@ -1,5 +1,6 @@
 """From finished fits, or other runs, to a complete run's folder: scores, blend, submission and manifest."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -163,7 +164,9 @@ def _check_comparable(first: runs.Run, run: runs.Run, rows: HeldOut, other: Held
 
 def _stored_model(run: runs.Run, member: Predictions, suffix: str) -> Model:
     """Return a model of another run with the files that predict new digits, as far as they are there."""
-    renamed = {name: f"{run.manifest.name}+{name}"[-200:] for name in run.manifest.test_fits[member.name]}
+    renamed = {
+        name: _file_name(f"{run.manifest.name}+{name}") for name in run.manifest.test_fits[member.name]
+    }
     paths = {name: run.folder / runs.MODELS / name for name in renamed}
     return Model(
         replace(member, name=f"{member.name}{suffix}"),
@@ -172,6 +175,11 @@ def _stored_model(run: runs.Run, member: Predictions, suffix: str) -> Model:
         files={renamed[name]: path.read_bytes() for name, path in paths.items() if path.is_file()},
         test_files=tuple(renamed.values()),
     )
+
+
+def _file_name(text: str) -> str:
+    """Return the end of the text as manifest.FileName demands: long names come of blends of blends."""
+    return re.sub(r"[^A-Za-z0-9@._+-]", "-", text)[-200:].lstrip("@._+-")
 
 
 def _write_submission(path: Path, probabilities: np.ndarray) -> str:

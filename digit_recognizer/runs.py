@@ -1,6 +1,8 @@
 """A finished run's folder: manifest, probabilities, fitted models and the submission."""
 
 import io
+import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +15,17 @@ from digit_recognizer import records
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import write_atomically
 from digit_recognizer.manifest import FORMAT, KaggleOutcome, Manifest, ModelScore
-from digit_recognizer.predictions import HeldOut, Predictions
+from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 
 MANIFEST = "run.json"
 SUBMISSION = "submission.csv"
 PROBABILITIES = "probabilities.npz"
 MODELS = "models"
+# What numpy and zipfile raise for a file that was cut off or has bytes changed.
+DAMAGED = (
+    EOFError, KeyError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, ValueError,
+    struct.error, BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,16 +72,30 @@ class Run:
                 )
         except OSError as error:
             raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
-        except (EOFError, ValueError, KeyError, BadZipFile, NotImplementedError) as error:
+        except DAMAGED as error:
             raise RunError(f"{path}: is damaged ({error}); train that run again") from None
-        rows = len(held_out.rows)
-        if any(
-            member.out_of_fold.shape != (rows, 10) or member.test.shape[1:] != (10,) for member in members
-        ):
-            raise RunError(
-                f"{path}: is damaged (arrays of other shapes than 10 columns); train that run again"
-            )
+        if problem := _problem(held_out, members, self.manifest.config.data.rows.test):
+            raise RunError(f"{path}: is damaged ({problem}); train that run again")
         return held_out, members
+
+
+def _problem(held_out: HeldOut, members: Iterable[Predictions], test_rows: int) -> str:
+    """Return what is wrong with the arrays, in words; "" if nothing is."""
+    arrays = {name: array for name, array in vars(held_out).items() if array is not None}
+    shapes = dict.fromkeys(arrays, held_out.rows.shape[:1]) | {"test_labels": (test_rows,)}
+    for name, array in arrays.items():
+        if array.shape != shapes[name] or array.dtype.kind not in "iu":
+            return f"{name} is {array.dtype} of shape {array.shape}, expected integers of {shapes[name]}"
+        if name.endswith("labels") and not np.isin(array, range(CLASSES)).all():
+            return f"{name} holds other numbers than 0 to 9"
+    for member in members:
+        for name, array, rows in (
+            ("out_of_fold", member.out_of_fold, len(held_out.rows)),
+            ("test", member.test, test_rows),
+        ):
+            if array.shape != (rows, CLASSES) or array.dtype.kind != "f" or not np.isfinite(array).all():
+                return f"{member.name}/{name} is not {rows} rows of {CLASSES} finite numbers"
+    return ""
 
 
 def load(folder: Path) -> Run:

@@ -2,23 +2,32 @@
 
 import csv
 import gzip
+import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
-from digit_recognizer import data
+from digit_recognizer import cli, data, manifest, pipeline, runs
+from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, SplitConfig
+from digit_recognizer.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = 600, 150  # rows of the sample that the tests use
+DEADLINE = 120  # seconds that a test waits for another process, at most
 
 
 def first_rows(name: str, rows: int) -> str:
-    """The header and so many rows of one of the sample's files."""
+    """Return the header and the first `rows` rows of one of the sample's files."""
     with gzip.open(ROOT / "data" / "sample" / name, "rt") as lines:
         return "".join(line.rstrip() + "\n" for line, _ in zip(lines, range(rows + 1), strict=False))
 
@@ -35,64 +44,175 @@ def test_csv() -> str:
 
 @pytest.fixture(scope="session")
 def test_labels() -> list[int]:
-    """What the sample's unlabelled digits are."""
+    """The labels of the sample's test digits."""
     with (ROOT / "data" / "sample" / "test_labels.csv").open() as file:
         return [int(row["Label"]) for row in csv.DictReader(file)][:TEST]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, train_csv: str, test_csv: str) -> Path:
-    """A folder as a user would fill it, the test's own to spoil."""
-    folder = tmp_path / "digits"
-    folder.mkdir()
+def write_digits(folder: Path, train_csv: str, test_csv: str) -> Path:
+    """Fill a new folder as a user would, and return it."""
+    folder.mkdir(parents=True)
     (folder / "train.csv").write_text(train_csv)
     (folder / "test.csv").write_text(test_csv)
     return folder
 
 
+@pytest.fixture
+def folder(tmp_path: Path, train_csv: str, test_csv: str) -> Path:
+    """A folder as a user would fill it, the test's own to spoil."""
+    return write_digits(tmp_path / "digits", train_csv, test_csv)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> data.Dataset:
-    folder = tmp_path_factory.mktemp("digits")
-    (folder / "train.csv").write_text(train_csv)
-    (folder / "test.csv").write_text(test_csv)
-    return data.load(folder)
+    return data.load(write_digits(tmp_path_factory.mktemp("digits") / "data", train_csv, test_csv))
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> Path:
     """Where a module's runs are made, with digits in its data/."""
     home = tmp_path_factory.mktemp("home")
-    (home / "data").mkdir()
-    (home / "data" / "train.csv").write_text(train_csv)
-    (home / "data" / "test.csv").write_text(test_csv)
+    write_digits(home / "data", train_csv, test_csv)
     return home
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a program ended."""
+class Result:
+    """What a command printed, and the code it ended with."""
 
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Ended]
+Run = Callable[..., Result]
+Ended = Result  # its name in tests that have not taken on the new one
+
+
+def environment() -> dict[str, str]:
+    """Return what a program of its own needs to find the package."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def typed(*arguments: object, cwd: Path) -> Result:
+    """Run a command in this very process, as if it were typed in the folder `cwd`; a bug raises."""
+    out, err = io.StringIO(), io.StringIO()
+    handler = signal.getsignal(signal.SIGTERM)
+    words = ["digit-recognizer", *map(str, arguments)]
+    try:
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(err), mock.patch("sys.argv", words):
+            cli.main()
+    except SystemExit as end:
+        return Result(int(end.code or 0), out.getvalue(), err.getvalue())
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    raise AssertionError("main did not exit")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """`python -m digit_recognizer ...` in an empty folder, as its user types it."""
+    """Return a function that runs `python -m digit_recognizer ...`, as it is typed in an empty folder."""
 
-    def run(*arguments: object, cwd: Path = tmp_path, python: tuple[str, ...] = ()) -> Ended:
+    def run(*arguments: object, cwd: Path = tmp_path, python: tuple[str, ...] = ()) -> Result:
         command = [sys.executable, *python, "-m", "digit_recognizer", *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         ended = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+            command, cwd=cwd, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            timeout=DEADLINE,
+        )  # fmt: skip
+        return Result(ended.returncode, ended.stdout, ended.stderr)
 
     return run
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return a function that starts a program in a session of its own; what is left of it is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)], cwd=cwd, env=environment(), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=DEADLINE)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until the condition holds; fail if the process ends before, or after DEADLINE seconds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def living(group: int) -> list[str]:
+    """Return the processes of a group that still run."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True, timeout=DEADLINE
+    ).stdout
+    fields = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return [args for pgid, stat, args in fields if pgid == str(group) and "Z" not in stat]
+
+
+# Two small scikit-learn nets, which need no TensorFlow, and in which everything happens.
+TINY = (
+    "hidden=16",
+    "epochs=3",
+    "averaged_epochs=1",
+    "augment_strength=0",
+    "augment_strength_end=0",
+    "tta=no",
+)
+TINY_RECIPES = ("sklearn-mlp", "sklearn-mlp-plain")
+
+
+def tiny_job(home: Path, **options: Any) -> pipeline.Job:
+    """Return a job of two tiny nets on two folds, in this process, into home/submissions."""
+    defaults: dict[str, Any] = {
+        "recipes": TINY_RECIPES, "overrides": TINY, "folds": 2, "jobs": 1, "data_dir": home / "data",
+        "out": home / "submissions",
+    }  # fmt: skip
+    return pipeline.Job(**{**defaults, **options})
+
+
+def train(job: pipeline.Job, notices: list[str] | None = None) -> runs.Run:
+    """Train in this process; `notices` gets what the user is told."""
+    on_notice = (notices if notices is not None else []).append
+    return pipeline.train(job, on_notice=on_notice, on_progress=lambda _: None)
+
+
+def make_config(**changes: Any) -> RunConfig:
+    """Return the config of a run that nobody made."""
+    fields: dict[str, Any] = {
+        "command": "train",
+        "data": DataConfig(
+            kind="other", source="data", rows=Rows(train=TRAIN, test=TEST),
+            fingerprint=Fingerprint(train="a" * 64, test="b" * 64),
+        ),
+        "recipes": {name: RECIPES[name].settings for name in TINY_RECIPES},
+        "split": SplitConfig(holdout=None, folds=2),
+        "seed": 3,
+        "threads": 1,
+        "versions": manifest.current_versions(),
+        "code": manifest.code_hash(),
+    }  # fmt: skip
+    return RunConfig(**{**fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> runs.Run:
+    """A real run of two tiny nets and their blend; not to be changed."""
+    home = tmp_path_factory.mktemp("tiny")
+    write_digits(home / "data", train_csv, test_csv)
+    return train(tiny_job(home, name="tiny"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

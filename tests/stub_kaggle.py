@@ -329,7 +329,7 @@ class User:
     def finish(self, process: Any) -> Result:
         """Wait for a process that `start` started."""
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         finally:
             process.kill()
         return self._checked(Result(process.returncode, out, err))

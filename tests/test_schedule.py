@@ -1,225 +1,297 @@
-import json
-from types import SimpleNamespace
+"""What is fitted when, on which cores: no net is trained here."""
 
+from itertools import product
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from digit_recognizer import data, pipeline, recipes, splits, training
-from digit_recognizer import schedule as planner
+from digit_recognizer import data, recipes, records, schedule
 from digit_recognizer.errors import RecipeError
 from digit_recognizer.recipes import Recipe
-from digit_recognizer.schedule import Schedule, Stage
-from digit_recognizer.training import Fit, Speed
+from digit_recognizer.schedule import Member, Schedule, make_schedule, minutes
+from digit_recognizer.schedule.minutes import PREDICT_MARGIN, Speed, Work
+from digit_recognizer.schedule.stages import split_cores
+from digit_recognizer.splits import Split, make_splits
 
-BIG, SMALL = recipes.choose(["cnn", "keras-mlp"], ["epochs=20"])
-# A big net takes 20 s for a pass of 40,000 rows, a small one 0.8 s.
+BIG, SMALL = recipes.select(["cnn", "keras-mlp"], ["epochs=20"])
+# A big net takes 20 s for an epoch of 40,000 rows, a small one 0.8 s.
 SPEEDS = {
-    "cnn": Speed(start=2, prepare=0.0, row=20 / 40_000, predict=5 / 10_000, glance=1 / 10_000),
-    "keras-mlp": Speed(start=1, prepare=0.0, row=0.8 / 40_000, predict=0.1 / 10_000, glance=0.1 / 10_000),
+    "cnn": Speed(2, 0.0, 20 / 40_000, predict_row=5 / 10_000, predict_row_without_tta=1 / 10_000),
+    "keras-mlp": Speed(1, 0.0, 0.8 / 40_000, predict_row=0.1 / 10_000, predict_row_without_tta=0.1 / 10_000),
 }
+WORK = {"min_members": 1, "fits": 1, "train_rows": 40_000, "predict_rows": 10_000, "curve_rows": 5_000}
+HOLDOUT = [Split("holdout", np.arange(9), np.arange(1))]
 
 
 @pytest.fixture(autouse=True)
 def writing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "WRITING_EACH", 0.0)
+    monkeypatch.setattr(minutes, "MEMBER_SECONDS", 0.0)
 
 
-USUAL = {"least": 1, "parts": 1, "workers": 2, "rows": 40_000, "predicted": 10_000, "watched": 5_000}
+def fill(seconds: float, *groups: list[Recipe], workers: int = 2, **work: int) -> Schedule:
+    """Return the schedule that fills `seconds` with these groups, whose speeds are known."""
+    measured = [minutes._MeasuredGroup(group, SPEEDS, workers, threads=1) for group in groups or [[BIG]]]
+    return Schedule(stages=tuple(minutes._stages(measured, Work(**{**WORK, **work}), seconds)))
 
 
-def plan(seconds: float, pool: tuple = (BIG,), **others: int) -> Stage:
-    """The only stage of a schedule for one group of recipes."""
-    (stage,) = planner.plan([(pool, SPEEDS)], seconds=seconds, **{**USUAL, **others}).stages
-    return stage
+def members(schedule: Schedule) -> list[Member]:
+    return [member for stage in schedule.stages for member in stage.members]
 
 
-def staged(seconds: float) -> Schedule:
-    """A schedule with a quick group before the last one."""
-    return planner.plan([([SMALL], SPEEDS), ([BIG], SPEEDS)], seconds=seconds, **USUAL)
+def names(schedule: Schedule) -> list[str]:
+    return [member.name for member in members(schedule)]
 
 
-def names(plan: Stage | Schedule) -> list[str]:
-    return [member.name for member in plan.members]
+def timed(schedule: Schedule, now: float, finished: tuple[str, ...] = ()) -> list[tuple[str, float | None]]:
+    """Return the fits' names with their deadlines."""
+    stages = schedule.timed(HOLDOUT, refit=False, seed=0, finished=finished)
+    return [(task.name, task.deadline and task.deadline - now) for _, tasks in stages for task in tasks]
 
 
-def test_passes_fill_the_slot_and_no_more() -> None:
-    only = plan(300)
-    (first, _) = only.members
-    used = 2 + 5 * planner.CAUTION + first.settings.epochs * (20 + 0.5)
-    assert (only.rounds, only.slot) == (1, 300)
-    assert names(only) == ["cnn-1", "cnn-2"]
-    assert only.share == first.settings.epochs / BIG.settings.epochs
+def test_epochs_fill_the_time_and_no_more() -> None:
+    (stage,) = fill(300).stages
+    first, second = stage.members
+    used = 2 + 5 * PREDICT_MARGIN + first.settings.epochs * (20 + 0.5)
+    assert stage.seconds_per_fit == 300
+    assert (first.name, second.name) == ("cnn-1", "cnn-2")
+    assert stage.epoch_fraction == first.settings.epochs / BIG.settings.epochs
     assert 300 - 20.5 < used <= 300
-    assert only.predicting["cnn-1"] == 5 * planner.CAUTION
-
-
-def test_more_time_gives_more_nets_and_longer_ones() -> None:
-    for minutes, rounds in ((5, 1), (15, 1), (29, 2), (60, 2), (100, 3), (230, 4), (600, 5)):
-        longer = plan(minutes * 60)
-        assert longer.rounds == rounds
-        assert len(longer.members) == 2 * rounds
-        assert longer.slot == minutes * 60 / rounds
-        assert rounds == 1 or longer.share >= planner.ENOUGH * rounds**2
-
-
-def test_recipes_take_turns() -> None:
-    assert names(plan(2000, (BIG, SMALL))) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
-
-
-def test_every_member_is_fitted_on_every_part() -> None:
-    folded = plan(900, parts=5)  # five fits on two workers: three rounds
-    assert (names(folded), folded.rounds, folded.slot) == (["cnn-1"], 3, 300)
-    full = plan(900, (BIG, SMALL), least=3)  # the second core is not left idle
-    assert (len(full.members), full.rounds) == (4, 2)
-    many = plan(2000, parts=2, workers=8)
-    assert len(many.members) == 8
-    assert many.rounds == 2
-
-
-def test_each_recipe_that_was_named_gets_a_member() -> None:
-    assert names(plan(900, (BIG, SMALL), parts=5, least=2)) == ["cnn-1", "keras-mlp-1"]
-    assert names(plan(900, (BIG, SMALL), workers=1, least=2)) == ["cnn-1", "keras-mlp-1"]
-
-
-def test_each_member_takes_its_time_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "WRITING_EACH", 10.0)
-    assert plan(300).slot == 280
-
-
-def test_not_one_pass_is_told() -> None:
-    assert plan(20).share == 0
-    assert plan(40).share == 1 / 20
-
-
-def test_few_passes_average_fewer() -> None:
-    (mlp,) = recipes.choose(["sklearn-mlp"], ["epochs=40", "averaged=12"])
-    speeds = {"sklearn-mlp": SPEEDS["cnn"]}
-    usual = {"least": 1, "parts": 1, "workers": 1, "rows": 40_000, "predicted": 0, "watched": 0}
-    for seconds, averaged in ((220, 3), (410, 6), (20_000, 12)):
-        first = planner.plan([([mlp], speeds)], seconds=seconds, **usual).members[0]
-        assert first.settings.averaged == averaged
+    assert stage.predict_seconds["cnn-1"] == 5 * PREDICT_MARGIN
 
 
 @pytest.mark.parametrize(
-    ("jobs", "minutes", "fits", "shared"),
-    [
-        (2, 1, 1, (1, 2)),
-        (2, 8, 1, (1, 2)),
-        (2, 8.5, 1, (2, 1)),
-        (2, 600, 1, (2, 1)),
-        (2, 5, 2, (2, 1)),
-        (2, 5, 5, (2, 1)),
-        (1, 5, 1, (1, 1)),
-        (3, 8, 1, (1, 3)),
-        (7, 1, 1, (1, 7)),
-        (8, 5, 1, (2, 4)),
-        (16, 1, 1, (4, 4)),
-        (16, 1, 5, (5, 3)),
-        (16, 5, 1, (5, 3)),
-        (16, 10, 1, (16, 1)),
-    ],
+    ("time", "rounds"), [(5, 1), (15, 1), (29, 2), (60, 2), (100, 3), (230, 4), (600, 5)]
 )
-def test_cores_are_shared_by_the_time_there_is(
-    jobs: int, minutes: float, fits: int, shared: tuple[int, int]
+def test_more_time_gives_more_nets_and_longer_ones(time: int, rounds: int) -> None:
+    stages = fill(time * 60).stages
+    assert [len(stage.members) for stage in stages] == [2] * rounds
+    assert {stage.seconds_per_fit for stage in stages} == {time * 60 / rounds}
+    assert rounds == 1 or stages[0].epoch_fraction >= minutes.MIN_EPOCH_FRACTION * rounds**2
+
+
+def test_recipes_take_turns() -> None:
+    assert names(fill(2000, [BIG, SMALL])) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
+
+
+def test_every_member_is_fitted_on_every_fold() -> None:
+    folded = fill(900, fits=5)  # five fits on two workers: three rounds
+    assert names(folded) == ["cnn-1"]
+    assert folded.stages[0].seconds_per_fit == 300
+    full = fill(900, [BIG, SMALL], min_members=3)  # the second core is not left idle
+    assert [len(stage.members) for stage in full.stages] == [2, 2]
+    many = fill(2000, fits=2, workers=8)
+    assert [len(stage.members) for stage in many.stages] == [4, 4]
+
+
+@pytest.mark.parametrize("options", [{"fits": 5}, {"workers": 1}])
+def test_each_named_recipe_gets_a_member(options: dict[str, int]) -> None:
+    assert names(fill(900, [BIG, SMALL], min_members=2, **options)) == ["cnn-1", "keras-mlp-1"]
+
+
+@pytest.mark.parametrize(("workers", "fits", "size"), [(2, 3, 2), (2, 4, 1), (6, 4, 3), (1, 5, 1), (4, 1, 4)])
+def test_a_stage_ends_when_its_fits_fill_whole_rounds(workers: int, fits: int, size: int) -> None:
+    stages = fill(40_000, workers=workers, fits=fits).stages
+    assert {len(stage.members) for stage in stages[:-1]} <= {size}
+    assert size * fits % workers == 0
+
+
+def test_three_folds_on_two_workers_are_complete_after_the_first_stage() -> None:
+    first, second, *_ = fill(3600, [SMALL], [BIG], fits=3).stages
+    assert (first.group, second.group) == (0, 1)
+    assert [member.name for member in first.members] == ["keras-mlp-1"]  # three fits, in two rounds
+    assert 2 * first.seconds_per_fit == minutes.FIRST_STAGE_MAX_SECONDS
+
+
+def test_each_member_takes_its_time_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minutes, "MEMBER_SECONDS", 10.0)
+    assert fill(300).stages[0].seconds_per_fit == 280
+
+
+def test_the_epochs_there_is_time_for_may_be_none() -> None:
+    assert fill(20).stages[-1].epoch_fraction == 0
+    assert fill(40).stages[-1].epoch_fraction == 1 / 20
+
+
+@pytest.mark.parametrize(("seconds", "averaged"), [(220, 3), (410, 6), (20_000, 12)])
+def test_fewer_epochs_average_fewer(seconds: float, averaged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mlp,) = recipes.select(["sklearn-mlp"], ["epochs=40", "averaged_epochs=12"])
+    monkeypatch.setitem(SPEEDS, "sklearn-mlp", SPEEDS["cnn"])
+    first = members(fill(seconds, [mlp], workers=1, predict_rows=0, curve_rows=0))[0]
+    assert first.settings.averaged_epochs == averaged
+
+
+CORES = [
+    (2, 1, 1, (1, 2)),
+    (2, 8, 1, (1, 2)),
+    (2, 8.5, 1, (2, 1)),
+    (2, 600, 1, (2, 1)),
+    (2, 5, 2, (2, 1)),
+    (2, 5, 5, (2, 1)),
+    (1, 5, 1, (1, 1)),
+    (3, 5, 1, (1, 3)),
+    (7, 1, 1, (1, 4)),
+    (8, 5, 1, (2, 3)),  # four threads for five minutes would be too many
+    (16, 1, 1, (4, 4)),
+    (16, 1, 5, (5, 3)),
+    (16, 5, 1, (5, 3)),
+    (16, 10, 1, (16, 1)),
+]
+
+
+@pytest.mark.parametrize(("cores", "time", "fits", "shares"), CORES)
+def test_cores_are_split_by_the_minutes_there_are(
+    cores: int, time: float, fits: int, shares: tuple[int, int]
 ) -> None:
-    assert planner.share_cores(jobs, minutes, [SMALL, BIG], fits) == shared
+    groups = [[SMALL], [BIG]]
+    assert minutes.split_cores_for_minutes(groups, cores, 0, time, fits=fits) == shares
+
+
+@pytest.mark.parametrize("time", [1, 2, 5, 8, 30])
+def test_threads_of_a_net_never_exceed_their_limits(time: int) -> None:
+    for cores, fits in product(range(1, 65), (1, 2, 3, 5, 10)):
+        processes, threads = minutes.split_cores_for_minutes([[BIG]], cores, 0, time, fits=fits)
+        assert processes * threads <= cores
+        assert threads <= minutes.MAX_THREADS
+        assert threads == 1 or threads * time <= minutes.MAX_THREAD_MINUTES
 
 
 def test_dense_nets_share_no_core() -> None:
-    assert planner.share_cores(8, 1, recipes.choose(["keras-mlp", "sklearn-mlp"]), 2) == (8, 1)
+    dense = recipes.select(["keras-mlp", "sklearn-mlp"])
+    assert minutes.split_cores_for_minutes([dense], 8, 0, 1, fits=2) == (8, 1)
 
 
-def test_the_first_nets_are_finished_soon() -> None:
-    quick, main = staged(400).stages
-    assert (names(quick), quick.rounds, quick.slot) == (["keras-mlp-1", "keras-mlp-2"], 1, 50)
-    assert (names(main), main.rounds, main.slot) == (["cnn-1", "cnn-2"], 1, 350)
-    quick, main = staged(36_000).stages
-    assert quick.rounds * quick.slot == 60
-    assert main.rounds * main.slot == 36_000 - 60
-    assert staged(400).members == [*staged(400).stages[0].members, *staged(400).stages[1].members]
+@pytest.mark.parametrize(
+    ("cores", "fits", "shares"),
+    [(2, 2, (2, 1)), (2, 10, (2, 1)), (8, 2, (2, 4)), (3, 2, (2, 1)), (4, 1, (1, 4))],
+)
+def test_cores_are_split_among_the_fits(cores: int, fits: int, shares: tuple[int, int]) -> None:
+    assert split_cores([SMALL], cores, gpus=0, fits=fits) == shares
 
 
-def test_without_time_for_an_epoch_there_are_no_quick_nets() -> None:
-    (main,) = staged(12).stages
-    assert (names(main), main.slot) == (["cnn-1", "cnn-2"], 12)
-    assert len(staged(20).stages) == 2
+@pytest.mark.parametrize("time", [None, 5])
+@pytest.mark.parametrize(
+    ("recipe", "gpus", "workers", "threads"),
+    [("keras-mlp", 0, 4, 1), ("keras-mlp", 1, 1, 4), ("keras-mlp", 2, 1, 4), ("sklearn-mlp", 1, 4, 1)],
+)
+def test_with_a_gpu_keras_fits_run_one_at_a_time(
+    time: float | None, recipe: str, gpus: int, workers: int, threads: int,
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def measure_speeds(group: list[Recipe], _: object, processes: int, count: int) -> dict[str, Speed]:
+        assert (processes, count) == (workers, threads)  # measured as it will be fitted
+        return {recipe: Speed(0, 0, 1e-3, 0, 0)}
+
+    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=5, seed=0)
+    stages = make_schedule(
+        [recipes.select([recipe])], splits, digits, refit=False, minutes=time, elapsed=lambda: 0.0,
+        cores=4, gpus=gpus,
+    ).stages  # fmt: skip
+    assert {(stage.workers, stage.threads) for stage in stages} == {(workers, threads)}
 
 
-def test_the_quick_nets_count_until_there_are_better_ones() -> None:
-    schedule = staged(400)
+def test_a_short_first_stage_gives_an_early_submission() -> None:
+    quick, main = fill(400, [SMALL], [BIG]).stages
+    assert ([member.name for member in quick.members], quick.seconds_per_fit) == (
+        ["keras-mlp-1", "keras-mlp-2"],
+        50,
+    )
+    assert ([member.name for member in main.members], main.seconds_per_fit) == (["cnn-1", "cnn-2"], 350)
+    quick, *mains = fill(36_000, [SMALL], [BIG]).stages
+    assert quick.seconds_per_fit == 60
+    assert sum(stage.seconds_per_fit for stage in mains) == pytest.approx(36_000 - 60)
+
+
+def test_without_time_for_an_epoch_there_is_no_first_stage() -> None:
+    (main,) = fill(12, [SMALL], [BIG]).stages
+    assert ([member.name for member in main.members], main.seconds_per_fit) == (["cnn-1", "cnn-2"], 12)
+    assert len(fill(20, [SMALL], [BIG]).stages) == 2
+
+
+def test_quick_members_count_until_there_are_better_ones() -> None:
+    schedule = fill(400, [SMALL], [BIG])
     quick, main = (stage.members for stage in schedule.stages)
-    assert schedule.best([]) == []
-    assert schedule.best(quick) == quick
-    assert schedule.best([*quick, main[1]]) == [main[1]]
+    assert schedule.best_members([]) == []
+    assert schedule.best_members([member.name for member in quick]) == list(quick)
+    assert schedule.best_members(["keras-mlp-1", "keras-mlp-2", "cnn-2"]) == [main[1]]
 
 
 def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
-    twice = planner.plan([([BIG], SPEEDS)], seconds=2000, **USUAL)
-    part = splits.Part("holdout", None, None)
-    fits = [Fit(member, part, seed=0) for member in twice.members]
-    timed = twice.deadlines(fits, workers=2, now=1000.0)
-    predicting = 5 * planner.CAUTION
-    assert [fit.until for fit in timed] == [2000 - predicting] * 2 + [3000 - predicting] * 2
-    assert [fit.name for fit in timed] == [fit.name for fit in fits]
+    (stage,) = fill(300).stages
+    tasks = stage.tasks(HOLDOUT, refit=True, seed=0)  # four fits, two at a time
+    with_deadlines, end = stage.with_deadlines(tasks, 1000.0)
+    predicting = 5 * PREDICT_MARGIN
+    assert [task.deadline for task in with_deadlines] == [1300 - predicting] * 2 + [1600 - predicting] * 2
+    assert [task.name for task in with_deadlines] == [task.name for task in tasks]
+    assert end == 1600
 
 
-def test_a_stages_deadlines_follow_those_before_it() -> None:
-    schedule = staged(400)
-    part = splits.Part("holdout", None, None)
-    fits = [Fit(member, part, seed=0) for member in schedule.members]
-    quick, main = 0.1 * planner.CAUTION, 5 * planner.CAUTION
-    untils = [fit.until for fit in schedule.deadlines(fits, workers=2, now=1000.0)]
-    assert untils == [1050 - quick] * 2 + [1400 - main] * 2
-    rest = [fit.until for fit in schedule.deadlines(fits[1:], workers=2, now=1000.0)]  # of a resumed run
-    assert rest == untils[1:]
-    last = [fit.until for fit in schedule.deadlines(fits[3:], workers=2, now=1000.0)]
-    assert last == [1350 - main]
+def test_a_stages_deadlines_follow_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule.stages.time, "time", lambda: 1000.0)
+    staged = fill(400, [SMALL], [BIG])
+    quick, main = 50 - 0.1 * PREDICT_MARGIN, 400 - 5 * PREDICT_MARGIN
+    deadlines = timed(staged, 1000.0)
+    assert [name for name, _ in deadlines] == [f"{name} holdout" for name in names(staged)]
+    assert [deadline for _, deadline in deadlines] == pytest.approx([quick, quick, main, main])
+    # of a resumed run, which does not repeat the finished ones
+    assert timed(staged, 1000.0, finished=("keras-mlp-1 holdout",)) == deadlines[1:]
+    (last,) = timed(staged, 1000.0, finished=tuple(name for name, _ in deadlines[:3]))
+    assert last == ("cnn-2 holdout", pytest.approx(main - 50))
 
 
-def test_a_schedule_comes_back_from_its_file() -> None:
-    before = staged(900)
-    stored = json.loads(json.dumps(before.to_json()))
-    assert Schedule.from_json(stored, [BIG, SMALL]) == before
+def test_a_schedule_comes_back_from_its_file(tmp_path: Path) -> None:
+    before = fill(900, [SMALL], [BIG])
+    records.write(tmp_path / "schedule.json", before)
+    assert records.read(tmp_path / "schedule.json", Schedule) == before
 
 
-def test_the_schedule_is_told_in_words() -> None:
-    lines = list(staged(400).lines(workers=2, threads=1))
-    assert lines == [
-        "1 round of 50 s, 2 at a time on 1 core each:",
-        f"  2 keras-mlp, about 57 epochs: {SMALL.summary}",
-        "1 round of 350 s, 2 at a time on 1 core each:",
-        f"  2 cnn, about 16 epochs: {BIG.summary}",
+def test_the_schedule_is_described_in_words() -> None:
+    assert list(fill(400, [SMALL], [BIG]).describe()) == [
+        "Fits of 50 s, 2 at a time on 1 core each:",
+        "  2 keras-mlp, about 57 epochs",
+        "Fits of 350 s, 2 at a time on 1 core each:",
+        "  2 cnn, about 16 epochs",
     ]
 
 
-def test_what_stops_early_by_itself_is_refused() -> None:
-    with pytest.raises(RecipeError, match="and so does early_stopping of sklearn-mlp-pca"):
-        planner.check(recipes.choose(["keras-mlp", "sklearn-mlp-pca"]), blended=True)
+def test_without_minutes_there_is_one_stage_and_nothing_to_say(digits: data.Dataset) -> None:
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=3, seed=0)
+    plain = make_schedule(
+        [[SMALL, BIG]], splits, digits, refit=True, minutes=None, elapsed=lambda: 0.0, cores=2, gpus=0
+    )
+    (stage,) = plain.stages
+    assert names(plain) == ["keras-mlp", "cnn"]
+    assert len(stage.tasks(splits, refit=True, seed=0)) == 8
+    assert {deadline for _, deadline in timed(plain, 0.0)} == {None}
+    assert list(plain.describe()) == []
 
 
-def scheduled(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float, timed: list[str]
-) -> tuple[Schedule, Schedule]:
-    """What a minute is filled with where a row of `cnn` takes so long, as planned and as stored.
-
-    timed: gets the names of the recipes whose first steps were timed.
-    """
-    speeds = {name: Speed(1, 0, row / less, 0, 0) for name, less in QUICKER.items()}
-
-    def first_steps(pool: list[Recipe], *_: object, **__: object) -> dict[str, Speed]:
-        timed.extend(recipe.name for recipe in pool)
-        return speeds
-
-    monkeypatch.setattr(training, "first_steps", first_steps)
-    stored: list[dict] = []
-    draft = SimpleNamespace(kept_schedule=lambda: None, keep_schedule=stored.append)
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    pool = recipes.choose(list(QUICKER))
-    clock = pipeline.Clock()
-    chosen = pipeline._schedule(pipeline.Job(minutes=1), draft, pool, digits, parts, (2, 1), clock)
-    return chosen, Schedule.from_json(stored[0], pool)
+def test_patience_and_minutes_are_refused_together() -> None:
+    with pytest.raises(RecipeError, match="and so does patience of sklearn-mlp-pca"):
+        schedule.check_minutes(recipes.select(["keras-mlp", "sklearn-mlp-pca"]))
 
 
 QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1}
+
+
+def one_minute(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float
+) -> tuple[Schedule, list[str]]:
+    """Return what fills a minute if a row of `cnn` takes `row` seconds, and which recipes were measured."""
+    measured: list[str] = []
+
+    def measure_speeds(group: list[Recipe], *_: object) -> dict[str, Speed]:
+        measured.extend(recipe.name for recipe in group)
+        return {recipe.name: Speed(1, 0, row / QUICKER[recipe.name], 0, 0) for recipe in group}
+
+    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    groups = [recipes.select(group) for group in recipes.FOR_MINUTES]
+    filled = make_schedule(
+        groups, splits, digits, refit=False, minutes=1, elapsed=lambda: 1.0, cores=2, gpus=0
+    )
+    return filled, measured
 
 
 @pytest.mark.parametrize(
@@ -235,14 +307,15 @@ QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1}
 def test_a_quicker_machine_fits_better_nets(
     row: float, fitted: str, too_slow: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timed: list[str] = []
-    chosen, stored = scheduled(digits, monkeypatch, row, timed)
-    assert timed + too_slow == list(QUICKER)
-    assert names(chosen.stages[-1])[0] == fitted
-    assert names(chosen)[0] == "keras-mlp-1"
-    assert stored == chosen
+    filled, measured = one_minute(digits, monkeypatch, row)
+    assert measured + too_slow == list(QUICKER)
+    later = [member.name for stage in filled.stages if stage.group for member in stage.members]
+    assert later[0] == fitted
+    assert names(filled)[0] == "keras-mlp-1"
 
 
-def test_a_machine_too_slow_for_all_is_told(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RecipeError, match=r"--minutes 1: 5\d s are left for each fit, not enough for one"):
-        scheduled(digits, monkeypatch, row=5.0, timed=[])
+def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RecipeError, match=r"--minutes: 5\d s are left for each fit, not enough"):
+        one_minute(digits, monkeypatch, row=5.0)

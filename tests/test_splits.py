@@ -8,32 +8,32 @@ from digit_recognizer import data, splits
 from digit_recognizer.errors import SplitError
 
 
-def some_labels(*counts: int) -> np.ndarray:
+def labels_of(*counts: int) -> np.ndarray:
     return np.repeat(np.arange(len(counts)), counts)
 
 
 def test_a_holdout_is_stratified_and_apart(digits: data.Dataset) -> None:
     labels = digits.train.labels
-    (part,) = splits.split(labels, holdout=0.2, folds=None, seed=3)
-    assert part.name == "holdout"
-    assert len(part.valid) == TRAIN * 0.2
-    assert sorted([*part.train, *part.valid]) == list(range(TRAIN))
-    share = np.bincount(labels[part.valid]) / np.bincount(labels)
+    (split,) = splits.make_splits(labels, holdout=0.2, folds=None, seed=3)
+    assert split.name == "holdout"
+    assert len(split.valid) == TRAIN * 0.2
+    assert sorted([*split.train, *split.valid]) == list(range(TRAIN))
+    share = np.bincount(labels[split.valid]) / np.bincount(labels)
     assert share.min() > 0.15
     assert share.max() < 0.25
 
 
 def test_folds_hold_out_every_row_once(digits: data.Dataset) -> None:
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=4, seed=3)
-    assert sorted(np.concatenate([part.valid for part in parts])) == list(range(TRAIN))
-    for part in parts:
-        assert not set(part.train) & set(part.valid)
-        assert len(part.train) + len(part.valid) == TRAIN
+    folds = splits.make_splits(digits.train.labels, holdout=0.1, folds=4, seed=3)
+    assert sorted(np.concatenate([split.valid for split in folds])) == list(range(TRAIN))
+    for split in folds:
+        assert not set(split.train) & set(split.valid)
+        assert len(split.train) + len(split.valid) == TRAIN
 
 
 def test_the_seed_decides_the_split(digits: data.Dataset) -> None:
     def rows(seed: int) -> list[int]:
-        return splits.split(digits.train.labels, holdout=0.1, folds=None, seed=seed)[0].valid.tolist()
+        return splits.make_splits(digits.train.labels, holdout=0.1, folds=None, seed=seed)[0].valid.tolist()
 
     assert rows(1) == rows(1)
     assert rows(1) != rows(2)
@@ -42,44 +42,44 @@ def test_the_seed_decides_the_split(digits: data.Dataset) -> None:
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        (some_labels(*[50] * 10), {"holdout": 0}, r"--holdout 0: expected a share between 0 and 1"),
-        (some_labels(*[50] * 10), {"holdout": 1.0}, r"--holdout 1: expected a share"),
-        (some_labels(*[50] * 10), {"holdout": -0.5}, r"--holdout -0\.5: expected a share"),
-        (some_labels(*[50] * 10), {"holdout": float("nan")}, r"--holdout nan: expected a share"),
-        (some_labels(*[50] * 10), {"holdout": 0.01}, r"expected at least 10 rows on both sides"),
-        (some_labels(*[50] * 10), {"holdout": 0.999}, r"expected at least 10 rows on both sides"),
-        (some_labels(*[50] * 10), {"folds": 1}, r"--folds 1: expected at least 2"),
+        (labels_of(*[50] * 10), {"holdout": 0}, r"--holdout 0: expected a share between 0 and 1"),
+        (labels_of(*[50] * 10), {"holdout": 1.0}, r"--holdout 1: expected a share"),
+        (labels_of(*[50] * 10), {"holdout": -0.5}, r"--holdout -0\.5: expected a share"),
+        (labels_of(*[50] * 10), {"holdout": float("nan")}, r"--holdout nan: expected a share"),
+        (labels_of(*[50] * 10), {"holdout": 0.01}, r"expected at least 10 rows on both sides"),
+        (labels_of(*[50] * 10), {"holdout": 0.999}, r"expected at least 10 rows on both sides"),
+        (labels_of(*[50] * 10), {"folds": 1}, r"--folds 1: expected at least 2"),
         (
-            some_labels(*[50] * 9, 1),
+            labels_of(*[50] * 9, 1),
             {},
             r"found 1 rows of digit 9, expected at least 2 to split into a holdout",
         ),
-        (some_labels(*[50] * 9), {}, r"found 0 rows of digit 9"),
-        (some_labels(*[50] * 9, 4), {"folds": 5}, r"found 4 rows of digit 9, expected at least 5 .* 5 folds"),
-        (some_labels(*[50] * 9, 2), {"holdout": 0.9}, r"some digit has no row left to train on"),
+        (labels_of(*[50] * 9), {}, r"found 0 rows of digit 9"),
+        (labels_of(*[50] * 9, 4), {"folds": 5}, r"found 4 rows of digit 9, expected at least 5 .* 5 folds"),
+        (labels_of(*[50] * 9, 2), {"holdout": 0.9}, r"some digit has no row left to train on"),
     ],
 )
-def test_what_cannot_be_split_is_one_clear_line(labels: Any, options: dict[str, Any], message: str) -> None:
+def test_an_impossible_split_raises_split_error(labels: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SplitError, match=message):
-        splits.split(labels, **{"holdout": 0.1, "folds": None, "seed": 0, **options})
+        splits.make_splits(labels, **{"holdout": 0.1, "folds": None, "seed": 0, **options})
 
 
 def test_repeats_hold_out_every_row_as_often_in_other_folds(digits: data.Dataset) -> None:
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=3, repeats=2, seed=0)
-    assert [part.name for part in parts] == [
-        "fold 1", "fold 2", "fold 3", "fold 1 again 1", "fold 2 again 1", "fold 3 again 1",
+    folds = splits.make_splits(digits.train.labels, holdout=0.1, folds=3, repeats=2, seed=0)
+    assert [split.name for split in folds] == [
+        "fold 1", "fold 2", "fold 3", "fold 1 repeat 2", "fold 2 repeat 2", "fold 3 repeat 2",
     ]  # fmt: skip
-    truth = splits.truth(parts, digits)
-    assert np.bincount(truth.rows).tolist() == [2] * TRAIN
-    assert np.unique(truth.folds).tolist() == list(range(6))
-    assert parts[0].valid.tolist() != parts[3].valid.tolist()
-    first = splits.split(digits.train.labels, holdout=0.1, folds=3, seed=0)
-    assert [part.valid.tolist() for part in first] == [part.valid.tolist() for part in parts[:3]]
+    held_out = splits.held_out(folds, digits.train.labels, digits.test_labels)
+    assert np.bincount(held_out.rows).tolist() == [2] * TRAIN
+    assert np.unique(held_out.folds).tolist() == list(range(6))
+    assert folds[0].valid.tolist() != folds[3].valid.tolist()
+    first = splits.make_splits(digits.train.labels, holdout=0.1, folds=3, seed=0)
+    assert [split.valid.tolist() for split in first] == [split.valid.tolist() for split in folds[:3]]
 
 
-def test_the_truth_is_the_rows_labels_part_by_part(digits: data.Dataset) -> None:
-    parts = splits.split(digits.train.labels, holdout=0.1, folds=3, seed=0)
-    truth = splits.truth(parts, digits)
-    np.testing.assert_array_equal(truth.labels, digits.train.labels[truth.rows])
-    for number, part in enumerate(parts):
-        np.testing.assert_array_equal(truth.rows[truth.folds == number], part.valid)
+def test_held_out_rows_come_split_by_split_with_their_labels(digits: data.Dataset) -> None:
+    folds = splits.make_splits(digits.train.labels, holdout=0.1, folds=3, seed=0)
+    held_out = splits.held_out(folds, digits.train.labels, digits.test_labels)
+    np.testing.assert_array_equal(held_out.labels, digits.train.labels[held_out.rows])
+    for number, split in enumerate(folds):
+        np.testing.assert_array_equal(held_out.rows[held_out.folds == number], split.valid)

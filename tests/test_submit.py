@@ -565,7 +565,7 @@ def test_what_is_uploaded_are_the_bytes_that_were_checked(user: User) -> None:
 Case = tuple[str, list[Fault] | Fault, int, str, int]
 STAYS_AWAY = (
     "Kaggle's list does not have the file yet; the same command looks for it first, and submits it again "
-    "only if the list still does not have it 60 seconds after it was sent"
+    "only if the list still does not have it 45 seconds from now (--list-lag)"
 )
 CASES: dict[str, Case] = {
     "daily limit": ("create", refusing(400, QUOTA), 5, f"submissions are used up. Kaggle says: {QUOTA}", 0),
@@ -824,7 +824,7 @@ def test_the_wait_counts_from_the_moment_it_was_sent_in_any_time_zone(user: User
     (entry,) = ledger_of(user).values()
     entry["submitted_at"] = sent
     (user.folder / "submissions/.submitted.json").write_text(json.dumps({entry["file_sha256"]: entry}))
-    result = user.run("submit", "--no-wait")  # 90 seconds are more than 60: no wait
+    result = user.run("submit", "--no-wait")  # 90 seconds are more than 45: no wait
     assert result.code == 0
     assert "looking for it" not in result.err
 

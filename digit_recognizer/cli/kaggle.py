@@ -3,6 +3,7 @@
 import functools
 import json
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import click
 
 from digit_recognizer.cli import terminal
 from digit_recognizer.cli.options import OUT, PATH, FiniteFloat, with_options
+from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import result
 from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
@@ -20,10 +22,25 @@ from digit_recognizer.leaderboard.advice import COMPETITION, credentials, requir
 if TYPE_CHECKING:
     from digit_recognizer.leaderboard.candidate import Candidate
     from digit_recognizer.leaderboard.client import Kaggle
-    from digit_recognizer.leaderboard.submit import MatchedSubmission
+    from digit_recognizer.leaderboard.matching import MatchedSubmission
     from digit_recognizer.manifest import KaggleOutcome
 
-SECONDS = FiniteFloat(min=0, min_open=True)
+
+def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
+    """Return an option of a number of seconds, which an environment variable sets too."""
+    variable = f"DIGIT_RECOGNIZER_{name.upper().replace('-', '_')}"
+    return click.option(
+        f"--{name}",
+        type=FiniteFloat(min=0, min_open=True),
+        default=default,
+        show_default=True,
+        envvar=variable,
+        show_envvar=True,
+        metavar="SECONDS",
+        help=f"Seconds {help}",
+    )
+
+
 REACHING = [
     click.option(
         "--competition",
@@ -32,17 +49,8 @@ REACHING = [
         metavar="NAME",
         help="The competition's name in its URL.",
     ),
-    click.option(
-        "--timeout",
-        type=SECONDS,
-        default=60,
-        show_default=True,
-        envvar="DIGIT_RECOGNIZER_TIMEOUT",
-        show_envvar=True,
-        metavar="SECONDS",
-        help="Seconds that one step may go without an answer.",
-    ),
-    click.option("--pause", type=SECONDS, default=1, envvar="DIGIT_RECOGNIZER_PAUSE", hidden=True),
+    _seconds("timeout", 60, "that one step may go without an answer."),
+    _seconds("pause", 1, "before the first retry, or look for the score; doubles up to 15."),
     click.option("--verbose", is_flag=True, help="Print each step and its seconds."),
 ]
 
@@ -85,7 +93,8 @@ def reaching_kaggle(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    in_main_thread = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    names = [name for name in ("SIGTERM", "SIGHUP") if in_main_thread and hasattr(signal, name)]
     # What nohup ignores stays ignored.
     numbers = [
         number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL
@@ -124,7 +133,7 @@ def download(source: str, data_dir: Path | None, force: bool, reaching: Reaching
     require_client()
     from digit_recognizer.leaderboard import download
 
-    with reaching.kaggle() as kaggle, _bytes() as on_progress:
+    with reaching.kaggle() as kaggle, download_bar() as on_progress:
         path = download.download(
             kaggle, data_dir or Path("data"), force=force, on_notice=_notice, on_progress=on_progress
         )
@@ -151,26 +160,8 @@ def _check_message(context: click.Context, parameter: click.Parameter, message: 
     help="Shown in Kaggle's list after a short tag.  [default: run and local score]",
 )
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the score.")
-@click.option(
-    "--max-wait",
-    type=SECONDS,
-    default=600,
-    show_default=True,
-    envvar="DIGIT_RECOGNIZER_MAX_WAIT",
-    show_envvar=True,
-    metavar="SECONDS",
-    help="Seconds to wait for the score.",
-)
-@click.option(
-    "--list-lag",
-    type=SECONDS,
-    default=60,
-    show_default=True,
-    envvar="DIGIT_RECOGNIZER_LIST_LAG",
-    show_envvar=True,
-    metavar="SECONDS",
-    help="Seconds after an attempt whose answer was lost, in which Kaggle's list may still lack it.",
-)
+@_seconds("max-wait", 600, "to wait for the score.")
+@_seconds("list-lag", 45, "to look for an earlier attempt whose answer was lost; Kaggle's list may lag.")
 @click.option("--dry-run", is_flag=True, help="Check all that needs no network, and stop.")
 @click.option("--force", is_flag=True, help="Submit a file that was, or may have been, submitted before.")
 @OUT
@@ -202,7 +193,7 @@ def submit(
             f"of {printable(account)}"
         )
         return
-    with reaching.kaggle(score_timeout=max_wait, list_lag=list_lag) as kaggle, _spinner() as on_state:
+    with reaching.kaggle(score_timeout=max_wait, list_lag=list_lag) as kaggle, spinner() as on_state:
         _notice(f"Submitting {candidate.file} as {candidate.message!r}")
         outcome = submit.submit(candidate, kaggle, force=force, on_notice=_notice, on_state=on_state)
         if wait:
@@ -226,11 +217,11 @@ def submit(
 def submissions(as_json: bool, out: Path, reaching: Reaching) -> None:
     """List the submissions at Kaggle, their runs, and the gap between local and public score."""
     require_client()
-    from digit_recognizer.leaderboard import submit
+    from digit_recognizer.leaderboard import matching
 
-    with reaching.kaggle() as kaggle, _spinner() as on_state:
+    with reaching.kaggle() as kaggle, spinner() as on_state:
         on_state("Asking Kaggle for the submissions")
-        matches = submit.match_submissions(kaggle.submissions(), out, _notice)
+        matches = matching.match_submissions(kaggle.submissions(), out, _notice)
     if as_json:
         result(json.dumps({"submissions": [_entry(match) for match in matches]}))
         return
@@ -293,39 +284,3 @@ def _number(value: float | None, style: str) -> str:
 
 def _notice(text: str) -> None:
     terminal.notice(printable(text))  # in one line, whatever file names and Kaggle's texts hold
-
-
-@contextmanager
-def _spinner() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows on stderr what is being done; nothing if stderr is no terminal."""
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status("") as status:
-        yield lambda text: status.update(Text(printable(text)))
-
-
-@contextmanager
-def _bytes() -> Iterator[Callable[[int, int | None], None]]:
-    """Yield a function that shows a bar on stderr: bytes so far, in all, and time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bars = Progress(
-        TextColumn("Downloading"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = bars.add_task("", total=None)
-    try:
-
-        def on_progress(received: int, size: int | None) -> None:
-            bars.start()
-            bars.update(task, completed=received, total=size)
-
-        yield on_progress
-    finally:
-        if bars.live.is_started:  # else it would print an empty line
-            bars.stop()

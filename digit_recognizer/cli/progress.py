@@ -1,4 +1,4 @@
-"""Progress of the fits: bars on a terminal, a line now and then elsewhere, a table in a notebook's cell."""
+"""Progress of fits and of Kaggle's answers: bars on a terminal, lines elsewhere, a notebook's table."""
 
 import html
 import signal
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from digit_recognizer.cli.terminal import notice
+from digit_recognizer.errors import printable
 
 if TYPE_CHECKING:
     from digit_recognizer.training import Progress
@@ -36,21 +37,22 @@ def show_progress() -> Iterator[OnProgress]:
 
 def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:
     """Return a callback that writes a line about a fit at its end and every `seconds`."""
-    started: dict[str, float] = {}
+    first: dict[str, tuple[float, int]] = {}  # when which epoch was seen first; fits wait for a process
     written: dict[str, float] = {}
     ended: set[str] = set()
 
     def on_progress(progress: "Progress") -> None:
+        if not progress.epoch or progress.fit in ended:
+            return
         now = time.monotonic()
-        started.setdefault(progress.fit, now)
+        began, epoch = first.setdefault(progress.fit, (now, progress.epoch))
         last = progress.epoch >= progress.epochs
-        due = now - written.get(progress.fit, started[progress.fit]) >= seconds
-        if not progress.epoch or progress.fit in ended or not (last or due):
+        if not last and now - written.get(progress.fit, began) < seconds:
             return
         written[progress.fit] = now
         if last:
             ended.add(progress.fit)
-        left = (now - started[progress.fit]) * (progress.epochs / progress.epoch - 1)
+        left = (now - began) / max(1, progress.epoch - epoch) * (progress.epochs - progress.epoch)
         remaining = "" if last else f", {left:.0f} s left"
         write(f"{progress.fit}: epoch {progress.epoch} of {progress.epochs}{_accuracy(progress)}{remaining}")
 
@@ -110,6 +112,42 @@ def _bars() -> Iterator[OnProgress]:
         bars.update(task.id, completed=progress.epoch, accuracy=_accuracy(progress).removeprefix(", "))
 
     try:
+        yield on_progress
+    finally:
+        if bars.live.is_started:  # else it would print an empty line
+            bars.stop()
+
+
+@contextmanager
+def spinner() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows on stderr what is being done; nothing if stderr is no terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as status:
+        yield lambda text: status.update(Text(printable(text)))
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that shows a bar on stderr: bytes so far, in all, and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bars = Progress(
+        TextColumn("Downloading"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    task = bars.add_task("", total=None)
+    try:
+
+        def on_progress(received: int, size: int | None) -> None:
+            bars.start()
+            bars.update(task, completed=received, total=size)
+
         yield on_progress
     finally:
         if bars.live.is_started:  # else it would print an empty line

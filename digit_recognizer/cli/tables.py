@@ -36,7 +36,7 @@ def summary(run: Run, report: Path | None = None) -> str:
         {
             "submission": str(run.submission) if manifest.submission_model else None,
             "run": str(run.folder),
-            "seconds": manifest.seconds["total"],
+            "seconds": manifest.seconds.get("total"),
             "models": [model for model in models if model["recipe"] != BLEND],
             "blend": next((model for model in models if model["recipe"] == BLEND), None),
             "weights": _weights(run),
@@ -106,7 +106,7 @@ RUN_COLUMNS: Columns[Run] = [
     ("local score", lambda run: f"{run.main_score.accuracy:.4f}"),
     ("95% interval", lambda run: _interval(run.main_score)),
     ("public score", lambda run: _number(_public_score(run), ".5f")),
-    ("seconds", lambda run: f"{run.manifest.seconds['total']:.0f}"),
+    ("seconds", lambda run: _number(run.manifest.seconds.get("total"), ".0f")),
 ]
 
 

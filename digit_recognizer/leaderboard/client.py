@@ -40,7 +40,7 @@ class Limits:
 
     step_timeout: float = 60  # of one step: logging in, listing, uploading, submitting; of a new byte
     score_timeout: float = 600
-    list_lag: float = 60  # that Kaggle's list may lag behind a submission whose answer was lost
+    list_lag: float = 45  # that Kaggle's list may lag behind a submission whose answer was lost
     pause: float = 1  # before the first retry or look; it doubles each time
 
     def backoff(self, attempts: int) -> float:

@@ -2,13 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from tenacity import Retrying, retry_if_result
 
-from digit_recognizer import runs
 from digit_recognizer.errors import (
     DigitRecognizerError,
     NetworkError,
@@ -25,8 +22,7 @@ from digit_recognizer.leaderboard.candidate import (
     was_accepted,
 )
 from digit_recognizer.leaderboard.client import Kaggle, KaggleSubmission
-from digit_recognizer.manifest import KaggleOutcome, ModelScore
-from digit_recognizer.runs import Run
+from digit_recognizer.manifest import KaggleOutcome
 
 OnText = Callable[[str], None]
 
@@ -118,7 +114,7 @@ def _send(
         status="SENT",
         public_score=None,
         message=candidate.message,
-        submitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        submitted_at=_now(),
         file_sha256=candidate.sha256,
     )
     ref = None
@@ -131,14 +127,18 @@ def _send(
         try:
             ref = _create(candidate, kaggle, token, on_notice)
         except DigitRecognizerError as error:
-            if not error.outcome_unknown:
-                ledger.update(candidate.out, candidate.sha256, previous)
+            given_up = sent.model_copy(update={"submitted_at": _now()})  # Kaggle had until now to accept it
+            ledger.update(candidate.out, candidate.sha256, given_up if error.outcome_unknown else previous)
             raise
         on_notice(f"Kaggle has the file: submission {ref}")
         return _record(candidate, sent.model_copy(update={"ref": ref, "status": "PENDING"}))
     except KeyboardInterrupt:
         on_state("Looking whether Kaggle has the file; Ctrl-C again ends this too")
         raise StoppedError(_interrupt_message(candidate, kaggle, sent, ref)) from None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _create(candidate: Candidate, kaggle: Kaggle, token: str, on_notice: OnText) -> int:
@@ -169,7 +169,7 @@ def _promise(kaggle: Kaggle) -> str:
     """Return what the next `submit` of the same file does, which `_find_earlier` keeps."""
     return (
         "the same command looks for it first, and submits it again only if the list still does not have it "
-        f"{kaggle.limits.list_lag:g} seconds after it was sent"
+        f"{kaggle.limits.list_lag:g} seconds from now (--list-lag)"
     )
 
 
@@ -191,6 +191,7 @@ def _interrupt_message(candidate: Candidate, kaggle: Kaggle, sent: KaggleOutcome
         except (DigitRecognizerError, KeyboardInterrupt):
             pass  # not known
     if ref is None:
+        ledger.update(candidate.out, candidate.sha256, sent.model_copy(update={"submitted_at": _now()}))
         return f"Stopped while submitting; Kaggle's list does not have the file yet: {_promise(kaggle)}"
     _record(candidate, sent.model_copy(update={"ref": ref, "status": "PENDING"}))
     return f"Stopped; the file is in, submission {ref}; `submissions` shows its score"
@@ -258,72 +259,3 @@ def wait_for_score(
             f"{candidate.file}: Kaggle could not score submission {scored.ref}. Kaggle says: {reason}"
         )
     return outcome
-
-
-@dataclass(frozen=True)
-class MatchedSubmission:
-    """One of the account's submissions and the run here that it is of."""
-
-    listed: KaggleSubmission
-    run: Run | None
-
-    @property
-    def local(self) -> ModelScore | None:
-        """The run's score on held-out rows."""
-        return self.run.local_score if self.run else None
-
-    @property
-    def gap(self) -> float | None:
-        """Public score less local score."""
-        if self.local is None or self.listed.public_score is None:
-            return None
-        return self.listed.public_score - self.local.accuracy
-
-
-def match_submissions(
-    submissions: list[KaggleSubmission], out: Path, on_notice: OnText
-) -> list[MatchedSubmission]:
-    """Return Kaggle's list with the runs in `out`, in which the outcome of their submissions is stored."""
-    listed_runs, problems = runs.list_all(out)
-    for problem in problems:
-        on_notice(problem)
-    matches = []
-    for listed in submissions:
-        indices = (index for index, run in enumerate(listed_runs) if _is_of_run(listed, run))
-        # Of several runs of equal files, the one that this submission is stored in already.
-        index = min(indices, key=lambda index: _ref(listed_runs[index]) != listed.ref, default=None)
-        if index is not None:
-            try:
-                listed_runs[index] = _refresh(listed_runs[index], listed, out)
-            except DigitRecognizerError as error:
-                on_notice(str(error))
-        matches.append(MatchedSubmission(listed, None if index is None else listed_runs[index]))
-    return matches
-
-
-def _ref(run: Run) -> int | None:
-    return run.manifest.kaggle.ref if run.manifest.kaggle else None
-
-
-def _is_of_run(listed: KaggleSubmission, run: Run) -> bool:
-    """Return whether a submission is of the run's file: its own tag decides, if it has one."""
-    if ledger.own_tag(listed.description):
-        sha256 = run.manifest.submission_sha256
-        return sha256 is not None and ledger.is_of_file(listed.description, sha256)
-    return _ref(run) == listed.ref
-
-
-def _refresh(run: Run, listed: KaggleSubmission, out: Path) -> Run:
-    """Return the run with what Kaggle's list says of it, stored in its manifest if it is news."""
-    known, sha256 = run.manifest.kaggle, run.manifest.submission_sha256
-    if sha256 is None or (known and known.ref and (known.ref != listed.ref or known.status == listed.status)):
-        return run
-    outcome = KaggleOutcome(
-        ref=listed.ref,
-        status=listed.status,
-        public_score=listed.public_score,
-        message=listed.description,
-        submitted_at=listed.date.isoformat(timespec="seconds") if listed.date else "",
-        file_sha256=sha256,
-    )
-    return ledger.update(out, sha256, outcome, run) or run

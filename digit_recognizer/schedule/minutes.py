@@ -13,7 +13,6 @@ import numpy as np
 
 from digit_recognizer.data import Dataset, Digits
 from digit_recognizer.errors import RecipeError
-from digit_recognizer.nets.epochs import EPOCH_TOLERANCE
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.schedule.stages import Member, Schedule, Stage, needs_gpu, split_cores
 from digit_recognizer.settings import Settings
@@ -184,7 +183,8 @@ def _measure_speed(settings: Settings, few: Digits, threads: int) -> tuple[float
 
     with limited_threads(settings, threads):
         lap()
-        classifier = pipelines.build(settings.replace(epochs=4), 0)
+        # A net that diverges fails in its fit, not here.
+        classifier = pipelines.build(settings.replace(epochs=4, learning_rate=1e-6), 0)
         classifier.fit(few.pixels, few.labels, net__on_epoch_end=lap)
         lap()
         classifier.predict_proba(few.pixels)
@@ -283,6 +283,8 @@ class _GroupPlan:
         return min(self._epochs(recipe, slot) / recipe.settings.epochs for recipe in self.group.recipes)
 
     def _epochs(self, recipe: Recipe, slot: float) -> int:
+        from digit_recognizer.nets.epochs import EPOCH_TOLERANCE  # imports OpenCV, which `runs` does not need
+
         speed, work = self.group.speeds[recipe.name], self.work
         once = speed.startup + speed.preprocess_row * work.train_rows + self._predict_seconds(recipe.name)
         epoch = speed.train_row * work.train_rows + speed.predict_row_without_tta * work.curve_rows

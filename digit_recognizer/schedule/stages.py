@@ -4,20 +4,24 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from digit_recognizer.manifest import Count, FileName, Seconds
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import Split
 from digit_recognizer.training import FitTask, make_fits
 
+Cores = Annotated[int, Field(ge=1, le=4096)]
+
 
 class Member(Record):
     """A model to fit: its name, the recipe it is of, and the recipe's settings with the epochs to expect."""
 
-    name: str
+    name: FileName
     recipe: str
     settings: Settings
 
@@ -31,13 +35,19 @@ class Stage(Record):
     epoch_fraction: epochs there is time for, divided by the recipe's; the smallest over the members.
     """
 
-    members: tuple[Member, ...]
-    workers: int = Field(ge=1)
-    threads: int = Field(ge=1)
-    group: int = 0
-    seconds_per_fit: float | None = None
-    predict_seconds: dict[str, float] = Field(default={})
-    epoch_fraction: float = 1.0
+    members: tuple[Member, ...] = Field(min_length=1)
+    workers: Cores
+    threads: Cores
+    group: Count = 0
+    seconds_per_fit: Seconds | None = None
+    predict_seconds: dict[str, Seconds] = Field(default={})
+    epoch_fraction: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        if self.seconds_per_fit is not None and {m.name for m in self.members} != set(self.predict_seconds):
+            raise ValueError("predict_seconds are not of the members")
+        return self
 
     def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
         """Return the stage's fits, without deadlines."""
@@ -58,7 +68,14 @@ class Stage(Record):
 class Schedule(Record):
     """The stages, in order; a resumed run reads it from its draft."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [member.name for stage in self.stages for member in stage.members]
+        if len(names) > len(set(names)):
+            raise ValueError("two members of the stages have the same name")
+        return self
 
     def timed(
         self, splits: Sequence[Split], *, refit: bool, seed: int, finished: Collection[str]
