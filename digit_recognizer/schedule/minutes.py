@@ -30,6 +30,8 @@ FIRST_STAGE_MAX_SECONDS = 60
 # A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
 MAX_THREAD_MINUTES = 16
 MAX_THREADS = 4
+# A dense net keeps this many cores busy: one trains, one augments the next epoch.
+CORES_PER_DENSE_FIT = 2
 # Predictions take this many times as long as their first rows did.
 PREDICT_MARGIN = 1.05
 # Seconds for the program's start and end.
@@ -136,14 +138,15 @@ def split_cores_for_minutes(
     """Return how many fits of a group to do at a time on `cores` cores, and the threads of each.
 
     fits: number of fits there will be at least. In up to 8 minutes several cores help more on one long
-    convolutional net than on several short ones; the steps of a dense net are too short to be shared.
+    convolutional net than on several short ones. The steps of a dense net are too short to be shared; beside
+    them its next epoch is augmented, on a second core.
     """
     if needs_gpu(recipes, gpus):
         return 1, cores
-    convolutional = any(getattr(recipe.settings, "channels", ()) for recipe in recipes)
-    threads = min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)) if convolutional else 1
-    processes = cores // max(1, threads)
-    return processes, min(cores // processes, max(1, threads))
+    if not any(getattr(recipe.settings, "channels", ()) for recipe in recipes):
+        return max(1, cores // CORES_PER_DENSE_FIT), 1
+    threads = max(1, min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)))
+    return cores // threads, threads
 
 
 def check_minutes(recipes: Sequence[Recipe]) -> None:
