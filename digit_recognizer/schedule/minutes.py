@@ -144,7 +144,8 @@ def split_cores_for_minutes(
     if needs_gpu(recipes, gpus):
         return 1, cores
     if not any(getattr(recipe.settings, "channels", ()) for recipe in recipes):
-        return max(1, cores // CORES_PER_DENSE_FIT), 1
+        processes = max(1, cores // CORES_PER_DENSE_FIT)
+        return processes, min(cores, CORES_PER_DENSE_FIT)
     threads = max(1, min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)))
     return cores // threads, threads
 
