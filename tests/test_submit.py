@@ -60,7 +60,16 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def user(server: Server, tmp_path: Path) -> Iterator[User]:
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the competition's test set small, unless a test is of whole processes."""
+    monkeypatch.setitem(data.COMPETITION_ROWS, "test.csv", getattr(request, "param", 100))
+
+
+whole = pytest.mark.parametrize("rows", [data.COMPETITION_ROWS["test.csv"]], indirect=True, ids=["whole"])
+
+
+@pytest.fixture
+def user(server: Server, tmp_path: Path, rows: None) -> Iterator[User]:
     """Someone with a valid file.csv that no run wrote."""
     server.kaggle = stub_kaggle.Kaggle()
     folder = tmp_path / "work"
@@ -70,7 +79,8 @@ def user(server: Server, tmp_path: Path) -> Iterator[User]:
     server.kaggle.over.set()
 
 
-def write_csv(path: Path, rows: int = 28_000, label: int = 3) -> str:
+def write_csv(path: Path, missing: int = 0, label: int = 3) -> str:
+    rows = data.COMPETITION_ROWS["test.csv"] - missing
     path.write_text("ImageId,Label\n" + "".join(f"{i},{label}\n" for i in range(1, rows + 1)))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -136,6 +146,7 @@ def wait_until_reached(user: User) -> None:
 # Whole: in processes of their own.
 
 
+@whole
 def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
     write_run(user, "older", created="2025-01-01T00:00:00Z")
     run = write_run(user, "newer", label=5)
@@ -164,6 +175,7 @@ HANGS: dict[str, tuple[str, Fault, int, str, int]] = {
 }
 
 
+@whole
 @pytest.mark.parametrize("case", HANGS)
 def test_no_hang_outlasts_the_limit(user: User, case: str) -> None:
     step, fault, code, message, accepted = HANGS[case]
@@ -172,6 +184,7 @@ def test_no_hang_outlasts_the_limit(user: User, case: str) -> None:
     assert_submit_outcome(user, result, code, message, accepted)
 
 
+@whole
 def test_a_login_that_hangs_ends_in_time(user: User) -> None:
     user.kaggle.always["log in"] = hang
     result = user.run_process("submit", "file.csv", "--timeout", 2, KAGGLE_API_TOKEN=TOKEN)
@@ -190,6 +203,7 @@ def test_a_server_that_is_not_there(user: User) -> None:
     )
 
 
+@whole
 @pytest.mark.parametrize(
     ("stop", "step", "fault", "message", "accepted"),
     [
@@ -224,6 +238,7 @@ def test_a_stopped_submit_says_whether_the_file_is_in(
     assert len(user.kaggle.submissions) == 1
 
 
+@whole
 def test_a_killed_submit_is_found_by_the_next_though_the_list_lags(user: User) -> None:
     user.kaggle.faults["create"] = [accepting_then(hang)]
     process = user.start("submit", "file.csv")
@@ -236,6 +251,7 @@ def test_a_killed_submit_is_found_by_the_next_though_the_list_lags(user: User) -
     assert len(user.kaggle.submissions) == 1
 
 
+@whole
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_submits_of_one_file_at_once_make_one_submission(user: User, count: int) -> None:
     for label in range(REPEATS):
@@ -255,6 +271,7 @@ def test_submits_of_one_file_at_once_make_one_submission(user: User, count: int)
                 assert "submitting this very file now" in result.err or "is at Kaggle already" in result.err
 
 
+@whole
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
@@ -283,6 +300,7 @@ def test_wrong_credentials(user: User, variables: dict[str, str | None], named: 
     assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
 
 
+@whole
 @pytest.mark.parametrize("place", ["KAGGLE_API_TOKEN", "access_token", "kaggle.json", "KAGGLE_CONFIG_DIR"])
 def test_credentials_are_found_where_the_client_finds_them(user: User, place: str) -> None:
     variables: dict[str, str | None] = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
@@ -302,6 +320,7 @@ def test_credentials_are_found_where_the_client_finds_them(user: User, place: st
     assert (result.code, result.out) == (0, SCORED), result.err
 
 
+@whole
 def test_the_client_needs_six_and_requirements_txt_says_so(user: User) -> None:
     """It does not declare it: without that line a requirements-only install could not import it."""
     required = (ROOT / "requirements.txt").read_text().splitlines()
@@ -369,7 +388,7 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
     ("arguments", "message"),
     [
         (["nowhere.csv"], "nowhere.csv: cannot be read (No such file or directory)"),
-        (["short.csv"], "short.csv: found 27999 rows, expected 28000"),
+        (["short.csv"], "short.csv: found 99 rows, expected 100"),
         (["of-sample"], "submissions/of-sample/submission.csv: labels the embedded sample's digits"),
         (
             ["submissions/of-sample/submission.csv"],
@@ -389,7 +408,7 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
 def test_a_file_that_kaggle_would_not_score_is_not_uploaded(
     user: User, arguments: list[str], message: str
 ) -> None:
-    write_csv(user.folder / "short.csv", rows=27_999)
+    write_csv(user.folder / "short.csv", missing=1)
     write_run(user, "of-sample", rows=SAMPLE)
     write_run(user, "of-others", rows="0" * 64)  # its "kind" says competition; its rows decide
     for kind in ("openml", "contaminated"):  # here the rows are the competition's, and the kind decides
@@ -551,7 +570,7 @@ def test_what_is_uploaded_are_the_bytes_that_were_checked(user: User) -> None:
     checked = (user.folder / "file.csv").read_bytes()
 
     def change(kaggle: Any, request: Any, answer: Any) -> Response:
-        write_csv(user.folder / "file.csv", rows=3)
+        write_csv(user.folder / "file.csv", missing=97)
         return answer()
 
     user.kaggle.faults["start"] = [change]
@@ -1095,6 +1114,7 @@ def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
+@whole
 def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
     write_csv(user.folder / "my file.csv")
     home = user.folder / "a clone"
@@ -1118,6 +1138,7 @@ def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
     assert "FILE is empty; did train fail?" in empty.err
 
 
+@whole
 def test_the_script_without_the_environment_says_how_to_make_it(user: User) -> None:
     (user.folder / "scripts").mkdir()
     script = user.folder / "scripts/submit.sh"

@@ -1,4 +1,4 @@
-"""What may be submitted: every check that needs no network."""
+"""Decide what may be submitted: every check that needs no network."""
 
 import secrets
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Candidate:
 
     @property
     def upload_name(self) -> str:
-        """The file's name as Kaggle shows it."""
+        """Return the file's name as Kaggle shows it."""
         return printable(self.file.name)
 
 

@@ -21,12 +21,12 @@ class MatchedSubmission:
 
     @property
     def local(self) -> ModelScore | None:
-        """The run's score on held-out rows."""
+        """Return the run's score on held-out rows."""
         return self.run.local_score if self.run else None
 
     @property
     def gap(self) -> float | None:
-        """Public score less local score."""
+        """Return the public score less the local score."""
         if self.local is None or self.listed.public_score is None:
             return None
         return self.listed.public_score - self.local.accuracy

@@ -241,10 +241,10 @@ def _redact(text: str, secrets: set[str]) -> str:
     for secret in secrets:
         for start in range(len(secret) - SECRET_PART + 1):
             part = secret[start : start + SECRET_PART]
-            found = text.find(part)
-            while found >= 0:
-                hidden[found : found + SECRET_PART] = [True] * SECRET_PART
-                found = text.find(part, found + 1)
+            position = text.find(part)
+            while position >= 0:
+                hidden[position : position + SECRET_PART] = [True] * SECRET_PART
+                position = text.find(part, position + 1)
     for tag in TAG.finditer(text):
         hidden[tag.start() : tag.end()] = [False] * len(tag[0])
     groups = groupby(zip(text, hidden, strict=True), key=lambda pair: pair[1])
