@@ -43,7 +43,8 @@ def short(home: Path) -> tuple[runs.Run, list[str], float]:
     """A run of 36 seconds, less than the command line takes, with what it said."""
     said: list[str] = []
     job = pipeline.Job(
-        recipes=("keras-mlp", "sklearn-mlp"), overrides=(*SMALL, "epochs=4", "averaged_epochs=2"), minutes=0.6, jobs=2,
+        recipes=("keras-mlp", "sklearn-mlp"), overrides=(*SMALL, "epochs=4", "averaged_epochs=2"),
+        minutes=0.6, jobs=2,
         data_dir=home / "data", out=home / "submissions", name="short",
     )  # fmt: skip
     began = time.time()
@@ -163,8 +164,9 @@ def test_better_nets_take_the_quick_ones_place(home: Path, monkeypatch: pytest.M
 
 def test_one_core_folds_and_a_refit(home: Path) -> None:
     job = pipeline.Job(
-        recipes=("sklearn-mlp",), overrides=("hidden=8", "augment_strength=0", "augment_strength_end=0", "epochs=500"), minutes=0.25,
-        jobs=1, folds=2, refit=True, data_dir=home / "data", out=home / "submissions", name="folded",
+        recipes=("sklearn-mlp",), minutes=0.25, jobs=1,
+        overrides=("hidden=8", "augment_strength=0", "augment_strength_end=0", "epochs=500"),
+        folds=2, refit=True, data_dir=home / "data", out=home / "submissions", name="folded",
     )  # fmt: skip
     run = pipeline.train(job, on_notice=print, on_progress=print)
     assert set(run.manifest.fits) == {f"sklearn-mlp-1 {part}" for part in ("fold 1", "fold 2", "all rows")}
