@@ -168,6 +168,11 @@ TINY = ("hidden=16", "epochs=8", "learning_rate=0.01", "averaged_epochs=1", *PLA
 TINY_RECIPES = ("sklearn-mlp", "sklearn-mlp-plain")
 
 
+def set_options(assignments: tuple[str, ...]) -> list[str]:
+    """Return the settings as they are typed."""
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
 def tiny_job(home: Path, **options: Any) -> pipeline.Job:
     """Return a job of two tiny nets on two folds, in this process, into home/submissions."""
     defaults: dict[str, Any] = {

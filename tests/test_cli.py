@@ -4,106 +4,74 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import TRAIN, typed
 
-from digit_recognizer import manifest, recipes
-from digit_recognizer.manifest import (
-    DataConfig,
-    Fingerprint,
-    Manifest,
-    ModelScore,
-    Rows,
-    RunConfig,
-    SplitConfig,
-)
+from digit_recognizer import recipes, runs
+from digit_recognizer.manifest import Rows
 
 
-def manifest_json(kind: str, test_rows: int) -> str:
-    """Return the run.json of a run on data of this kind."""
-    settings = recipes.RECIPES["softmax"].settings
-    score = ModelScore(accuracy=0.5, low=0.4, high=0.6, digits=60, seconds=1)
-    data_config = DataConfig(
-        kind=kind,
-        source="data",
-        rows=Rows(train=600, test=test_rows),
-        fingerprint=Fingerprint(train="0" * 64, test="1" * 64),
-    )
-    config = RunConfig(
-        command="train",
-        data=data_config,
-        recipes={"softmax": settings},
-        split=SplitConfig(holdout=0.1, folds=None),
-        seed=0,
-        versions={},
-        code="0" * 16,
-    )
-    return Manifest(
-        name="run",
-        created=manifest.now(),
-        config=config,
-        scores={"softmax": score},
-        main_model="softmax",
-        recipes={"softmax": settings},
-        test_fits={"softmax": ()},
-        blend=None,
-        submission_model=None,
-        seconds={"total": 1},
-    ).model_dump_json()
-
-
-def test_check_counts_each_digit(run: Run, tmp_path: Path) -> None:
+def test_check_counts_each_digit(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
-    ended = run("check", "s.csv", "--rows", 3)
-    assert ended.code == 0
-    assert ended.err == ""
+    result = typed("check", "s.csv", "--rows", 3, cwd=tmp_path)
+    assert result.code == 0
+    assert result.err == ""
     assert (
-        ended.out
+        result.out
         == ("digit  count\n" + "".join(f"{d:>5}  {2 * (d == 1) + (d == 9):>5}\n" for d in range(10)))
         + "s.csv: 3 rows in the right format, but not of the competition's digits\n"
     )
 
 
-def test_check_says_what_kaggle_would_take(run: Run, tmp_path: Path) -> None:
+def test_check_says_whether_kaggle_would_take_it(tmp_path: Path, tiny_run: runs.Run) -> None:
     rows = "".join(f"{i},3\n" for i in range(1, 28_001))
     (tmp_path / "submission.csv").write_text(f"ImageId,Label\n{rows}")
-    assert run("check", "submission.csv").out.endswith("submission.csv: 28000 rows, a valid submission\n")
+    assert typed("check", "submission.csv", cwd=tmp_path).out.endswith(
+        "submission.csv: 28000 rows, a valid submission\n"
+    )
     for kind, verdict in (
         ("competition", "a valid submission"),
         ("openml", "but not of the competition's digits"),
     ):
-        (tmp_path / "run.json").write_text(manifest_json(kind, 28_000))
-        assert verdict in run("check", tmp_path).out
+        write_manifest(tmp_path, tiny_run, kind, 28_000)
+        assert verdict in typed("check", tmp_path, cwd=tmp_path).out
 
 
-def test_check_as_json(run: Run, tmp_path: Path) -> None:
+def write_manifest(folder: Path, run: runs.Run, kind: str, rows: int) -> None:
+    config = run.manifest.config
+    data = config.data.model_copy(update={"kind": kind, "rows": Rows(train=TRAIN, test=rows)})
+    changed = run.manifest.model_copy(update={"config": config.model_copy(update={"data": data})})
+    runs.write_manifest(folder, changed)
+
+
+def test_check_as_json(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
-    ended = run("check", "s.csv", "--rows", 3, "--json")
+    result = typed("check", "s.csv", "--rows", 3, "--json", cwd=tmp_path)
     counts = dict.fromkeys("0123456789", 0) | {"1": 2, "9": 1}
-    assert json.loads(ended.out) == {"file": "s.csv", "rows": 3, "counts": counts}
+    assert json.loads(result.out) == {"file": "s.csv", "rows": 3, "counts": counts}
 
 
-def test_check_takes_the_number_of_rows_from_the_manifest(run: Run, tmp_path: Path) -> None:
+def test_check_takes_the_number_of_rows_from_the_manifest(tmp_path: Path, tiny_run: runs.Run) -> None:
     (tmp_path / "s.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
-    (tmp_path / "run.json").write_text(manifest_json("other", 3))
-    assert run("check", "s.csv").code == 0
+    write_manifest(tmp_path, tiny_run, "other", 3)
+    assert typed("check", "s.csv", cwd=tmp_path).code == 0
     (tmp_path / "run.json").unlink()
-    ended = run("check", "s.csv")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == (
+    result = typed("check", "s.csv", cwd=tmp_path)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
         "Error: s.csv: found 3 rows, expected 28000, one for each test digit; "
         "ImageId 4 is the first that is missing\n"
     )
 
 
-def test_recipes_lists_every_recipe(run: Run) -> None:
-    ended = run("recipes")
-    assert ended.code == 0
+def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
+    result = typed("recipes", cwd=tmp_path)
+    assert result.code == 0
     for recipe in recipes.RECIPES.values():
-        assert f"{recipe.name}: {recipe.summary}\n" in ended.out
+        assert f"{recipe.name}: {recipe.summary}\n" in result.out
 
 
-def test_recipes_as_json(run: Run) -> None:
-    listed = json.loads(run("recipes", "--json").out)["recipes"]
+def test_recipes_as_json(tmp_path: Path) -> None:
+    listed = json.loads(typed("recipes", "--json", cwd=tmp_path).out)["recipes"]
     assert [recipe["name"] for recipe in listed] == list(recipes.RECIPES)
     assert listed[0]["settings"]["hidden"] == [128, 64]
 
@@ -113,16 +81,8 @@ def test_recipes_as_json(run: Run) -> None:
     [
         (["train", "--data-dir", "nowhere"], 1, "Error: nowhere: no such folder; --data-dir takes"),
         (["train", "--recipe", "resnet"], 2, "Error: no recipe 'resnet'; there are keras-mlp, sklearn-mlp"),
-        (
-            ["train", "--holdout", "1.5"],
-            2,
-            "Error: Invalid value for '--holdout': 1.5 is not in the range 0<x<1.",
-        ),
-        (
-            ["train", "--holdout", "0"],
-            2,
-            "Error: Invalid value for '--holdout': 0.0 is not in the range 0<x<1.",
-        ),
+        (["train", "--holdout", "1.5"], 2, "Error: --holdout 1.5: expected a share between 0 and 1"),
+        (["train", "--holdout", "0"], 2, "Error: --holdout 0: expected a share"),
         (["train", "--folds", "3", "--holdout", "0.2"], 2, "Error: --holdout and --folds exclude each other"),
         (["train", "--folds", "1"], 2, "Error: --folds 1: expected at least 2"),
         (["train", "--folds", "5000"], 2, "Error: train.csv: found"),
@@ -132,33 +92,111 @@ def test_recipes_as_json(run: Run) -> None:
     ],
 )
 def test_a_users_mistake_is_one_line_and_writes_nothing(
-    run: Run, tmp_path: Path, arguments: list[str], code: int, message: str
+    tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "file").touch()
-    ended = run(*arguments)
-    assert ended.code == code
-    assert ended.out == ""
-    assert ended.err.startswith(message)
-    assert ended.err.count("\n") == 1
+    result = typed(*arguments, cwd=tmp_path)
+    assert result.code == code
+    assert result.out == ""
+    assert result.err.startswith(message)
+    assert result.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message", "command"),
     [
+        (
+            ["train", "--holdout", "nan"],
+            "Invalid value for '--holdout': nan is not a finite number.",
+            " train",
+        ),
+        (
+            ["train", "--holdout", "inf"],
+            "Invalid value for '--holdout': inf is not a finite number.",
+            " train",
+        ),
+        (
+            ["train", "--minutes", "nan"],
+            "Invalid value for '--minutes': nan is not a finite number.",
+            " train",
+        ),
         (["train", "--jobs", "0"], "Invalid value for '--jobs': 0 is not in the range x>=1.", " train"),
         (["train", "--seed", "x"], "Invalid value for '--seed': 'x' is not a valid integer range.", " train"),
         (["nosuch"], "No such command 'nosuch'.", ""),
         (["check"], "Missing argument 'FILE'.", " check"),
     ],
 )
-def test_wrong_usage_ends_with_2(run: Run, arguments: list[str], message: str, command: str) -> None:
-    ended = run(*arguments)
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err == f"Error: {message} See: digit-recognizer{command} --help\n"
+def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: str, command: str) -> None:
+    result = typed(*arguments, cwd=tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"Error: {message} See: digit-recognizer{command} --help\n"
 
 
-def test_no_command_shows_them_all(run: Run) -> None:
-    ended = run()
-    assert ended.code == 2
-    assert all(command in ended.err for command in ("check", "recipes", "train"))
+def test_no_command_shows_them_all(tmp_path: Path) -> None:
+    result = typed(cwd=tmp_path)
+    assert result.code == 2
+    assert all(command in result.err for command in ("check", "recipes", "train"))
+
+
+EVIL = "a\x1b[31m\x1b]0;title\x07\u202eb"  # colours, a window's title, reversed text
+
+
+def assert_escaped(*texts: str) -> None:
+    for text in texts:
+        assert all(char.isprintable() or char == "\n" for char in text), text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", f"{EVIL}.csv"],
+        ["check", f"{EVIL}.csv", "--rows", "3"],
+        ["check", "nowhere" + EVIL],
+        ["train", "--data-dir", EVIL],
+        ["train", "--name", EVIL],
+        ["train", "--recipe", EVIL],
+        ["train", "--set", f"epochs={EVIL}"],
+        ["train", "--set", EVIL],
+        ["train", "--out", f"file/{EVIL}"],
+        ["train", "--seed", EVIL],
+        ["train", EVIL],
+        [EVIL],
+        ["ensemble", EVIL, EVIL + "2"],
+        ["report", EVIL],
+        ["runs", "--out", EVIL],
+        ["runs", "--out", f"{EVIL}-empty"],
+        ["submit", "--dry-run", EVIL],
+    ],
+)
+def test_control_sequences_never_reach_the_terminal(
+    tmp_path: Path, tiny_run: runs.Run, arguments: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / f"{EVIL}.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
+    (tmp_path / EVIL / EVIL).mkdir(parents=True)
+    (tmp_path / EVIL / f"{EVIL}-damaged").mkdir()
+    (tmp_path / EVIL / f"{EVIL}-damaged" / "run.json").write_text("{")
+    scores = tiny_run.manifest.scores
+    renamed = {name + EVIL: scores[name] for name in tiny_run.manifest.models}
+    changed = tiny_run.manifest.model_copy(
+        update={
+            "name": EVIL, "blend": None, "scores": renamed, "main_model": next(iter(renamed)),
+            "submission_model": None,
+            "recipes": {name + EVIL: value for name, value in tiny_run.manifest.recipes.items()},
+            "test_fits": {name + EVIL: value for name, value in tiny_run.manifest.test_fits.items()},
+        }
+    )  # fmt: skip
+    runs.write_manifest(tmp_path / EVIL / EVIL, changed)
+    result = typed(*arguments, cwd=tmp_path)
+    assert result.out + result.err
+    assert_escaped(result.out, result.err)
+
+
+def test_listed_runs_are_escaped_in_one_line(tmp_path: Path, tiny_run: runs.Run) -> None:
+    folder = tmp_path / "submissions" / "two\nlines"
+    folder.mkdir(parents=True)
+    runs.write_manifest(folder, tiny_run.manifest)
+    result = typed("runs", cwd=tmp_path)
+    assert "two\\nlines" in result.out
+    assert len(result.out.splitlines()) == 2

@@ -109,6 +109,7 @@ def test_each_member_takes_its_time_to_be_written(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_epochs_there_is_time_for_may_be_none() -> None:
+    assert fill(-5).stages[-1].seconds_per_fit == 0  # measuring took longer than there was time
     assert fill(20).stages[-1].epoch_fraction == 0
     assert fill(40).stages[-1].epoch_fraction == 1 / 20
 
@@ -346,5 +347,6 @@ def test_a_quicker_machine_fits_better_nets(
 def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
     digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(minutes, "MEMBER_SECONDS", 1e-3)
     with pytest.raises(RecipeError, match=r"--minutes: 5\d s are left for each fit, not enough"):
         one_minute(digits, monkeypatch, row=5.0)

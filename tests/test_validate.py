@@ -2,43 +2,30 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import ROOT, TEST, TRAIN, Ended, Run
+from conftest import DEADLINE, TEST, TRAIN, Result, set_options, typed, wait_until
 
-from digit_recognizer import runs, submission
+from digit_recognizer import drafts, runs, submission
+from digit_recognizer.manifest import EnsembleConfig, ModelScore
 
 pytestmark = pytest.mark.slow
-QUICK = ["--recipe", "sklearn-mlp", "--set", "epochs=8", "--set", "averaged_epochs=4"]
+QUICK = ["--recipe", "sklearn-mlp", *set_options(("epochs=8", "averaged_epochs=4")), "--jobs", 1]
 
 
 @pytest.fixture(scope="module")
-def typed(home: Path) -> Callable[..., Ended]:
-    def typed(*arguments: object) -> Ended:
-        command = [sys.executable, "-m", "digit_recognizer", *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        ended = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
-
-    return typed
-
-
-@pytest.fixture(scope="module")
-def three(typed: Callable[..., Ended]) -> dict[str, Ended]:
+def three(home: Path) -> dict[str, Result]:
     """Two runs of one split, and one of another."""
-    keras = ["--recipe", "keras-mlp", "--set", "epochs=6"]
+    keras = ["--recipe", "keras-mlp", "--set", "epochs=6", "--jobs", 1]
     return {
-        "sklearn": typed("validate", "--folds", 3, *QUICK, "--name", "sklearn"),
-        "keras": typed("validate", "--folds", 3, *keras, "--name", "keras"),
-        "other": typed("validate", "--folds", 3, "--seed", 1, *QUICK, "--name", "other"),
+        "sklearn": typed("validate", "--folds", 3, *QUICK, "--name", "sklearn", cwd=home),
+        "keras": typed("validate", "--folds", 3, *keras, "--name", "keras", cwd=home),
+        "other": typed("validate", "--folds", 3, "--seed", 1, *QUICK, "--name", "other", cwd=home),
     }
 
 
@@ -46,7 +33,7 @@ def load(home: Path, name: str) -> runs.Run:
     return runs.load(home / "submissions" / name)
 
 
-def test_each_fold_mean_std_and_interval_are_printed(home: Path, three: dict[str, Ended]) -> None:
+def test_each_fold_mean_std_and_interval_are_printed(home: Path, three: dict[str, Result]) -> None:
     ended = three["sklearn"]
     assert ended.code == 0, ended.err
     held_out, (model,) = load(home, "sklearn").predictions()
@@ -64,7 +51,7 @@ def test_each_fold_mean_std_and_interval_are_printed(home: Path, three: dict[str
     assert right.mean() > 0.8
 
 
-def test_no_submission_is_written_and_every_row_is_held_out(home: Path, three: dict[str, Ended]) -> None:
+def test_no_submission_is_written_and_every_row_is_held_out(home: Path, three: dict[str, Result]) -> None:
     run = load(home, "sklearn")
     assert not run.submission.exists()
     assert run.manifest.submission_model is None
@@ -72,9 +59,9 @@ def test_no_submission_is_written_and_every_row_is_held_out(home: Path, three: d
 
 
 def test_train_with_the_same_folds_gives_the_same_out_of_fold_probabilities(
-    home: Path, three: dict[str, Ended], typed: Callable[..., Ended]
+    home: Path, three: dict[str, Result]
 ) -> None:
-    assert typed("train", "--folds", 3, *QUICK, "--name", "trained").code == 0
+    assert typed("train", "--folds", 3, *QUICK, "--name", "trained", cwd=home).code == 0
     held_out, (validated,) = load(home, "sklearn").predictions()
     again, (trained,) = load(home, "trained").predictions()
     np.testing.assert_array_equal(again.rows, held_out.rows)
@@ -84,15 +71,15 @@ def test_train_with_the_same_folds_gives_the_same_out_of_fold_probabilities(
 
 @pytest.mark.parametrize("method", ["weighted", "mean", "stacked"])
 def test_ensemble_blends_stored_runs_into_a_new_one(
-    home: Path, three: dict[str, Ended], typed: Callable[..., Ended], method: str, test_labels: list[int]
+    home: Path, three: dict[str, Result], method: str, test_labels: list[int]
 ) -> None:
-    ended = typed("ensemble", "sklearn", home / "submissions/keras", "--method", method, "--name", method)
+    ended = typed("ensemble", "sklearn", home / "submissions/keras", "--method", method,
+                  "--name", method, cwd=home)  # fmt: skip
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1] == f"submissions/{method}/submission.csv"
     run = load(home, method)
     assert list(run.manifest.scores) == ["sklearn-mlp", "keras-mlp", "blend"]
-    assert run.manifest.config.ensemble.runs == ("sklearn", "keras")
-    assert run.manifest.blend.method == method
+    assert run.manifest.config.ensemble == EnsembleConfig(runs=("sklearn", "keras"), method=method)
     assert f"{method} blend: sklearn-mlp " in ended.out
     _, predictions = run.predictions()
     labels = submission.check(run.submission, rows=TEST).labels
@@ -100,16 +87,16 @@ def test_ensemble_blends_stored_runs_into_a_new_one(
     assert (labels == test_labels).mean() > 0.8
 
 
-def test_models_of_one_name_are_told_apart_by_their_runs(
-    home: Path, three: dict[str, Ended], typed: Callable[..., Ended]
-) -> None:
-    assert typed("validate", "--folds", 3, *QUICK, "--set", "hidden=64", "--name", "narrow").code == 0
-    ended = typed("ensemble", "sklearn", "narrow", "--json")
+def test_models_of_one_name_get_their_runs_names(home: Path, three: dict[str, Result]) -> None:
+    assert (
+        typed("validate", "--folds", 3, *QUICK, "--set", "hidden=64", "--name", "narrow", cwd=home).code == 0
+    )
+    ended = typed("ensemble", "sklearn", "narrow", "--json", cwd=home)
     names = [model["recipe"] for model in json.loads(ended.out)["models"]]
     assert names == ["sklearn-mlp@sklearn", "sklearn-mlp@narrow"]
     settings = load(home, Path(json.loads(ended.out)["run"]).name).manifest.recipes
     assert [settings[name].hidden for name in names] == [(256, 128), (64,)]
-    again = typed("ensemble", Path(json.loads(ended.out)["run"]).name, "sklearn", "keras", "--json")
+    again = typed("ensemble", Path(json.loads(ended.out)["run"]).name, "sklearn", "keras", "--json", cwd=home)
     models = {model["recipe"]: model for model in json.loads(again.out)["models"]}
     assert list(models) == ["sklearn-mlp@sklearn", "sklearn-mlp@narrow", "keras-mlp"]
     seconds = load(home, "keras").manifest.scores["keras-mlp"].seconds
@@ -121,7 +108,7 @@ def test_models_of_one_name_are_told_apart_by_their_runs(
     [
         (
             ["sklearn", "other"],
-            "sklearn (3 folds, 1 repeats, seed 0) and other (3 folds, 1 repeats, seed 1) held out different",
+            "seed 0) and other (holdout=None folds=3 repeats=1, seed 1) held out different rows",
         ),
         (["sklearn", "elsewhere"], "are runs on different data; only runs on the same data can be blended"),
         (["sklearn", "nosuch"], "nosuch: holds no run.json, so it is no run; `runs` lists the runs"),
@@ -129,30 +116,33 @@ def test_models_of_one_name_are_told_apart_by_their_runs(
         (["sklearn", "submissions/sklearn"], "a blend takes at least two different models"),
     ],
 )
-def test_what_cannot_be_blended_is_refused(
-    home: Path, three: dict[str, Ended], typed: Callable[..., Ended], parents: list[str], message: str
+def test_runs_that_cannot_be_blended_raise_run_error(
+    home: Path, three: dict[str, Result], parents: list[str], message: str
 ) -> None:
     if "elsewhere" in parents and not (home / "submissions/elsewhere").exists():
         (home / "less").mkdir()
         lines = (home / "data/train.csv").read_text().splitlines(keepends=True)
         (home / "less/train.csv").write_text("".join(lines[:-10]))
         (home / "less/test.csv").write_bytes((home / "data/test.csv").read_bytes())
-        assert typed("validate", "--folds", 3, "--data-dir", "less", *QUICK, "--name", "elsewhere").code == 0
-    ended = typed("ensemble", *parents, "--name", "refused")
+        assert (
+            typed(
+                "validate", "--folds", 3, "--data-dir", "less", *QUICK, "--name", "elsewhere", cwd=home
+            ).code
+            == 0
+        )
+    ended = typed("ensemble", *parents, "--name", "refused", cwd=home)
     assert (ended.code, ended.out) == (1, "")
     assert message in ended.err
     assert ended.err.count("\n") == 1
     assert not list((home / "submissions").glob("*refused"))
 
 
-def test_runs_lists_newest_or_best_first(
-    home: Path, three: dict[str, Ended], typed: Callable[..., Ended]
-) -> None:
-    listed = json.loads(typed("runs", "--json").out)["runs"]
+def test_runs_lists_newest_or_best_first(home: Path, three: dict[str, Result]) -> None:
+    listed = json.loads(typed("runs", "--json", cwd=home).out)["runs"]
     created = [run["created"] for run in listed]
     assert created == sorted(created, reverse=True)
     assert {"sklearn", "keras", "other"} <= {run["name"] for run in listed}
-    head, *lines = typed("runs", "--sort", "score").out.splitlines()
+    head, *lines = typed("runs", "--sort", "score", cwd=home).out.splitlines()
     assert head.split()[:4] == ["run", "created", "recipes", "data"]
     scores = [float(line.split()[5]) for line in lines]
     assert scores == sorted(scores, reverse=True)
@@ -161,92 +151,66 @@ def test_runs_lists_newest_or_best_first(
     assert f"{score.accuracy:.4f}  {score.low:.4f} to {score.high:.4f}" in line
 
 
-def test_no_runs_is_no_error(run: Run) -> None:
-    ended = run("runs")
-    assert (ended.code, ended.out, ended.err) == (
-        0,
-        "",
-        "submissions: holds no runs yet; `train` makes one\n",
-    )
+def test_no_runs_is_no_error(tmp_path: Path) -> None:
+    result = typed("runs", cwd=tmp_path)
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "submissions: holds no runs yet; `train` makes one\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-@pytest.mark.parametrize("done", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
-    folder: Path, tmp_path: Path, run: Run, done: int
+    home: Path, start: Callable[..., subprocess.Popen[str]], count: int
 ) -> None:
-    command = [
-        "validate",
-        "--folds",
-        "3",
-        "--data-dir",
-        str(folder),
-        "--jobs",
-        "1",
-        *QUICK,
-        "--set",
-        "epochs=40",
-    ]
-    whole = run(*command, "--name", "whole")
-    assert whole.code == 0, whole.err
+    name = f"cut-{count}"
+    command = ["validate", "--folds", 3, "--data-dir", "data", *QUICK, "--set", "epochs=40"]
+    if not (home / "submissions/whole").exists():
+        assert typed(*command, "--name", "whole", cwd=home).code == 0
+    process = start("-m", "digit_recognizer", *command, "--name", name, cwd=home)
+    fits = home / f"submissions/.{name}/fits"
+    wait_until(lambda: len(list(fits.glob("*.fit"))) >= count, process)
+    process.kill()
+    process.communicate(timeout=DEADLINE)
+    before = {path.name: path.stat().st_mtime_ns for path in fits.glob("*.fit")}
+    assert count <= len(before) < 3
+    listed = typed("runs", cwd=home)
+    assert (
+        f"{name} was cut off with {len(before)} finished fits; its command with --resume goes on"
+        in listed.err
+    )
+    other = typed("train", *command[1:], "--resume", "--name", name, cwd=home)
+    assert (other.code, other.out) == (1, "")
+    assert f"; {name} has command validate, not train; start it without --resume" in other.err
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "digit_recognizer", *command, "--name", "cut"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    kept = tmp_path / "submissions/.cut/fits"
-    deadline = time.monotonic() + 120
-    while len(list(kept.glob("*.fit"))) < done:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.fit")}
-    assert len(before) == done
+    stamps: dict[str, int] = {}
+    delete = drafts.shutil.rmtree
 
-    listed = run("runs")
-    assert f"cut was cut off with {done} finished fits; its command with --resume goes on" in listed.err
-    seen: dict[str, int] = {}
-    resumed = subprocess.Popen(
-        [sys.executable, "-m", "digit_recognizer", *command, "--resume"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while resumed.poll() is None:
-        seen |= stamps(kept)
-        time.sleep(0.01)
-    assert resumed.returncode == 0
-    assert before.items() <= seen.items()
-    assert f"{done} of 3 fits are finished already" in resumed.stderr.read()
-    same(tmp_path, "whole", "cut")
-    assert not kept.exists()
+    def remember_and_delete(folder: Path, **options: bool) -> None:
+        if (Path(folder) / "fits").exists():
+            stamps.update({path.name: path.stat().st_mtime_ns for path in fits.glob("*.fit")})
+        delete(folder, **options)
+
+    with mock.patch.object(drafts.shutil, "rmtree", remember_and_delete):
+        resumed = typed(*command, "--resume", "--name", name, cwd=home)
+    assert resumed.code == 0, resumed.err
+    assert before.items() <= stamps.items()
+    assert f"{len(before)} of 3 fits are finished already" in resumed.err
+    assert not fits.exists()
+    assert_same_results(load(home, "whole"), load(home, name))
 
 
-def stamps(folder: Path) -> dict[str, int]:
-    found = {}
-    for path in folder.glob("*.fit"):
-        try:
-            found[path.name] = path.stat().st_mtime_ns
-        except FileNotFoundError:  # the run is finishing
-            break
-    return found
-
-
-def same(home: Path, one: str, other: str) -> None:
-    """Two runs of the same numbers."""
-
-    def scores(run: runs.Run) -> dict[str, Any]:
+def assert_same_results(first: runs.Run, second: runs.Run) -> None:
+    def scores(run: runs.Run) -> dict[str, ModelScore]:
         return {name: score.model_copy(update={"seconds": 0}) for name, score in run.manifest.scores.items()}
 
-    first, second = load(home, one), load(home, other)
     assert scores(first) == scores(second)
     for before, after in zip(first.predictions()[1], second.predictions()[1], strict=True):
         np.testing.assert_array_equal(after.out_of_fold, before.out_of_fold)
         np.testing.assert_array_equal(after.test, before.test)
 
 
-def test_resume_without_a_draft_says_so(folder: Path, run: Run) -> None:
-    ended = run("validate", "--data-dir", folder, *QUICK, "--resume")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err.startswith("Error: submissions: holds no unfinished run with these settings")
-    assert ended.err.count("\n") == 1
+def test_resume_without_a_draft_says_so(home: Path, tmp_path: Path) -> None:
+    result = typed("validate", "--data-dir", home / "data", *QUICK, "--resume", cwd=tmp_path)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("Error: submissions: holds no unfinished run with these settings")
+    assert result.err.count("\n") == 1

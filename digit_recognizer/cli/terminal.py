@@ -14,7 +14,7 @@ def notice(text: object) -> None:
 
 def result(text: object) -> None:
     """Print a line of the command's result."""
-    click.echo("\n".join(map(printable, str(text).split("\n"))))
+    click.echo(printable(text))
 
 
 def results(lines: Iterable[object]) -> None:

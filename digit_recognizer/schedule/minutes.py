@@ -280,7 +280,7 @@ class _GroupPlan:
         return max(self.work.min_members, rounds * self.group.workers // self.work.fits)
 
     def _seconds_per_fit(self, members: int) -> float:
-        return (self.seconds - members * MEMBER_SECONDS) / self._rounds(members)
+        return max(0.0, self.seconds - members * MEMBER_SECONDS) / self._rounds(members)
 
     def _epoch_fraction(self, members: int) -> float:
         slot = self._seconds_per_fit(members)
