@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+PYTHON_IMAGE ?= python3.12
 
-.PHONY: help install train test test-fast check format bench readme clean
+.PHONY: help install train test test-fast test-image wheel check format bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,6 +29,18 @@ test: install ## all tests
 test-fast: install ## the tests that train nothing
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
+test-image: .venv-image/installed ## the tests with the versions of a Kaggle notebook, on Python 3.12 (PYTHON_IMAGE=...)
+	@.venv-image/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+.venv-image/installed: requirements-image.txt
+	@$(PYTHON_IMAGE) -m venv .venv-image
+	@echo "Installing requirements-image.txt into .venv-image: some minutes, once" >&2
+	@.venv-image/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-image.txt
+	@touch $@
+
+wheel: install ## build dist/*.whl, with the sample, to attach to a Kaggle notebook
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
 check: install ## format, lint, types and shell scripts, as CI checks them
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
@@ -41,8 +54,8 @@ format: install ## put the code into the form that check wants
 bench: install ## time and score against the plain notebooks, on the competition's files
 	@$(BIN)/python scripts/benchmark.py $(ARGS)
 
-readme: install ## put the evidence and the benchmark into the README's tables
-	@$(BIN)/python -m scripts.readme
+docs: install ## put the generated tables into README.md and docs/
+	@$(BIN)/python -m scripts.docs
 
 clean: ## delete .venv and caches; data and submissions stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	@rm -rf .venv .venv-image .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

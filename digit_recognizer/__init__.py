@@ -1,3 +1,119 @@
-"""From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score to believe."""
+"""From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score you can trust.
+
+In a notebook: `from digit_recognizer import train, validate, ensemble, report`. The functions take the
+commands' options by name, show progress in the cell, return a `FinishedRun`, and raise the package's errors.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from digit_recognizer.cli.progress import OnProgress
+    from digit_recognizer.manifest import ModelScore
+    from digit_recognizer.runs import Run
 
 __version__ = "0.1.0"
+__all__ = ["FinishedRun", "ensemble", "report", "train", "validate"]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run on the disk.
+
+    submission: the CSV's path; None after `validate`. score: accuracy, low and high on held-out rows.
+    """
+
+    run: "Run"
+
+    @property
+    def submission(self) -> Path | None:
+        """The CSV's path; None without one."""
+        return self.run.submission if self.run.manifest.submission_model else None
+
+    @property
+    def score(self) -> "ModelScore":
+        """Accuracy on held-out rows with its 95% interval, of the model that stands for the run."""
+        return self.run.main_score
+
+    def report(self, data_dir: str | Path | None = None) -> Any:
+        """Write the report; return it for a notebook to show, else its path."""
+        return report(self.run.folder, data_dir=data_dir)
+
+    def __repr__(self) -> str:
+        score = self.score
+        return f"{self.run.folder}: {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
+
+
+def train(**options: Any) -> FinishedRun:
+    """Train and write a submission, as the command `train` does.
+
+    options: the fields of `pipeline.Job`, such as recipes=["cnn"], minutes=15, folds=5, seed=1, data_dir=...,
+    and `settings`, a dictionary such as {"epochs": 3}, for --set.
+    """
+    return _fit(write_submission=True, **options)
+
+
+def validate(folds: int = 5, **options: Any) -> FinishedRun:
+    """Score recipes by cross-validation without a submission, as the command `validate` does."""
+    return _fit(write_submission=False, folds=folds, **options)
+
+
+def _fit(*, settings: dict[str, Any] | None = None, **options: Any) -> FinishedRun:
+    from digit_recognizer import pipeline
+    from digit_recognizer.settings import format_value
+
+    overrides = tuple(f"{name}={format_value(value)}" for name, value in (settings or {}).items())
+    for name in ("data_dir", "out"):
+        if options.get(name) is not None:
+            options[name] = Path(options[name])
+    options["recipes"] = tuple(options.get("recipes", ()))
+    job = pipeline.Job(overrides=overrides, **options)
+    return FinishedRun(pipeline.train(job, on_notice=print, on_progress=_progress()))
+
+
+def ensemble(*parents: "FinishedRun | str", method: Any = "weighted", **options: Any) -> FinishedRun:
+    """Blend runs, or runs of these names, into a new run with a submission, as `ensemble` does.
+
+    options: out, the folder of the runs, and name.
+    """
+    from digit_recognizer import pipeline, runs
+
+    out = Path(options.pop("out", "submissions"))
+    blended = [
+        parent.run if isinstance(parent, FinishedRun) else runs.find(out, parent) for parent in parents
+    ]
+    return FinishedRun(pipeline.blend_runs(blended, method, out=out, on_notice=print, **options))
+
+
+def report(
+    run: "FinishedRun | str | Path", *, out: str | Path = "submissions", data_dir: str | Path | None = None
+) -> Any:
+    """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
+    from digit_recognizer import drafts, reports
+
+    found = run.run if isinstance(run, FinishedRun) else drafts.find_run(Path(out), str(run))
+    page = reports.write(found, reports.digits_of(found, Path(data_dir) if data_dir else None))
+    if not _in_notebook():
+        return page
+    import html
+
+    from IPython.display import HTML
+
+    document = html.escape(page.read_text(encoding="utf-8"))
+    return HTML(f'<iframe srcdoc="{document}" style="width: 100%; height: 80vh; border: 0"></iframe>')
+
+
+def _progress() -> "OnProgress":
+    from digit_recognizer.cli.progress import lines, notebook_cell
+
+    return notebook_cell() if _in_notebook() else lines(print)
+
+
+def _in_notebook() -> bool:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    shell = get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config

@@ -1,4 +1,19 @@
-"""What a user can mend. Each message is one line: where, what was found and expected, what to do next."""
+"""Errors that a user can mend. A message is one line: where, what was found and expected, what to do next."""
+
+EXIT_PENDING = 8
+# Every exit code; `submit --help` prints this table, and a test holds the classes below and the docs to it.
+EXIT_CODES = {
+    0: "scored, or accepted with --no-wait",
+    1: "a folder or run.json cannot be read or written",
+    2: "wrong usage",
+    3: "refused before the upload",
+    4: "credentials, rules or phone",
+    5: "daily limit",
+    6: "Kaggle rejected the file",
+    7: "network or server",
+    EXIT_PENDING: "accepted, its score still to come",
+    130: "Ctrl-C",
+}
 
 
 def printable(text: object) -> str:
@@ -10,9 +25,18 @@ def printable(text: object) -> str:
 
 
 class DigitRecognizerError(Exception):
-    """Base of the errors shown without a traceback; `exit_code` is what the command ends with."""
+    """Base of the errors shown without a traceback.
+
+    exit_code: what the command ends with. retryable: the same call may succeed. outcome_unknown: what was
+    asked for may have been done nevertheless. retry_after: seconds that the server asked to wait.
+    score_may_come: of a submission that is in, although this look for it failed.
+    """
 
     exit_code = 1
+    retryable = False
+    outcome_unknown = False
+    retry_after = 0.0
+    score_may_come = False
 
 
 class DataError(DigitRecognizerError):
@@ -31,20 +55,20 @@ class SplitError(DigitRecognizerError):
     exit_code = 2
 
 
-class FitError(DigitRecognizerError):
-    """A fit diverged or failed; the run goes on without it when other fits stand."""
-
-
 class SubmissionError(DigitRecognizerError):
-    """A submission CSV that Kaggle would reject."""
+    """Kaggle would reject the submission CSV."""
 
 
 class RunError(DigitRecognizerError):
     """A run's folder cannot be written or read."""
 
 
-class RefusedError(DigitRecognizerError):
-    """A submission that is not even uploaded."""
+class FitError(DigitRecognizerError):
+    """A fit diverged or failed; the run goes on without it when other fits stand."""
+
+
+class NotSubmittedError(DigitRecognizerError):
+    """A submission is refused here, before the upload."""
 
     exit_code = 3
 
@@ -59,6 +83,7 @@ class CredentialsError(DigitRecognizerError):
     """Kaggle does not know the account, or the account may not do that yet: rules, phone."""
 
     exit_code = 4
+    score_may_come = True
 
 
 class QuotaError(DigitRecognizerError):
@@ -68,25 +93,25 @@ class QuotaError(DigitRecognizerError):
 
 
 class RejectedError(DigitRecognizerError):
-    """Kaggle does not take, or could not score, the submission."""
+    """Kaggle does not accept, or could not score, the submission."""
 
     exit_code = 6
 
 
 class NetworkError(DigitRecognizerError):
-    """A server cannot be reached, or does not answer as expected.
-
-    again: trying once more may help. lost: what was asked for may have been done all the same.
-    """
+    """A server cannot be reached, or does not answer as expected."""
 
     exit_code = 7
+    score_may_come = True
 
-    def __init__(self, message: str, *, again: bool = False, lost: bool = True, pause: float = 0) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = False, outcome_unknown: bool = True, retry_after: float = 0
+    ) -> None:
         super().__init__(message)
-        self.again, self.lost, self.pause = again, lost, pause
+        self.retryable, self.outcome_unknown, self.retry_after = retryable, outcome_unknown, retry_after
 
 
 class StoppedError(DigitRecognizerError):
-    """Ctrl-C, and what it left behind."""
+    """Ctrl-C or SIGTERM stopped the command; the message says what it left behind."""
 
     exit_code = 130

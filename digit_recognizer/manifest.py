@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from digit_recognizer import __version__
-from digit_recognizer.ensemble import Combiner
+from digit_recognizer.blending import Combiner
 from digit_recognizer.errors import printable
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
@@ -21,7 +21,7 @@ LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras", 
 # Files of the package that decide numbers besides the settings, which are in the config themselves.
 DECIDING = (
     "data/*.py",
-    "ensemble.py",
+    "blending.py",
     "nets/*.py",
     "schedule/*.py",
     "settings.py",
@@ -40,15 +40,15 @@ Seconds = Annotated[float, Field(ge=0, le=10**9)]
 class Rows(Record):
     """Numbers of digits."""
 
-    train: Count
-    test: Count
+    train: Count = Field(description="in train.csv")
+    test: Count = Field(description="in test.csv")
 
 
 class Fingerprint(Record):
     """SHA-256 of the training labels and pixels, and of the test pixels."""
 
-    train: Sha256
-    test: Sha256
+    train: Sha256 = Field(description="of the labels and pixels of train.csv")
+    test: Sha256 = Field(description="of the pixels of test.csv")
 
 
 class DataConfig(Record):
@@ -56,8 +56,8 @@ class DataConfig(Record):
 
     kind: str = Field(description="competition, sample, openml, contaminated or other")
     source: str = Field(description="the folder they were read from")
-    rows: Rows
-    fingerprint: Fingerprint
+    rows: Rows = Field(description="numbers of digits")
+    fingerprint: Fingerprint = Field(description="which digits they were")
 
 
 class SplitConfig(Record):
@@ -71,25 +71,25 @@ class SplitConfig(Record):
 class EnsembleConfig(Record):
     """What `ensemble` blended."""
 
-    runs: tuple[str, ...]
-    method: Method
+    runs: tuple[str, ...] = Field(description="names of the blended runs")
+    method: Method = Field(description="of --method")
 
 
 class RunConfig(Record):
     """All that decides a run's numbers; `--resume` goes on only with a draft of an equal one."""
 
-    command: Literal["train", "validate", "ensemble"]
-    data: DataConfig
+    command: Literal["train", "validate", "ensemble"] = Field(description="that made the run")
+    data: DataConfig = Field(description="the digits")
     recipes: dict[str, Settings] = Field(description="settings of each recipe to fit, in order")
-    split: SplitConfig
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    split: SplitConfig = Field(description="which rows were held out")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(description="of the split and of all fits")
     refit: bool = Field(default=False, description="fitted on all rows as well, to predict the test digits")
     minutes: float | None = Field(default=None, description="of --minutes, or null")
     blend: bool = Field(default=True, description="false with --no-ensemble")
     threads: Count | None = Field(default=None, description="of each fit; null with --minutes")
     cores: Count | None = Field(default=None, description="with --minutes, that the stages share, else null")
     gpus: Count = Field(default=0, description="that Keras nets were fitted on")
-    ensemble: EnsembleConfig | None = None
+    ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
     code: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
         description="start of the SHA-256 of the package's files that decide numbers"
@@ -136,19 +136,19 @@ class ModelScore(Record):
 class EpochMetrics(Record):
     """Loss and accuracy after an epoch; training rows are the first 2,048 of the fit's."""
 
-    train_loss: float
-    train_accuracy: Share
-    valid_loss: float | None = None
-    valid_accuracy: Share | None = None
+    train_loss: float = Field(description="log loss on training rows")
+    train_accuracy: Share = Field(description="on training rows")
+    valid_loss: float | None = Field(default=None, description="log loss on held-out rows, if there are any")
+    valid_accuracy: Share | None = Field(default=None, description="on held-out rows, if there are any")
 
 
 class FitRecord(Record):
     """One fit of a model."""
 
-    model: str
-    split: str
+    model: str = Field(description="the recipe, or a member such as cnn-2")
+    split: str = Field(description="holdout, fold 1 ..., fold 1 repeat 2 ..., or all rows")
     file: FileName = Field(description="in models/")
-    seconds: Seconds
+    seconds: Seconds = Field(description="of the fit and its predictions")
     curve: tuple[EpochMetrics, ...] = Field(description="metrics after each epoch")
 
 
@@ -158,21 +158,21 @@ class KaggleOutcome(Record):
     status: SENT while it is not known whether Kaggle has it, then Kaggle's PENDING, COMPLETE or ERROR.
     """
 
-    ref: int | None
+    ref: int | None = Field(description="number of the submission at Kaggle")
     status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"]
-    public_score: float | None
-    message: str
-    submitted_at: str
-    file_sha256: Sha256
+    public_score: float | None = Field(description="accuracy on Kaggle's public test digits")
+    message: str = Field(description="as Kaggle shows it, the tag first")
+    submitted_at: str = Field(description="date and time, in UTC")
+    file_sha256: Sha256 = Field(description="of the uploaded file")
 
 
 class Manifest(Record):
     """What `run.json` says."""
 
-    format: Literal[2] = 2
-    name: str
-    created: AwareDatetime
-    config: RunConfig
+    format: Literal[2] = Field(default=2, description="of this file")
+    name: str = Field(description="of the run")
+    created: AwareDatetime = Field(description="when the run was written")
+    config: RunConfig = Field(description="all that decided the numbers")
     scores: Annotated[dict[str, ModelScore], Field(min_length=1)] = Field(
         description="of each model, and of the blend if there is one"
     )
@@ -185,12 +185,12 @@ class Manifest(Record):
     submission_model: str | None = Field(
         description="the model that submission.csv is of, or null without one"
     )
-    submission_sha256: Sha256 | None = None
+    submission_sha256: Sha256 | None = Field(default=None, description="of submission.csv")
     fits: dict[str, FitRecord] = Field(default={}, description="each fit, by model and split")
     failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")
     stopped_early: str | None = Field(default=None, description="why not all was fitted, or null")
     seconds: dict[str, Seconds] = Field(description="of each step, and in total")
-    kaggle: KaggleOutcome | None = None
+    kaggle: KaggleOutcome | None = Field(default=None, description="what became of the submission")
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

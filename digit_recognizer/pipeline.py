@@ -1,5 +1,6 @@
 """The whole job in order: Kaggle's CSVs -> digits -> splits -> schedule -> fits -> blend -> submission."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from digit_recognizer import data, drafts, manifest, recipes, results, runs, training
 from digit_recognizer.errors import FitError, RecipeError, RunError
+from digit_recognizer.files import write_atomically
 from digit_recognizer.manifest import (
     DataConfig,
     EnsembleConfig,
@@ -92,7 +94,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
                 fits.write_run(config, rows, clock, stopped)
             if stopped:
                 break
-    return runs.load(draft.final)
+    return _publish(runs.load(draft.final))
 
 
 def blend_runs(
@@ -126,7 +128,16 @@ def blend_runs(
     clock.lap("read")
     with drafts.start(out, name, config) as draft, draft.stage_folder() as folder:
         results.write(folder, draft.final.name, config, rows, models, clock, on_notice=on_notice)
-    return runs.load(draft.final)
+    return _publish(runs.load(draft.final))
+
+
+def _publish(run: runs.Run) -> runs.Run:
+    """In a Kaggle notebook, copy the submission to where Kaggle's Submit button looks for it."""
+    working = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working")).resolve()
+    inside = working.is_dir() and run.folder.resolve().is_relative_to(working)
+    if inside and run.manifest.submission_model:
+        write_atomically(working / runs.SUBMISSION, run.submission.read_bytes())
+    return run
 
 
 def _select(job: Job) -> list[list[recipes.Recipe]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import ensemble, manifest, runs, scoring, submission
+from digit_recognizer import blending, manifest, runs, scoring, submission
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import (
     EpochMetrics,
@@ -16,6 +16,7 @@ from digit_recognizer.manifest import (
     Manifest,
     ModelScore,
     RunConfig,
+    SplitConfig,
 )
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
@@ -92,7 +93,7 @@ def write(
     """Write the models as a complete run, called `name`, into an empty folder."""
     members = [model.predictions for model in models]
     method = config.ensemble.method if config.ensemble else "weighted"
-    blend = ensemble.blend(members, rows, method) if config.blend and len(members) > 1 else None
+    blend = blending.blend(members, rows, method) if config.blend and len(members) > 1 else None
     if blend and not blend.converged:
         on_notice("The weights of the blend could not be found; its models are weighted equally")
     scores = {model.predictions.name: _score(model.predictions, rows, model.seconds) for model in models}
@@ -155,11 +156,19 @@ def _check_comparable(first: runs.Run, run: runs.Run, rows: HeldOut, other: Held
         sources = " and ".join(f"{name} ({config.data.source})" for name, config in configs)
         raise RunError(f"{sources} are runs on different data; only runs on the same data can be blended")
     if not (np.array_equal(rows.rows, other.rows) and np.array_equal(rows.folds, other.folds)):
-        splits = " and ".join(f"{name} ({config.split}, seed {config.seed})" for name, config in configs)
+        splits = " and ".join(
+            f"{name} ({_describe(config.split)}, seed {config.seed})" for name, config in configs
+        )
         raise RunError(
             f"{splits} held out different rows; train one of them again with the other's --folds or "
             "--holdout and --seed"
         )
+
+
+def _describe(split: SplitConfig) -> str:
+    return (
+        f"--holdout {split.holdout:g}" if split.holdout else f"{split.folds} folds, {split.repeats} repeats"
+    )
 
 
 def _stored_model(run: runs.Run, member: Predictions, suffix: str) -> Model:

@@ -9,7 +9,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import BaseModel
 
 from digit_recognizer import records
 from digit_recognizer.errors import RunError
@@ -146,7 +146,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return records.read(path, Manifest)
     except RunError:
-        if (written := _format(path)) == FORMAT:
+        if path.stat().st_size > records.MAX_BYTES or (written := _format(path)) == FORMAT:
             raise
         raise RunError(
             f"{path}: was written by another version of digit_recognizer (format {written}, expected "
@@ -154,25 +154,19 @@ def read_manifest(folder: Path) -> Manifest | None:
         ) from None
 
 
-class _AnyFormat(records.Record):
-    model_config = ConfigDict(extra="ignore")
-    format: int = 1  # the first version wrote no number
+class _AnyFormat(BaseModel):
+    """Of any version's manifest: the first version wrote no format number."""
 
-
-class _Unknown(records.Record):
-    model_config = ConfigDict(extra="ignore")
+    format: int = 1
     scores: dict[str, object]
 
 
 def _format(path: Path) -> int:
-    """Return the manifest's format number; FORMAT if the file is no run's at all, so no other version's."""
+    """Return the manifest's format number; FORMAT if it is no version's manifest at all."""
     try:
-        written = records.read(path, _AnyFormat).format
-        if written == 1:
-            records.read(path, _Unknown)
-    except RunError:
+        return _AnyFormat.model_validate_json(path.read_bytes()).format
+    except (OSError, ValueError):
         return FORMAT
-    return written
 
 
 def write_models(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -20,7 +20,7 @@ BatchSize = Annotated[int, Field(ge=1, le=65_536, description="training digits i
 
 
 class NetSettings(BaseModel):
-    """The fields that both kinds of nets have."""
+    """Hold the fields that both kinds of nets have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -51,7 +51,7 @@ class NetSettings(BaseModel):
 
 
 class KerasSettings(NetSettings):
-    """The settings of `nets.keras_net.KerasNet`: convolutions if there are `channels`, then dense layers."""
+    """Set up `nets.keras_net.KerasNet`: convolutions, if it has `channels`, and dense layers."""
 
     net: Literal["keras"] = "keras"
     epochs: Epochs = 10
@@ -110,7 +110,7 @@ class KerasSettings(NetSettings):
 
 
 class MLPSettings(NetSettings):
-    """The settings of `nets.sklearn_net.EpochwiseMLPClassifier`, which is scikit-learn's MLPClassifier."""
+    """Hold the settings of `nets.sklearn_net.EpochwiseMLPClassifier`, which wraps scikit-learn's."""
 
     net: Literal["mlp"] = "mlp"
     epochs: Epochs = 20
@@ -146,7 +146,7 @@ AnySettings = TypeVar("AnySettings", bound=NetSettings)
 
 
 class FieldText(NamedTuple):
-    """A field in words, as `--set` takes and error messages name its values."""
+    """Describe a field in words, as the docs, `recipes` and error messages do."""
 
     name: str
     default: str

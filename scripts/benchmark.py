@@ -1,14 +1,14 @@
-"""Time and score of the plain notebooks and of `train`, side by side on the competition's files.
+"""Time and score the plain notebooks and `train` on the competition's files.
 
     python scripts/benchmark.py --data-dir data --runs 3
     python scripts/benchmark.py --data-dir data --runs 1 minutes-60      # only these contestants
 
-Each contestant is a process of its own, timed from its start to its end: imports and CSV reading count. All
-are scored on the same held-out rows, those of `train`'s holdout for that seed, which none of them trains on.
-A run takes each contestant in turn, so that a slow minute of the machine hits all alike; the ratios are
-taken within each run, so they need `keras` among the contestants. What is measured goes into `benchmark.json`
-beside this file, in place of what the same contestant had there for that seed; a Markdown table of all that
-it holds goes to stdout, the picture to `benchmark.png`. `make readme` puts the table into the README.
+Each contestant is a process, timed from its start to its end: imports and CSV reading count. All contestants
+are scored on the same held-out rows, those of `train`'s holdout for that seed; none of them trains on these.
+A run takes each contestant in turn, so that a slow minute of the machine hits all alike. The ratios are
+within a run, so they need `keras` among the contestants. The measurements go into `benchmark.json` beside
+this file, where they replace earlier ones of the same contestant and seed. A Markdown table of the file goes
+to stdout, the picture to `benchmark.png`. `make docs` puts the table into docs/benchmark.md.
 """
 
 import argparse
@@ -37,7 +37,7 @@ OURS = {  # arguments of `train`
     "minutes-15": ["--minutes", "15"],
     "minutes-60": ["--minutes", "60"],
 }
-BELOW = ("keras-mlp", "train", "minutes-1", "minutes-5")  # whose labels stand below their points, to be read
+LABEL_BELOW = ("keras-mlp", "train", "minutes-1", "minutes-5")  # above their points, labels would overlap
 CONTESTANTS = {
     "keras": "plain Keras 128-64 notebook",
     "keras-deep": "plain Keras 512-256-128-64 notebook",
@@ -47,7 +47,7 @@ CONTESTANTS = {
 
 
 def read(folder: Path, seed: int):
-    """The digits as a notebook reads them, split as `train` does with that seed."""
+    """Return the digits as a notebook reads them, split as `train` splits them with that seed."""
     import numpy as np
     import pandas as pd
     from sklearn.model_selection import train_test_split
@@ -62,7 +62,7 @@ def read(folder: Path, seed: int):
 
 
 def keras_notebook(folder: Path, seed: int) -> float:
-    """Keras 128-64 as the notebooks fit it: batches of 32, 10 epochs, 10% validation."""
+    """Fit Keras 128-64 as the notebooks do: batches of 32, 10 epochs, 10% validation."""
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -80,7 +80,7 @@ def keras_notebook(folder: Path, seed: int) -> float:
 
 
 def deep_notebook(folder: Path, seed: int) -> float:
-    """Keras 512-256-128-64 with batch norm, dropout and a falling rate: batches of 64, 30 epochs."""
+    """Fit Keras 512-256-128-64 with batch norm, dropout and a falling rate: batches of 64, 30 epochs."""
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -99,7 +99,7 @@ def deep_notebook(folder: Path, seed: int) -> float:
 
 
 def sklearn_notebook(folder: Path, seed: int) -> float:
-    """MLPClassifier((128, 64)) with at most 50 passes, everything else as scikit-learn has it."""
+    """Fit MLPClassifier((128, 64)) with at most 50 epochs and scikit-learn's defaults."""
     from sklearn.neural_network import MLPClassifier
 
     pixels, labels, held_out, truth, test = read(folder, seed)
@@ -109,10 +109,10 @@ def sklearn_notebook(folder: Path, seed: int) -> float:
 
 
 def ours(contestant: str, folder: Path, seed: int) -> float:
-    """`train` with the contestant's arguments."""
+    """Run `train` with the contestant's arguments."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "digit_recognizer", "train", *OURS[contestant], "--json"]
-        done = subprocess.run(
+        completed = subprocess.run(
             [
                 *command,
                 "--seed",
@@ -129,12 +129,12 @@ def ours(contestant: str, folder: Path, seed: int) -> float:
             stderr=subprocess.DEVNULL,
             cwd=HERE.parent.parent,
         )
-    summary = json.loads(done.stdout)
+    summary = json.loads(completed.stdout)
     return (summary["blend"] or summary["models"][0])["accuracy"]
 
 
 def timed(contestant: str, folder: Path, seed: int) -> tuple[float, float]:
-    """Wall seconds and holdout accuracy of one contestant in a fresh process."""
+    """Return wall seconds and holdout accuracy of a contestant in a fresh process."""
     command = [
         sys.executable,
         str(HERE),
@@ -146,52 +146,52 @@ def timed(contestant: str, folder: Path, seed: int) -> tuple[float, float]:
         str(seed),
     ]
     started = time.perf_counter()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - started, float(done.stdout.split()[-1])
+    completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started, float(completed.stdout.split()[-1])
 
 
 def mean(values: list[float], form: str) -> str:
-    """Mean and, of more than one, the standard deviation."""
-    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{form}}{spread}"
+    """Return the mean and, if there are several values, the standard deviation."""
+    std = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{form}}{std}"
 
 
 def table(results: list[dict]) -> str:
-    """The results as Markdown; time ratios are to the plain Keras notebook in the same run."""
+    """Return the results as Markdown; time ratios are to the plain Keras notebook in the same run."""
     head = "contestant | wall time, s | time ratio | holdout accuracy | on seed 0's holdout | runs"
     lines = [f"| {head} |", "|---|---|---|---|---|---|"]
-    base = {(one["seed"], one["run"]): one["seconds"] for one in results if one["contestant"] == "keras"}
+    base = {(row["seed"], row["run"]): row["seconds"] for row in results if row["contestant"] == "keras"}
     for name, title in CONTESTANTS.items():
-        own = [one for one in results if one["contestant"] == name]
-        if not own:
+        rows = [row for row in results if row["contestant"] == name]
+        if not rows:
             continue
-        beside = [(one, base[one["seed"], one["run"]]) for one in own if (one["seed"], one["run"]) in base]
-        ratio = mean([one["seconds"] / seconds for one, seconds in beside], ".2f") if beside else "-"
-        seconds, accuracy = ([one[field] for one in own] for field in ("seconds", "accuracy"))
-        runs = f"{len(own)}, {' and '.join(sorted({one['run'][:10] for one in own}))}"
-        first = next((f"{one['accuracy']:.4f}" for one in own if one["seed"] == 0), "-")
-        every = mean(accuracy, ".4f") if len(own) > 1 else "-"
-        lines.append(f"| {title} | {mean(seconds, '.1f')} | {ratio} | {every} | {first} | {runs} |")
+        paired = [(row, base[row["seed"], row["run"]]) for row in rows if (row["seed"], row["run"]) in base]
+        ratio = mean([row["seconds"] / seconds for row, seconds in paired], ".2f") if paired else "-"
+        seconds, accuracy = ([row[field] for row in rows] for field in ("seconds", "accuracy"))
+        runs = f"{len(rows)}, {' and '.join(sorted({row['run'][:10] for row in rows}))}"
+        on_seed_0 = next((f"{row['accuracy']:.4f}" for row in rows if row["seed"] == 0), "-")
+        on_all = mean(accuracy, ".4f") if len(rows) > 1 else "-"
+        lines.append(f"| {title} | {mean(seconds, '.1f')} | {ratio} | {on_all} | {on_seed_0} | {runs} |")
     return "\n".join(lines)
 
 
 def draw(results: list[dict], path: Path) -> None:
-    """Score against seconds, a point for each contestant's mean and a line from its lowest to its highest."""
+    """Draw error against seconds: a point for a contestant's mean, a line from its lowest to its highest."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.5), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     for name, title in CONTESTANTS.items():
-        own = [one for one in results if one["contestant"] == name]
-        if not own:
+        rows = [row for row in results if row["contestant"] == name]
+        if not rows:
             continue
-        seconds, wrong = ([one["seconds"] for one in own], [100 * (1 - one["accuracy"]) for one in own])
-        x, y = statistics.mean(seconds), statistics.mean(wrong)
+        errors = [100 * (1 - row["accuracy"]) for row in rows]
+        x, y = statistics.mean(row["seconds"] for row in rows), statistics.mean(errors)
         colour = "#1f5fa8" if name in OURS else "#b3541e"
-        axes.plot([x, x], [min(wrong), max(wrong)], color=colour, linewidth=1)
+        axes.plot([x, x], [min(errors), max(errors)], color=colour, linewidth=1)
         axes.plot(x, y, "o" if name in OURS else "s", color=colour)
         label = title.replace("`", "").replace("train --recipe ", "").replace(" --set", ",")
-        offset = (5, -11 if name in BELOW else 3)
+        offset = (5, -11 if name in LABEL_BELOW else 3)
         axes.annotate(label, (x, y), offset, textcoords="offset points", fontsize=9)
     axes.set(
         xscale="log",
@@ -212,7 +212,7 @@ def draw(results: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    """Run the contestants in turn, or with --only one of them in this process."""
+    """Run the contestants in turn or, with --only, a single one in this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), help="where the competition's files are"
@@ -247,7 +247,7 @@ def main() -> None:
             for name in contestants:
                 seconds, accuracy = timed(name, folder.resolve(), seed)
                 print(f"seed {seed}, {name}: {seconds:.1f} s, {accuracy:.4f}", file=sys.stderr)
-                results = [one for one in results if (one["contestant"], one["seed"]) != (name, seed)]
+                results = [row for row in results if (row["contestant"], row["seed"]) != (name, seed)]
                 results.append(
                     {
                         "contestant": name,

@@ -1,8 +1,10 @@
-"""Measure recipes for `recipes.py`: 5 folds of the competition's rows, on another seed than tuned on.
+"""Measure recipes for `recipes.py`, on 5 folds of the competition's rows: those of seed 1.
+
+Recipes are tuned on the folds of seed 0.
 
     python scripts/evidence.py --data-dir data [RECIPE...]
 
-Prints, for each, the `Evidence(...)` to put into its recipe, and that of the blend where several are named.
+Prints the `Evidence(...)` of each recipe, to put into `recipes.py`; with several named, also their blend's.
 """
 
 import argparse
@@ -16,10 +18,10 @@ from pathlib import Path
 
 
 def run(*arguments: object) -> dict:
-    """What one of our commands prints with --json."""
+    """Return what a command of the package prints with --json."""
     command = [sys.executable, "-m", "digit_recognizer", *map(str, arguments), "--json"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
-    return json.loads(done.stdout)
+    completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    return json.loads(completed.stdout)
 
 
 def main() -> None:
@@ -30,17 +32,19 @@ def main() -> None:
     )
     parser.add_argument("recipes", nargs="*", help="which to measure  [default: all, without a blend]")
     options = parser.parse_args()
-    together = [options.recipes] if options.recipes else [[one["name"]] for one in run("recipes")["recipes"]]
-    for names in together:
-        chosen = [word for name in names for word in ("--recipe", name)]
+    groups = (
+        [options.recipes] if options.recipes else [[recipe["name"]] for recipe in run("recipes")["recipes"]]
+    )
+    for names in groups:
+        selected = [word for name in names for word in ("--recipe", name)]
         with tempfile.TemporaryDirectory() as out:
             data = options.data_dir.resolve()
-            result = run("validate", *chosen, "--seed", 1, "--data-dir", data, "--out", out)
+            result = run("validate", *selected, "--seed", 1, "--data-dir", data, "--out", out)
         for model in [*result["models"], *([result["blend"]] if result["blend"] else [])]:
-            mean, spread = statistics.mean(model["folds"]), statistics.stdev(model["folds"])
+            mean, std = statistics.mean(model["folds"]), statistics.stdev(model["folds"])
             seconds = model["seconds"] / len(model["folds"])
-            figures = f'{mean:.4f}, {spread:.4f}, {seconds:.0f}, "{time.strftime("%Y-%m-%d")}"'
-            print(f"{model['recipe']}: Evidence({figures})", flush=True)
+            evidence = f'{mean:.4f}, {std:.4f}, {seconds:.0f}, "{time.strftime("%Y-%m-%d")}"'
+            print(f"{model['recipe']}: Evidence({evidence})", flush=True)
 
 
 if __name__ == "__main__":

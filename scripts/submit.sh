@@ -1,6 +1,6 @@
 #!/bin/sh
 # Submit FILE, or the newest run, to Kaggle and wait for its score: `digit-recognizer submit` from any folder.
-# The exit codes are that command's; see the README.
+# The exit codes are that command's; see docs/kaggle.md.
 set -eu
 
 if [ $# -gt 2 ] || [ "${1-}" = -h ] || [ "${1-}" = --help ]; then

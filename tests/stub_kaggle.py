@@ -1,27 +1,38 @@
-"""Kaggle on loopback, for the real client: it keeps its submissions, and misbehaves as it is told.
+"""Kaggle on loopback, for the real client: it keeps its submissions, and misbehaves as a test orders.
 
 The client comes here by its environment alone. http_proxy makes this server its proxy, so that every host is
 this one; https_proxy too, so that an attempt to leave the machine arrives as a CONNECT, and fails the test.
+Most tests call the program in their own process, the real client included; a process of its own is started
+for what only a process shows: hangs, signals, several submits at once, and credentials, which are read once.
 """
 
+import io
+import json
 import os
+import queue
+import secrets
 import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
-from conftest import ROOT, Ended
+from conftest import ROOT
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+
+from digit_recognizer.cli import commands
+from digit_recognizer.leaderboard import client, worker
 
 USER, KEY, TOKEN = "ada", "0123456789abcdef0123456789abcdef", "KGAT_fedcba9876543210"
 SIGNATURE = "X-Goog-Signature-5ec2e7"
@@ -51,9 +62,12 @@ class Kaggle:
     seen: list[str] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of the uploaded files
     faults: dict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
     always: dict[str, Fault] = field(default_factory=dict)
+    listed_after: float = 0  # a time, until which the list lags behind: it is empty
     reached: threading.Event = field(default_factory=threading.Event)  # set by a hang
+    lock: threading.Lock = field(default_factory=threading.Lock)
     over: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, request: Request) -> Response:
@@ -85,10 +99,11 @@ class Kaggle:
 
     def _log_in(self, request: Request) -> Response:
         active = request.json["token"] == TOKEN
-        return json({"active": active, "username": USER if active else ""})
+        return reply({"active": active, "username": USER if active else ""})
 
     def _list(self, request: Request) -> Response:
-        return self._refused(request) or json({"submissions": [self._listed(s) for s in self.submissions]})
+        listed = self.submissions if time.time() >= self.listed_after else []
+        return self._refused(request) or reply({"submissions": [self._listed(row) for row in listed]})
 
     def _listed(self, submission: dict[str, Any]) -> dict[str, Any]:
         shown = {name: value for name, value in submission.items() if name != "looks"}
@@ -96,9 +111,10 @@ class Kaggle:
         return shown | (self.verdict if submission["looks"] > self.pending else {})
 
     def _start(self, request: Request) -> Response:
-        token = f"blob-{len(self.uploads) + 1}"
+        token = f"blob-{secrets.token_hex(4)}"
+        self.names.append(request.json["fileName"])
         url = f"http://storage.test/{token}?upload_id={SIGNATURE}"
-        return self._refused(request) or json({"token": token, "createUrl": url})
+        return self._refused(request) or reply({"token": token, "createUrl": url})
 
     def _put(self, request: Request) -> Response:
         self.uploads[request.path.strip("/")] = request.get_data()
@@ -108,16 +124,21 @@ class Kaggle:
         if refused := self._refused(request):
             return refused
         assert request.json["blobFileTokens"] in self.uploads
-        ref = 4000 + len(self.submissions)
+        with self.lock:
+            ref = 4000 + len(self.submissions)
+            self.list_submission(ref, request.json["submissionDescription"])
+        return reply({"message": "Successfully submitted to Digit Recognizer", "ref": ref})
+
+    def list_submission(self, ref: int, description: str, **fields: Any) -> None:
+        """Add a submission to the list, as if it had been made from elsewhere."""
         submission = {
             "ref": ref,
             "date": "2026-11-21T10:00:00.123Z",
-            "fileName": "submission.csv",
-            "description": request.json["submissionDescription"],
+            "fileName": self.names[-1] if self.names else "submission.csv",
+            "description": description,
             "status": "PENDING",
         }
-        self.submissions.insert(0, submission)
-        return json({"message": "Successfully submitted to Digit Recognizer", "ref": ref})
+        self.submissions.insert(0, submission | fields)
 
     def _find_archive(self, request: Request) -> Response:
         location = f"http://storage.test/bundle/archive.zip?{SIGNATURE}"
@@ -130,14 +151,12 @@ class Kaggle:
         return response.make_conditional(request, accept_ranges=True, complete_length=len(self.archive))
 
 
-def json(content: dict[str, Any], status: int = 200) -> Response:
-    import json
-
+def reply(content: object, status: int = 200) -> Response:
     return Response(json.dumps(content), status, content_type="application/json")
 
 
 def says(status: int, message: str, **headers: str) -> Response:
-    response = json({"error": {"code": status, "message": message, "status": "FAILED"}}, status)
+    response = reply({"error": {"code": status, "message": message, "status": "FAILED"}}, status)
     response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
     return response
 
@@ -164,6 +183,10 @@ def hang(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
     kaggle.reached.set()
     kaggle.over.wait(60)
     return Response(status=504)
+
+
+def answering(content: object, status: int = 200) -> Fault:
+    return lambda kaggle, request, answer: reply(content, status)
 
 
 def accepting_then(fault: Fault) -> Fault:
@@ -221,6 +244,39 @@ class Server(HTTPServer):
         }
 
 
+@dataclass(frozen=True)
+class Result:
+    """How the program ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        return self.err.splitlines()[-1]
+
+
+class InlineKaggle(client.Kaggle):
+    """The real client called in this process, without time limits; all else is `client.Kaggle`'s."""
+
+    def _start(self) -> None:
+        self._answers = queue.Queue()
+        self._process = self._reading = mock.MagicMock()
+        self._process.stdin.write = self._answer
+
+    def _answer(self, line: str) -> None:
+        call = json.loads(line)
+        name = call.pop("call")
+        if name == "download":
+            call["on_size"] = lambda size: self._answers.put({"size": size})
+        try:
+            answer = {"result": worker.CALLS[name](**call)}
+        except (Exception, SystemExit) as error:
+            answer = {"error": worker.describe(error)}
+        self._answers.put(json.loads(json.dumps(answer)))
+
+
 class User:
     """Someone at a terminal, with a home, a folder to work in, and the program."""
 
@@ -231,7 +287,27 @@ class User:
         self.home.mkdir()
         self.environment = server.environment(self.home)
 
+    def run(self, *arguments: object, **environment: str | None) -> Result:
+        """Run a command in this process."""
+        whole = {name: value for name, value in {**self.environment, **environment}.items() if value}
+        argv = ["digit-recognizer", *map(str, arguments)]
+        with (
+            mock.patch.dict(os.environ, whole, clear=True),
+            mock.patch.object(sys, "argv", argv),
+            mock.patch.object(client, "Kaggle", InlineKaggle),
+            chdir(self.folder),
+            redirect_stdout(io.StringIO()) as out,
+            redirect_stderr(io.StringIO()) as err,
+        ):
+            try:
+                commands.main()
+            except SystemExit as end:
+                code = end.code or 0
+        assert isinstance(code, int)
+        return self._checked(Result(code, out.getvalue(), err.getvalue()))
+
     def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Any:
+        """Start a command in a process of its own; an environment variable that is None is unset."""
         whole = {**self.environment, **environment}
         return subprocess.Popen(
             [*(command or (sys.executable, "-m", "digit_recognizer")), *map(str, arguments)],
@@ -244,23 +320,33 @@ class User:
             start_new_session=True,
         )
 
-    def types(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Ended:
-        """Run a command; an environment variable that is None is unset."""
-        process = self.start(*arguments, command=command, **environment)
-        return self.ended(process)
+    def run_process(
+        self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None
+    ) -> Result:
+        """Run a command in a process of its own."""
+        return self.finish(self.start(*arguments, command=command, **environment))
 
-    def ended(self, process: Any) -> Ended:
-        """How it ended; whatever it was, no secret is told and nothing left the machine."""
+    def finish(self, process: Any) -> Result:
+        """Wait for a process that `start` started."""
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         finally:
             process.kill()
-        assert not [secret for secret in SECRETS if secret in out + err]
-        assert "Traceback" not in err, err
+        return self._checked(Result(process.returncode, out, err))
+
+    def _checked(self, result: Result) -> Result:
+        """Return the result; whatever it is, it holds no secret, and nothing left the machine."""
+        parts = {
+            secret[start : start + worker.SECRET_PART]
+            for secret in SECRETS
+            for start in range(len(secret) - worker.SECRET_PART + 1)
+        }
+        assert not [part for part in parts if part in result.out + result.err]
+        assert "Traceback" not in result.err, result.err
         assert not self.kaggle.strays
-        written = [path for path in self.folder.rglob("*") if path.is_file() and path.suffix == ".json"]
+        written = [path for path in self.folder.rglob("*.json") if path.is_file()]
         assert not [path for path in written for secret in SECRETS if secret in path.read_text()]
-        return Ended(process.returncode, out, err)
+        return result
 
 
 @contextmanager

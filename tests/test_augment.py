@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -109,3 +110,35 @@ def test_without_strength_nothing_is_augmented(images: np.ndarray) -> None:
     augmentation = Augmentation.of(MLPSettings(augment_strength_end=1.0))
     assert augmentation.at(0).apply(images, np.random.default_rng(0)) is images
     assert (augmentation.at(0.1).apply(images, np.random.default_rng(0)) != images).any()
+
+
+def distort_one_by_one(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Return what `augment.distort` returns, each image's grid computed and remapped by itself."""
+    n, side = len(images), 28
+    spread = cv2.resize(
+        np.eye(augment.GRID, dtype=np.float32), (augment.GRID, side), interpolation=cv2.INTER_CUBIC
+    )
+    angle, shear = rng.normal(0, strength, (2, n)) * [[augment.ROTATION], [augment.SHEAR]]
+    width, height = np.exp(rng.normal(0, strength * augment.STRETCH, (2, n)))
+    shift = rng.normal(0, strength * augment.SHIFT, (n, 2))
+    bend = rng.normal(0, strength * augment.ELASTIC, (n, 2, augment.GRID, augment.GRID))
+    x, y = np.meshgrid(np.arange(side) - 13.5, np.arange(side) - 13.5)
+    distorted = []
+    for i, image in enumerate(images.reshape(-1, side, side)):
+        rotation = np.array([[np.cos(angle[i]), -np.sin(angle[i])], [np.sin(angle[i]), np.cos(angle[i])]])
+        matrix = rotation @ [[1, shear[i]], [0, 1]] @ np.diag([width[i], height[i]])
+        places = np.einsum("ij,jkl->ikl", matrix, [x, y]) + shift[i][:, None, None] + 13.5
+        places += spread @ bend[i] @ spread.T
+        x_from, y_from = places.astype(np.float32)
+        distorted.append(cv2.remap(image, x_from, y_from, cv2.INTER_LINEAR).ravel())
+    return np.stack(distorted)
+
+
+@pytest.mark.parametrize("strength", [0.6, 1.6, 5.0])
+def test_a_sheet_of_images_is_distorted_as_each_image_by_itself(
+    digits: data.Dataset, strength: float
+) -> None:
+    images = pipelines.scale(digits.train.pixels)
+    ours = augment.distort(images, strength, np.random.default_rng(3))
+    theirs = distort_one_by_one(images, strength, np.random.default_rng(3))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT, TEST, TRAIN
 
 from digit_recognizer import data
+from digit_recognizer.data import dataset
 from digit_recognizer.errors import DataError
 
 
@@ -103,7 +104,7 @@ def test_missing_files_raise_data_error(tmp_path: Path, folder: Path) -> None:
 
 
 def test_unpacking_stops_at_a_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "MAX_UNPACKED_BYTES", 2**21)
+    monkeypatch.setattr(dataset, "MAX_UNPACKED_BYTES", 2**21)
     (folder / "train.csv").unlink()
     (folder / "train.csv.gz").write_bytes(gzip.compress(bytes(2**26)))
     with pytest.raises(

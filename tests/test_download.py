@@ -21,7 +21,6 @@ from digit_recognizer import data, submission
 from digit_recognizer.cli.commands import cli
 
 pytestmark = pytest.mark.slow
-SEVENTH = 7  # the sample is one seventh of the competition's size
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +38,23 @@ def user(server: Server, tmp_path: Path) -> Iterator[User]:
     server.kaggle.over.set()
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(content, "w", compression, compresslevel=1) as archive:
         for name, text in files.items():
             archive.writestr(name, text)
     return content.getvalue()
 
 
-@pytest.fixture(scope="module")
-def archive() -> bytes:
-    """In shape and size the competition's archive; its digits are the sample's, seven times over."""
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """An archive of the competition's shape and the sample's size, which is what is expected here."""
+    for name, rows in (("train.csv", 6000), ("test.csv", 4000)):
+        monkeypatch.setitem(data.COMPETITION_ROWS, name, rows)
     files = {"sample_submission.csv": b"ImageId,Label\r\n"}
     for name in ("train.csv", "test.csv"):
-        header, rows = gzip.decompress((ROOT / "data/sample" / f"{name}.gz").read_bytes()).split(b"\n", 1)
-        files[name] = header + b"\n" + rows * SEVENTH
-    return zipped(files)
+        files[name] = gzip.decompress((ROOT / "data/sample" / f"{name}.gz").read_bytes())
+    return zipped(files, zipfile.ZIP_STORED)  # large, to break off within
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +66,20 @@ def few(train_csv: str, test_csv: str) -> dict[str, bytes]:
     }
 
 
-def test_an_archive_that_breaks_off_is_gone_on_with_and_put_in_place(user: User, archive: bytes) -> None:
+def test_an_archive_that_breaks_off_is_continued_and_put_in_place(user: User, archive: bytes) -> None:
     user.kaggle.archive = archive
     user.kaggle.faults["archive"] = [cut(0.5, reset)]
     (user.folder / "data").mkdir()
     (user.folder / "data/digit-recognizer.zip").write_bytes(b"PK")
-    ended = user.types("download")
-    assert (ended.code, ended.out) == (0, "data/digit-recognizer.zip\n"), ended.err
+    result = user.run("download")
+    assert (result.code, result.out) == (0, "data/digit-recognizer.zip\n"), result.err
     assert (
-        "data/digit-recognizer.zip: is not a whole zip archive (File is not a zip file). Downloading"
-        in ended.err
+        "data/digit-recognizer.zip: is not a whole zip archive (File is not a zip file). Downloading it again"
+        in result.err
     )
     assert (
         "the connection broke off; check the network, and the proxy if there is one. Trying again\n"
-        in ended.err
+        in result.err
     )
     assert [path.name for path in (user.folder / "data").iterdir()] == ["digit-recognizer.zip"]
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == archive
@@ -90,26 +90,28 @@ def test_an_archive_that_breaks_off_is_gone_on_with_and_put_in_place(user: User,
 
     seen = len(user.kaggle.seen)
     (user.folder / "data/train.csv").touch()
-    ended = user.types("download")
-    assert (ended.code, ended.out) == (0, "data/digit-recognizer.zip\n")
-    assert "data/digit-recognizer.zip is there already, and good; --force downloads it again\n" in ended.err
-    assert "data also holds train.csv, which goes before the archive\n" in ended.err
+    result = user.run("download")
+    assert (result.code, result.out) == (0, "data/digit-recognizer.zip\n")
+    assert "data/digit-recognizer.zip is complete already; --force downloads it again\n" in result.err
+    assert "data also holds train.csv, which is read instead of the archive\n" in result.err
     assert len(user.kaggle.seen) == seen
 
 
-def test_ctrl_c_keeps_what_came_and_the_next_download_goes_on(user: User, archive: bytes) -> None:
+def test_ctrl_c_keeps_the_partial_archive_and_the_next_download_continues_it(
+    user: User, archive: bytes
+) -> None:
     user.kaggle.archive = archive
     user.kaggle.faults["archive"] = [cut(0.5, hang)]
     process = user.start("download")
     assert user.kaggle.reached.wait(30)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-    ended = user.ended(process)
-    assert (ended.code, ended.out) == (130, "")
-    assert ended.err.endswith(
-        "Stopped; data/digit-recognizer.zip is as it was. The same command goes on where this one was\n"
+    result = user.finish(process)
+    assert (result.code, result.out) == (130, "")
+    assert result.err.endswith(
+        "Stopped; data/digit-recognizer.zip is as it was. The same command continues the download\n"
     )
-    ended = user.types("download")
-    assert ended.code == 0, ended.err
+    result = user.run("download")
+    assert result.code == 0, result.err
     assert user.kaggle.ranges[-1] is not None
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == archive
 
@@ -135,18 +137,18 @@ def spoilt(files: dict[str, bytes]) -> bytes:
     ],
     ids=["truncated", "broken", "a page", "two members missing", "too few rows", "train.csv twice"],
 )
-def test_what_is_not_the_competitions_archive_replaces_nothing(
+def test_another_archive_than_the_competitions_replaces_nothing(
     user: User, few: dict[str, bytes], spoil: Any, message: str
 ) -> None:
     user.kaggle.archive = spoil(few)
     (user.folder / "data").mkdir()
     (user.folder / "data/digit-recognizer.zip").write_bytes(b"mine")
-    ended = user.types("download", "--force")
-    assert (ended.code, ended.out) == (7, "")
-    assert ended.err.splitlines()[-1].startswith(
-        "Error: what came from Kaggle is no good, data/digit-recognizer.zip is as it was: "
+    result = user.run("download", "--force")
+    assert (result.code, result.out) == (7, "")
+    assert result.err.splitlines()[-1].startswith(
+        "Error: Kaggle sent a damaged archive, data/digit-recognizer.zip is as it was: "
     )
-    assert message in ended.err
+    assert message in result.err
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == b"mine"
     assert list((user.folder / "data/.download").iterdir()) == []
 
@@ -160,9 +162,10 @@ CASES: dict[str, tuple[str, Fault, int, str]] = {
         "accept the competition's rules at https://www.kaggle.com",
     ),
     "404": ("find archive", refusing(404, "Not found"), 7, "Kaggle does not find it. Kaggle says: Not found"),
-    "404 of the storage": ("archive", page(404), 7, "Kaggle does not find it"),
+    "404 of the storage": ("archive", page(404), 7, "Kaggle does not find it in its storage"),
+    "403 of the storage": ("archive", refusing(403, "expired"), 7, "Kaggle's storage refused it (403); try"),
     "500 always": ("find archive", refusing(500, ""), 7, "Kaggle's server failed (500); try again later"),
-    "502 with a page": ("archive", page(502), 7, "Kaggle's server failed (502); try again later"),
+    "502 with a page": ("archive", page(502), 7, "Kaggle's storage failed (502); try again later"),
     "200 with a page": ("find archive", page(200), 7, "a web page came instead of Kaggle's answer"),
     "200 with a page of the storage": ("archive", page(200), 7, "a web page came instead of Kaggle's answer"),
     "reset": ("find archive", reset, 7, "downloading the archive: the connection broke off"),
@@ -184,9 +187,10 @@ def test_a_download_that_fails_is_one_line_and_replaces_nothing(user: User, case
     user.kaggle.always[step] = fault
     (user.folder / "data").mkdir()
     (user.folder / "data/digit-recognizer.zip").write_bytes(b"mine")
-    ended = user.types("download", "--force", "--verbose", "--timeout", 1)
-    assert (ended.code, ended.out) == (code, "")
-    last = ended.err.splitlines()[-1]
+    run = user.run_process if case.startswith("hang") else user.run
+    result = run("download", "--force", "--verbose", "--timeout", 1)
+    assert (result.code, result.out) == (code, "")
+    last = result.err.splitlines()[-1]
     assert last.startswith("Error: ")
     assert message in last
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == b"mine"
@@ -194,9 +198,9 @@ def test_a_download_that_fails_is_one_line_and_replaces_nothing(user: User, case
 
 def test_a_folder_that_cannot_be_written(user: User) -> None:
     (user.folder / "file").touch()
-    ended = user.types("download", "--data-dir", "file")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "Error: file: cannot be written (Not a directory)\n"
+    result = user.run("download", "--data-dir", "file")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "Error: file: cannot be written (Not a directory)\n"
     assert user.kaggle.seen == []
 
 
@@ -212,9 +216,11 @@ def test_download_train_submit_and_the_score_is_the_runs(
     assert (result.exit_code, result.stdout) == (0, "data/digit-recognizer.zip\n"), result.output
 
     digits = data.load(Path("data"))
-    assert digits.kind == "other"
+    assert digits.kind == "sample"
     monkeypatch.setitem(data.KNOWN_FINGERPRINTS, digits.fingerprint["test"], "competition")
-    settings = [part for one in ("epochs=1", "averaged=1", "hidden=32") for part in ("--set", one)]
+    settings = [
+        part for setting in ("epochs=3", "averaged_epochs=1", "hidden=32") for part in ("--set", setting)
+    ]
     train = ["train", "--recipe", "sklearn-mlp", *settings, "--name", "whole", "--holdout", "0.2"]
     result = CliRunner().invoke(cli, train, catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -228,14 +234,13 @@ def test_download_train_submit_and_the_score_is_the_runs(
         f"({score['low']:.4f} to {score['high']:.4f}), gap {0.99142 - score['accuracy']:+.4f}\n"
     )
     assert manifest["kaggle"]["public_score"] == 0.99142
-    sent = user.folder / "sent.csv"
-    sent.write_bytes(user.kaggle.uploads["blob-1"])
+    (sent,) = user.kaggle.uploads.values()
     truth = np.genfromtxt(ROOT / "data/sample/test_labels.csv", delimiter=",", skip_header=1, dtype=int)[:, 1]
-    assert (submission.check(sent).labels == np.tile(truth, SEVENTH)).mean() > 0.8
+    assert (submission.check_bytes(sent, "sent", len(truth)).labels == truth).mean() > 0.8
 
     head, row = CliRunner().invoke(cli, ["runs"]).stdout.splitlines()
     assert head.index("public score") + len("public score") == row.index("0.99142") + len("0.99142")
     assert row.startswith("whole")
     listed = json.loads(CliRunner().invoke(cli, ["submissions", "--json"]).stdout)["submissions"]
-    assert [(one["ref"], one["run"], one["public_score"]) for one in listed] == [(4000, "whole", 0.99142)]
+    assert [(row["ref"], row["run"], row["public_score"]) for row in listed] == [(4000, "whole", 0.99142)]
     assert user.kaggle.strays == []

@@ -22,7 +22,7 @@ ORDER = [
     "nets",
     "data",
     "recipes",
-    "ensemble",
+    "blending",
     "manifest",
     "training",
     "runs",
@@ -30,12 +30,12 @@ ORDER = [
     "results",
     "drafts",
     "pipeline",
-    "report",
+    "reports",
     "leaderboard",
     "cli",
     "__main__",
 ]
-BESIDE = {"report", "leaderboard"}  # nothing on the line from CSV to submission knows of them
+BESIDE = {"reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
     "cv2",
     "jinja2",
@@ -51,15 +51,15 @@ SLOW = {
 }
 ONLY_IN = {
     "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.terminal"},
-    "rich": {"cli.kaggle", "cli.terminal"},
+    "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
-    "filelock": {"drafts"},
-    "jinja2": {"report.page"},
+    "filelock": {"drafts", "leaderboard.ledger"},
+    "jinja2": {"reports.page"},
     "joblib": {"training.workers"},
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},
-    "matplotlib": {"report.figures", "report.themes"},
+    "matplotlib": {"reports.figures", "reports.themes"},
     "requests": {"leaderboard.worker"},
     "tensorflow": {"nets.keras_model", "nets.keras_net"},
     "threadpoolctl": {"training.fit"},

@@ -86,7 +86,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     "file",
-    ["nets/augment.py", "nets/keras_net.py", "data/parsing.py", "ensemble.py", "splits.py", "settings.py",
+    ["nets/augment.py", "nets/keras_net.py", "data/parsing.py", "blending.py", "splits.py", "settings.py",
      "schedule/minutes.py", "training/fit.py"],
 )  # fmt: skip
 def test_a_change_of_code_that_decides_numbers_is_a_difference(package: Path, file: str) -> None:
@@ -99,7 +99,7 @@ def test_a_change_of_code_that_decides_numbers_is_a_difference(package: Path, fi
     assert manifest.code_hash() not in (changed, CONFIG.code)
 
 
-@pytest.mark.parametrize("file", ["cli/tables.py", "report/page.py", "leaderboard/client.py"])
+@pytest.mark.parametrize("file", ["cli/tables.py", "reports/page.py", "leaderboard/client.py"])
 def test_a_change_of_other_code_is_no_difference(package: Path, file: str) -> None:
     (package / file).write_text("")
     assert manifest.code_hash() == CONFIG.code

@@ -18,7 +18,8 @@ import pytest
 import trustme
 from conftest import ROOT, Ended
 
-from digit_recognizer import data, openml
+from digit_recognizer import data
+from digit_recognizer.data import openml
 from digit_recognizer.errors import DataError
 
 SILENCE = {"silence": b""}

@@ -1,211 +1,48 @@
-"""The report of small runs: what it says, checked against the runs' files, and how a browser shows it."""
+"""The report of small runs: what it says, checked against the runs' files."""
+# ruff: noqa: F401, F811
 
-import base64
 import io
 import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import TEST, TRAIN, Run
+from report_runs import (
+    MLP,
+    PICTURES,
+    Page,
+    coarse,
+    config_of,
+    content,
+    data_config,
+    dom,
+    fit,
+    held_out,
+    model,
+    page,
+    score_of,
+    size,
+    small,
+    write_run,
+)
 
-from digit_recognizer import data, drafts, manifest, records, report, runs, scoring
-from digit_recognizer.ensemble import WeightedCombiner
+from digit_recognizer import data, drafts, manifest, records, reports, runs
+from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import EpochMetrics, FitRecord, Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.recipes import RECIPES
-from digit_recognizer.report import facts, figures
-from digit_recognizer.report.tiles import percent
+from digit_recognizer.reports import facts
+from digit_recognizer.reports import page as report_page
+from digit_recognizer.reports.tiles import percent
 from digit_recognizer.settings import describe, format_value
 
 pytestmark = pytest.mark.slow
-BROWSER = next(
-    filter(
-        None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"])
-    ),
-    None,
-)
-MLP = RECIPES["sklearn-mlp"].settings
-PICTURES = [
-    "accuracy", "class-counts", "confusion", "loss", "mistakes", "reliability", "samples", "scores",
-    "training-digits",
-]  # fmt: skip
-
-
-def read_as(labels: np.ndarray, wrong: float, seed: int = 0) -> np.ndarray:
-    """Return probabilities whose likeliest digit is another than the label for about a share `wrong`."""
-    rng = np.random.default_rng(seed)
-    digits = np.where(rng.random(len(labels)) < wrong, rng.integers(0, 10, len(labels)), labels)
-    logits = rng.normal(0, 1, (len(labels), 10)) + 6 * np.eye(10)[digits]
-    return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def score_of(held_out: HeldOut, probabilities: np.ndarray, **changes: Any) -> ModelScore:
-    score = scoring.score(held_out.labels, probabilities, held_out.rows)
-    return ModelScore(**{**vars(score), "seconds": 12.5, **changes})
-
-
-def write_run(
-    folder: Path, dataset: data.Dataset, held_out: HeldOut, models: Sequence[Predictions], **changes: Any
-) -> runs.Run:
-    """Write a run of these predictions with a manifest to match, but for `changes`."""
-    names = [model.name for model in models if model.name != BLEND]
-    fields = {
-        "name": folder.name,
-        "created": "2026-01-02T03:04:05+01:00",
-        "config": config_of(dataset, names),
-        "scores": {model.name: score_of(held_out, model.out_of_fold) for model in models},
-        "main_model": models[-1].name,
-        "recipes": dict.fromkeys(names, MLP),
-        "test_fits": dict.fromkeys(names, ()),
-        "blend": None,
-        "submission_model": None,
-        "seconds": {"total": 3.25},
-    }
-    folder.mkdir(parents=True)
-    runs.write_probabilities(folder, held_out, models)
-    runs.write_manifest(folder, Manifest.model_validate(plain({**fields, **changes})))
-    return runs.load(folder)
-
-
-def config_of(dataset: data.Dataset, names: Sequence[str], **changes: Any) -> manifest.RunConfig:
-    fields = {
-        "command": "train",
-        "data": manifest.data_config(dataset),
-        "recipes": dict.fromkeys(names[:1], MLP),
-        "split": manifest.SplitConfig(holdout=None, folds=2),
-        "seed": 0,
-        "refit": True,
-        "threads": 1,
-        "versions": manifest.current_versions(),
-        "code": "0" * 16,
-    }
-    return manifest.RunConfig(**{**fields, **changes})
-
-
-def plain(fields: dict[str, Any]) -> dict[str, Any]:
-    return {**fields, "created": manifest.datetime.fromisoformat(fields["created"])}
-
-
-def curve(epochs: int, *, valid: bool = True) -> tuple[EpochMetrics, ...]:
-    return tuple(
-        EpochMetrics(
-            train_loss=1 / epoch, train_accuracy=1 - 0.4 / epoch,
-            **({"valid_loss": 1.5 / epoch, "valid_accuracy": 1 - 0.5 / epoch} if valid else {}),
-        )
-        for epoch in range(1, epochs + 1)
-    )  # fmt: skip
-
-
-def fit(split: str, epochs: int, model: str = "sklearn-mlp", *, valid: bool = True) -> FitRecord:
-    file = f"{model}-{split}.npz".replace(" ", "-")
-    return FitRecord(model=model, split=split, file=file, seconds=1.5, curve=curve(epochs, valid=valid))
-
-
-@pytest.fixture(scope="module")
-def held_out(digits: data.Dataset) -> HeldOut:
-    rows = np.random.default_rng(1).permutation(TRAIN)
-    return HeldOut(rows, np.repeat([0, 1], TRAIN // 2), digits.train.labels[rows])
-
-
-@pytest.fixture(scope="module")
-def model(digits: data.Dataset, held_out: HeldOut) -> Predictions:
-    test = read_as(np.arange(TEST) % 10, 0.1)
-    return Predictions("sklearn-mlp", read_as(held_out.labels, 0.1), test)
-
-
-@pytest.fixture(scope="module")
-def small(
-    tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset, held_out: HeldOut, model: Predictions
-) -> runs.Run:
-    """A run of two folds and a fit on all rows."""
-    fits = [fit("fold 1", 4), fit("fold 2", 5), fit("all rows", 5, valid=False)]
-    score = score_of(held_out, model.out_of_fold, folds=(0.9, 0.92), std=0.0141)
-    return write_run(
-        tmp_path_factory.mktemp("runs") / "small", digits, held_out, [model],
-        fits={f"{fit.model} {fit.split}": fit for fit in fits}, scores={model.name: score},
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def page(small: runs.Run) -> Path:
-    return report.write(small, report.digits_of(small))
-
-
-@pytest.fixture(scope="module")
-def dom(page: Path) -> "Page":
-    return Page(page)
-
-
-class Page(HTMLParser):
-    """Elements of a page as (tag, attributes, text inside), and those of one section."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, Any], list[str]]] = []
-        self.open: list[int] = []
-        self.section_of: list[str | None] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        assert not self.open, "a tag is not closed"
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        sections = [self.elements[i][1].get("id") for i in self.open if self.elements[i][0] == "section"]
-        self.section_of.append(sections[-1] if sections else None)
-        self.elements.append((tag, dict(attributes), []))
-        if tag not in {"meta", "link", "img"}:
-            self.open.append(len(self.elements) - 1)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.elements[self.open.pop()][0] == tag
-
-    def handle_data(self, text: str) -> None:
-        for i in self.open:
-            self.elements[i][2].append(text)
-
-    def find(
-        self, tag: str, section: str | None = None, **attributes: str
-    ) -> list[tuple[dict[str, Any], str]]:
-        return [
-            (present, " ".join("".join(text).split()))
-            for (name, present, text), inside in zip(self.elements, self.section_of, strict=True)
-            if name == tag
-            and (section is None or inside == section)
-            and all(present.get(key.rstrip("_")) == value for key, value in attributes.items())
-        ]
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """Return the numbers at the head of the page by their names."""
-        names, numbers = ([text for _, text in self.find(tag)] for tag in ("dt", "dd"))
-        return dict(zip(names, numbers, strict=True))
-
-    def rows(self, section: str) -> list[list[str]]:
-        """Return the cells of a section's tables."""
-        cells: list[list[str]] = []
-        for (tag, _, text), inside in zip(self.elements, self.section_of, strict=True):
-            if inside == section and tag == "tr":
-                cells.append([])
-            elif inside == section and tag in {"th", "td"}:
-                cells[-1].append(" ".join("".join(text).split()))
-        return cells
-
-
-def size(png: bytes) -> tuple[int, int]:
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
-
-
-def content(image: dict[str, Any]) -> bytes:
-    return base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
 
 
 def test_the_page_and_its_pictures_are_in_the_runs_folder(small: runs.Run, page: Path) -> None:
@@ -224,7 +61,7 @@ def test_an_older_report_is_replaced_by_the_same_bytes(small: runs.Run, page: Pa
     shutil.copytree(small.folder, again, ignore=shutil.ignore_patterns("report"))
     (again / "report").mkdir()
     (again / "report" / "stale.png").touch()
-    report.write(runs.load(again), report.digits_of(small))
+    reports.write(runs.load(again), reports.digits_of(small))
     before = {path.name: path.read_bytes() for path in page.parent.iterdir()}
     assert {path.name: path.read_bytes() for path in (again / "report").iterdir()} == before
     assert not list(again.glob(".*"))
@@ -245,8 +82,10 @@ def test_a_full_disk_leaves_the_older_report(
         monkeypatch.context() as patched,
         pytest.raises(RunError, match=r"report: cannot be written \(No sp"),
     ):
+        patched.setattr(report_page, "_draw", lambda _: [])
+        patched.setattr(report_page, "_render", lambda *_: "newer")
         patched.setattr(Path, "write_bytes", full)
-        report.write(runs.load(again), report.digits_of(small))
+        reports.write(runs.load(again), reports.digits_of(small))
     assert [path.read_text() for path in (again / "report").iterdir()] == ["older"]
     assert not list(again.glob(".*"))
 
@@ -321,7 +160,7 @@ def test_the_scores_are_those_of_the_manifest(
     interval = f"{score.low:.4f} to {score.high:.4f}"
     assert dom.rows("scores") == [
         ["model", "accuracy", "95% interval", "std", "seconds"],
-        ["sklearn-mlp", f"{score.accuracy:.4f}", interval, "0.0141", "12.5"],
+        ["sklearn-mlp", f"{score.accuracy:.4f}", f"{score.low:.4f}\u2013{score.high:.4f}", "0.0141", "12.5"],
     ]
     assert dom.facts["held-out accuracy"] == f"{score.accuracy:.4f}"
     assert dom.facts["95% interval"] == interval
@@ -440,6 +279,7 @@ def test_the_settings_are_those_of_the_manifest(dom: Page, small: runs.Run) -> N
     ]
 
 
+@pytest.mark.usefixtures("coarse")
 def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
 ) -> None:
@@ -452,7 +292,7 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
         Predictions("keras-mlp", twice, model.test[:0]),
         Predictions(BLEND, twice, model.test[:0]),
     ]
-    source = manifest.data_config(digits).model_copy(update={"source": "<b>digits</b> & more"})
+    source = data_config(digits).model_copy(update={"source": "<b>digits</b> & more"})
     run = write_run(
         tmp_path / "twice", digits, again, members,
         scores={member.name: score_of(again, member.out_of_fold, test_accuracy=0.9) for member in members},
@@ -462,7 +302,7 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
         ),
         stopped_early="<i>Ctrl-C</i>", failed_fits={"keras-mlp fold 2": "out of <b>memory</b>"},
     )  # fmt: skip
-    dom = Page(report.write(run, digits))
+    dom = Page(reports.write(run, digits))
     assert not dom.find("section", id="curves")
     assert "test digits, as read" not in "".join(image["alt"] for image, _ in dom.find("img"))
     assert dom.rows("scores")[0] == ["model", "accuracy", "95% interval", "on test", "seconds"]
@@ -484,16 +324,18 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     assert len(samples) == len(set(samples)) == 24
 
 
+@pytest.mark.usefixtures("coarse")
 def test_a_run_without_a_mistake_says_so(
     digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
 ) -> None:
     perfect = replace(model, out_of_fold=np.eye(10, dtype=np.float32)[held_out.labels])
-    page = report.write(write_run(tmp_path / "perfect", digits, held_out, [perfect]), digits)
+    page = reports.write(write_run(tmp_path / "perfect", digits, held_out, [perfect]), digits)
     assert not Page(page).find("li", "mistakes")
     assert page.read_text(encoding="utf-8").count("None: every held-out digit was read right.") == 2
     assert not (page.parent / "mistakes.png").exists()
 
 
+@pytest.mark.usefixtures("coarse")
 def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     digits: data.Dataset,
     held_out: HeldOut,
@@ -512,7 +354,7 @@ def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     epochs = [{"train_loss": 0.5, "train_accuracy": 0.9, "valid_loss": 0.5, "valid_accuracy": 0.8}]
     so_far = {"keras-mlp-1": [epochs], "cnn-1": [epochs], "cnn-3": [epochs], "cnn-4": [[]]}
     monkeypatch.setattr(drafts, "unfinished_curves", lambda _: so_far)
-    page = report.write(replace(run, unfinished=True), digits)
+    page = reports.write(replace(run, unfinished=True), digits)
     assert page == tmp_path / ".quick/report/report.html"
     assert not (run.folder / "report").exists()
     dom = Page(page)
@@ -522,183 +364,6 @@ def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     assert "; cnn ends at 0.7500 on" in alt
     assert dom.find("h3", "settings")[0][1] == "cnn-1, cnn-2 (keras)"
     assert ["epochs", "11 to 13"] in [row[:2] for row in dom.rows("settings")]
-
-
-def test_files_of_two_stages_raise_run_error(
-    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
-) -> None:
-    run = write_run(tmp_path / ".n/stage", digits, held_out, [model])
-    later = replace(model, out_of_fold=read_as(held_out.labels, 0.01, seed=2))
-    runs.write_probabilities(run.folder, held_out, [later])
-    with pytest.raises(RunError, match=r"its files do not belong together: run.json says accuracy 0\.9"):
-        report.write(replace(run, unfinished=True), digits)
-    assert not (tmp_path / ".n/report").exists()
-    runs.write_probabilities(run.folder, held_out, [replace(model, name="another")])
-    with pytest.raises(RunError, match="is damaged"):
-        report.write(replace(run, unfinished=True), digits)
-
-
-@pytest.mark.parametrize("moment", ["before it is read", "before it is written"])
-def test_a_run_that_finishes_meanwhile_raises_run_error(
-    small: runs.Run, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    shutil.copytree(small.folder, tmp_path / ".n/stage", ignore=shutil.ignore_patterns("report"))
-    run = replace(runs.load(tmp_path / ".n/stage"), unfinished=True)
-
-    def finish(*_: object) -> dict[str, Any]:
-        (tmp_path / ".n").rename(tmp_path / "n")
-        return {}
-
-    if moment == "before it is read":
-        finish()
-    else:
-        monkeypatch.setattr(drafts, "unfinished_curves", finish)
-    with pytest.raises(RunError, match="No such file or directory"):
-        report.write(run, digits)
-    assert {path.name for path in tmp_path.iterdir()} == {"n"}
-
-
-def damage(held_out: HeldOut, model: Predictions, how: str) -> tuple[HeldOut, Predictions]:
-    probabilities = model.out_of_fold.copy()
-    probabilities[5] = np.nan if how == "not a number" else [7] * 10
-    match how:
-        case "other labels":
-            return replace(held_out, labels=(held_out.labels + 1) % 10), model
-        case "rows beyond the data":
-            return replace(held_out, rows=held_out.rows + 1), model
-        case "negative rows":
-            return replace(held_out, rows=held_out.rows - 1), model
-        case "rows as text":
-            return replace(held_out, rows=held_out.rows.astype(str)), model
-        case "labels of another shape":
-            return replace(held_out, labels=held_out.labels[:, np.newaxis]), model
-        case "no rows":
-            empty = HeldOut(*(array[:0] for array in (held_out.rows, held_out.folds, held_out.labels)))
-            return empty, replace(model, out_of_fold=model.out_of_fold[:0])
-        case "another number of test digits":
-            return held_out, replace(model, test=model.test[:-1])
-        case "probabilities as text":
-            return held_out, replace(model, out_of_fold=model.out_of_fold.astype(str))
-    return held_out, replace(model, out_of_fold=probabilities)
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        "other labels", "rows beyond the data", "negative rows", "rows as text", "labels of another shape",
-        "no rows", "another number of test digits", "probabilities as text", "not a number", "above 1",
-    ],
-)  # fmt: skip
-def test_probabilities_that_do_not_fit_the_data_raise_run_error(
-    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path, how: str
-) -> None:
-    run = write_run(tmp_path / "n", digits, held_out, [model])
-    damaged_held_out, damaged_model = damage(held_out, model, how)
-    runs.write_probabilities(run.folder, damaged_held_out, [damaged_model])
-    with pytest.raises(RunError, match=r"the probabilities of sklearn-mlp are not of the digits in [^\n]+$"):
-        report.write(run, digits)
-    assert not (run.folder / "report").exists()
-
-
-def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path) -> None:
-    names = [
-        "../../evil",
-        "$\\frac{$",
-        "<script>alert(1)</script>",
-        'x" onerror="y',
-        "a\x1b[2Jb\nc",
-        "_hidden",
-        "é" * 300,
-    ]
-    rows = np.arange(30)
-    held_out = HeldOut(rows, np.zeros(30, int), digits.train.labels[rows])
-    models = [
-        Predictions(name, read_as(held_out.labels, 0.2), np.empty((0, 10), np.float32)) for name in names
-    ]
-    run = write_run(
-        tmp_path / "out/n", digits, held_out, models, name="</title><script>",
-        fits={f"{name} holdout": fit("holdout", 1).model_copy(update={"model": name}) for name in names},
-        config=config_of(digits, names, versions={"digit_recognizer": "<script>"}),
-        seconds={"<script>": 1.0}, failed_fits={"<script>": "<script>\x00"},
-    )  # fmt: skip
-    page = report.write(run, digits)
-    dom = Page(page)
-    assert not dom.find("script")
-    assert not any("onerror" in attributes for _, attributes, _ in dom.elements)
-    assert [row[0] for row in dom.rows("scores")[1:]].count("<script>alert(1)</script>") == 1
-    assert not re.search(r"[\x00-\x09\x0b-\x1f]", page.read_text(encoding="utf-8"))
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}
-    assert {path.name for path in run.folder.iterdir()} == {"run.json", "probabilities.npz", "report"}
-
-
-def test_thousands_of_models_make_a_page_of_the_most_accurate(digits: data.Dataset, tmp_path: Path) -> None:
-    rows = np.arange(20)
-    held_out = HeldOut(rows, np.zeros(20, int), digits.train.labels[rows])
-    probabilities = [read_as(held_out.labels, share) for share in (0.0, 0.5)]
-    models = [
-        Predictions(f"m{number}", probabilities[number % 2], np.empty((0, 10), np.float32))
-        for number in range(1_000)
-    ]
-    # The last fit has no epochs, and every other one no held-out rows.
-    fits = {
-        f"m{number} holdout": fit("holdout", number % 3, f"m{number}", valid=number % 2 == 0)
-        for number in range(300)
-    }
-    settings = {name.name: MLP.replace(alpha=number / 1_000) for number, name in enumerate(models)}
-    run = write_run(tmp_path / "n", digits, held_out, models, fits=fits, recipes=settings)
-    dom = Page(report.write(run, digits))
-    assert [row[0] for row in dom.rows("scores")[1:5]] == ["m999", "m0", "m2", "m4"]
-    assert "And 800 more, in run.json." in dom.find("section", id="scores")[0][1]
-    assert len(dom.rows("scores")) == 201
-    assert (
-        f"m999 and the {figures.MAX_INTERVALS - 1} most accurate others."
-        in dom.find("figcaption", "scores")[0][1]
-    )
-    for image, _ in dom.find("img"):
-        assert max(size(content(image))) < 4_000
-
-
-def test_a_link_or_file_named_report_raises_run_error(
-    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
-) -> None:
-    run = write_run(tmp_path / "n", digits, held_out, [model])
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    (precious / "photo.png").touch()
-    (run.folder / "report").symlink_to(precious)
-    with pytest.raises(RunError, match="report: is a link or a file"):
-        report.write(run, digits)
-    assert [path.name for path in precious.iterdir()] == ["photo.png"]
-    (run.folder / "report").unlink()
-    (run.folder / "report").touch()
-    with pytest.raises(RunError, match="report: is a link or a file"):
-        report.write(run, digits)
-
-
-@pytest.mark.parametrize("source", ["gone", "x" * 5_000, "a\x00b", "a\nb"])
-def test_a_source_that_is_no_folder_raises_run_error(small: runs.Run, source: str) -> None:
-    config = small.manifest.config
-    moved = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
-    run = replace(small, manifest=small.manifest.model_copy(update={"config": moved}))
-    with pytest.raises(RunError) as error:
-        report.digits_of(run)
-    assert "no such folder; run small read its digits there, name their folder now with --data-dir" in str(
-        error.value
-    )
-    assert str(error.value).isprintable()
-    assert len(str(error.value)) < 400
-
-
-def test_other_digits_raise_run_error(small: runs.Run, folder: Path, train_csv: str) -> None:
-    assert report.digits_of(small, folder).source == folder
-    head, first, rest = train_csv.split("\n", 2)
-    (folder / "train.csv").write_text(f"{head}\n{(int(first[0]) + 1) % 10}{first[1:]}\n{rest}")
-    with pytest.raises(RunError) as error:
-        report.digits_of(small, folder)
-    assert str(error.value) == (
-        f"{folder}: train.csv holds other digits than run small was made from; "
-        "name their folder with --data-dir"
-    )
 
 
 def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path, run: Run) -> None:
@@ -732,78 +397,3 @@ def test_train_writes_the_report_at_once(folder: Path, tmp_path: Path, run: Run)
 )
 def test_no_share_is_rounded_to_none_or_all(share: float, text: str) -> None:
     assert percent(share) == text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium or Chrome on this machine; Debian's is `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
-
-    arguments = [
-        "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", "--no-first-run",
-    ]  # fmt: skip
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-@pytest.mark.parametrize("width", [1280, 375])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_all_and_requests_nothing(
-    browser: Any, page: Path, scheme: str, width: int
-) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    shown = context.new_page()
-    shown.set_default_timeout(30_000)
-    messages, requested = [], []
-    shown.on("console", lambda message: messages.append(message.text))
-    shown.on("pageerror", lambda error: messages.append(str(error)))
-    shown.on("request", lambda request: requested.append(request.url))
-    shown.goto(page.as_uri())
-    shown.wait_for_load_state("networkidle")
-    assert messages == []
-    assert [url for url in requested if not url.startswith("data:")] == [page.as_uri()]
-
-    images = shown.eval_on_selector_all(
-        "img",
-        """all => all.map(image => ({
-            alt: image.alt, natural: image.naturalWidth, kind: image.className,
-            wide: image.getBoundingClientRect().width, right: image.getBoundingClientRect().right,
-            scrolls: image.closest(".scroll") !== null,
-        }))""",
-    )
-    assert all(image["alt"] and image["natural"] > 0 for image in images)
-    for image in images:
-        hidden = image["kind"] == f"figure {'dark' if scheme == 'light' else 'light'}"
-        assert (image["wide"] == 0) is hidden
-        assert image["scrolls"] or image["right"] <= width
-    assert shown.evaluate("document.documentElement.scrollWidth") == width
-    background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert background == {"light": "rgb(243, 245, 248)", "dark": "rgb(14, 18, 23)"}[scheme]
-
-    colours = "all => all.map(title => getComputedStyle(title).color)"
-    green = {"light": "rgb(21, 115, 71)", "dark": "rgb(76, 195, 138)"}[scheme]
-    red = {"light": "rgb(192, 39, 52)", "dark": "rgb(255, 128, 134)"}[scheme]
-    assert set(shown.eval_on_selector_all(".tiles .right strong", colours)) == {green}
-    assert set(shown.eval_on_selector_all(".tiles .wrong strong", colours)) == {red}
-    context.close()
-
-
-def test_a_dark_page_is_printed_light_and_whole(browser: Any, page: Path) -> None:
-    a4 = {"width": 680, "height": 1000}  # pixels within its margins
-    context = browser.new_context(viewport=a4, color_scheme="dark")
-    shown = context.new_page()
-    shown.set_default_timeout(30_000)
-    shown.goto(page.as_uri())
-    shown.emulate_media(media="print")
-    widths = "all => all.map(box => box.getBoundingClientRect().width)"
-    assert set(shown.eval_on_selector_all("img.dark", widths)) == {0}
-    assert 0 not in shown.eval_on_selector_all("img.light", widths)
-    assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert shown.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
-    overflow = "all => all.filter(box => box.scrollWidth > box.clientWidth).map(box => box.ariaLabel)"
-    assert shown.eval_on_selector_all(".scroll", overflow) == []  # paper does not scroll
-    context.close()

@@ -144,22 +144,45 @@ CORES = [
 def test_cores_are_split_by_the_minutes_there_are(
     cores: int, time: float, fits: int, shares: tuple[int, int]
 ) -> None:
-    groups = [[SMALL], [BIG]]
-    assert minutes.split_cores_for_minutes(groups, cores, 0, time, fits=fits) == shares
+    assert minutes.split_cores_for_minutes([BIG], cores, 0, time, fits=fits) == shares
 
 
 @pytest.mark.parametrize("time", [1, 2, 5, 8, 30])
 def test_threads_of_a_net_never_exceed_their_limits(time: int) -> None:
     for cores, fits in product(range(1, 65), (1, 2, 3, 5, 10)):
-        processes, threads = minutes.split_cores_for_minutes([[BIG]], cores, 0, time, fits=fits)
+        processes, threads = minutes.split_cores_for_minutes([BIG], cores, 0, time, fits=fits)
         assert processes * threads <= cores
         assert threads <= minutes.MAX_THREADS
         assert threads == 1 or threads * time <= minutes.MAX_THREAD_MINUTES
 
 
-def test_dense_nets_share_no_core() -> None:
+@pytest.mark.parametrize(
+    ("cores", "shares"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 2)), (7, (3, 2)), (16, (8, 2))]
+)
+def test_a_dense_net_has_one_core_to_train_and_one_to_augment(cores: int, shares: tuple[int, int]) -> None:
     dense = recipes.select(["keras-mlp", "sklearn-mlp"])
-    assert minutes.split_cores_for_minutes([dense], 8, 0, 1, fits=2) == (8, 1)
+    for time in (1, 8, 60):
+        assert minutes.split_cores_for_minutes(dense, cores, 0, time, fits=2) == shares
+
+
+def test_each_group_of_minutes_has_the_cores_that_suit_it(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute that ends with a dense net must not leave most cores idle, as if a convolutional one came."""
+    measured = {}
+
+    def measure_speeds(group: list[Recipe], _: object, *shares: int) -> dict[str, Speed]:
+        measured[group[0].name] = shares
+        return {group[0].name: SPEEDS["cnn" if group[0] is BIG else "keras-mlp"]}
+
+    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    stages = make_schedule(
+        [[SMALL], [BIG]], splits, digits, refit=False, minutes=1, elapsed=lambda: 0.0, cores=16, gpus=0
+    ).stages
+    assert measured == {"keras-mlp": (8, 2), "cnn": (4, 4)}
+    shares = {(stage.members[0].recipe, stage.workers, stage.threads) for stage in stages}
+    assert shares <= {("keras-mlp", 8, 2), ("cnn", 4, 4)}
 
 
 @pytest.mark.parametrize(
@@ -170,10 +193,16 @@ def test_cores_are_split_among_the_fits(cores: int, fits: int, shares: tuple[int
     assert split_cores([SMALL], cores, gpus=0, fits=fits) == shares
 
 
-@pytest.mark.parametrize("time", [None, 5])
 @pytest.mark.parametrize(
-    ("recipe", "gpus", "workers", "threads"),
-    [("keras-mlp", 0, 4, 1), ("keras-mlp", 1, 1, 4), ("keras-mlp", 2, 1, 4), ("sklearn-mlp", 1, 4, 1)],
+    ("time", "recipe", "gpus", "workers", "threads"),
+    [
+        (None, "keras-mlp", 0, 4, 1),
+        (None, "keras-mlp", 1, 1, 4),
+        (None, "sklearn-mlp", 1, 4, 1),
+        (5, "keras-mlp", 0, 2, 2),
+        (5, "keras-mlp", 2, 1, 4),
+        (5, "sklearn-mlp", 1, 2, 2),
+    ],
 )
 def test_with_a_gpu_keras_fits_run_one_at_a_time(
     time: float | None, recipe: str, gpus: int, workers: int, threads: int,

@@ -2,20 +2,44 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import stub_kaggle
-from conftest import ROOT, Ended
-from stub_kaggle import SECRETS, TOKEN, Fault, Server, User, accepting_then, hang, page, refusing, reset
+from conftest import ROOT
+from stub_kaggle import (
+    KEY,
+    SECRETS,
+    TOKEN,
+    Fault,
+    Result,
+    Server,
+    User,
+    accepting_then,
+    answering,
+    hang,
+    page,
+    refusing,
+    reset,
+)
+from werkzeug import Response
 
-from digit_recognizer import data
+from digit_recognizer import data, errors
+from digit_recognizer.cli import kaggle as cli_kaggle
+from digit_recognizer.leaderboard import candidate, ledger, worker
+from digit_recognizer.leaderboard.client import KaggleSubmission
+from digit_recognizer.manifest import KaggleOutcome, Manifest
 
 pytestmark = pytest.mark.slow
 COMPETITION = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == "competition")
@@ -23,6 +47,10 @@ SAMPLE = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == 
 QUOTA = "Your team has used its daily Submission allowance (5) today, please try again in 9.3 hours."
 RULES = "You cannot submit until you accept the competition rules"
 PHONE = "You must verify your phone number to submit"
+SCORED = "Submission 4000: public score 0.99142\n"
+EVIL = "\x1b[31m\x9b2J\u202ex\u2066\x07"  # what drives a terminal: C0, C1, direction
+# How often each number of submits of one file at once is tried; 20 take some ten minutes of two cores.
+REPEATS = int(os.environ.get("SUBMITS_AT_ONCE_REPEATS", "1"))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +60,16 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def user(server: Server, tmp_path: Path) -> Iterator[User]:
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the competition's test set small, unless a test is of whole processes."""
+    monkeypatch.setitem(data.COMPETITION_ROWS, "test.csv", getattr(request, "param", 100))
+
+
+whole = pytest.mark.parametrize("rows", [data.COMPETITION_ROWS["test.csv"]], indirect=True, ids=["whole"])
+
+
+@pytest.fixture
+def user(server: Server, tmp_path: Path, rows: None) -> Iterator[User]:
     """Someone with a valid file.csv that no run wrote."""
     server.kaggle = stub_kaggle.Kaggle()
     folder = tmp_path / "work"
@@ -42,74 +79,305 @@ def user(server: Server, tmp_path: Path) -> Iterator[User]:
     server.kaggle.over.set()
 
 
-def write_csv(path: Path, rows: int = 28_000, label: int = 3) -> None:
+def write_csv(path: Path, missing: int = 0, label: int = 3) -> str:
+    rows = data.COMPETITION_ROWS["test.csv"] - missing
     path.write_text("ImageId,Label\n" + "".join(f"{i},{label}\n" for i in range(1, rows + 1)))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_run(
-    user: User, name: str = "mine", rows: str = COMPETITION, created: str = "2026", label: int = 4
+    user: User,
+    name: str = "mine",
+    rows: str = COMPETITION,
+    created: str = "2026-01-01T00:00:00Z",
+    label: int = 4,
+    kind: str = "competition",
+    submission_model: str | None = "blend",
 ) -> Path:
-    """A run as `train` leaves it, as far as Kaggle is concerned."""
+    """Write a run as `train` leaves it, as far as Kaggle is concerned."""
     folder = user.folder / "submissions" / name
     folder.mkdir(parents=True)
-    write_csv(folder / "submission.csv", label=label)
+    sha256 = write_csv(folder / "submission.csv", label=label)
+    score = {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956, "digits": 4200, "seconds": 1}
     manifest = {
         "name": name,
         "created": created,
-        "data": {"kind": "competition", "rows": {"test": 28_000}, "fingerprint": {"test": rows}},
-        "scores": {"a": {"accuracy": 0.9}, "blend": {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956}},
-        "submitted": "blend",
-        "submission_sha256": hashlib.sha256((folder / "submission.csv").read_bytes()).hexdigest(),
+        "config": {
+            "command": "train",
+            "data": {
+                "kind": kind,
+                "source": "data",
+                "rows": {"train": 42_000, "test": 28_000},
+                "fingerprint": {"train": "0" * 64, "test": rows},
+            },
+            "recipes": {},
+            "split": {"holdout": 0.1, "folds": None},
+            "seed": 0,
+            "versions": {},
+            "code": "0" * 16,
+        },
+        "scores": {"blend": score},
+        "main_model": "blend",
+        "recipes": {},
+        "test_fits": {},
+        "blend": None,
+        "submission_model": submission_model,
+        "submission_sha256": sha256,
+        "seconds": {"total": 1},
     }
+    Manifest.model_validate_json(json.dumps(manifest))
     (folder / "run.json").write_text(json.dumps(manifest))
     return folder
 
 
-def stored(run: Path) -> dict[str, Any]:
+def stored(run: Path) -> dict[str, Any] | None:
     return json.loads((run / "run.json").read_text()).get("kaggle")
 
 
-def last_line(text: str) -> str:
-    return text.splitlines()[-1]
+def ledger_of(user: User) -> dict[str, Any]:
+    path = user.folder / "submissions/.submitted.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
+def wait_until_reached(user: User) -> None:
+    assert user.kaggle.reached.wait(30)
+
+
+# Whole: in processes of their own.
+
+
+@whole
 def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
-    write_run(user, "older", created="2025")
-    run = write_run(user, "newer", created="2026")
-    write_run(user, "sample", rows=SAMPLE, created="2027")
-    (write_run(user, "validated", created="2028") / "submission.csv").unlink()
+    write_run(user, "older", created="2025-01-01T00:00:00Z")
+    run = write_run(user, "newer", label=5)
+    write_run(user, "sample", rows=SAMPLE, kind="sample", created="2027-01-01T00:00:00Z")
+    (write_run(user, "validated", created="2028-01-01T00:00:00Z") / "submission.csv").unlink()
     user.kaggle.pending = 2
-    ended = user.types("submit")
-    assert ended.code == 0, ended.err
-    assert ended.out == (
+    result = user.run_process("submit")
+    assert result.code == 0, result.err
+    assert result.out == (
         "Submission 4000: public score 0.99142; local 0.9938 (0.9913 to 0.9956), gap -0.0024\n"
     )
     assert list(user.kaggle.uploads.values()) == [(run / "submission.csv").read_bytes()]
     outcome = stored(run)
-    assert outcome["message"].startswith("newer local 0.9938 [")
+    assert outcome["message"].endswith("] newer local 0.9938")
     assert outcome["message"] == user.kaggle.submissions[0]["description"]
     assert (outcome["ref"], outcome["status"], outcome["public_score"]) == (4000, "COMPLETE", 0.99142)
     assert stored(run.parent / "older") is None
+    assert user.kaggle.names == ["submission.csv"]
+
+
+HANGS: dict[str, tuple[str, Fault, int, str, int]] = {
+    "listing": ("list", hang, 7, "asking Kaggle for the submissions: no answer within 1 seconds", 0),
+    "uploading, broken off again and again": ("put", reset, 7, "uploading the file: no answer within 1 s", 0),
+    "submitting": ("create", hang, 7, "Kaggle's list does not have the file yet", 0),
+    "submitting, though it is in": ("create", accepting_then(hang), 0, "", 1),
+}
+
+
+@whole
+@pytest.mark.parametrize("case", HANGS)
+def test_no_hang_outlasts_the_limit(user: User, case: str) -> None:
+    step, fault, code, message, accepted = HANGS[case]
+    user.kaggle.always[step] = fault
+    result = user.run_process("submit", "file.csv", "--timeout", 1)
+    assert_submit_outcome(user, result, code, message, accepted)
+
+
+@whole
+def test_a_login_that_hangs_ends_in_time(user: User) -> None:
+    user.kaggle.always["log in"] = hang
+    result = user.run_process("submit", "file.csv", "--timeout", 2, KAGGLE_API_TOKEN=TOKEN)
+    assert result.code == 7
+    assert result.last_line == (
+        "Error: logging in to Kaggle: no answer within 2 seconds (--timeout); try again later"
+    )
+    assert set(user.kaggle.seen) == {"log in"}
+
+
+def test_a_server_that_is_not_there(user: User) -> None:
+    result = user.run("submit", "file.csv", http_proxy="http://127.0.0.1:9")
+    assert result.code == 7
+    assert result.last_line.startswith(
+        "Error: asking Kaggle for the submissions: the proxy cannot be reached"
+    )
+
+
+@whole
+@pytest.mark.parametrize(
+    ("stop", "step", "fault", "message", "accepted"),
+    [
+        (signal.SIGINT, "put", hang, "Stopped; nothing was submitted", 0),
+        (
+            signal.SIGTERM,
+            "create",
+            accepting_then(hang),
+            "Stopped; the file is in, submission 4000; `submissions` shows its score",
+            1,
+        ),
+        (signal.SIGTERM, "create", hang, "Stopped while submitting; Kaggle's list does not have", 0),
+        (signal.SIGINT, "second list", hang, "Stopped; the file is in, submission 4000; `subm", 1),
+    ],
+)
+def test_a_stopped_submit_says_whether_the_file_is_in(
+    user: User, stop: signal.Signals, step: str, fault: Fault, message: str, accepted: int
+) -> None:
+    if step == "second list":
+        user.kaggle.faults["list"] = [lambda kaggle, request, answer: answer(), fault]
+    else:
+        user.kaggle.faults[step] = [fault]
+    process = user.start("submit", "file.csv")
+    wait_until_reached(user)
+    os.killpg(process.pid, stop)  # as a terminal or a batch system does it
+    result = user.finish(process)
+    assert result.code == 130
+    assert result.last_line.startswith(message)
+    assert len(user.kaggle.submissions) == accepted
+    again = user.run("submit", "file.csv", "--list-lag", 1)
+    assert again.code == (0 if not accepted else 3), again.err
+    assert len(user.kaggle.submissions) == 1
+
+
+@whole
+def test_a_killed_submit_is_found_by_the_next_though_the_list_lags(user: User) -> None:
+    user.kaggle.faults["create"] = [accepting_then(hang)]
+    process = user.start("submit", "file.csv")
+    wait_until_reached(user)
+    process.kill()
+    user.finish(process)
+    user.kaggle.listed_after = time.time() + 2
+    result = user.run("submit", "file.csv", "--list-lag", 30)
+    assert (result.code, result.out) == (0, SCORED), result.err
+    assert len(user.kaggle.submissions) == 1
+
+
+@whole
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_submits_of_one_file_at_once_make_one_submission(user: User, count: int) -> None:
+    for label in range(REPEATS):
+        before = len(user.kaggle.submissions)
+        write_csv(user.folder / "file.csv", label=label % 10)
+        (user.folder / "submissions/.submitted.json").unlink(missing_ok=True)
+        if label >= 10:
+            user.kaggle.submissions.clear()
+            before = 0
+        processes = [user.start("submit", "file.csv", *["--no-wait"] * (i % 2)) for i in range(count)]
+        results = [user.finish(process) for process in processes]
+        assert sorted(result.code for result in results) == [0, *[3] * (count - 1)], results
+        assert len(user.kaggle.submissions) == before + 1
+        for result in results:
+            if result.code == 3:
+                assert result.err.count("Error: file.csv: ") == 1
+                assert "submitting this very file now" in result.err or "is at Kaggle already" in result.err
+
+
+@whole
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        (
+            {"KAGGLE_KEY": "fedcba98-not-the-key"},
+            "KAGGLE_USERNAME and KAGGLE_KEY, they are wrong or expired;",
+        ),
+        (
+            {"KAGGLE_API_TOKEN": "KGAT_stale-token"},  # with the good key beside it
+            "KAGGLE_API_TOKEN, they are wrong or expired; it takes precedence over any key, so unset it or",
+        ),
+        (
+            {"KAGGLE_API_TOKEN": "KGAT_stale-token", "KAGGLE_KEY": None},  # here the client ends its process
+            "KAGGLE_API_TOKEN, they are wrong or expired; it takes precedence over any key, so unset it or",
+        ),
+    ],
+)
+def test_wrong_credentials(user: User, variables: dict[str, str | None], named: str) -> None:
+    result = user.run_process("submit", "file.csv", "--verbose", **variables)
+    assert result.code == 4
+    assert result.last_line == (
+        f"Error: Kaggle does not accept the credentials of {named} "
+        "make new ones at https://www.kaggle.com/settings/api"
+    )
+    assert not [value for value in variables.values() if value and value in result.err]
+    assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
+
+
+@whole
+@pytest.mark.parametrize("place", ["KAGGLE_API_TOKEN", "access_token", "kaggle.json", "KAGGLE_CONFIG_DIR"])
+def test_credentials_are_found_where_the_client_finds_them(user: User, place: str) -> None:
+    variables: dict[str, str | None] = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
+    key = json.dumps({"username": stub_kaggle.USER, "key": KEY})
+    (user.home / ".kaggle").mkdir()
+    if place == "KAGGLE_API_TOKEN":
+        variables[place] = TOKEN
+    elif place == "access_token":
+        (user.home / ".kaggle/access_token").write_text(TOKEN)
+    elif place == "kaggle.json":
+        (user.home / ".kaggle/kaggle.json").write_text(key)  # which others may read: the client prints that
+    else:
+        (user.home / "elsewhere").mkdir()
+        (user.home / "elsewhere/kaggle.json").write_text(key)
+        variables[place] = str(user.home / "elsewhere")
+    result = user.run_process("submit", "file.csv", VERBOSE="1", PYTHONUNBUFFERED="1", **variables)
+    assert (result.code, result.out) == (0, SCORED), result.err
+
+
+@whole
+def test_the_client_needs_six_and_requirements_txt_says_so(user: User) -> None:
+    """It does not declare it: without that line a requirements-only install could not import it."""
+    required = (ROOT / "requirements.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in required} >= {"kaggle", "six"}
+    hidden = user.folder / "hidden"
+    hidden.mkdir()
+    (hidden / "six.py").write_text("raise ModuleNotFoundError(name='six')")
+    result = user.run_process("submit", "file.csv", PYTHONPATH=f"{hidden}:{ROOT}")
+    assert result.code == 7
+    assert result.last_line == (
+        "Error: Kaggle's client cannot start, six is not installed; install requirements.txt, "
+        "or: pip install kaggle six"
+    )
+    assert user.run_process(command=(sys.executable, "-c", "import kaggle")) == Result(0, "", "")
+
+
+# The rest in this process.
+
+
+@pytest.mark.parametrize("command", [["submit", "nowhere.csv"], ["submissions"], ["download"]])
+@pytest.mark.parametrize("module", ["kaggle", "six"])
+def test_a_missing_client_is_named_before_any_work(
+    user: User, monkeypatch: pytest.MonkeyPatch, module: str, command: list[str]
+) -> None:
+    from digit_recognizer.leaderboard import advice
+
+    monkeypatch.setattr(advice, "find_spec", lambda name: None if name == module else object())
+    result = user.run(*command)
+    assert result == Result(
+        7,
+        "",
+        f"Error: Kaggle's client cannot start, {module} is not installed; install requirements.txt, "
+        "or: pip install kaggle six\n",
+    )
 
 
 def test_a_file_of_no_run_needs_only_the_format(user: User) -> None:
-    ended = user.types("submit", "file.csv", "-m", "by hand")
-    assert (ended.code, ended.out) == (0, "Submission 4000: public score 0.99142\n")
-    assert user.kaggle.submissions[0]["description"].startswith("by hand [")
+    result = user.run("submit", "file.csv", "-m", "by hand")
+    assert (result.code, result.out) == (0, SCORED)
+    assert user.kaggle.submissions[0]["description"].endswith("] by hand")
+    assert user.kaggle.names == ["file.csv"]
 
 
 def test_no_wait_ends_when_kaggle_has_it(user: User) -> None:
-    ended = user.types("submit", "file.csv", "--no-wait")
-    assert (ended.code, len(user.kaggle.submissions)) == (0, 1)
-    assert ended.out == "Submission 4000: accepted; `submissions` shows its score\n"
+    result = user.run("submit", "file.csv", "--no-wait")
+    assert (result.code, len(user.kaggle.submissions)) == (0, 1)
+    assert result.out == "Submission 4000: accepted; `submissions` shows its score\n"
 
 
 def test_a_dry_run_asks_no_network(user: User) -> None:
     write_run(user)
-    ended = user.types("submit", "--dry-run")
-    assert ended.code == 0
-    assert ended.out.startswith("submissions/mine/submission.csv: would be submitted as 'mine local 0.9938 [")
-    assert ended.out.endswith("with the credentials of KAGGLE_USERNAME and KAGGLE_KEY\n")
+    result = user.run("submit", "--dry-run")
+    assert result.code == 0
+    assert result.out.startswith("submissions/mine/submission.csv: would be submitted as '[")
+    assert result.out.endswith(
+        "] mine local 0.9938', with the credentials of KAGGLE_USERNAME and KAGGLE_KEY\n"
+    )
     assert user.kaggle.seen == []
 
 
@@ -120,88 +388,211 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
     ("arguments", "message"),
     [
         (["nowhere.csv"], "nowhere.csv: cannot be read (No such file or directory)"),
-        (["short.csv"], "short.csv: found 27999 rows, expected 28000"),
+        (["short.csv"], "short.csv: found 99 rows, expected 100"),
         (["of-sample"], "submissions/of-sample/submission.csv: labels the embedded sample's digits"),
         (
             ["submissions/of-sample/submission.csv"],
             "submissions/of-sample/submission.csv: labels the embedded",
         ),
         (["of-others"], "submissions/of-others/submission.csv: labels digits that are not the competition's"),
+        (["openml"], "submissions/openml/submission.csv: comes from MNIST of OpenML, which holds the comp"),
+        (["contaminated"], "submissions/contaminated/submission.csv: comes from training digits that hold"),
         ([], "submissions: holds no run on the competition's digits; `download` them and `train` first"),
-        (["validated"], "submissions/validated: has no submission.csv; `train` and `ensemble` write one"),
-        (["broken"], "submissions/broken/run.json: is not the manifest of a run"),
+        (["validated"], "submissions/validated: has no submission of its own; `train` and `ensemble` write"),
+        (["deleted"], "submissions/deleted/submission.csv: cannot be read (No such file or directory)"),
+        (["changed"], "submissions/changed/submission.csv: was changed after its run wrote it, so the run's"),
+        (["broken"], "submissions/broken/run.json: "),
+        (["submissions/broken/submission.csv"], "submissions/broken/run.json: "),
     ],
 )
-def test_what_kaggle_would_not_score_is_not_uploaded(user: User, arguments: list[str], message: str) -> None:
-    write_csv(user.folder / "short.csv", rows=27_999)
+def test_a_file_that_kaggle_would_not_score_is_not_uploaded(
+    user: User, arguments: list[str], message: str
+) -> None:
+    write_csv(user.folder / "short.csv", missing=1)
     write_run(user, "of-sample", rows=SAMPLE)
-    (write_run(user, "validated") / "submission.csv").unlink()
     write_run(user, "of-others", rows="0" * 64)  # its "kind" says competition; its rows decide
-    if arguments == ["broken"]:
+    for kind in ("openml", "contaminated"):  # here the rows are the competition's, and the kind decides
+        write_run(user, kind, kind=kind)
+    if arguments == ["deleted"]:
+        (write_run(user, "deleted") / "submission.csv").unlink()
+    write_run(user, "validated", submission_model=None)
+    if arguments == ["changed"]:
+        write_csv(write_run(user, "changed") / "submission.csv", label=5)
+    if "broken" in str(arguments):
         (write_run(user, "broken") / "run.json").write_text("{}")
-    ended = user.types("submit", *arguments)
-    assert (ended.code, ended.out) == (3, "")
-    assert ended.err.startswith(f"Error: {message}")
-    assert ended.err.count("\n") == 1
+    result = user.run("submit", *arguments)
+    assert (result.code, result.out) == (3, "")
+    assert result.err.startswith(f"Error: {message}")
+    assert result.err.count("\n") == 1
     assert user.kaggle.seen == []
 
 
-def test_a_file_changed_since_its_run_wrote_it_is_not_the_runs(user: User) -> None:
+def test_a_copy_of_a_changed_file_can_be_submitted(user: User) -> None:
     run = write_run(user)
     write_csv(run / "submission.csv", label=5)
-    ended = user.types("submit")
-    assert (ended.code, ended.out) == (3, "")
-    assert "was changed after its run wrote it, so the run's local score is not its own" in ended.err
-    assert user.kaggle.seen == []
+    assert user.run("submit").code == 3
     (user.folder / "mine.csv").write_bytes((run / "submission.csv").read_bytes())
-    assert user.types("submit", "mine.csv").code == 0
+    result = user.run("submit", "mine.csv")
+    assert (result.code, result.out) == (0, SCORED)
+    assert stored(run) is None
+
+
+def test_one_damaged_manifest_does_not_stop_the_others(user: User) -> None:
+    run = write_run(user)
+    (write_run(user, "broken") / "run.json").write_text('{"name": 1}')
+    result = user.run("submit")
+    assert result.code == 0, result.err
+    assert stored(run)["public_score"] == 0.99142
+    assert result.err.splitlines()[0].startswith("submissions/broken/run.json: ")
+    result = user.run("submissions")
+    assert result.code == 0
+    assert result.out.splitlines()[1].endswith("-0.0024  mine")
+    assert result.err.startswith("submissions/broken/run.json: ")
+
+
+def test_a_manifest_beside_another_csv_is_only_a_notice(user: User) -> None:
+    (user.folder / "run.json").write_text("[]")
+    result = user.run("submit", "file.csv")
+    assert (result.code, result.out) == (0, SCORED)
+    assert result.err.startswith("run.json: ")
 
 
 def test_the_same_file_is_submitted_once_unless_forced(user: User) -> None:
     run = write_run(user)
-    assert user.types("submit").code == 0
+    assert user.run("submit").code == 0
     (user.folder / "copy.csv").write_bytes((run / "submission.csv").read_bytes())
     before = len(user.kaggle.seen)
     for target in ([], ["mine"], ["copy.csv"], [run / "submission.csv"]):
-        ended = user.types("submit", *target)
-        assert ended.code == 3
-        assert "this very file is at Kaggle already (submission 4000, public score 0.99142)" in ended.err
+        result = user.run("submit", *target)
+        assert result.code == 3
+        assert "this very file is at Kaggle already (submission 4000, public score 0.99142)" in result.err
     assert len(user.kaggle.seen) == before
-    ended = user.types("submit", "--force")
-    assert (ended.code, len(user.kaggle.submissions)) == (0, 2)
+    result = user.run("submit", "--force")
+    assert (result.code, len(user.kaggle.submissions)) == (0, 2)
     assert stored(run)["ref"] == 4001
 
 
 def test_kaggles_list_knows_a_file_submitted_from_another_folder(user: User) -> None:
-    assert user.types("submit", "file.csv").code == 0
+    assert user.run("submit", "file.csv").code == 0
     (user.folder / "submissions/.submitted.json").unlink()
-    ended = user.types("submit", "file.csv")
-    assert (ended.code, len(user.kaggle.submissions)) == (3, 1)
-    assert ended.err.endswith(
+    result = user.run("submit", "file.csv")
+    assert (result.code, len(user.kaggle.submissions)) == (3, 1)
+    assert result.err.endswith(
         "Error: file.csv: this very file is at Kaggle already (submission 4000, public score 0.99142); "
         "--force submits it again\n"
     )
 
 
-def test_a_spoilt_ledger_is_one_line(user: User) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", ": input should be an object; mend it"),
+        ('{"' + "0" * 64 + '": {"ref": "x"}}', ": " + "0" * 64 + ".ref: found 'x'; input should be"),
+        ("{", ": invalid JSON"),
+    ],
+)
+def test_a_damaged_ledger_is_named_with_the_field(user: User, content: str, message: str) -> None:
     (user.folder / "submissions").mkdir()
-    (user.folder / "submissions/.submitted.json").write_text("[]")
-    ended = user.types("submit", "file.csv")
-    assert ended.code == 3
-    assert ended.err.startswith("Error: submissions/.submitted.json: cannot be read")
+    (user.folder / "submissions/.submitted.json").write_text(content)
+    result = user.run("submit", "file.csv")
+    assert result.code == 3
+    assert result.err.startswith(f"Error: submissions/.submitted.json{message}")
+    assert result.err.count("\n") == 1
+
+
+# Once, whatever happens.
+
+
+def test_a_file_that_another_process_is_submitting_is_refused(user: User) -> None:
+    sha256 = hashlib.sha256((user.folder / "file.csv").read_bytes()).hexdigest()
+    with ledger.only_submitter(user.folder / "submissions", user.folder / "file.csv", sha256):
+        result = user.run("submit", "file.csv")
+        write_csv(user.folder / "other.csv", label=5)
+        assert user.run("submit", "other.csv").code == 0
+    assert (result.code, result.out) == (3, "")
+    assert result.last_line == (
+        "Error: file.csv: another command is submitting this very file now; `submissions` shows what "
+        "becomes of it"
+    )
+    assert len(user.kaggle.submissions) == 1
+    assert user.run("submit", "file.csv").code == 0
+    assert not list((user.folder / "submissions").glob(".submitting*"))
+
+
+def test_the_ledger_is_read_again_once_the_other_process_is_through(user: User) -> None:
+    """The other one submits between this one's first look at the ledger and its upload."""
+
+    def submit_meanwhile(kaggle: Any, request: Any, answer: Any) -> Response:
+        sha256 = hashlib.sha256((user.folder / "file.csv").read_bytes()).hexdigest()
+        outcome = KaggleOutcome(
+            ref=1, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
+        )
+        ledger.update(user.folder / "submissions", sha256, outcome)
+        return answer()
+
+    checked = candidate.prepare
+
+    def prepare(*arguments: Any, **options: Any) -> Any:
+        prepared = checked(*arguments, **options)
+        submit_meanwhile(None, None, lambda: None)
+        return prepared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidate, "prepare", prepare)
+        result = user.run("submit", "file.csv")
+    assert (result.code, user.kaggle.seen) == (3, [])
+    assert "this very file is at Kaggle already (submission 1)" in result.last_line
+
+
+def _update_ledger(out: Path, start: int, count: int) -> None:
+    for number in range(start, start + count):
+        sha256 = f"{number:064x}"
+        outcome = KaggleOutcome(
+            ref=number, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
+        )
+        ledger.update(out, sha256, outcome)
+
+
+def test_processes_that_write_the_ledger_at_once_lose_no_entry(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=_update_ledger, args=(tmp_path, start, 15)) for start in (100, 200, 300, 400)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(ledger.read(tmp_path)) == 60
+
+
+def test_what_is_uploaded_are_the_bytes_that_were_checked(user: User) -> None:
+    checked = (user.folder / "file.csv").read_bytes()
+
+    def change(kaggle: Any, request: Any, answer: Any) -> Response:
+        write_csv(user.folder / "file.csv", missing=97)
+        return answer()
+
+    user.kaggle.faults["start"] = [change]
+    assert user.run("submit", "file.csv").code == 0
+    assert list(user.kaggle.uploads.values()) == [checked]
+    assert list(ledger_of(user)) == [hashlib.sha256(checked).hexdigest()]
 
 
 # What Kaggle, or the way there, answers: exit code, the one line, and how many submissions were accepted.
 
 Case = tuple[str, list[Fault] | Fault, int, str, int]
-STAYS_AWAY = "Kaggle's list does not have the file yet; the same command looks for it first"
+STAYS_AWAY = (
+    "Kaggle's list does not have the file yet; the same command looks for it first, and submits it again "
+    "only if the list still does not have it 45 seconds from now (--list-lag)"
+)
 CASES: dict[str, Case] = {
     "daily limit": ("create", refusing(400, QUOTA), 5, f"submissions are used up. Kaggle says: {QUOTA}", 0),
     "daily limit at the start": (
         "start",
         refusing(400, "Daily limit of 5 submissions reached."),
         5,
-        "comes back at midnight UTC. Kaggle says: Daily limit of 5 submissions reached.",
+        "the limit resets at midnight UTC. Kaggle says: Daily limit of 5 submissions reached.",
         0,
     ),
     "rules": (
@@ -241,7 +632,7 @@ CASES: dict[str, Case] = {
     "200 with a page, submitting": ("create", page(200), 7, STAYS_AWAY, 0),
     "200 with nonsense": (
         "list",
-        lambda kaggle, request, answer: stub_kaggle.json({"submissions": [{"ref": 1, "status": "ODD"}]}),
+        answering({"submissions": [{"ref": 1, "status": "ODD"}]}),
         7,
         "Kaggle's answer makes no sense to its client",
         0,
@@ -263,6 +654,28 @@ CASES: dict[str, Case] = {
     "reset once, uploading": ("put", [reset], 0, "", 1),
     "reset once, submitting": ("create", [reset], 7, STAYS_AWAY, 0),
     "reset, submitting": ("create", reset, 7, STAYS_AWAY, 0),
+    "no number": ("create", answering({"message": "Successfully submitted", "ref": 0}), 7, STAYS_AWAY, 0),
+    "null": ("create", answering({"message": "Successfully submitted", "ref": None}), 7, STAYS_AWAY, 0),
+    "another type": ("create", answering({"ref": "4000"}), 7, STAYS_AWAY, 0),
+    "another shape": ("create", answering(["ok"]), 7, STAYS_AWAY, 0),
+    "a list with no number": ("list", answering({"submissions": [{"ref": 0}]}), 7, "makes no sense", 0),
+    "moved": (
+        "create",
+        lambda kaggle, request, answer: Response(status=301, headers={"Location": "http://localhost/x"}),
+        7,
+        STAYS_AWAY,
+        0,
+    ),
+    "moved to nowhere": ("create", lambda kaggle, request, answer: Response(status=301), 7, STAYS_AWAY, 0),
+    "no number, though it is in": ("create", [accepting_then(answering({"ref": 0}))], 0, "", 1),
+    "an error with status 200": (
+        "create",
+        answering({"code": 400, "message": "Deadline passed."}),
+        6,
+        "Kaggle does not take the submission (400). Kaggle says",
+        0,
+    ),
+    "a strange Retry-After": ("list", refusing(429, "", Retry_After="²"), 7, "try again later", 0),
     "lost reply": ("create", [accepting_then(reset)], 0, "", 1),
     "lost reply to a page": ("create", [accepting_then(page(502))], 0, "", 1),
     "upload refused": ("put", refusing(403, "no"), 7, "Kaggle's storage refused it; try again later", 0),
@@ -272,104 +685,93 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_kaggle_answers_is_what_the_user_is_told(user: User, case: str) -> None:
+def test_an_answer_of_kaggles_becomes_an_exit_code_and_one_line(user: User, case: str) -> None:
     step, fault, code, message, accepted = CASES[case]
-    told(user, step, fault, code, message, accepted)
-
-
-HANGS: dict[str, Case] = {
-    "listing": ("list", hang, 7, "asking Kaggle for the submissions: no answer within 1 seconds", 0),
-    "starting": ("start", hang, 7, "uploading the file: no answer within 1 seconds (--timeout)", 0),
-    "uploading": ("put", hang, 7, "uploading the file: no answer within 1 seconds (--timeout)", 0),
-    "uploading, broken off again and again": ("put", reset, 7, "uploading the file: no answer within 1 s", 0),
-    "submitting": ("create", hang, 7, STAYS_AWAY, 0),
-    "submitting, though it is in": ("create", accepting_then(hang), 0, "", 1),
-}
-
-
-@pytest.mark.parametrize("case", HANGS)
-def test_no_hang_outlasts_the_limit(user: User, case: str) -> None:
-    user.environment["DIGIT_RECOGNIZER_TIMEOUT"] = "1"
-    step, fault, code, message, accepted = HANGS[case]
-    told(user, step, fault, code, message, accepted)
-
-
-def told(user: User, step: str, fault: list[Fault] | Fault, code: int, message: str, accepted: int) -> None:
     if isinstance(fault, list):
         user.kaggle.faults[step] = fault
     else:
         user.kaggle.always[step] = fault
-    ended = user.types("submit", "file.csv", "--verbose")
-    assert ended.code == code, ended.err
+    result = user.run("submit", "file.csv", "--verbose")
+    assert_submit_outcome(user, result, code, message, accepted)
+
+
+def assert_submit_outcome(user: User, result: Result, code: int, message: str, accepted: int) -> None:
+    assert result.code == code, result.err
     assert len(user.kaggle.submissions) == accepted
-    assert (ended.out == "Submission 4000: public score 0.99142\n") == (code == 0)
+    assert (result.out == SCORED) == (code == 0)
     if code:
-        assert last_line(ended.err).startswith("Error: ")
-        assert message in last_line(ended.err)
-        assert ended.err.count("Error: ") == 1
+        assert result.last_line.startswith("Error: ")
+        assert message in result.last_line
+        assert result.err.count("Error: ") == 1
     if code in (4, 5, 6):  # Kaggle's clear no leaves no attempt behind
-        ledger = user.folder / "submissions/.submitted.json"
-        assert not ledger.exists() or json.loads(ledger.read_text()) == {}
+        assert ledger_of(user) == {}
+    if code == 7:
+        assert not [outcome for outcome in ledger_of(user).values() if outcome["status"] != "SENT"]
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (hang, "no answer within 2 seconds (--timeout); try again later"),
         (reset, "the connection broke off; check the network, and the proxy if there is one"),
         (page(200), "a web page came instead of Kaggle's answer"),
         (refusing(500, ""), "Kaggle's server failed (500); try again later"),
     ],
 )
-def test_trouble_while_logging_in(user: User, fault: Fault, message: str) -> None:
+def test_trouble_while_logging_in(
+    user: User, monkeypatch: pytest.MonkeyPatch, fault: Fault, message: str
+) -> None:
+    assert user.run("submissions").code == 0  # imports the client
+    monkeypatch.setattr(sys.modules["kaggle"].api, "config_values", {})
+    user.kaggle.seen.clear()
     user.kaggle.always["log in"] = fault
-    ended = user.types("submit", "file.csv", "--timeout", 2, KAGGLE_API_TOKEN=TOKEN)
-    assert ended.code == 7
-    assert last_line(ended.err).startswith(f"Error: logging in to Kaggle: {message}")
+    result = user.run("submit", "file.csv", KAGGLE_API_TOKEN=TOKEN)
+    assert result.code == 7
+    assert result.last_line.startswith(f"Error: logging in to Kaggle: {message}")
     assert set(user.kaggle.seen) == {"log in"}
 
 
-def test_a_server_that_is_not_there(user: User) -> None:
-    ended = user.types("submit", "file.csv", http_proxy="http://127.0.0.1:9")
-    assert ended.code == 7
-    assert last_line(ended.err).startswith(
-        "Error: asking Kaggle for the submissions: the proxy cannot be reached"
-    )
-
-
-def test_a_file_that_kaggle_cannot_score_is_told_with_its_reason(user: User) -> None:
+def test_a_file_that_kaggle_cannot_score_is_reported_with_its_reason(user: User) -> None:
     reason = "ERROR: Unable to find 28000 required key values in the 'ImageId' column"
     user.kaggle.verdict = {"status": "ERROR", "errorDescription": reason}
     run = write_run(user)
-    ended = user.types("submit")
-    assert (ended.code, ended.out) == (6, "")
-    assert last_line(ended.err) == (
+    result = user.run("submit")
+    assert (result.code, result.out) == (6, "")
+    assert result.last_line == (
         "Error: submissions/mine/submission.csv: Kaggle could not score submission 4000. "
         f"Kaggle says: {reason}"
     )
     assert (stored(run)["status"], stored(run)["public_score"]) == ("ERROR", None)
-    assert user.types("submit").code == 3
+    assert user.run("submit").code == 3
     assert len(user.kaggle.submissions) == 1
 
 
-@pytest.mark.parametrize("trouble", [None, hang, refusing(500, "oops")])
+@pytest.mark.parametrize("trouble", [None, reset, refusing(500, "oops"), refusing(401, "no")])
 def test_a_score_that_does_not_come_in_time(user: User, trouble: Fault | None) -> None:
     user.kaggle.pending = 1_000_000
     if trouble:
         user.kaggle.faults["list"] = [lambda kaggle, request, answer: answer()]
         user.kaggle.always["list"] = trouble
     run = write_run(user)
-    ended = user.types("submit", "--max-wait", 1, "--timeout", 1)
-    assert (ended.code, ended.out) == (8, "")
-    assert last_line(ended.err) == (
-        "Submission 4000 is in, but has no score after 1 seconds (--max-wait); `submissions` shows it later"
+    result = user.run("submit", "--max-wait", 0.5)
+    assert (result.code, result.out) == (8, "")
+    assert result.last_line == (
+        "Submission 4000 is in, but has no score after 0.5 seconds (--max-wait); `submissions` shows it later"
     )
     assert len(user.kaggle.submissions) == 1
     assert stored(run)["status"] == "PENDING"
     user.kaggle.pending = 0
     user.kaggle.always.clear()
-    assert user.types("submissions").code == 0
+    assert user.run("submissions").code == 0
     assert (stored(run)["status"], stored(run)["public_score"]) == ("COMPLETE", 0.99142)
+    assert [outcome["status"] for outcome in ledger_of(user).values()] == ["COMPLETE"]
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "n/a"])
+def test_a_score_that_is_no_number_is_none(user: User, score: str) -> None:
+    user.kaggle.verdict = {"status": "COMPLETE", "publicScore": score}
+    result = user.run("submit", "file.csv")
+    assert result.out == "Submission 4000: complete, but Kaggle shows no public score\n"
+    assert json.loads(user.run("submissions", "--json").out)["submissions"][0]["public_score"] is None
 
 
 def test_an_attempt_whose_end_is_unknown_is_looked_for_by_the_next(user: User) -> None:
@@ -379,46 +781,103 @@ def test_an_attempt_whose_end_is_unknown_is_looked_for_by_the_next(user: User) -
 
     user.kaggle.faults["create"] = [go_dark]
     run = write_run(user)
-    ended = user.types("submit")
-    assert ended.code == 7
-    assert "It is not known whether Kaggle has the file" in last_line(ended.err)
-    assert "the same command looks for it first, and does not submit it twice" in last_line(ended.err)
+    result = user.run("submit")
+    assert result.code == 7
+    assert "It is not known whether Kaggle has the file" in result.last_line
+    assert "the same command looks for it first, and submits it again only if" in result.last_line
     user.kaggle.always.clear()
-    ended = user.types("submit")
-    assert ended.code == 0
-    assert "The attempt before this one had come through: submission 4000\n" in ended.err
-    assert "public score 0.99142" in ended.out
+    result = user.run("submit")
+    assert result.code == 0
+    assert "The attempt before this one had come through: submission 4000\n" in result.err
+    assert "public score 0.99142" in result.out
     assert len(user.kaggle.submissions) == 1
     assert stored(run)["ref"] == 4000
 
 
-def test_a_list_that_lags_behind_does_not_make_it_a_second_submission(user: User) -> None:
-    """The reply is lost, and the submission is not listed until long after."""
-
-    def lose(kaggle: Any, request: Any, answer: Any) -> Any:
-        kaggle.always["list"] = lambda kaggle, request, answer: stub_kaggle.json({"submissions": []})
-        return accepting_then(reset)(kaggle, request, answer)
-
-    user.kaggle.faults["create"] = [lose]
+def lose_the_reply(user: User, lag: float) -> Path:
+    """Submit a run whose answer is lost, and which Kaggle's list lacks for `lag` seconds."""
     run = write_run(user)
-    ended = user.types("submit")
-    assert ended.code == 7
-    assert STAYS_AWAY in last_line(ended.err)
-    assert user.kaggle.seen.count("create") == 1
-    user.kaggle.always.clear()
-    ended = user.types("submit")
-    assert ended.code == 0
+    user.kaggle.faults["create"] = [accepting_then(reset)]
+    user.kaggle.listed_after = time.time() + 1000
+    result = user.run("submit")
+    assert result.code == 7
+    assert STAYS_AWAY in result.last_line
+    user.kaggle.listed_after = time.time() + lag
+    return run
+
+
+def test_the_next_submit_waits_for_a_list_that_lags(user: User) -> None:
+    run = lose_the_reply(user, lag=1.5)
+    result = user.run("submit", "--list-lag", 20)
+    assert result.code == 0, result.err
+    assert re.search(
+        r"looking for it in Kaggle's list for (19|20) more seconds \(--force submits", result.err
+    )
     assert len(user.kaggle.submissions) == 1
     assert stored(run)["public_score"] == 0.99142
 
 
-# Who the user is.
+def test_a_submission_that_the_list_never_shows_is_submitted_again_when_promised(user: User) -> None:
+    lose_the_reply(user, lag=1000)
+    started = time.monotonic()
+    result = user.run("submit", "--list-lag", 3, "--no-wait")
+    assert result.code == 0, result.err
+    assert time.monotonic() - started > 1.5
+    assert "Kaggle's list does not have the file 3 seconds after the attempt before this one; " in result.err
+    assert len(user.kaggle.submissions) == 2
+
+
+def test_force_does_not_wait_for_the_list(user: User) -> None:
+    lose_the_reply(user, lag=1000)
+    started = time.monotonic()
+    assert user.run("submit", "--force", "--no-wait").code == 0
+    assert time.monotonic() - started < 5
+    assert len(user.kaggle.submissions) == 2
+
+
+@pytest.mark.parametrize("zone", ["+00:00", "+09:00", "-11:00", ""])
+def test_the_wait_counts_from_the_moment_it_was_sent_in_any_time_zone(user: User, zone: str) -> None:
+    lose_the_reply(user, lag=1000)
+    hours = int(zone[:3] or 0)
+    sent = (datetime.now(UTC) + timedelta(hours=hours, seconds=-90)).strftime("%Y-%m-%dT%H:%M:%S") + zone
+    (entry,) = ledger_of(user).values()
+    entry["submitted_at"] = sent
+    (user.folder / "submissions/.submitted.json").write_text(json.dumps({entry["file_sha256"]: entry}))
+    result = user.run("submit", "--no-wait")  # 90 seconds are more than 45: no wait
+    assert result.code == 0
+    assert "looking for it" not in result.err
+
+
+def test_a_ledger_that_does_not_tell_when_is_one_line(user: User) -> None:
+    lose_the_reply(user, lag=1000)
+    (entry,) = ledger_of(user).values()
+    path = user.folder / "submissions/.submitted.json"
+    path.write_text(json.dumps({entry["file_sha256"]: entry | {"submitted_at": "today"}}))
+    result = user.run("submit")
+    assert result.code == 3
+    assert f".submitted.json: {entry['file_sha256']}.submitted_at: found 'today', expected a" in result.err
+
+
+def test_a_submission_that_is_in_but_cannot_be_stored_is_not_lost(user: User) -> None:
+    run = write_run(user)
+
+    def damage(kaggle: Any, request: Any, answer: Any) -> Response:
+        (run / "run.json").write_text("{}")
+        return answer()
+
+    user.kaggle.faults["create"] = [damage]
+    result = user.run("submit")
+    assert result.code == 1
+    assert result.last_line.startswith("Error: the file is in, submission 4000, but this cannot be stored: ")
+
+
+# Who the user is, and what must not be printed.
 
 
 def test_no_credentials(user: User) -> None:
-    ended = user.types("submit", "file.csv", KAGGLE_KEY=None)
-    assert (ended.code, ended.out) == (4, "")
-    assert ended.err == (
+    result = user.run("submit", "file.csv", KAGGLE_KEY=None)
+    assert (result.code, result.out) == (4, "")
+    assert result.err == (
         "Error: no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME "
         f"with KAGGLE_KEY, nor {user.home}/.config/kaggle/kaggle.json; make a token at "
         "https://www.kaggle.com/settings/api\n"
@@ -426,70 +885,66 @@ def test_no_credentials(user: User) -> None:
     assert user.kaggle.seen == []
 
 
-@pytest.mark.parametrize(
-    ("variables", "named"),
-    [
-        (
-            {"KAGGLE_KEY": "fedcba98-not-the-key"},
-            "KAGGLE_USERNAME and KAGGLE_KEY, they are wrong or have run out;",
-        ),
-        (
-            {"KAGGLE_API_TOKEN": "KGAT_stale-token"},  # with the good key beside it
-            "KAGGLE_API_TOKEN, they are wrong or have run out; it goes before any key, so unset it or",
-        ),
-        (
-            {"KAGGLE_API_TOKEN": "KGAT_stale-token", "KAGGLE_KEY": None},  # here the client ends its process
-            "KAGGLE_API_TOKEN, they are wrong or have run out; it goes before any key, so unset it or",
-        ),
-    ],
-)
-def test_wrong_credentials(user: User, variables: dict[str, str | None], named: str) -> None:
-    ended = user.types("submit", "file.csv", "--verbose", **variables)
-    assert ended.code == 4
-    assert last_line(ended.err) == (
-        f"Error: Kaggle does not accept the credentials of {named} "
-        "make new ones at https://www.kaggle.com/settings/api"
-    )
-    assert not [value for value in variables.values() if value and value in ended.err]
-    assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
-
-
-@pytest.mark.parametrize("place", ["KAGGLE_API_TOKEN", "access_token", "kaggle.json", "KAGGLE_CONFIG_DIR"])
-def test_credentials_are_found_where_the_client_finds_them(user: User, place: str) -> None:
-    variables: dict[str, str | None] = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
-    key = json.dumps({"username": stub_kaggle.USER, "key": stub_kaggle.KEY})
-    (user.home / ".kaggle").mkdir()
-    if place == "KAGGLE_API_TOKEN":
-        variables[place] = TOKEN
-    elif place == "access_token":
-        (user.home / ".kaggle/access_token").write_text(TOKEN)
-    elif place == "kaggle.json":
-        (user.home / ".kaggle/kaggle.json").write_text(key)  # which others may read: the client prints that
-    else:
-        (user.home / "elsewhere").mkdir()
-        (user.home / "elsewhere/kaggle.json").write_text(key)
-        variables[place] = str(user.home / "elsewhere")
-    ended = user.types("submit", "file.csv", VERBOSE="1", PYTHONUNBUFFERED="1", **variables)
-    assert (ended.code, ended.out) == (0, "Submission 4000: public score 0.99142\n"), ended.err
-
-
 def test_a_key_file_that_holds_none(user: User) -> None:
     (user.home / ".kaggle").mkdir()
     (user.home / ".kaggle/kaggle.json").write_text("{")
-    ended = user.types("submit", "file.csv", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
-    assert ended.code == 4
-    assert f"nor {user.home}/.kaggle/kaggle.json, which holds no username and key; make" in ended.err
+    result = user.run("submit", "file.csv", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
+    assert result.code == 4
+    assert f"nor {user.home}/.kaggle/kaggle.json, which holds no username and key; make" in result.err
 
 
-def test_a_secret_that_kaggle_repeats_is_not_passed_on(user: User) -> None:
-    user.kaggle.always["list"] = refusing(403, f"bad key {SECRETS[0]}")
-    ended = user.types("submit", "file.csv", "--verbose")  # which looks for the secrets in what is printed
-    assert ended.code == 4
-    assert "Kaggle says: bad key ***" in last_line(ended.err)
+@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize(
+    "echo",
+    [
+        f"bad key {KEY}",
+        "x" * 280 + KEY,  # where the text is cut, a part of the secret must not stay
+        f"Authorization: Basic {SECRETS[-1]}",
+        f"key ends in {KEY[-7:]}",
+        f"Proxy-Authorization of {'hunter22'}",
+    ],
+)
+def test_a_secret_that_kaggle_repeats_is_not_printed(user: User, status: int, echo: str) -> None:
+    user.kaggle.always["list"] = refusing(status, echo)
+    proxy = user.environment["http_proxy"].replace("//", "//me:hunter22@")
+    result = user.run("submit", "file.csv", "--verbose", http_proxy=proxy)  # which looks for SECRETS
+    assert result.code == {401: 4, 403: 4, 500: 7}[status]
+    assert "***" in result.err
+    assert "hunter22" not in result.err
+
+
+def test_a_secret_in_kaggles_list_is_not_printed(user: User) -> None:
+    user.kaggle.list_submission(1, f"[aaaaaaaaaaaa-0000] {KEY}", fileName=f"{SECRETS[-1]}.csv")
+    listed = json.loads(user.run("submissions", "--json").out)["submissions"][0]
+    assert listed["message"] == "[aaaaaaaaaaaa-0000] ***"
+    assert listed["file"] == "***.csv"
+
+
+def test_a_tag_that_shares_digits_with_a_key_stays() -> None:
+    assert worker._redact(f"[{KEY[:12]}-{KEY[:4]}] {KEY}", {KEY}) == f"[{KEY[:12]}-{KEY[:4]}] ***"
+
+
+def test_control_sequences_do_not_reach_the_terminal(user: User) -> None:
+    name = f"a{EVIL}\n.csv"
+    write_csv(user.folder / name)
+    user.kaggle.verdict = {"status": "ERROR", "errorDescription": EVIL}
+    for arguments in (["submit", "--dry-run", name], ["submit", name, "-m", f"m{EVIL}"], ["submissions"]):
+        result = user.run(*arguments)
+        assert not [char for char in EVIL if char != "[" and not char.isprintable() and char in result.err]
+        assert "\x1b" not in result.out + result.err
+        assert "\x9b" not in result.out + result.err
+        assert "\u202e" not in result.out + result.err
+    assert result.out.count("\n") == 2
+    assert "\\x1b[31m\\x9b2J\\u202ex\\u2066\\x07" in result.out
+    user.kaggle.always["list"] = refusing(403, EVIL)
+    result = user.run("submissions", "--verbose")
+    assert "Kaggle says: \\x1b[31m\\x9b2J\\u202ex" in result.last_line
+    assert "\x1b" not in result.err
+    assert "\x9b" not in result.err
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "code", "message"),
+    ("status", "reason", "code", "message"),
     [
         (
             404,
@@ -506,70 +961,108 @@ def test_a_secret_that_kaggle_repeats_is_not_passed_on(user: User) -> None:
     ],
 )
 def test_a_competition_that_is_not_there(
-    user: User, status: int, words: str, code: int, message: str
+    user: User, status: int, reason: str, code: int, message: str
 ) -> None:
     if status == 404:
-        user.kaggle.always["list"] = refusing(404, words)
-    ended = user.types("submit", "file.csv", "--competition", "digit-recogniser")
-    assert ended.code == code
-    assert message in last_line(ended.err)
-    assert last_line(ended.err).endswith(f"Kaggle says: {words}")
+        user.kaggle.always["list"] = refusing(404, reason)
+    result = user.run("submit", "file.csv", "--competition", "digit-recogniser")
+    assert result.code == code
+    assert message in result.last_line
+    assert result.last_line.endswith(f"Kaggle says: {reason}")
     assert user.kaggle.submissions == []
 
 
-# The client's own needs.
+# Options, messages and exit codes.
 
 
-def test_the_client_needs_six_and_requirements_txt_says_so(user: User) -> None:
-    """It does not declare it: without that line a requirements-only install could not import it."""
-    required = (ROOT / "requirements.txt").read_text().splitlines()
-    assert {line.split("==")[0] for line in required} >= {"kaggle", "six"}
-    hidden = user.folder / "hidden"
-    hidden.mkdir()
-    (hidden / "six.py").write_text("raise ModuleNotFoundError(name='six')")
-    ended = user.types("submit", "file.csv", PYTHONPATH=f"{hidden}:{ROOT}")
-    assert ended.code == 7
-    assert last_line(ended.err) == (
-        "Error: Kaggle's client cannot start, six is not installed; install requirements.txt, "
-        "or: pip install kaggle six"
-    )
-    assert user.types(command=(sys.executable, "-c", "import kaggle")) == Ended(0, "", "")
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "0", "-1"])
+@pytest.mark.parametrize("option", ["--timeout", "--max-wait", "--list-lag", "--pause"])
+def test_seconds_that_are_no_positive_number_are_a_usage_error(user: User, option: str, value: str) -> None:
+    variable = f"DIGIT_RECOGNIZER_{option[2:].upper().replace('-', '_')}"
+    for result in (
+        user.run("submit", "file.csv", option, value),
+        user.run("submit", "file.csv", **{variable: value}),
+    ):
+        assert (result.code, result.out) == (2, "")
+        assert result.err.count("\n") == 1
+    assert user.kaggle.seen == []
 
 
-# Ctrl-C.
+def test_a_long_message_is_refused_before_any_work(user: User) -> None:
+    limit = candidate.MESSAGE_LIMIT
+    result = user.run("submit", "nowhere.csv", "-m", "m" * (limit + 1))
+    assert result.code == 2
+    assert f"found {limit + 1} characters, expected at most {limit}." in result.err
+    assert user.run("submit", "file.csv", "-m", "m" * limit).code == 0
+    description = user.kaggle.submissions[0]["description"]
+    assert worker.TAG.match(description)  # first, lest a cut take it
+    assert description.endswith(" " + "m" * limit)
 
 
-@pytest.mark.parametrize(
-    ("step", "fault", "message", "accepted"),
-    [
-        ("put", hang, "Stopped; nothing was submitted", 0),
-        (
-            "create",
-            accepting_then(hang),
-            "Stopped; the file is in, submission 4000; `submissions` shows its",
-            1,
-        ),
-        ("create", hang, "Stopped while submitting; Kaggle's list does not have the file yet.", 0),
-        ("second list", hang, "Stopped; the file is in, submission 4000; `submissions` shows its score", 1),
-    ],
-)
-def test_ctrl_c_says_whether_the_file_is_in(
-    user: User, step: str, fault: Fault, message: str, accepted: int
-) -> None:
-    if step == "second list":
-        user.kaggle.faults["list"] = [lambda kaggle, request, answer: answer(), fault]
-    else:
-        user.kaggle.faults[step] = [fault]
-    process = user.start("submit", "file.csv")
-    assert user.kaggle.reached.wait(30)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-    ended = user.ended(process)
-    assert ended.code == 130
-    assert last_line(ended.err).startswith(message)
-    assert len(user.kaggle.submissions) == accepted
-    again = user.types("submit", "file.csv")
-    assert again.code == (0 if not accepted else 3), again.err
-    assert len(user.kaggle.submissions) == 1
+def test_a_long_file_name_is_cut(user: User) -> None:
+    name = "n" * 251 + ".csv"
+    write_csv(user.folder / name)
+    assert user.run("submit", name).code == 0
+    assert user.kaggle.submissions[0]["description"].endswith("] " + "n" * candidate.MESSAGE_LIMIT)
+
+
+def test_a_message_that_quotes_another_files_tag_leaves_that_run_alone(user: User) -> None:
+    run = write_run(user)
+    assert user.run("submit").code == 0
+    before = stored(run)
+    tag = worker.TAG.match(before["message"])[0]
+    user.kaggle.verdict = {"status": "COMPLETE", "publicScore": "0.1"}
+    result = user.run("submit", "file.csv", "-m", f"better than {tag} [of today]")
+    assert (result.code, result.out) == (0, "Submission 4001: public score 0.10000\n")
+    assert user.kaggle.submissions[0]["description"].endswith(f"better than ({tag[1:-1]}) [of today]")
+    (run / "run.json").write_text(json.dumps(json.loads((run / "run.json").read_text()) | {"kaggle": None}))
+    listed = json.loads(user.run("submissions", "--json").out)["submissions"]
+    assert [(row["ref"], row["run"]) for row in listed] == [(4001, None), (4000, "mine")]
+    assert stored(run)["ref"] == 4000
+    (user.folder / "submissions/.submitted.json").unlink()
+    result = user.run("submit", "file.csv")
+    assert "(submission 4001, " in result.last_line
+
+
+def test_the_last_tag_of_a_message_says_which_file_it_is_of(user: User) -> None:
+    """As versions before this one wrote it, and by hand."""
+    run, other = write_run(user, "mine"), write_run(user, "other", label=7)
+    tags = [
+        f"[{json.loads((f / 'run.json').read_text())['submission_sha256'][:12]}-0000]" for f in (run, other)
+    ]
+    user.kaggle.list_submission(7, f"like {tags[0]} but {tags[1]}")
+    assert user.run("submissions").code == 0
+    assert stored(run) is None
+    assert stored(other)["ref"] == 7
+
+
+def test_a_ref_that_is_stored_in_the_wrong_run_does_not_count_against_the_tag(user: User) -> None:
+    run = write_run(user)
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["kaggle"] = {
+        "ref": 7,
+        "status": "PENDING",
+        "public_score": None,
+        "message": "",
+        "submitted_at": "",
+        "file_sha256": manifest["submission_sha256"],
+    }
+    (run / "run.json").write_text(json.dumps(manifest))
+    user.kaggle.list_submission(7, "[ffffffffffff-0000] another file", status="COMPLETE", publicScore="0.1")
+    listed = json.loads(user.run("submissions", "--json").out)["submissions"]
+    assert listed[0]["run"] is None
+    assert stored(run)["status"] == "PENDING"
+
+
+def test_every_exit_code_of_the_errors_is_in_the_table_and_the_help(user: User) -> None:
+    classes = [errors.DigitRecognizerError]
+    for error in classes:
+        classes += error.__subclasses__()
+    assert {error.exit_code for error in classes} <= set(errors.EXIT_CODES)
+    context = click.Context(cli_kaggle.submit, info_name="submit")
+    shown = " ".join(cli_kaggle.submit.get_help(context).split())
+    for code, meaning in errors.EXIT_CODES.items():
+        assert f"{code}: {meaning}" in shown
 
 
 # The list.
@@ -577,22 +1070,39 @@ def test_ctrl_c_says_whether_the_file_is_in(
 
 def test_submissions_are_matched_to_runs(user: User) -> None:
     write_run(user)
-    assert user.types("submit").code == 0
-    assert user.types("submit", "file.csv", "-m", "by hand").code == 0
+    assert user.run("submit").code == 0
+    assert user.run("submit", "file.csv", "-m", "by hand").code == 0
     (user.folder / "submissions/.submitted.json").unlink()
-    listed = json.loads(user.types("submissions", "--json").out)["submissions"]
-    assert [(one["ref"], one["run"], one["status"]) for one in listed] == [
+    listed = json.loads(user.run("submissions", "--json").out)["submissions"]
+    assert [(row["ref"], row["run"], row["status"]) for row in listed] == [
         (4001, None, "COMPLETE"),
         (4000, "mine", "COMPLETE"),
     ]
     assert listed[0]["local"] is listed[0]["gap"] is None
     assert listed[1]["local"] == {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956}
     assert listed[1]["gap"] == pytest.approx(0.99142 - 0.9938)
-    assert user.types("submissions").out == (
+    assert listed[1]["date"] == "2026-11-21T10:00:00+00:00"
+    assert user.run("submissions").out == (
         "       ref  date (UTC)        status     public   local      gap  run\n"
-        "      4001  2026-11-21 10:00  COMPLETE  0.99142       -        -  submission.csv\n"
+        "      4001  2026-11-21 10:00  COMPLETE  0.99142       -        -  file.csv\n"
         "      4000  2026-11-21 10:00  COMPLETE  0.99142  0.9938  -0.0024  mine\n"
     )
+
+
+def test_submissions_are_sorted_by_moment_not_text(user: User) -> None:
+    for ref, date in ((1, "2026-11-21T09:00:00Z"), (2, "2026-11-21T10:00:00+09:00"), (3, None)):
+        user.kaggle.list_submission(ref, "", date=date)
+    listed = json.loads(user.run("submissions", "--json").out)["submissions"]
+    assert [row["ref"] for row in listed] == [1, 2, 3]
+    assert listed[1]["date"] == "2026-11-21T01:00:00+00:00"
+
+
+def test_a_submission_record_refuses_other_fields_and_numbers() -> None:
+    row = {"ref": 1, "date": None, "file": "", "description": "", "status": "PENDING", "error": ""}
+    assert KaggleSubmission(**row, public_score="nan").public_score is None
+    for wrong in ({"ref": 0}, {"ref": True}, {"status": "ODD"}, {"date": "soon"}, {"more": 1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            KaggleSubmission(**{**row, "public_score": None, **wrong})
 
 
 # The script.
@@ -600,13 +1110,13 @@ def test_submissions_are_matched_to_runs(user: User) -> None:
 
 def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"
-    found = subprocess.run([shellcheck, *(ROOT / "scripts").glob("*.sh")], capture_output=True, text=True)
-    assert (found.returncode, found.stdout) == (0, "")
+    checked = subprocess.run([shellcheck, *(ROOT / "scripts").glob("*.sh")], capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, "")
 
 
+@whole
 def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
     write_csv(user.folder / "my file.csv")
-    write_csv(user.folder / "other file.csv", label=5)
     home = user.folder / "a clone"
     (home / "scripts").mkdir(parents=True)
     (home / ".venv/bin").mkdir(parents=True)
@@ -616,24 +1126,24 @@ def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
     python = home / ".venv/bin/python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    ended = user.types("my file.csv", "my message", command=(str(script),))
-    assert (ended.code, ended.out) == (0, "Submission 4000: public score 0.99142\n"), ended.err
-    assert user.kaggle.submissions[0]["description"].startswith("my message [")
+    result = user.run_process("my file.csv", "my message", command=(str(script),))
+    assert (result.code, result.out) == (0, SCORED), result.err
+    assert user.kaggle.submissions[0]["description"].endswith("] my message")
     user.folder = home / "scripts"
-    ended = user.types("../../other file.csv", command=("./submit.sh",))
-    assert (ended.code, ended.out) == (0, "Submission 4001: public score 0.99142\n"), ended.err
-    assert user.types("nowhere.csv", command=("./submit.sh",)).code == 3
-    assert user.types("a", "b", "c", command=("./submit.sh",)).code == 2
-    empty = user.types("", command=("./submit.sh",))
+    result = user.run_process("../../my file.csv", command=("./submit.sh",))
+    assert result.code == 3  # its own ledger knows it, wherever it is called from
+    assert user.run_process("a", "b", "c", command=("./submit.sh",)).code == 2
+    empty = user.run_process("", command=("./submit.sh",))
     assert (empty.code, empty.out) == (2, "")
     assert "FILE is empty; did train fail?" in empty.err
 
 
+@whole
 def test_the_script_without_the_environment_says_how_to_make_it(user: User) -> None:
     (user.folder / "scripts").mkdir()
     script = user.folder / "scripts/submit.sh"
     script.write_bytes((ROOT / "scripts/submit.sh").read_bytes())
     script.chmod(0o755)
-    ended = user.types(command=(str(script),))
-    assert ended.code == 2
-    assert ended.err.startswith(f"Error: {user.folder}/.venv is not there; run: make install")
+    result = user.run_process(command=(str(script),))
+    assert result.code == 2
+    assert result.err.startswith(f"Error: {user.folder}/.venv is not there; run: make install")

@@ -13,7 +13,8 @@ import click
 from digit_recognizer import __version__, submission
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
-from digit_recognizer.cli.terminal import notice, progress_bars, result, results
+from digit_recognizer.cli.progress import show_progress
+from digit_recognizer.cli.terminal import notice, result, results
 from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
 
@@ -56,7 +57,7 @@ for kaggle_command in kaggle.COMMANDS:
 @cli.command()
 @click.option(
     "--holdout",
-    type=FiniteFloat(),
+    type=FiniteFloat(0, 1, min_open=True, max_open=True),
     default=0.1,
     show_default=True,
     metavar="SHARE",
@@ -82,7 +83,7 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     from digit_recognizer import pipeline
     from digit_recognizer.cli import tables
 
-    with progress_bars() as on_progress:
+    with show_progress() as on_progress:
         run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
     page = None
     if not as_json:
@@ -118,7 +119,7 @@ def validate(as_json: bool, **options: Any) -> None:
     from digit_recognizer import pipeline
     from digit_recognizer.cli import tables
 
-    with progress_bars() as on_progress:
+    with show_progress() as on_progress:
         job = pipeline.Job(write_submission=False, **options)
         run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
     if as_json:
@@ -202,6 +203,13 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
 
     if name:
         run = drafts.find_run(out, name)
+        try:
+            page = _write_report(run, data_dir)
+        except RunError:
+            if not run.unfinished:
+                raise
+            run = drafts.find_run(out, name)  # it was finished while its stage was read
+            page = _write_report(run, data_dir)
     else:
         listed, problems = runs.list_all(out)
         for line in problems:
@@ -209,7 +217,7 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
         if not listed:
             raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
         run = listed[0]
-    page = _write_report(run, data_dir)
+        page = _write_report(run, data_dir)
     result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 
 
@@ -258,6 +266,6 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
 
 
 def _write_report(run: "Run", data_dir: Path | None) -> Path:
-    from digit_recognizer import report
+    from digit_recognizer import reports
 
-    return report.write(run, report.digits_of(run, data_dir))
+    return reports.write(run, reports.digits_of(run, data_dir))

@@ -1,48 +1,111 @@
-"""The commands that talk to Kaggle; `cli` adds them to its own. Results on stdout, the rest on stderr."""
+"""The commands that talk to Kaggle; `commands` adds them. Results go to stdout, the rest to stderr."""
 
+import functools
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from digit_recognizer.leaderboard import candidate
-from digit_recognizer.leaderboard.advice import COMPETITION, credentials
-from digit_recognizer.leaderboard.candidate import Candidate, Outcome
+from digit_recognizer.cli import terminal
+from digit_recognizer.cli.options import OUT, PATH, FiniteFloat, with_options
+from digit_recognizer.cli.progress import download_bar, spinner
+from digit_recognizer.cli.terminal import result
+from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError, printable
+from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
 
-FOLDER = click.Path(path_type=Path)
-SECONDS = click.FloatRange(min=0, min_open=True)
-OUT = click.option("--out", type=FOLDER, default="submissions", show_default=True, help="Folder of the runs.")
-PENDING = 8  # the exit code of a submission that is in, but has no score yet
+if TYPE_CHECKING:
+    from digit_recognizer.leaderboard.candidate import Candidate
+    from digit_recognizer.leaderboard.client import Kaggle
+    from digit_recognizer.leaderboard.matching import MatchedSubmission
+    from digit_recognizer.manifest import KaggleOutcome
 
 
-def reaching_kaggle(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that talks to Kaggle."""
-    options = [
-        click.option(
-            "--competition", default=COMPETITION, show_default=True, metavar="NAME", help="As in its address."
-        ),
-        click.option(
-            "--timeout",
-            "step",
-            type=SECONDS,
-            default=60,
-            show_default=True,
-            envvar="DIGIT_RECOGNIZER_TIMEOUT",
-            show_envvar=True,
-            metavar="SECONDS",
-            help="How long one step may go without an answer.",
-        ),
-        click.option(
-            "--pause", type=SECONDS, default=1, envvar="DIGIT_RECOGNIZER_PAUSE", show_envvar=True, hidden=True
-        ),
-        click.option("--verbose", is_flag=True, help="Tell each step and how long it took."),
+def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
+    """Return an option of a number of seconds, which an environment variable sets too."""
+    variable = f"DIGIT_RECOGNIZER_{name.upper().replace('-', '_')}"
+    return click.option(
+        f"--{name}",
+        type=FiniteFloat(min=0, min_open=True),
+        default=default,
+        show_default=True,
+        envvar=variable,
+        show_envvar=True,
+        metavar="SECONDS",
+        help=f"Seconds {help}",
+    )
+
+
+REACHING = [
+    click.option(
+        "--competition",
+        default=COMPETITION,
+        show_default=True,
+        metavar="NAME",
+        help="The competition's name in its URL.",
+    ),
+    _seconds("timeout", 60, "that one step may go without an answer."),
+    _seconds("pause", 1, "before the first retry, or look for the score; doubles up to 15."),
+    click.option("--verbose", is_flag=True, help="Print each step and its seconds."),
+]
+
+
+@dataclass(frozen=True)
+class Reaching:
+    """How to reach Kaggle: the options of every command that talks to it."""
+
+    competition: str
+    timeout: float
+    pause: float
+    verbose: bool
+
+    @contextmanager
+    def kaggle(self, **seconds: float) -> Iterator["Kaggle"]:
+        """Yield Kaggle under the options' time limits; `seconds` are further ones."""
+        from digit_recognizer.leaderboard.client import Kaggle, Limits
+
+        limits = Limits(step_timeout=self.timeout, pause=self.pause, **seconds)
+        on_detail = _notice if self.verbose else lambda text: None
+        try:
+            with Kaggle(
+                limits, competition=self.competition, on_notice=_notice, on_detail=on_detail
+            ) as kaggle:
+                yield kaggle
+        except KeyboardInterrupt:
+            raise StoppedError("Stopped") from None
+
+
+def reaching_kaggle(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Reaching`, and let SIGTERM stop it as Ctrl-C does."""
+
+    @functools.wraps(command)
+    def with_reaching(competition: str, timeout: float, pause: float, verbose: bool, **options: Any) -> None:
+        with _signals_as_ctrl_c():
+            command(reaching=Reaching(competition, timeout, pause, verbose), **options)
+
+    return with_options(REACHING)(with_reaching)
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    in_main_thread = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    names = [name for name in ("SIGTERM", "SIGHUP") if in_main_thread and hasattr(signal, name)]
+    # What nohup ignores stays ignored.
+    numbers = [
+        number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @click.command()
@@ -53,11 +116,11 @@ def reaching_kaggle(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="The competition's archive, or MNIST from OpenML: for learning only, never uploaded.",
 )
-@click.option("--data-dir", type=FOLDER, help="Folder to put it into.  [default: data, or data/openml]")
-@click.option("--force", is_flag=True, help="Download the archive again where it is there and good.")
+@click.option("--data-dir", type=PATH, help="Folder to put it into.  [default: data, or data/openml]")
+@click.option("--force", is_flag=True, help="Download the archive again even if it is complete.")
 @reaching_kaggle
-def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -> None:
-    """Download the competition's archive, check it, and go on where an earlier attempt stopped.
+def download(source: str, data_dir: Path | None, force: bool, reaching: Reaching) -> None:
+    """Download the competition's archive, check it, and continue what an earlier attempt left.
 
     Without a Kaggle account, --source openml fetches MNIST and shapes it like the competition's files.
     The last line on stdout is the path of what was downloaded.
@@ -65,35 +128,42 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
     if source == "openml":
         from digit_recognizer.data import openml
 
-        click.echo(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["step"]))
+        result(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching.timeout))
         return
+    require_client()
     from digit_recognizer.leaderboard import download
 
-    with _kaggle(**reaching) as kaggle, _bytes() as on_progress:
+    with reaching.kaggle() as kaggle, download_bar() as on_progress:
         path = download.download(
             kaggle, data_dir or Path("data"), force=force, on_notice=_notice, on_progress=on_progress
         )
-    click.echo(path)
+    result(path)
 
 
-@click.command()
+def _check_message(context: click.Context, parameter: click.Parameter, message: str | None) -> str | None:
+    """Return the message; raise a usage error if it is too long."""
+    from digit_recognizer.leaderboard.candidate import MESSAGE_LIMIT
+
+    if message and len(message) > MESSAGE_LIMIT:
+        raise click.BadParameter(f"found {len(message)} characters, expected at most {MESSAGE_LIMIT}.")
+    return message
+
+
+@click.command(
+    epilog="Exit codes: " + "; ".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+)
 @click.argument("target", metavar="[FILE|RUN]", required=False)
 @click.option(
-    "-m", "--message", help="Shown in Kaggle's list; a short tag is added.  [default: run and local score]"
+    "-m",
+    "--message",
+    callback=_check_message,
+    help="Shown in Kaggle's list after a short tag.  [default: run and local score]",
 )
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the score.")
-@click.option(
-    "--max-wait",
-    type=SECONDS,
-    default=600,
-    show_default=True,
-    envvar="DIGIT_RECOGNIZER_MAX_WAIT",
-    show_envvar=True,
-    metavar="SECONDS",
-    help="For how long.",
-)
+@_seconds("max-wait", 600, "to wait for the score.")
+@_seconds("list-lag", 45, "to look for an earlier attempt whose answer was lost; Kaggle's list may lag.")
 @click.option("--dry-run", is_flag=True, help="Check all that needs no network, and stop.")
-@click.option("--force", is_flag=True, help="Submit a file that was submitted before.")
+@click.option("--force", is_flag=True, help="Submit a file that was, or may have been, submitted before.")
 @OUT
 @reaching_kaggle
 def submit(
@@ -101,158 +171,116 @@ def submit(
     message: str | None,
     wait: bool,
     max_wait: float,
+    list_lag: float,
     dry_run: bool,
     force: bool,
     out: Path,
-    **reaching: Any,
+    reaching: Reaching,
 ) -> None:
     """Submit a run's CSV, or any CSV, to Kaggle and wait for its score.
 
     Without FILE or RUN it is the newest run on the competition's digits.
-
-    Ends with 0: scored, or accepted with --no-wait; 2: wrong usage; 3: refused before the upload;
-    4: credentials, rules or phone; 5: daily limit; 6: Kaggle rejected the file; 7: network or server;
-    8: accepted, its score still to come; 130: Ctrl-C.
     """
-    one = candidate.prepare(target, out, message=message, force=force)
-    if dry_run:
-        account = credentials()
-        click.echo(f"{one.file}: would be submitted as {one.message!r}, with the credentials of {account}")
-        return
+    require_client()
+    from digit_recognizer.leaderboard import candidate as candidates
     from digit_recognizer.leaderboard import submit
 
-    with _kaggle(max_wait, **reaching) as kaggle, _spinner() as on_state:
-        _notice(f"Submitting {one.file} as {one.message!r}")
-        outcome = submit.submit(one, kaggle, force=force, on_notice=_notice, on_state=on_state)
+    candidate = candidates.prepare(target, out, message=message, force=force, on_notice=_notice)
+    if dry_run:
+        account = credentials()
+        result(
+            f"{printable(candidate.file)}: would be submitted as {candidate.message!r}, with the credentials "
+            f"of {printable(account)}"
+        )
+        return
+    with reaching.kaggle(score_timeout=max_wait, list_lag=list_lag) as kaggle, spinner() as on_state:
+        _notice(f"Submitting {candidate.file} as {candidate.message!r}")
+        outcome = submit.submit(candidate, kaggle, force=force, on_notice=_notice, on_state=on_state)
         if wait:
-            outcome = submit.wait(one, outcome, kaggle, on_state=on_state)
+            outcome = submit.wait_for_score(candidate, outcome, kaggle, on_state=on_state)
     if not wait:
-        click.echo(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
+        result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
     elif outcome.status == "PENDING":
         _notice(
             f"Submission {outcome.ref} is in, but has no score after {max_wait:g} seconds (--max-wait); "
             "`submissions` shows it later"
         )
-        click.get_current_context().exit(PENDING)
+        click.get_current_context().exit(EXIT_PENDING)
     else:
-        click.echo(_scored(one, outcome))
+        result(_scored(candidate, outcome))
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
 @OUT
 @reaching_kaggle
-def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
+def submissions(as_json: bool, out: Path, reaching: Reaching) -> None:
     """List the submissions at Kaggle, their runs, and the gap between local and public score."""
-    from digit_recognizer.leaderboard import submit
+    require_client()
+    from digit_recognizer.leaderboard import matching
 
-    with _kaggle(**reaching) as kaggle, _spinner() as on_state:
+    with reaching.kaggle() as kaggle, spinner() as on_state:
         on_state("Asking Kaggle for the submissions")
-        rows = [_entry(one) for one in submit.matched(kaggle.submissions(), out)]
+        matches = matching.match_submissions(kaggle.submissions(), out, _notice)
     if as_json:
-        click.echo(json.dumps({"submissions": rows}))
+        result(json.dumps({"submissions": [_entry(match) for match in matches]}))
         return
-    click.echo(
-        f"{'ref':>10}  {'date (UTC)':<16}  {'status':<8}  {'public':>7}  {'local':>6}  {'gap':>7}  run"
-    )
-    for row in rows:
-        local = row["local"]
-        click.echo(
-            f"{row['ref']:>10}  {(row['date'] or '')[:16].replace('T', ' '):<16}  {row['status']:<8}  "
-            f"{_figure(row['public_score'], '.5f'):>7}  {_figure(local and local['accuracy'], '.4f'):>6}  "
-            f"{_figure(row['gap'], '+.4f'):>7}  {row['run'] or row['file']}"
-            + (f"  {row['error']}" if row["error"] else "")
-        )
+    result(f"{'ref':>10}  {'date (UTC)':<16}  {'status':<8}  {'public':>7}  {'local':>6}  {'gap':>7}  run")
+    for match in matches:
+        result(_line(match))
 
 
 COMMANDS = (download, submit, submissions)
 
 
-def _entry(one: Any) -> dict[str, Any]:
-    """What `submissions --json` prints of one."""
+def _entry(match: "MatchedSubmission") -> dict[str, Any]:
+    """Return what `submissions --json` prints of a submission."""
+    listed = match.listed
     return {
-        "ref": one.listed.ref,
-        "date": one.listed.date,
-        "file": one.listed.file,
-        "message": one.listed.description,
-        "status": one.listed.status,
-        "error": one.listed.error or None,
-        "public_score": one.listed.public_score,
-        "run": one.run.folder.name if one.run else None,
-        "local": {name: one.local[name] for name in ("accuracy", "low", "high")} if one.local else None,
-        "gap": one.gap,
+        "ref": listed.ref,
+        "date": listed.date.isoformat(timespec="seconds") if listed.date else None,
+        "file": listed.file,
+        "message": listed.description,
+        "status": listed.status,
+        "error": listed.error or None,
+        "public_score": listed.public_score,
+        "run": match.run.folder.name if match.run else None,
+        "local": match.local.model_dump(include={"accuracy", "low", "high"}) if match.local else None,
+        "gap": match.gap,
     }
 
 
-def _scored(one: Candidate, outcome: Outcome) -> str:
-    """The public score beside the local one."""
+def _line(match: "MatchedSubmission") -> str:
+    """Return what `submissions` prints of a submission."""
+    listed = match.listed
+    cells = [
+        f"{listed.ref:>10}",
+        f"{listed.date:%Y-%m-%d %H:%M}" if listed.date else " " * 16,
+        f"{listed.status:<8}",
+        f"{_number(listed.public_score, '.5f'):>7}",
+        f"{_number(match.local.accuracy if match.local else None, '.4f'):>6}",
+        f"{_number(match.gap, '+.4f'):>7}",
+        match.run.folder.name if match.run else listed.file,
+        *([listed.error] if listed.error else []),
+    ]
+    return printable("  ".join(cells))
+
+
+def _scored(candidate: "Candidate", outcome: "KaggleOutcome") -> str:
+    """Return the line with the public score beside the local one."""
     if outcome.public_score is None:
         return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
     scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}"
-    local = candidate.local_score(one.run)
+    local = candidate.run.local_score if candidate.run else None
     if local is None:
         return scored
-    gap = outcome.public_score - local["accuracy"]
-    return (
-        f"{scored}; local {local['accuracy']:.4f} ({local['low']:.4f} to {local['high']:.4f}), gap {gap:+.4f}"
-    )
+    gap = outcome.public_score - local.accuracy
+    return f"{scored}; local {local.accuracy:.4f} ({local.low:.4f} to {local.high:.4f}), gap {gap:+.4f}"
 
 
-def _figure(value: float | None, style: str) -> str:
+def _number(value: float | None, style: str) -> str:
     return "-" if value is None else format(value, style)
 
 
 def _notice(text: str) -> None:
-    click.echo(text, err=True)
-
-
-@contextmanager
-def _kaggle(
-    max_wait: float = 0, *, competition: str, step: float, pause: float, verbose: bool
-) -> Iterator[Any]:
-    """Kaggle under the time limits of the options."""
-    from digit_recognizer.errors import StoppedError
-    from digit_recognizer.leaderboard.client import Kaggle, Limits
-
-    limits = Limits(step=step, wait=max_wait, pause=pause)
-    on_detail = _notice if verbose else lambda text: None
-    try:
-        with Kaggle(limits, competition=competition, on_notice=_notice, on_detail=on_detail) as kaggle:
-            yield kaggle
-    except KeyboardInterrupt:
-        raise StoppedError("Stopped") from None
-
-
-@contextmanager
-def _spinner() -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr beside what is being done; nothing where stderr is no terminal."""
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield lambda text: status.update(text)
-
-
-@contextmanager
-def _bytes() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr: bytes so far, in all, and time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bars = Progress(
-        TextColumn("Downloading"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = bars.add_task("", total=None)
-    try:
-
-        def on_progress(done: int, size: int | None) -> None:
-            bars.start()
-            bars.update(task, completed=done, total=size)
-
-        yield on_progress
-    finally:
-        if bars.live.is_started:  # else it would print an empty line
-            bars.stop()
+    terminal.notice(printable(text))  # in one line, whatever file names and Kaggle's texts hold

@@ -90,27 +90,25 @@ def _header_end(content: bytes) -> int:
 def _parse_quickly(content: bytes, header: list[str], columns: list[int]) -> np.ndarray | None:
     """Return `columns` of the rows below the header as uint8; None unless all are integers from 0 to 255.
 
-    pandas parses to int64, as its 2.2 reads -1 as the uint8 255, and 256 as 0, without a word.
+    pandas is asked for no uint8, as its 2.2 reads -1 as 255 then, and 256 as 0, without a word. Its integers
+    may be spelled 255.0 or +5, so it gets no other characters than plain ones are made of.
     """
+    if content[_header_end(content) :].translate(None, b"0123456789,\r\n"):
+        return None
     import pandas as pd
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows wider than the header
-            frame = pd.read_csv(
-                io.BytesIO(content),
-                header=None,
-                skiprows=1,
-                names=range(len(header)),  # by position: extra columns may have any names
-                dtype=dict.fromkeys(columns, "int64"),
-                index_col=False,
-            )
+            frame = pd.read_csv(io.BytesIO(content), index_col=False)
     except (ValueError, OverflowError, pd.errors.ParserWarning):  # parser errors are ValueErrors
         return None
-    values = frame[columns].to_numpy()
-    if values.dtype != np.int64 or not values.size or values.min() < 0 or values.max() > 255:
+    values = frame.to_numpy()
+    if values.dtype != np.int64 or values.shape[1] != len(header) or not values.size:
         return None
-    return values.astype(np.uint8)
+    if columns != list(range(len(header))):
+        values = values[:, columns]
+    return None if values.min() < 0 or values.max() > 255 else values.astype(np.uint8)
 
 
 def _parse(content: bytes, name: str, header: list[str], columns: list[int]) -> np.ndarray:

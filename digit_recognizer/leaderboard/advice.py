@@ -4,8 +4,10 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from digit_recognizer.errors import (
     CompetitionError,
@@ -15,7 +17,9 @@ from digit_recognizer.errors import (
     QuotaError,
     RejectedError,
 )
+from digit_recognizer.records import Record
 
+CLIENT = ("kaggle", "six")  # kaggle needs six and does not declare it
 COMPETITION = "digit-recognizer"
 SETTINGS = "https://www.kaggle.com/settings"
 STEPS = {
@@ -33,8 +37,35 @@ QUOTA = re.compile(
 )
 
 
+class Failure(Record):
+    """Why a call to Kaggle's client failed, as `worker.describe` answers it."""
+
+    kind: Literal[
+        "http", "storage", "login", "stale token", "missing", "file", "page", "reply", "network",
+        "upload refused", "upload broken off",
+    ]  # fmt: skip
+    status: int = 0
+    reason: str = ""
+    retry_after: str = ""
+
+
+def require_client() -> None:
+    """Raise NetworkError if a library that Kaggle's client needs is not installed."""
+    for module in CLIENT:
+        if find_spec(module) is None:
+            raise _missing(module)
+
+
+def _missing(module: str) -> NetworkError:
+    return NetworkError(
+        f"Kaggle's client cannot start, {module} is not installed; install requirements.txt, "
+        f"or: pip install {' '.join(CLIENT)}",
+        outcome_unknown=False,
+    )
+
+
 def credentials() -> str:
-    """Where the credentials are that the client will take, in the order in which it looks; asks no network.
+    """Return where the client will find credentials, in the order in which it looks; asks no network.
 
     Raises CredentialsError if there are none.
     """
@@ -47,18 +78,16 @@ def credentials() -> str:
     if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
         return "KAGGLE_USERNAME and KAGGLE_KEY"
     key = _key_file()
-    try:
+    with suppress(ValueError, TypeError, RecursionError):  # the error below covers it
         if {"username", "key"} <= set(json.loads(_read(key) or "{}")):
             return str(key)
-    except (ValueError, TypeError):
-        pass  # said below
     oauth = home / "credentials.json"
     if _read(oauth):
         return str(oauth)
-    there = ", which holds no username and key" if key.exists() else ""
+    incomplete = ", which holds no username and key" if key.exists() else ""
     raise CredentialsError(
         "no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with "
-        f"KAGGLE_KEY, nor {key}{there}; make a token at {SETTINGS}/api"
+        f"KAGGLE_KEY, nor {key}{incomplete}; make a token at {SETTINGS}/api"
     )
 
 
@@ -76,93 +105,104 @@ def _read(path: Path) -> str:
         return ""
 
 
-def translated(
-    name: str, error: dict[str, Any], account: str, competition: str, patience: float
+def to_exception(
+    name: str, failure: Failure, account: str, competition: str, max_retry_after: float
 ) -> DigitRecognizerError:
-    """The failure that `kaggle_client` answered to the call `name`, as an error to raise.
+    """Return the error to raise for the worker's failure in the call `name`.
 
-    account: where the credentials are. patience: seconds that a server may ask to wait.
+    account: where the credentials are. max_retry_after: seconds that a server may ask to wait.
     """
     step = STEPS[name]
-    match error:
-        case {"kind": "http"}:
-            return _refusal(name, error, account, competition, patience)
-        case {"kind": "login" | "stale token"}:
-            return _unknown(account)
-        case {"kind": "missing", "name": module}:
-            message = (
-                f"Kaggle's client cannot start, {module} is not installed; install requirements.txt, "
-                "or: pip install kaggle six"
-            )
-            return NetworkError(message, lost=False)
-        case {"kind": "file", "words": words}:
-            return NetworkError(f"{step}: {words}", lost=False)
-        case {"kind": "page"}:
+    match failure.kind:
+        case "http":
+            return _http_error(name, failure, account, competition, max_retry_after)
+        case "login" | "stale token":
+            return _bad_credentials(account)
+        case "missing":
+            return _missing(failure.reason)
+        case "file":
+            return NetworkError(f"{step}: {failure.reason}", outcome_unknown=False)
+        case "page":
             return NetworkError(
                 f"{step}: a web page came instead of Kaggle's answer; a proxy or the network's login page "
                 "stands between: look at http_proxy and https_proxy, or log in to the network"
             )
-        case {"kind": "upload refused"}:
+        case "upload refused":
             return NetworkError(f"{step}: Kaggle's storage refused it; try again later")
-        case {"kind": "upload broken off"}:
-            return NetworkError(f"{step}: Kaggle's storage did not take it; try again later", again=True)
-        case {"kind": "network", "words": words}:
+        case "upload broken off":
+            return NetworkError(f"{step}: Kaggle's storage did not take it; try again later", retryable=True)
+        case "storage":
+            return _storage_error(step, failure.status)
+        case "network":
             return NetworkError(
-                f"{step}: {words}; check the network, and the proxy if there is one", again=True
+                f"{step}: {failure.reason}; check the network, and the proxy if there is one", retryable=True
             )
-    return NetworkError(f"{step}: Kaggle's answer makes no sense to its client; try again later")
+        case "reply":
+            return NetworkError(f"{step}: Kaggle's answer makes no sense to its client; try again later")
 
 
-def _refusal(
-    name: str, error: dict[str, Any], account: str, competition: str, patience: float
+def _storage_error(step: str, status: int) -> NetworkError:
+    """Return the error for an answer of the storage, whose signed addresses expire."""
+    if status == 404:
+        return NetworkError(f"{step}: Kaggle does not find it in its storage")
+    what = f"refused it ({status})" if status < 500 else f"failed ({status})"
+    return NetworkError(f"{step}: Kaggle's storage {what}; try again later", retryable=True)
+
+
+def _http_error(
+    name: str, failure: Failure, account: str, competition: str, max_retry_after: float
 ) -> DigitRecognizerError:
-    """An answer of Kaggle's with a status of 400 or more."""
-    step, status, words = STEPS[name], error["status"], error["words"]
-    said = f"Kaggle says: {words}" if words else f"Kaggle answered {status} without a reason"
-    site = f"https://www.kaggle.com/competitions/{competition}"
+    """Return the error for an answer of Kaggle's with a status of 400 or more."""
+    step, status, reason = STEPS[name], failure.status, failure.reason
+    quote = f"Kaggle says: {reason}" if reason else f"Kaggle answered {status} without a reason"
     if status == 401:
-        return _unknown(account)
-    if status in (400, 403, 429) and QUOTA.search(words):
-        known = re.search(r"reset|tomorrow|hour|midnight", words, re.IGNORECASE)
-        back = "" if known else "; it comes back at midnight UTC"
-        return QuotaError(f"the day's submissions are used up{back}. {said}")
+        return _bad_credentials(account)
+    if status in (400, 403, 429) and QUOTA.search(reason):
+        tells_when = re.search(r"reset|tomorrow|hour|midnight", reason, re.IGNORECASE)
+        reset = "" if tells_when else "; the limit resets at midnight UTC"
+        return QuotaError(f"the day's submissions are used up{reset}. {quote}")
     if status == 403:
-        if re.search(r"phone|verif", words, re.IGNORECASE):
-            return CredentialsError(f"verify your phone number at {SETTINGS}/phone first. {said}")
-        if re.search(r"\brules?\b", words, re.IGNORECASE):
-            return CredentialsError(f"accept the competition's rules at {site}/rules first. {said}")
-        return CredentialsError(
-            f"the account may not do that in {competition}: is the name right, are the rules accepted at "
-            f"{site}/rules, is the phone number verified at {SETTINGS}/phone? {said}"
-        )
+        return _forbidden(reason, quote, competition)
     if status == 404:
         if competition == COMPETITION:
-            return NetworkError(f"{step}: Kaggle does not find it. {said}")
-        return CompetitionError(f"--competition {competition}: Kaggle finds no such competition. {said}")
+            return NetworkError(f"{step}: Kaggle does not find it. {quote}")
+        return CompetitionError(f"--competition {competition}: Kaggle finds no such competition. {quote}")
     if status == 429:
-        seconds = float(error["retry_after"]) if error["retry_after"].isdigit() else 0
+        seconds = float(failure.retry_after) if re.fullmatch("[0-9]{1,7}", failure.retry_after) else 0
         when = f"in {seconds:g} seconds" if seconds else "later"
         return NetworkError(
             f"{step}: too many requests (429); try again {when}",
-            again=seconds <= patience,
-            lost=False,
-            pause=seconds,
+            retryable=seconds <= max_retry_after,
+            outcome_unknown=False,
+            retry_after=seconds,
         )
     if status == 407:
         return NetworkError(
             f"{step}: the proxy wants a name and a password (407); give them in http_proxy and https_proxy",
-            lost=False,
+            outcome_unknown=False,
         )
     if status == 408 or status >= 500:
-        return NetworkError(f"{step}: Kaggle's server failed ({status}); try again later", again=True)
+        return NetworkError(f"{step}: Kaggle's server failed ({status}); try again later", retryable=True)
     if name in ("upload", "create"):
-        return RejectedError(f"Kaggle does not take the submission ({status}). {said}")
-    return NetworkError(f"{step}: Kaggle refused ({status}). {said}")
+        return RejectedError(f"Kaggle does not take the submission ({status}). {quote}")
+    return NetworkError(f"{step}: Kaggle refused ({status}). {quote}")
 
 
-def _unknown(account: str) -> CredentialsError:
-    first = "; it goes before any key, so unset it or" if account == "KAGGLE_API_TOKEN" else ";"
+def _forbidden(reason: str, quote: str, competition: str) -> CredentialsError:
+    rules = f"https://www.kaggle.com/competitions/{competition}/rules"
+    if re.search(r"phone|verif", reason, re.IGNORECASE):
+        return CredentialsError(f"verify your phone number at {SETTINGS}/phone first. {quote}")
+    if re.search(r"\brules?\b", reason, re.IGNORECASE):
+        return CredentialsError(f"accept the competition's rules at {rules} first. {quote}")
     return CredentialsError(
-        f"Kaggle does not accept the credentials of {account}, they are wrong or have run out{first} "
+        f"the account may not do that in {competition}: is the name right, are the rules accepted at "
+        f"{rules}, is the phone number verified at {SETTINGS}/phone? {quote}"
+    )
+
+
+def _bad_credentials(account: str) -> CredentialsError:
+    unset = "; it takes precedence over any key, so unset it or" if account == "KAGGLE_API_TOKEN" else ";"
+    return CredentialsError(
+        f"Kaggle does not accept the credentials of {account}, they are wrong or expired{unset} "
         f"make new ones at {SETTINGS}/api"
     )

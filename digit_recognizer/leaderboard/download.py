@@ -1,4 +1,4 @@
-"""The competition's archive from Kaggle into the folder of the data, whole and checked or not at all."""
+"""Download the competition's archive into the folder of the data, whole and checked or not at all."""
 
 import shutil
 import zipfile
@@ -11,7 +11,7 @@ from digit_recognizer.errors import DataError, NetworkError, StoppedError
 from digit_recognizer.leaderboard.client import Kaggle
 
 MEMBERS = ("train.csv", "test.csv", "sample_submission.csv")
-PARTIAL = ".download"  # holds what came so far, for the next attempt to go on with
+PARTIAL = ".download"  # holds what came so far, for the next attempt to continue
 
 
 def download(
@@ -22,19 +22,19 @@ def download(
     on_notice: Callable[[str], None],
     on_progress: Callable[[int, int | None], None],
 ) -> Path:
-    """Put the archive into `folder` and return its path; one that is there and good stays unless `force`.
+    """Put the archive into `folder` and return its path; a good one stays unless `force`.
 
-    on_progress: gets the bytes so far, and in all where Kaggle says it. Raises DataError where `folder`
-    cannot be written, and what `Kaggle.download` raises; the archive is then what it was.
+    on_progress: gets the bytes so far, and the size if Kaggle tells it. Raises DataError if `folder` cannot
+    be written, and what `Kaggle.download` raises; the archive is then what it was.
     """
     final = folder / data.ARCHIVE
     if not force and _is_good(final, on_notice):
-        on_notice(f"{final} is there already, and good; --force downloads it again")
+        on_notice(f"{final} is complete already; --force downloads it again")
     else:
         _fetch(kaggle, final, on_progress)
     loose = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
     if loose:
-        on_notice(f"{folder} also holds {', '.join(loose)}, which goes before the archive")
+        on_notice(f"{folder} also holds {', '.join(loose)}, which is read instead of the archive")
     return final
 
 
@@ -44,7 +44,7 @@ def _is_good(archive: Path, on_notice: Callable[[str], None]) -> bool:
     try:
         check(archive)
     except DataError as error:
-        on_notice(f"{error}. Downloading it anew")
+        on_notice(f"{error}. Downloading it again")
         return False
     return True
 
@@ -57,13 +57,13 @@ def _fetch(kaggle: Kaggle, final: Path, on_progress: Callable[[int, int | None],
         try:
             check(partial)
         except DataError as error:
-            partial.unlink(missing_ok=True)  # nothing to go on with
-            raise NetworkError(f"what came from Kaggle is no good, {final} is as it was: {error}") from None
+            partial.unlink(missing_ok=True)  # nothing to continue
+            raise NetworkError(f"Kaggle sent a damaged archive, {final} is as it was: {error}") from None
         partial.replace(final)
-        shutil.rmtree(partial.parent)
+        shutil.rmtree(partial.parent, ignore_errors=True)
     except KeyboardInterrupt:
         raise StoppedError(
-            f"Stopped; {final} is as it was. The same command goes on where this one was"
+            f"Stopped; {final} is as it was. The same command continues the download"
         ) from None
     except OSError as error:
         raise DataError(f"{final.parent}: cannot be written ({error.strerror})") from None
@@ -80,7 +80,6 @@ def check(archive: Path) -> None:
         raise DataError(f"{archive}: is not a whole zip archive ({error})") from None
     train = data.read_train(files["train.csv"], f"{archive} (train.csv)")
     test = data.read_test(files["test.csv"], f"{archive} (test.csv)")
-    for name, found in (("train.csv", len(train)), ("test.csv", len(test))):
-        if found != data.COMPETITION_ROWS[name]:
-            expected = data.COMPETITION_ROWS[name]
-            raise DataError(f"{archive}: found {found} rows in {name}, expected {expected}")
+    for name, rows in (("train.csv", len(train)), ("test.csv", len(test))):
+        if rows != (expected := data.COMPETITION_ROWS[name]):
+            raise DataError(f"{archive}: found {rows} rows in {name}, expected {expected}")

@@ -1,240 +1,261 @@
 """A submission's way to Kaggle: once, whatever happens to the answers, and what became of it."""
 
-import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    stop_before_delay,
-)
+from tenacity import Retrying, retry_if_result
 
-from digit_recognizer import runs, submission
 from digit_recognizer.errors import (
-    CompetitionError,
-    CredentialsError,
     DigitRecognizerError,
     NetworkError,
-    QuotaError,
-    RefusedError,
+    NotSubmittedError,
     RejectedError,
     RunError,
     StoppedError,
 )
+from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.candidate import (
-    SHORT,
     Candidate,
-    Outcome,
-    local_score,
-    record,
-    remember,
-    twice,
+    already_submitted,
+    previous_outcome,
+    was_accepted,
 )
-from digit_recognizer.leaderboard.client import ATTEMPTS, Kaggle, Listed
-from digit_recognizer.runs import Run
+from digit_recognizer.leaderboard.client import Kaggle, KaggleSubmission
+from digit_recognizer.manifest import KaggleOutcome
 
-TAG = re.compile(rf"\[([0-9a-f]{{{SHORT}}})-[0-9a-f]{{4}}\]")
 OnText = Callable[[str], None]
 
 
 def submit(
-    one: Candidate, kaggle: Kaggle, *, force: bool = False, on_notice: OnText, on_state: OnText
-) -> Outcome:
-    """Submit the file once, and know whether Kaggle has it; the outcome is PENDING then.
+    candidate: Candidate, kaggle: Kaggle, *, force: bool = False, on_notice: OnText, on_state: OnText
+) -> KaggleOutcome:
+    """Submit the file once and return the outcome, which is PENDING: Kaggle has it.
 
-    Raises RefusedError if Kaggle has it already, StoppedError on Ctrl-C, and what `Kaggle` raises.
+    Raises NotSubmittedError if Kaggle has it already or another process is submitting it, StoppedError on
+    Ctrl-C, and what `Kaggle` raises.
     """
-    try:
-        on_state("Asking Kaggle whether it has this file")
-        found = None if force else _among(kaggle.submissions(), one.sha256[:SHORT])
-        if found is not None:
-            attempt = TAG.search(one.earlier.message) if one.earlier else None
-            if one.earlier is None or attempt is None or attempt[0] not in found.description:
-                raise twice(one.file, found.ref, found.public_score)
-            on_notice(f"The attempt before this one had come through: submission {found.ref}")
-            return record(one, replace(one.earlier, ref=found.ref, status="PENDING"))
-        on_state("Uploading")
-        token = kaggle.upload(one.file)
-    except KeyboardInterrupt:
-        raise StoppedError("Stopped; nothing was submitted") from None
+    with ledger.only_submitter(candidate.out, candidate.file, candidate.sha256):
+        # Read again: the process that held the lock before this one may have submitted the file.
+        previous = previous_outcome(candidate.out, candidate.sha256, candidate.run)
+        try:
+            if not force:
+                if previous and was_accepted(previous):
+                    raise already_submitted(candidate.file, previous.ref, previous.public_score)
+                if listed := _find_earlier(candidate, previous, kaggle, on_notice, on_state):
+                    return _record_earlier(candidate, previous, listed, on_notice)
+            on_state("Uploading")
+            token = kaggle.upload(candidate.content, candidate.upload_name)
+        except KeyboardInterrupt:
+            raise StoppedError(
+                "Stopped; nothing was submitted"
+                if previous is None or was_accepted(previous)
+                else "Stopped; nothing was submitted, and it is still not known whether Kaggle has the file "
+                "from the attempt before"
+            ) from None
+        return _send(candidate, previous, token, kaggle, on_notice, on_state)
 
-    sent = Outcome(
-        None, "SENT", None, one.message, datetime.now(UTC).isoformat(timespec="seconds"), one.sha256
+
+def _find_earlier(
+    candidate: Candidate, previous: KaggleOutcome | None, kaggle: Kaggle, on_notice: OnText, on_state: OnText
+) -> KaggleSubmission | None:
+    """Return the file's submission in Kaggle's list, None without one.
+
+    If it is not known what became of the previous attempt, wait for it to appear: the list may lag.
+    """
+
+    def look(all_pages: bool) -> KaggleSubmission | None:
+        listed = kaggle.submissions(all_pages=all_pages)
+        return next((row for row in listed if ledger.is_of_file(row.description, candidate.sha256)), None)
+
+    on_state("Asking Kaggle whether it has this file")
+    listed = look(all_pages=True)
+    if listed or previous is None or was_accepted(previous):
+        return listed
+    lag = kaggle.limits.list_lag
+    age = (datetime.now(UTC) - ledger.sent_at(candidate.out, previous)).total_seconds()
+    if (seconds := min(lag - age, lag)) > 0:
+        on_notice(
+            "It is not known whether Kaggle has the file from the attempt before this one; looking for it in "
+            f"Kaggle's list for {seconds:.0f} more seconds (--force submits at once)"
+        )
+        listed = _poll(lambda: look(all_pages=False), kaggle, seconds)
+    if listed is None:
+        on_notice(
+            f"Kaggle's list does not have the file {max(age, lag):.0f} seconds after the attempt before this "
+            "one; submitting it again"
+        )
+    return listed
+
+
+def _record_earlier(
+    candidate: Candidate, previous: KaggleOutcome | None, listed: KaggleSubmission, on_notice: OnText
+) -> KaggleOutcome:
+    """Record that the previous attempt came through; raises NotSubmittedError if it was another one."""
+    tag = ledger.own_tag(previous.message) if previous else None
+    listed_tag = ledger.own_tag(listed.description)
+    if previous is None or tag is None or listed_tag is None or tag[0] != listed_tag[0]:
+        raise already_submitted(candidate.file, listed.ref, listed.public_score)
+    on_notice(f"The attempt before this one had come through: submission {listed.ref}")
+    return _record(candidate, previous.model_copy(update={"ref": listed.ref, "status": "PENDING"}))
+
+
+def _send(
+    candidate: Candidate,
+    previous: KaggleOutcome | None,
+    token: str,
+    kaggle: Kaggle,
+    on_notice: OnText,
+    on_state: OnText,
+) -> KaggleOutcome:
+    """Make the uploaded file a submission. The ledger says so first: this process may be killed any time."""
+    sent = KaggleOutcome(
+        ref=None,
+        status="SENT",
+        public_score=None,
+        message=candidate.message,
+        submitted_at=_now(),
+        file_sha256=candidate.sha256,
     )
+    ref = None
     try:
         try:
-            remember(one, sent)
+            ledger.update(candidate.out, candidate.sha256, sent)
         except RunError as error:
-            raise RefusedError(f"{error}; nothing was submitted") from None
+            raise NotSubmittedError(f"{error}; nothing was submitted") from None
         on_state("Submitting")
-        ref = _create(one, kaggle, token, on_notice)
+        try:
+            ref = _create(candidate, kaggle, token, on_notice)
+        except DigitRecognizerError as error:
+            given_up = sent.model_copy(update={"submitted_at": _now()})  # Kaggle had until now to accept it
+            ledger.update(candidate.out, candidate.sha256, given_up if error.outcome_unknown else previous)
+            raise
         on_notice(f"Kaggle has the file: submission {ref}")
-        return record(one, replace(sent, ref=ref, status="PENDING"))
+        return _record(candidate, sent.model_copy(update={"ref": ref, "status": "PENDING"}))
     except KeyboardInterrupt:
         on_state("Looking whether Kaggle has the file; Ctrl-C again ends this too")
-        raise StoppedError(_left_behind(one, kaggle, sent)) from None
-    except NetworkError as error:
-        if not error.lost:
-            remember(one, one.earlier)
-        raise
-    except (CredentialsError, CompetitionError, QuotaError, RejectedError):
-        remember(one, one.earlier)
-        raise
+        raise StoppedError(_interrupt_message(candidate, kaggle, sent, ref)) from None
 
 
-def _create(one: Candidate, kaggle: Kaggle, token: str, on_notice: OnText) -> int:
-    """Submit what was uploaded: again only where Kaggle certainly did not take it.
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
-    Where no answer came, Kaggle's list may say that it did. That it is not there says nothing, as the list
-    may lag behind: then it is for a later command to look again.
+
+def _create(candidate: Candidate, kaggle: Kaggle, token: str, on_notice: OnText) -> int:
+    """Return the number of the submission that the uploaded file becomes.
+
+    If no usable answer came, Kaggle's list may have it. The list may lag, so absence proves nothing.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return kaggle.create(token, one.message)
-        except NetworkError as error:
-            failure = error
-        if failure.lost or not failure.again or attempt == ATTEMPTS:
-            break
-        on_notice(f"{failure}. Trying again")
-        time.sleep(max(failure.pause, kaggle.limits.backoff(attempt)))
-    if not failure.lost:
-        raise NetworkError(f"{failure}. Nothing was submitted", lost=False)
-    on_notice(f"{failure}. Looking whether Kaggle has the file")
-    found = _look_up(one, kaggle, failure)
-    if found is not None:
-        return found.ref
-    raise NetworkError(
-        f"{failure}. Kaggle's list does not have the file yet; the same command looks for it first, "
-        "and submits it only if it still is not there"
-    )
-
-
-def _look_up(one: Candidate, kaggle: Kaggle, failure: NetworkError) -> Listed | None:
-    """The submission with the candidate's tag, looked for a few times: the list may lag behind."""
-    looking = Retrying(
-        retry=retry_if_result(lambda found: found is None),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=lambda state: kaggle.limits.backoff(state.attempt_number),
-        retry_error_callback=lambda state: None,
-    )
     try:
-        return looking(lambda: _among(kaggle.submissions(all_pages=False), one.tag))
+        return kaggle.create(token, candidate.message)
+    except NetworkError as error:
+        if not error.outcome_unknown:
+            raise NetworkError(f"{error}. Nothing was submitted", outcome_unknown=False) from None
+        failure = error
+    on_notice(f"{failure}. Looking whether Kaggle has the file")
+    seconds = kaggle.limits.backoff(1) + kaggle.limits.backoff(2)
+    try:
+        listed = _poll(lambda: _find_attempt(candidate, kaggle), kaggle, seconds)
     except DigitRecognizerError as error:
         raise NetworkError(
-            f"{failure}. It is not known whether Kaggle has the file ({error}); "
-            "the same command looks for it first, and does not submit it twice"
+            f"{failure}. It is not known whether Kaggle has the file ({error}); {_promise(kaggle)}"
         ) from None
+    if listed is None:
+        raise NetworkError(f"{failure}. Kaggle's list does not have the file yet; {_promise(kaggle)}")
+    return listed.ref
 
 
-def _left_behind(one: Candidate, kaggle: Kaggle, sent: Outcome) -> str:
-    """What Ctrl-C while submitting left behind."""
+def _promise(kaggle: Kaggle) -> str:
+    """Return what the next `submit` of the same file does, which `_find_earlier` keeps."""
+    return (
+        "the same command looks for it first, and submits it again only if the list still does not have it "
+        f"{kaggle.limits.list_lag:g} seconds from now (--list-lag)"
+    )
+
+
+def _find_attempt(candidate: Candidate, kaggle: Kaggle) -> KaggleSubmission | None:
+    """Return this very attempt in Kaggle's list."""
+    for listed in kaggle.submissions(all_pages=False):
+        tag = ledger.own_tag(listed.description)
+        if tag and tag[0] == candidate.tag:
+            return listed
+    return None
+
+
+def _interrupt_message(candidate: Candidate, kaggle: Kaggle, sent: KaggleOutcome, ref: int | None) -> str:
+    """Return what Ctrl-C left behind, after a look at Kaggle's list if no answer had come."""
+    if ref is None:
+        try:
+            listed = _find_attempt(candidate, kaggle)
+            ref = listed.ref if listed else None
+        except (DigitRecognizerError, KeyboardInterrupt):
+            pass  # not known
+    if ref is None:
+        ledger.update(candidate.out, candidate.sha256, sent.model_copy(update={"submitted_at": _now()}))
+        return f"Stopped while submitting; Kaggle's list does not have the file yet: {_promise(kaggle)}"
+    _record(candidate, sent.model_copy(update={"ref": ref, "status": "PENDING"}))
+    return f"Stopped; the file is in, submission {ref}; `submissions` shows its score"
+
+
+def _record(candidate: Candidate, outcome: KaggleOutcome) -> KaggleOutcome:
+    """Store the outcome of a submission that is in."""
     try:
-        found = _among(kaggle.submissions(all_pages=False), one.tag)
-    except (DigitRecognizerError, KeyboardInterrupt):
-        found = None
-    if found is None:
-        return (
-            "Stopped while submitting; Kaggle's list does not have the file yet. The same command looks for "
-            "it first, and does not submit it twice"
-        )
-    record(one, replace(sent, ref=found.ref, status="PENDING"))
-    return f"Stopped; the file is in, submission {found.ref}; `submissions` shows its score"
+        ledger.update(candidate.out, candidate.sha256, outcome, candidate.run)
+    except DigitRecognizerError as error:
+        raise RunError(
+            f"the file is in, submission {outcome.ref}, but this cannot be stored: {error}"
+        ) from None
+    return outcome
 
 
-def wait(one: Candidate, outcome: Outcome, kaggle: Kaggle, *, on_state: OnText) -> Outcome:
-    """Wait for the score as long as the limits say; the outcome is COMPLETE, or still PENDING.
+def _poll(
+    look: Callable[[], KaggleSubmission | None], kaggle: Kaggle, seconds: float
+) -> KaggleSubmission | None:
+    """Return what `look` finds within `seconds`, the last time at their end; None if nothing."""
+    deadline = time.monotonic() + seconds
+    retrying = Retrying(
+        retry=retry_if_result(lambda listed: listed is None),
+        stop=lambda state: time.monotonic() >= deadline,
+        wait=lambda state: min(
+            kaggle.limits.backoff(state.attempt_number), max(0, deadline - time.monotonic())
+        ),
+        retry_error_callback=lambda state: None,
+    )
+    return retrying(look)
+
+
+def wait_for_score(
+    candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle, *, on_state: OnText
+) -> KaggleOutcome:
+    """Wait for the score as long as the limits say and return the outcome, COMPLETE or still PENDING.
 
     Raises RejectedError with Kaggle's reason for ERROR, and StoppedError on Ctrl-C.
     """
 
-    def pause(state: RetryCallState) -> float:
+    def look() -> KaggleSubmission | None:
         on_state(f"Submission {outcome.ref} is in; waiting for its score")
-        return kaggle.limits.backoff(state.attempt_number)
+        try:
+            listed = kaggle.submissions(all_pages=False)
+        except DigitRecognizerError as error:
+            if error.score_may_come:
+                return None
+            raise
+        return next((row for row in listed if row.ref == outcome.ref and row.status != "PENDING"), None)
 
-    waiting = Retrying(
-        # Once it is in, trouble with the network only means that the score is not known yet.
-        retry=retry_if_exception_type((NetworkError, CredentialsError))
-        | retry_if_result(lambda found: found is None or found.status == "PENDING"),
-        stop=stop_before_delay(kaggle.limits.wait),
-        wait=pause,
-        retry_error_callback=lambda state: None,
-    )
     try:
-        found = waiting(lambda: _among(kaggle.submissions(all_pages=False), one.tag, outcome.ref))
+        scored = _poll(look, kaggle, kaggle.limits.score_timeout)
     except KeyboardInterrupt:
         raise StoppedError(
             f"Stopped; the file is in, submission {outcome.ref}; `submissions` shows its score"
         ) from None
-    if found is None:
+    if scored is None:
         return outcome
-    outcome = record(
-        one, replace(outcome, ref=found.ref, status=found.status, public_score=found.public_score)
+    outcome = _record(
+        candidate, outcome.model_copy(update={"status": scored.status, "public_score": scored.public_score})
     )
-    if found.status == "ERROR":
-        raise RejectedError(f"{one.file}: {rejected(found)}")
-    return outcome
-
-
-def rejected(one: Listed) -> str:
-    """Kaggle's verdict on a submission that it could not score."""
-    reason = " ".join(one.error.split()) or "no reason given"
-    return f"Kaggle could not score submission {one.ref}. Kaggle says: {reason}"
-
-
-def _among(listed: list[Listed], tag: str, ref: int | None = None) -> Listed | None:
-    """The newest submission of that number, or with that part of a tag in its message."""
-    return next((one for one in listed if tag in one.description or (ref and one.ref == ref)), None)
-
-
-@dataclass(frozen=True)
-class Matched:
-    """One of the account's submissions and the run here that it came from."""
-
-    listed: Listed
-    run: Run | None
-    local: dict[str, float] | None  # accuracy, low and high on held-out rows
-
-    @property
-    def gap(self) -> float | None:
-        """Public score less local score."""
-        if self.local is None or self.listed.public_score is None:
-            return None
-        return self.listed.public_score - self.local["accuracy"]
-
-
-def matched(listed: list[Listed], out: Path) -> list[Matched]:
-    """Kaggle's list with the runs in `out`; what it says of a run's submission is stored in the run."""
-    every = runs.every(out)
-    by_ref = {run.manifest["kaggle"]["ref"]: run for run in every if "kaggle" in run.manifest}
-    by_file = {submission.sha256(run.submission)[:SHORT]: run for run in every if run.submission.exists()}
-    found = []
-    for one in listed:
-        tag = TAG.search(one.description)
-        run = by_ref.get(one.ref) or (by_file.get(tag[1]) if tag else None)
-        if run is not None:
-            _refresh(run, one)
-        found.append(Matched(one, run, local_score(run)))
-    return found
-
-
-def _refresh(run: Run, one: Listed) -> None:
-    known = run.manifest.get("kaggle")
-    if known is None:  # submitted from elsewhere, or its answer was lost
-        found = Outcome(
-            one.ref,
-            one.status,
-            one.public_score,
-            one.description,
-            one.date or "",
-            submission.sha256(run.submission),
+    if scored.status == "ERROR":
+        reason = " ".join(scored.error.split()) or "no reason given"
+        raise RejectedError(
+            f"{candidate.file}: Kaggle could not score submission {scored.ref}. Kaggle says: {reason}"
         )
-        runs.record_kaggle(run, asdict(found))
-    elif known["ref"] == one.ref and known["status"] != one.status:
-        runs.record_kaggle(run, known | {"status": one.status, "public_score": one.public_score})
+    return outcome

@@ -5,6 +5,7 @@ To add an augmentation, give its settings to `settings.NetSettings` and put it i
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -18,7 +19,8 @@ SHEAR = 0.085  # pixels sideways for each pixel down
 SHIFT = 0.85  # pixels
 ELASTIC = 0.25  # pixels, of a smooth displacement field
 GRID = 6  # points across of that field's coarse grid
-CHUNK = 2048  # images whose coordinates are in memory at a time
+CHUNK = 2048  # images whose random numbers are drawn at a time
+SHEET = 256  # images that OpenCV remaps in one call
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> np
     that of P. Simard et al., "Best Practices for Convolutional Neural Networks", ICDAR 2003, from a coarse
     grid.
     """
-    side = _side(images)
     distorted = np.empty_like(images)
-    spread = _upsampling(side)
     for start in range(0, len(images), CHUNK):
         chunk = images[start : start + CHUNK]
         n = len(chunk)
@@ -67,8 +67,7 @@ def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> np
             [[cos * width, (cos * shear - sin) * height], [sin * width, (sin * shear + cos) * height]]
         )
         shift = rng.normal(0, strength * SHIFT, (n, 2))
-        bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID, GRID)).astype(np.float32)
-        bend = spread @ bend @ spread.T  # (n, 2, side, side)
+        bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID * GRID))
         distorted[start : start + n] = _remap(chunk, matrix.transpose(2, 0, 1), shift, bend)
     return distorted
 
@@ -129,24 +128,44 @@ def _remap(
 ) -> np.ndarray:
     """Return images whose pixel p, from the centre, is the old one at matrix @ p + shift + bend, bilinearly.
 
-    matrix: (n, 2, 2), shift: (n, 2), bend: (n, 2, side, side); x before y.
+    matrix: (n, 2, 2), shift: (n, 2), bend: (n, 2, GRID * GRID) of the coarse grid; x before y. The place that
+    a pixel comes from is linear in these numbers: one product with a fixed basis gives all places.
     """
     side = _side(images)
-    middle = (side - 1) / 2
-    x, y = np.meshgrid(*[np.arange(side, dtype=np.float32) - np.float32(middle)] * 2)
-    grid = np.stack([x.ravel(), y.ravel()])  # (2, side * side)
-    start = (shift + middle).astype(np.float32)[:, :, None]
-    sources = (matrix.astype(np.float32) @ grid + start).reshape(-1, 2, side, side)
-    if bend is not None:
-        sources += bend
-    squares = images.reshape(-1, side, side)
-    moved = [
-        cv2.remap(image, source[0], source[1], cv2.INTER_LINEAR)
-        for image, source in zip(squares, sources, strict=True)
-    ]
-    return np.stack(moved).reshape(images.shape)
+    numbers = np.concatenate([matrix, shift[:, :, np.newaxis], *([] if bend is None else [bend])], axis=2)
+    numbers, basis = numbers.astype(np.float32), _basis(side)[: numbers.shape[2]]
+    moved = np.empty((len(images), side, side), np.float32)
+    for start in range(0, len(images), SHEET):
+        part = slice(start, start + SHEET)
+        _remap_sheet(images[part].reshape(-1, side, side), numbers[part], basis, moved[part])
+    return moved.reshape(images.shape)
 
 
-def _upsampling(side: int) -> np.ndarray:
-    """Return the matrix (side, GRID) that spreads a coarse grid smoothly over an image."""
-    return cv2.resize(np.eye(GRID, dtype=np.float32), (GRID, side), interpolation=cv2.INTER_CUBIC)
+def _remap_sheet(images: np.ndarray, numbers: np.ndarray, basis: np.ndarray, moved: np.ndarray) -> None:
+    """Fill `moved` with the images, each pixel from its place, in one call of OpenCV instead of one each.
+
+    The images lie below each other with a row of paper above each; what comes from outside an image comes
+    from there. images, moved: (n, side, side); numbers @ basis: (n, 2, side * side), x before y.
+    """
+    n, side, _ = images.shape
+    sheet = np.zeros((n, side + 1, side), np.float32)
+    sheet[:, 1:] = images
+    x, y = (np.ascontiguousarray(numbers[:, axis]) @ basis for axis in (0, 1))
+    x += np.float32((side - 1) / 2)
+    np.clip(y, -(side + 1) / 2, (side + 1) / 2, out=y)
+    y += np.arange(n, dtype=np.float32)[:, np.newaxis] * (side + 1) + np.float32((side + 1) / 2)
+    places = (x.reshape(-1, side), y.reshape(-1, side))
+    cv2.remap(sheet.reshape(-1, side), *places, cv2.INTER_LINEAR, dst=moved.reshape(-1, side))
+
+
+@cache
+def _basis(side: int) -> np.ndarray:
+    """Return x, y and 1 at each pixel, from the centre, and each point of the coarse grid's spread over it.
+
+    The shape is (3 + GRID * GRID, side * side).
+    """
+    x, y = np.meshgrid(*[np.arange(side, dtype=np.float32) - np.float32((side - 1) / 2)] * 2)
+    spread = cv2.resize(np.eye(GRID, dtype=np.float32), (GRID, side), interpolation=cv2.INTER_CUBIC)
+    return np.concatenate([[x.ravel(), y.ravel(), np.ones(side * side)], np.kron(spread, spread).T]).astype(
+        np.float32
+    )

@@ -86,4 +86,7 @@ def _load_step(name: str, step: TransformerMixin, arrays: dict[str, np.ndarray])
     step.n_features_in_ = PIXELS
     for key, array in fitted.items():
         setattr(step, f"{key.partition('/')[2]}_", array)
-    return len(fitted.get("pca/components", step.mean_))
+    features = len(fitted.get("pca/components", step.mean_))
+    if name == "pca":  # scikit-learn 1.6 looks at its dtype, but uses it only to whiten
+        step.explained_variance_ = np.ones(features, np.float32)
+    return features

@@ -30,6 +30,8 @@ FIRST_STAGE_MAX_SECONDS = 60
 # A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
 MAX_THREAD_MINUTES = 16
 MAX_THREADS = 4
+# A dense net keeps this many cores busy: one trains, one augments the next epoch.
+CORES_PER_DENSE_FIT = 2
 # Predictions take this many times as long as their first rows did.
 PREDICT_MARGIN = 1.05
 # Seconds for the program's start and end.
@@ -99,7 +101,9 @@ def make_schedule(
         predict_rows=held_out + len(dataset.test),
         curve_rows=held_out + CURVE_ROWS,
     )
-    shared = split_cores_for_minutes(groups, cores, gpus, minutes, fits=len(groups[-1]) * fits)
+    shared = [
+        split_cores_for_minutes(recipes, cores, gpus, minutes, fits=len(recipes) * fits) for recipes in groups
+    ]
     return _fill(groups, dataset.train, work, shared, lambda: minutes * 60 - elapsed() - OVERHEAD_SECONDS)
 
 
@@ -107,13 +111,13 @@ def _fill(
     groups: Sequence[Sequence[Recipe]],
     digits: Digits,
     work: Work,
-    cores: tuple[int, int],
+    cores: Sequence[tuple[int, int]],
     seconds_left: Callable[[], float],
 ) -> Schedule:
     """Measure group after group while there may be time for a better one, and schedule the best."""
     measured: list[_MeasuredGroup] = []
-    for recipes in groups:
-        measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *cores), *cores))
+    for recipes, shared in zip(groups, cores, strict=True):
+        measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *shared), *shared))
         fraction = _stages(measured, work, seconds_left())[-1].epoch_fraction
         if len(measured) > 1 and fraction < 1:  # no time for better ones
             if fraction < MIN_EPOCH_FRACTION:
@@ -129,20 +133,21 @@ def _fill(
 
 
 def split_cores_for_minutes(
-    groups: Sequence[Sequence[Recipe]], cores: int, gpus: int, minutes: float, *, fits: int
+    recipes: Sequence[Recipe], cores: int, gpus: int, minutes: float, *, fits: int
 ) -> tuple[int, int]:
-    """Return how many fits to do at a time on `cores` cores, and the threads of each.
+    """Return how many fits of a group to do at a time on `cores` cores, and the threads of each.
 
     fits: number of fits there will be at least. In up to 8 minutes several cores help more on one long
-    convolutional net than on several short ones; the steps of a dense net are too short to be shared.
+    convolutional net than on several short ones. The steps of a dense net are too short to be shared; beside
+    them its next epoch is augmented, on a second core.
     """
-    recipes = [recipe for group in groups for recipe in group]
     if needs_gpu(recipes, gpus):
         return 1, cores
-    convolutional = any(getattr(recipe.settings, "channels", ()) for recipe in recipes)
-    threads = min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)) if convolutional else 1
-    processes = cores // max(1, threads)
-    return processes, min(cores // processes, max(1, threads))
+    if not any(getattr(recipe.settings, "channels", ()) for recipe in recipes):
+        processes = max(1, cores // CORES_PER_DENSE_FIT)
+        return processes, min(cores, CORES_PER_DENSE_FIT)
+    threads = max(1, min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)))
+    return cores // threads, threads
 
 
 def check_minutes(recipes: Sequence[Recipe]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from digit_recognizer.data import Digits
+from digit_recognizer.errors import printable
 from digit_recognizer.predictions import HeldOut
 
 NEARLY_1 = float(np.nextafter(np.float32(1), np.float32(0)))  # what float32 rounds to 1 is not certain
@@ -84,7 +85,7 @@ def percent(share: float) -> str:
     return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
-def printable(text: str, length: int = 60) -> str:
-    """Return text from a stranger's file on one line, without control characters and cut to `length`."""
-    text = "".join(character if character.isprintable() else "?" for character in text)
+def shorten(text: str, length: int = 60) -> str:
+    """Return text of a stranger's file on one line, without control characters, of at most `length`."""
+    text = printable(text[: length + 1])
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -8,8 +8,8 @@ import numpy as np
 
 from digit_recognizer.data import CLASSES, SIDE
 from digit_recognizer.manifest import ModelScore
-from digit_recognizer.report.themes import LIGHT, Picture, Theme, picture
-from digit_recognizer.report.tiles import printable
+from digit_recognizer.reports.themes import LIGHT, Picture, Theme, picture
+from digit_recognizer.reports.tiles import shorten
 from digit_recognizer.scoring import Calibration
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def reliability(calibration: Calibration) -> Picture:
     )
 
     def draw(canvas: "Figure", theme: Theme) -> None:
+        from matplotlib.ticker import NullFormatter
+
         top, bottom = canvas.subplots(2, sharex=True, height_ratios=[3, 1])
         top.plot([0, 1], [0, 1], ":", color=theme.muted)
         top.text(0.03, 0.09, "perfectly calibrated", color=theme.muted, rotation=38, fontsize=9)
@@ -138,6 +140,8 @@ def reliability(calibration: Calibration) -> Picture:
         bottom.bar(calibration.confidence, calibration.counts, width=0.05, color=theme.series[0])
         bottom.set(xlabel="probability of the likeliest digit", ylabel="predictions", yscale="log")
         bottom.set_ylim(bottom=0.8)
+        bottom.yaxis.set_major_formatter("{x:,.0f}")  # matplotlib's own is a formula
+        bottom.yaxis.set_minor_formatter(NullFormatter())
         canvas.align_ylabels()
 
     return picture("reliability", alt, 4.8, draw)
@@ -230,4 +234,4 @@ def to_png(digits: np.ndarray) -> bytes:
 
 def _label(name: str) -> str:
     """Return a model's name in letters that the font has, short enough for a picture."""
-    return printable(name.encode("ascii", "replace").decode(), 28)
+    return shorten(name.encode("ascii", "replace").decode(), 28)

@@ -18,7 +18,7 @@ def digits_of(run: "Run", data_dir: Path | None = None) -> "Dataset":
 
     Raises RunError if the folder is gone or holds other digits, DataError if they cannot be read.
     """
-    from digit_recognizer.report import facts
+    from digit_recognizer.reports import facts
 
     return facts.digits_of(run, data_dir)
 
@@ -31,6 +31,6 @@ def write(run: "Run", dataset: "Dataset") -> Path:
     Raises RunError if the run's files cannot be read, do not belong together or have just been moved (as a
     run that is finished meanwhile: read it again), or if the folder cannot be written.
     """
-    from digit_recognizer.report import page
+    from digit_recognizer.reports import page
 
     return page.write(run, dataset)

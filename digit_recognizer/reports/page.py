@@ -12,10 +12,10 @@ from digit_recognizer.data import Dataset
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import atomic_folder
 from digit_recognizer.manifest import Manifest
-from digit_recognizer.report import facts, figures
-from digit_recognizer.report.facts import Facts
-from digit_recognizer.report.themes import Picture
-from digit_recognizer.report.tiles import Tile, percent, printable
+from digit_recognizer.reports import facts, figures
+from digit_recognizer.reports.facts import Facts
+from digit_recognizer.reports.themes import Picture
+from digit_recognizer.reports.tiles import Tile, percent, shorten
 from digit_recognizer.runs import Run
 from digit_recognizer.settings import describe, format_value
 
@@ -96,7 +96,7 @@ def _render(content: Facts, pictures: Iterable[Picture]) -> str:
     environment.filters |= {
         "uri": _uri,
         "percent": percent,
-        "printable": printable,
+        "shorten": shorten,
         "setting": _format_setting,
         "to_png": figures.to_png,
     }
@@ -105,7 +105,7 @@ def _render(content: Facts, pictures: Iterable[Picture]) -> str:
         facts=content,
         manifest=manifest,
         config=manifest.config,
-        version=printable(manifest.config.versions.get("digit_recognizer", "of an unknown version")),
+        version=shorten(manifest.config.versions.get("digit_recognizer", "of an unknown version")),
         pictures={picture.name: picture for picture in pictures},
         settings=_settings_tables(manifest),
         max_rows=MAX_ROWS,
@@ -141,11 +141,11 @@ def _format_setting(value: object) -> str:
     if isinstance(value, BaseModel):
         value = {name: field for name, field in value if field is not None}
     if isinstance(value, dict):
-        return " · ".join(f"{printable(name)} {_format_setting(field)}" for name, field in value.items())
+        return " · ".join(f"{shorten(name)} {_format_setting(field)}" for name, field in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_format_setting, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "none" if value is None else printable(str(value), MAX_TEXT)
+    return "none" if value is None else shorten(str(value), MAX_TEXT)

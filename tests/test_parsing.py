@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from conftest import TEST, TRAIN
 
-from digit_recognizer import csv_parser, data
+from digit_recognizer import data
+from digit_recognizer.data import parsing
 from digit_recognizer.errors import DataError
 
 
@@ -138,29 +139,25 @@ def test_a_wrong_column_is_refused(folder: Path, train_csv: str, value: str) -> 
     ],
     ids=["CRLF", "blank lines", "spaces", "quotes", "zeros", "many zeros", "no last line end"],
 )
-@pytest.mark.parametrize("block", [500, 10_000, 2**20])
 def test_other_spellings_give_the_same_digits(
     folder: Path,
     digits: data.Dataset,
     train_csv: str,
-    monkeypatch: pytest.MonkeyPatch,
     change: Callable[[str], str],
-    block: int,
 ) -> None:
-    monkeypatch.setattr(csv_parser, "BLOCK_BYTES", block)
     (folder / "train.csv").write_bytes(change(train_csv).encode())
     assert data.load(folder).fingerprint == digits.fingerprint
 
 
 def test_every_value_is_parsed_alike_by_both_parsers() -> None:
-    header = ["label", *csv_parser.PIXEL_COLUMNS]
+    header = ["label", *parsing.PIXEL_COLUMNS]
     rng = np.random.default_rng(0)
     values = rng.integers(0, 256, (500, 785)).astype(np.uint8)
     values[:, 0] %= 10
     rows = "\n".join(",".join(map(str, row)) for row in values.tolist())
     text = f"{','.join(header)}\n{rows}\n"
     for spelling in (text, text.rstrip() + " \n", text + "\n", text.replace("\n1,", '\n"1",')):
-        assert np.array_equal(csv_parser.parse(spelling.encode(), "train.csv", header), values)
+        assert np.array_equal(parsing.parse(spelling.encode(), "train.csv", header), values)
 
 
 def test_a_cell_cannot_steer_the_terminal(folder: Path, train_csv: str) -> None:

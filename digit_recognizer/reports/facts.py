@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import data, scoring
+from digit_recognizer import data, drafts, scoring
+from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.data import CLASSES
-from digit_recognizer.ensemble import WeightedCombiner
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
-from digit_recognizer.report import tiles
-from digit_recognizer.report.figures import Curve
-from digit_recognizer.report.tiles import Tile, printable
+from digit_recognizer.reports import tiles
+from digit_recognizer.reports.figures import Curve
+from digit_recognizer.reports.tiles import Tile, shorten
 from digit_recognizer.runs import Run
+from digit_recognizer.schedule import recipe_of
 
 SAMPLES = 24  # predictions drawn at random
 MAX_MISTAKES = 200  # so that the page opens at once
@@ -86,7 +87,7 @@ def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
     source = data_dir or Path(config.source)
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
         raise RunError(
-            f"{printable(str(source), 200)}: no such folder; run {run.folder.name} read its digits there, "
+            f"{shorten(str(source), 200)}: no such folder; run {run.folder.name} read its digits there, "
             "name their folder now with --data-dir"
         )
     dataset = data.load(source)
@@ -149,7 +150,7 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
         and all(_are_probabilities(array) for array in (probabilities, model.test))
     ):
         raise RunError(
-            f"{run.folder}: the probabilities of {printable(model.name)} are not of the digits in "
+            f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
             f"{dataset.source}; train that run again"
         )
     accuracy = run.manifest.scores[model.name].accuracy
@@ -157,7 +158,7 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
     if abs(measured - accuracy) > 1e-6:  # another stage's file, or another run's
         raise RunError(
             f"{run.folder}: its files do not belong together: run.json says accuracy {accuracy:.6f} of "
-            f"{printable(model.name)}, the probabilities give {measured:.6f}; train that run again"
+            f"{shorten(model.name)}, the probabilities give {measured:.6f}; train that run again"
         )
 
 
@@ -200,14 +201,12 @@ def _members(run: Run) -> list[Member]:
 
 def _curves(run: Run) -> dict[str, list[Curve]]:
     """Return the learning curves of each model's fits so far."""
-    curves: dict[str, list[Curve]] = {}
-    if run.unfinished:
-        from digit_recognizer import drafts
-
-        try:
-            curves.update({name: [*fits] for name, fits in drafts.unfinished_curves(run).items()})
-        except OSError as error:
-            raise RunError(f"{run.folder}: cannot be read ({error.strerror}); report it again") from None
+    try:
+        curves: dict[str, list[Curve]] = {
+            name: list(fits) for name, fits in drafts.unfinished_curves(run).items()
+        }
+    except OSError as error:
+        raise RunError(f"{run.folder}: cannot be read ({error.strerror}); report it again") from None
     finished: dict[str, list[Curve]] = {}
     for fit in run.manifest.fits.values():
         epochs = [epoch.model_dump(exclude_none=True) for epoch in fit.curve[:MAX_EPOCHS]]
@@ -228,8 +227,6 @@ def _by_recipe(manifest: Manifest, curves: Mapping[str, list[Curve]]) -> dict[st
     """Return the curves by recipe: the members of a `--minutes` run are fits of a few recipes."""
     if manifest.config.minutes is None:
         return {name: fits[:MAX_FITS] for name, fits in curves.items()}
-    from digit_recognizer.schedule import recipe_of
-
     recipes: dict[str, list[Curve]] = {}
     for member, fits in curves.items():
         recipes.setdefault(recipe_of(member), []).extend(fits)

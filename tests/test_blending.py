@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.optimize import OptimizeResult
 
-from digit_recognizer.ensemble import METHODS, blend
+from digit_recognizer.blending import METHODS, blend
 from digit_recognizer.predictions import HeldOut, Predictions
 
 ROWS, FOLDS = 1000, 5

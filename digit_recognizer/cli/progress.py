@@ -1,0 +1,154 @@
+"""Progress of fits and of Kaggle's answers: bars on a terminal, lines elsewhere, a notebook's table."""
+
+import html
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from digit_recognizer.cli.terminal import notice
+from digit_recognizer.errors import printable
+
+if TYPE_CHECKING:
+    from digit_recognizer.training import Progress
+
+OnProgress = Callable[["Progress"], None]
+LINE_SECONDS = 10.0  # between lines of a fit where there is no terminal
+CELL_SECONDS = 0.5  # between updates of a notebook's cell
+
+
+@contextmanager
+def show_progress() -> Iterator[OnProgress]:
+    """Yield a callback that shows each fit's epochs, the time left and the accuracy so far, on stderr.
+
+    SIGTERM, a batch system's stop, raises KeyboardInterrupt as Ctrl-C does.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not sys.stderr.isatty():
+        yield lines(notice)
+        return
+    with _bars() as on_progress:
+        yield on_progress
+
+
+def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:
+    """Return a callback that writes a line about a fit at its end and every `seconds`."""
+    first: dict[str, tuple[float, int]] = {}  # when which epoch was seen first; fits wait for a process
+    written: dict[str, float] = {}
+    ended: set[str] = set()
+
+    def on_progress(progress: "Progress") -> None:
+        if not progress.epoch or progress.fit in ended:
+            return
+        now = time.monotonic()
+        began, epoch = first.setdefault(progress.fit, (now, progress.epoch))
+        last = progress.epoch >= progress.epochs
+        if not last and now - written.get(progress.fit, began) < seconds:
+            return
+        written[progress.fit] = now
+        if last:
+            ended.add(progress.fit)
+        left = (now - began) / max(1, progress.epoch - epoch) * (progress.epochs - progress.epoch)
+        remaining = "" if last else f", {left:.0f} s left"
+        write(f"{progress.fit}: epoch {progress.epoch} of {progress.epochs}{_accuracy(progress)}{remaining}")
+
+    return on_progress
+
+
+def notebook_cell() -> OnProgress:
+    """Return a callback that keeps a table of the fits up to date in the notebook's cell."""
+    from IPython.display import HTML, display
+
+    cell = display(HTML(""), display_id=True)
+    rows: dict[str, str] = {}
+    shown = [0.0]
+
+    def on_progress(progress: "Progress") -> None:
+        text = html.escape(f"{progress.epoch} of {progress.epochs} epochs{_accuracy(progress)}")
+        bar = f"<progress max={progress.epochs} value={progress.epoch}></progress>"
+        rows[progress.fit] = f"<tr><td>{html.escape(progress.fit)}<td>{bar}<td>{text}"
+        if time.monotonic() - shown[0] >= CELL_SECONDS or progress.epoch >= progress.epochs:
+            shown[0] = time.monotonic()
+            cell.update(HTML(f"<table>{''.join(rows.values())}</table>"))
+
+    return on_progress
+
+
+def _accuracy(progress: "Progress") -> str:
+    accuracy = progress.metrics.get("valid_accuracy")
+    return "" if accuracy is None else f", held-out accuracy {accuracy:.4f}"
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    bars = rich_progress.Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs, left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, Any] = {}
+    total = bars.add_task("all fits", accuracy="", visible=False)
+
+    def on_progress(progress: "Progress") -> None:
+        bars.start()
+        if progress.fit not in tasks:
+            tasks[progress.fit] = bars.add_task(progress.fit, total=progress.epochs, accuracy="")
+            epochs = sum(task.total or 0 for task in bars.tasks if task.id != total)
+            bars.update(total, total=epochs, visible=len(tasks) > 1)
+        task = bars.tasks[tasks[progress.fit]]
+        bars.advance(total, progress.epoch - task.completed)
+        bars.update(task.id, completed=progress.epoch, accuracy=_accuracy(progress).removeprefix(", "))
+
+    try:
+        yield on_progress
+    finally:
+        if bars.live.is_started:  # else it would print an empty line
+            bars.stop()
+
+
+@contextmanager
+def spinner() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows on stderr what is being done; nothing if stderr is no terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as status:
+        yield lambda text: status.update(Text(printable(text)))
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that shows a bar on stderr: bytes so far, in all, and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bars = Progress(
+        TextColumn("Downloading"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    task = bars.add_task("", total=None)
+    try:
+
+        def on_progress(received: int, size: int | None) -> None:
+            bars.start()
+            bars.update(task, completed=received, total=size)
+
+        yield on_progress
+    finally:
+        if bars.live.is_started:  # else it would print an empty line
+            bars.stop()

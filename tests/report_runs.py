@@ -1,0 +1,205 @@
+"""Runs of synthetic predictions, and their pages, for the tests of the report."""
+
+import base64
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TEST, TRAIN
+
+from digit_recognizer import data, manifest, reports, runs, scoring
+from digit_recognizer.manifest import EpochMetrics, FitRecord, Manifest, ModelScore
+from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.recipes import RECIPES
+from digit_recognizer.reports import themes
+
+MLP = RECIPES["sklearn-mlp"].settings
+PICTURES = [
+    "accuracy", "class-counts", "confusion", "loss", "mistakes", "reliability", "samples", "scores",
+    "training-digits",
+]  # fmt: skip
+
+
+def read_as(labels: np.ndarray, wrong: float, seed: int = 0) -> np.ndarray:
+    """Return probabilities whose likeliest digit is another than the label for about a share `wrong`."""
+    rng = np.random.default_rng(seed)
+    digits = np.where(rng.random(len(labels)) < wrong, rng.integers(0, 10, len(labels)), labels)
+    logits = rng.normal(0, 1, (len(labels), 10)) + 6 * np.eye(10)[digits]
+    return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def score_of(held_out: HeldOut, probabilities: np.ndarray, **changes: Any) -> ModelScore:
+    score = scoring.score(held_out.labels, probabilities, held_out.rows)
+    return ModelScore(**{**vars(score), "seconds": 12.5, **changes})
+
+
+def write_run(
+    folder: Path, dataset: data.Dataset, held_out: HeldOut, models: Sequence[Predictions], **changes: Any
+) -> runs.Run:
+    """Write a run of these predictions with a manifest to match, but for `changes`."""
+    names = [model.name for model in models if model.name != BLEND]
+    fields = {
+        "name": folder.name,
+        "created": "2026-01-02T03:04:05+01:00",
+        "config": config_of(dataset, names),
+        "scores": {model.name: score_of(held_out, model.out_of_fold) for model in models},
+        "main_model": models[-1].name,
+        "recipes": dict.fromkeys(names, MLP),
+        "test_fits": dict.fromkeys(names, ()),
+        "blend": None,
+        "submission_model": None,
+        "seconds": {"total": 3.25},
+    }
+    folder.mkdir(parents=True)
+    runs.write_probabilities(folder, held_out, models)
+    runs.write_manifest(folder, Manifest.model_validate(plain({**fields, **changes})))
+    return runs.load(folder)
+
+
+def data_config(dataset: data.Dataset) -> manifest.DataConfig:
+    return manifest.DataConfig(
+        kind=dataset.kind,
+        source=str(dataset.source),
+        rows=manifest.Rows(train=len(dataset.train), test=len(dataset.test)),
+        fingerprint=manifest.Fingerprint(**dict(dataset.fingerprint)),
+    )
+
+
+def config_of(dataset: data.Dataset, names: Sequence[str], **changes: Any) -> manifest.RunConfig:
+    fields = {
+        "command": "train",
+        "data": data_config(dataset),
+        "recipes": dict.fromkeys(names[:1], MLP),
+        "split": manifest.SplitConfig(holdout=None, folds=2),
+        "seed": 0,
+        "refit": True,
+        "threads": 1,
+        "versions": manifest.current_versions(),
+        "code": "0" * 16,
+    }
+    return manifest.RunConfig(**{**fields, **changes})
+
+
+def plain(fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields, "created": manifest.datetime.fromisoformat(fields["created"])}
+
+
+def curve(epochs: int, *, valid: bool = True) -> tuple[EpochMetrics, ...]:
+    return tuple(
+        EpochMetrics(
+            train_loss=1 / epoch, train_accuracy=1 - 0.4 / epoch,
+            **({"valid_loss": 1.5 / epoch, "valid_accuracy": 1 - 0.5 / epoch} if valid else {}),
+        )
+        for epoch in range(1, epochs + 1)
+    )  # fmt: skip
+
+
+def fit(split: str, epochs: int, model: str = "sklearn-mlp", *, valid: bool = True) -> FitRecord:
+    file = f"{model}-{split}.npz".replace(" ", "-")
+    return FitRecord(model=model, split=split, file=file, seconds=1.5, curve=curve(epochs, valid=valid))
+
+
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw pictures of few pixels, which takes a third less time."""
+    monkeypatch.setattr(themes, "DPI", 50)
+
+
+@pytest.fixture(scope="module")
+def held_out(digits: data.Dataset) -> HeldOut:
+    rows = np.random.default_rng(1).permutation(TRAIN)
+    return HeldOut(rows, np.repeat([0, 1], TRAIN // 2), digits.train.labels[rows])
+
+
+@pytest.fixture(scope="module")
+def model(digits: data.Dataset, held_out: HeldOut) -> Predictions:
+    test = read_as(np.arange(TEST) % 10, 0.1)
+    return Predictions("sklearn-mlp", read_as(held_out.labels, 0.1), test)
+
+
+@pytest.fixture(scope="module")
+def small(
+    tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset, held_out: HeldOut, model: Predictions
+) -> runs.Run:
+    """A run of two folds and a fit on all rows."""
+    fits = [fit("fold 1", 4), fit("fold 2", 5), fit("all rows", 5, valid=False)]
+    score = score_of(held_out, model.out_of_fold, folds=(0.9, 0.92), std=0.0141)
+    return write_run(
+        tmp_path_factory.mktemp("runs") / "small", digits, held_out, [model],
+        fits={f"{fit.model} {fit.split}": fit for fit in fits}, scores={model.name: score},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(small: runs.Run) -> Path:
+    return reports.write(small, reports.digits_of(small))
+
+
+@pytest.fixture(scope="module")
+def dom(page: Path) -> "Page":
+    return Page(page)
+
+
+class Page(HTMLParser):
+    """Elements of a page as (tag, attributes, text inside), and those of one section."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, Any], list[str]]] = []
+        self.open: list[int] = []
+        self.section_of: list[str | None] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert not self.open, "a tag is not closed"
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        sections = [self.elements[i][1].get("id") for i in self.open if self.elements[i][0] == "section"]
+        self.section_of.append(sections[-1] if sections else None)
+        self.elements.append((tag, dict(attributes), []))
+        if tag not in {"meta", "link", "img"}:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements[self.open.pop()][0] == tag
+
+    def handle_data(self, text: str) -> None:
+        for i in self.open:
+            self.elements[i][2].append(text)
+
+    def find(
+        self, tag: str, section: str | None = None, **attributes: str
+    ) -> list[tuple[dict[str, Any], str]]:
+        return [
+            (present, " ".join("".join(text).split()))
+            for (name, present, text), inside in zip(self.elements, self.section_of, strict=True)
+            if name == tag
+            and (section is None or inside == section)
+            and all(present.get(key.rstrip("_")) == value for key, value in attributes.items())
+        ]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return the numbers at the head of the page by their names."""
+        names, numbers = ([text for _, text in self.find(tag)] for tag in ("dt", "dd"))
+        return dict(zip(names, numbers, strict=True))
+
+    def rows(self, section: str) -> list[list[str]]:
+        """Return the cells of a section's tables."""
+        cells: list[list[str]] = []
+        for (tag, _, text), inside in zip(self.elements, self.section_of, strict=True):
+            if inside == section and tag == "tr":
+                cells.append([])
+            elif inside == section and tag in {"th", "td"}:
+                cells[-1].append(" ".join("".join(text).split()))
+        return cells
+
+
+def size(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def content(image: dict[str, Any]) -> bytes:
+    return base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)

@@ -1,0 +1,197 @@
+"""The README and docs/ are kept true: their commands run, their paths and options exist, all is in them."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from conftest import ROOT
+
+from digit_recognizer import errors, recipes
+from digit_recognizer.cli import commands
+from scripts import docs
+
+README = ROOT / "README.md"
+PAGES = [
+    *docs.PAGES,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "data/README.md", "submissions/README.md")),
+]
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+ALL_TEXT = "\n".join(TEXTS.values())
+PROGRAM = re.compile(r"(?:^|[\s(!])(?:\.venv[/\\]\S+/)?python -m digit_recognizer ([a-z].*)")
+OPTIONS = {
+    option
+    for command in commands.cli.commands.values()
+    for parameter in command.params
+    if isinstance(parameter, click.Option) and not parameter.hidden
+    for option in [*parameter.opts, *parameter.secondary_opts]
+} | {"--help"}
+# Paths that the program makes, and keys in `probabilities.npz`.
+MADE_BY_RUNS = {
+    "models/",
+    "report/",
+    "data/openml/",
+    "submissions/.submitted.json",
+    "NAME/out_of_fold",
+    "NAME/test",
+}
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """Return the lines of all code blocks of that kind, without comments."""
+    found = re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line.partition("  #")[0].strip() for block in found for line in block.splitlines()]
+
+
+def inline_code(text: str) -> list[str]:
+    """Return what stands between backticks, outside of code blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def program_calls(text: str) -> Iterator[list[str]]:
+    """Yield the arguments of each call of the program in a page."""
+    for line in [*blocks(text, "sh"), *blocks(text, "text"), *inline_code(text)]:
+        if call := PROGRAM.search(line.split("|")[0]):
+            yield shlex.split(call[1])
+
+
+def links(page: str) -> list[tuple[str, str]]:
+    """Return the page's links into the repository: the path from its root, and the anchor."""
+    targets = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", TEXTS[page])
+    folder = (ROOT / page).parent
+    return [
+        (Path(os.path.relpath(folder / path, ROOT)).as_posix() if path else page, anchor)
+        for path, anchor in targets
+        if "://" not in path and not path.startswith("mailto:")
+    ]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives the headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short() -> None:
+    assert README.stat().st_size < 7168
+    assert (ROOT / "CONTRIBUTING.md").stat().st_size < 4096
+
+
+def test_every_page_is_reachable_from_the_readme() -> None:
+    reached, waiting = set(), ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page in TEXTS:
+            reached.add(page)
+            waiting += [path for path, _ in links(page)]
+    unreachable = {page for page in TEXTS if page.startswith(("docs/", "CONTRIBUTING"))} - reached
+    assert not unreachable
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_somewhere(page: str) -> None:
+    for path, anchor in links(page):
+        assert (ROOT / path).exists(), path
+        assert not anchor or anchor in anchors(TEXTS[path]), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_paths_exist(page: str) -> None:
+    roots = [ROOT, ROOT / "digit_recognizer", (ROOT / page).parent]
+    for code in inline_code(TEXTS[page]):
+        if code in MADE_BY_RUNS or not re.fullmatch(
+            r"[\w./-]+\.(py|md|sh|html|css)|[\w/-]+/|[\w-]+/[\w./-]+", code
+        ):
+            continue
+        assert any((root / code).exists() for root in roots), code
+
+
+@pytest.mark.parametrize("page", [page.relative_to(ROOT).as_posix() for page in docs.PAGES])
+def test_generated_parts_are_up_to_date(page: str) -> None:
+    assert docs.renew(TEXTS[page]) == TEXTS[page], "run `make docs`"
+
+
+def test_every_generated_part_has_a_place() -> None:
+    marked = re.findall(r"^<!-- ([a-z-]+) -->$", ALL_TEXT, re.MULTILINE)
+    assert set(docs.PARTS) <= set(marked)
+    assert len(marked) == len(set(marked))
+
+
+@pytest.mark.parametrize("command", sorted(commands.cli.commands))
+def test_every_command_and_option_is_documented(command: str) -> None:
+    documented = {arguments[0] for text in TEXTS.values() for arguments in program_calls(text)}
+    assert command in documented
+    section = re.split(rf"^### `{command}[ `]", TEXTS["docs/commands.md"], flags=re.MULTILINE)[1]
+    section = section.split("\n### ")[0]
+    for parameter in commands.cli.commands[command].params:
+        option = max(parameter.opts, key=len)
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert re.search(rf"{option}\b", section), option
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_options_that_pages_name_exist(page: str) -> None:
+    for code in inline_code(TEXTS[page]):
+        if re.match(r"--\w", code):
+            assert re.split(r"[ =]", code)[0] in OPTIONS, code
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_calls_that_pages_show_are_valid(page: str) -> None:
+    for name, *arguments in program_calls(TEXTS[page]):
+        command = commands.cli.commands[name]
+        context = command.make_context(name, arguments)  # raises a usage error
+        selected = [recipe for recipe in context.params.get("recipes") or () if recipe != "NAME"]
+        overrides = [value for value in context.params.get("overrides") or () if value != "FIELD=VALUE"]
+        if overrides:
+            recipes.select(selected or recipes.DEFAULT, overrides)
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_every_recipe_has_evidence_and_is_documented(recipe: str) -> None:
+    assert recipes.RECIPES[recipe].evidence is not None
+    assert f"| `{recipe}` |" in TEXTS["docs/recipes.md"]
+
+
+def test_every_exit_code_is_documented() -> None:
+    codes = {error.exit_code for error in vars(errors).values() if hasattr(error, "exit_code")}
+    for code in codes:
+        assert f"| `{code}` |" in TEXTS["docs/kaggle.md"], code
+
+
+def test_the_glossary_is_short() -> None:
+    glossary = TEXTS["docs/architecture.md"].split("## Glossary")[1]
+    assert 0 < len(re.findall(r"^\| (?!term|---)", glossary, re.MULTILINE)) <= 20
+
+
+@pytest.mark.slow
+def test_the_make_targets_and_scripts_exist() -> None:
+    shown = [line for text in TEXTS.values() for line in [*blocks(text, "sh"), *inline_code(text)]]
+    targets = [word for line in shown if line.startswith("make ") for word in line.split()[1:]]
+    targets = [target for target in targets if re.fullmatch("[a-z-]+", target)]
+    assert targets[:2] == ["train", "test"]
+    subprocess.run(["make", "--dry-run", *dict.fromkeys(targets)], cwd=ROOT, check=True, capture_output=True)
+    for script in re.findall(r"\bscripts/\w+\.\w+", ALL_TEXT):
+        assert (ROOT / script).exists(), script
+
+
+@pytest.mark.slow
+def test_the_commands_run(tmp_path: Path, train_csv: str, test_csv: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.csv").write_text(train_csv)
+    (tmp_path / "data/test.csv").write_text(test_csv)
+    shown = [line for text in TEXTS.values() for line in blocks(text, "sh")]
+    lines = [line for line in shown if line.startswith("python -m digit_recognizer")]
+    assert len(lines) >= 10
+    for line in lines:
+        completed = subprocess.run(
+            [sys.executable, *shlex.split(line)[1:]],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert completed.returncode == 0, f"{line}\n{completed.stderr}"
+        assert completed.stdout

@@ -1,0 +1,210 @@
+"""Reports of runs that change while they are read, are damaged, or come from a stranger."""
+# ruff: noqa: F811
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_runs import (  # noqa: F401
+    MLP,
+    Page,
+    coarse,
+    config_of,
+    content,
+    fit,
+    held_out,
+    model,
+    read_as,
+    size,
+    small,
+    write_run,
+)
+
+from digit_recognizer import data, reports, runs
+from digit_recognizer.errors import RunError
+from digit_recognizer.predictions import HeldOut, Predictions
+from digit_recognizer.reports import figures, page
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse")]
+
+
+def test_files_of_two_stages_raise_run_error(
+    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / ".n/stage", digits, held_out, [model])
+    later = replace(model, out_of_fold=read_as(held_out.labels, 0.01, seed=2))
+    runs.write_probabilities(run.folder, held_out, [later])
+    with pytest.raises(RunError, match=r"its files do not belong together: run.json says accuracy 0\.9"):
+        reports.write(replace(run, unfinished=True), digits)
+    assert not (tmp_path / ".n/report").exists()
+    runs.write_probabilities(run.folder, held_out, [replace(model, name="another")])
+    with pytest.raises(RunError, match="is damaged"):
+        reports.write(replace(run, unfinished=True), digits)
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "before it is written"])
+def test_a_run_that_finishes_meanwhile_raises_run_error(
+    small: runs.Run, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    shutil.copytree(small.folder, tmp_path / ".n/stage", ignore=shutil.ignore_patterns("report"))
+    run = replace(runs.load(tmp_path / ".n/stage"), unfinished=True)
+
+    def finish(*_: object) -> dict[str, Any]:
+        (tmp_path / ".n").rename(tmp_path / "n")
+        return {}
+
+    if moment == "before it is read":
+        finish()
+    else:
+        monkeypatch.setattr(page, "_draw", finish)
+        monkeypatch.setattr(page, "_render", lambda *_: "page")
+    with pytest.raises(RunError, match="No such file or directory"):
+        reports.write(run, digits)
+    assert {path.name for path in tmp_path.iterdir()} == {"n"}
+
+
+def damage(held_out: HeldOut, model: Predictions, how: str) -> tuple[HeldOut, Predictions]:
+    probabilities = model.out_of_fold.copy()
+    probabilities[5] = np.nan if how == "not a number" else [7] * 10
+    match how:
+        case "other labels":
+            return replace(held_out, labels=(held_out.labels + 1) % 10), model
+        case "rows beyond the data":
+            return replace(held_out, rows=held_out.rows + 1), model
+        case "negative rows":
+            return replace(held_out, rows=held_out.rows - 1), model
+        case "rows as text":
+            return replace(held_out, rows=held_out.rows.astype(str)), model
+        case "labels of another shape":
+            return replace(held_out, labels=held_out.labels[:, np.newaxis]), model
+        case "no rows":
+            empty = HeldOut(*(array[:0] for array in (held_out.rows, held_out.folds, held_out.labels)))
+            return empty, replace(model, out_of_fold=model.out_of_fold[:0])
+        case "another number of test digits":
+            return held_out, replace(model, test=model.test[:-1])
+        case "probabilities as text":
+            return held_out, replace(model, out_of_fold=model.out_of_fold.astype(str))
+    return held_out, replace(model, out_of_fold=probabilities)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "other labels", "rows beyond the data", "negative rows", "rows as text", "labels of another shape",
+        "no rows", "another number of test digits", "probabilities as text", "not a number", "above 1",
+    ],
+)  # fmt: skip
+def test_probabilities_that_do_not_fit_the_data_raise_run_error(
+    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path, how: str
+) -> None:
+    run = write_run(tmp_path / "n", digits, held_out, [model])
+    damaged_held_out, damaged_model = damage(held_out, model, how)
+    runs.write_probabilities(run.folder, damaged_held_out, [damaged_model])
+    with pytest.raises(RunError, match=r"the probabilities of sklearn-mlp are not of the digits in [^\n]+$"):
+        reports.write(run, digits)
+    assert not (run.folder / "report").exists()
+
+
+def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path) -> None:
+    names = [
+        "../../evil",
+        "$\\frac{$",
+        "<script>alert(1)</script>",
+        'x" onerror="y',
+        "a\x1b[2Jb\nc",
+        "_hidden",
+        "é" * 300,
+    ]
+    rows = np.arange(30)
+    held_out = HeldOut(rows, np.zeros(30, int), digits.train.labels[rows])
+    models = [
+        Predictions(name, read_as(held_out.labels, 0.2), np.empty((0, 10), np.float32)) for name in names
+    ]
+    run = write_run(
+        tmp_path / "out/n", digits, held_out, models, name="</title><script>",
+        fits={f"{name} holdout": fit("holdout", 1).model_copy(update={"model": name}) for name in names},
+        config=config_of(digits, names, versions={"digit_recognizer": "<script>"}),
+        seconds={"<script>": 1.0}, failed_fits={"<script>": "<script>\x00"},
+    )  # fmt: skip
+    html = reports.write(run, digits)
+    dom = Page(html)
+    assert not dom.find("script")
+    assert not any("onerror" in attributes for _, attributes, _ in dom.elements)
+    assert [row[0] for row in dom.rows("scores")[1:]].count("<script>alert(1)</script>") == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", html.read_text(encoding="utf-8"))
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {path.name for path in run.folder.iterdir()} == {"run.json", "probabilities.npz", "report"}
+
+
+def test_thousands_of_models_make_a_page_of_the_most_accurate(digits: data.Dataset, tmp_path: Path) -> None:
+    rows = np.arange(20)
+    held_out = HeldOut(rows, np.zeros(20, int), digits.train.labels[rows])
+    probabilities = [read_as(held_out.labels, share) for share in (0.0, 0.5)]
+    models = [
+        Predictions(f"m{number}", probabilities[number % 2], np.empty((0, 10), np.float32))
+        for number in range(1_000)
+    ]
+    # The last fit has no epochs, and every other one no held-out rows.
+    fits = {
+        f"m{number} holdout": fit("holdout", number % 3, f"m{number}", valid=number % 2 == 0)
+        for number in range(300)
+    }
+    settings = {name.name: MLP.replace(alpha=number / 1_000) for number, name in enumerate(models)}
+    run = write_run(tmp_path / "n", digits, held_out, models, fits=fits, recipes=settings)
+    dom = Page(reports.write(run, digits))
+    assert [row[0] for row in dom.rows("scores")[1:5]] == ["m999", "m0", "m2", "m4"]
+    assert "And 800 more, in run.json." in dom.find("section", id="scores")[0][1]
+    assert len(dom.rows("scores")) == 201
+    assert (
+        f"m999 and the {figures.MAX_INTERVALS - 1} most accurate others."
+        in dom.find("figcaption", "scores")[0][1]
+    )
+    for image, _ in dom.find("img"):
+        assert max(size(content(image))) < 4_000
+
+
+def test_a_link_or_file_named_report_raises_run_error(
+    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "n", digits, held_out, [model])
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "photo.png").touch()
+    (run.folder / "report").symlink_to(precious)
+    with pytest.raises(RunError, match="report: is a link or a file"):
+        reports.write(run, digits)
+    assert [path.name for path in precious.iterdir()] == ["photo.png"]
+    (run.folder / "report").unlink()
+    (run.folder / "report").touch()
+    with pytest.raises(RunError, match="report: is a link or a file"):
+        reports.write(run, digits)
+
+
+@pytest.mark.parametrize("source", ["gone", "x" * 5_000, "a\x00b", "a\nb"])
+def test_a_source_that_is_no_folder_raises_run_error(small: runs.Run, source: str) -> None:
+    config = small.manifest.config
+    moved = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
+    run = replace(small, manifest=small.manifest.model_copy(update={"config": moved}))
+    with pytest.raises(RunError) as error:
+        reports.digits_of(run)
+    assert "no such folder; run small read its digits there, name their folder now with --data-dir" in str(
+        error.value
+    )
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+
+
+def test_other_digits_raise_run_error(small: runs.Run, folder: Path, train_csv: str) -> None:
+    assert reports.digits_of(small, folder).source == folder
+    head, first, rest = train_csv.split("\n", 2)
+    (folder / "train.csv").write_text(f"{head}\n{(int(first[0]) + 1) % 10}{first[1:]}\n{rest}")
+    with pytest.raises(RunError) as error:
+        reports.digits_of(small, folder)
+    assert str(error.value) == (
+        f"{folder}: train.csv holds other digits than run small was made from; "
+        "name their folder with --data-dir"
+    )
