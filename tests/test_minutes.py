@@ -27,9 +27,9 @@ PROGRAM = f"""
 import sys
 from pathlib import Path
 from digit_recognizer import pipeline
-from digit_recognizer.cli import commands, terminal
+from digit_recognizer.cli import commands, progress, terminal
 def train():
-    with terminal.progress_bars() as on_progress:
+    with progress.show_progress() as on_progress:
         job = pipeline.Job(
             recipes=("sklearn-mlp",), overrides={SMALL!r}, minutes=float(arguments[2]), jobs=2,
             data_dir=Path("data"), name=arguments[1],
@@ -79,10 +79,9 @@ def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float])
 
 def test_what_will_be_fitted_is_said_first(short: tuple[runs.Run, list[str], float]) -> None:
     _, notices, _ = short
-    plan = next(i for i, line in enumerate(notices) if "at a time on 1 core each" in line)
+    plan = next(i for i, line in enumerate(notices) if re.match(r"Fits of \d+ s, on 2 cores:$", line))
     assert " sklearn-mlp, about " in notices[plan + 1]
-    assert " sklearn-mlp-plain, about " in notices[plan + 2]
-    assert notices.index("sklearn-mlp-1 holdout") > plan + 2
+    assert notices.index("sklearn-mlp-1 holdout") > plan + 1
 
 
 def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[str], float]) -> None:
@@ -142,7 +141,7 @@ def test_a_signal_after_the_first_stage_ends_the_run(
             os.kill(os.getpid(), number)
 
     notices: list[str] = []
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as progress_bars does
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as show_progress does
     try:
         run = pipeline.train(job, on_notice=notices.append, on_progress=on_progress)
     except KeyboardInterrupt:
