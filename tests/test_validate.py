@@ -108,7 +108,7 @@ def test_models_of_one_name_get_their_runs_names(home: Path, three: dict[str, Re
     [
         (
             ["sklearn", "other"],
-            "seed 0) and other (holdout=None folds=3 repeats=1, seed 1) held out different rows",
+            "(3 folds, 1 repeats, seed 0) and other (3 folds, 1 repeats, seed 1) held out different rows",
         ),
         (["sklearn", "elsewhere"], "are runs on different data; only runs on the same data can be blended"),
         (["sklearn", "nosuch"], "nosuch: holds no run.json, so it is no run; `runs` lists the runs"),
