@@ -196,6 +196,8 @@ class Manifest(Record):
     def _check_names(self) -> Self:
         if self.main_model not in self.scores or self.submission_model not in (None, *self.scores):
             raise ValueError("main_model or submission_model is not among the scores")
+        if not self.models:
+            raise ValueError("scores name no model besides the blend")
         if set(self.models) != set(self.recipes) or set(self.models) != set(self.test_fits):
             raise ValueError("scores, recipes and test_fits name different models")
         if self.blend is not None and len(self.blend.weights) != len(self.models):

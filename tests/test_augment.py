@@ -5,7 +5,7 @@ import pytest
 from digit_recognizer import data
 from digit_recognizer.nets import augment, pipelines
 from digit_recognizer.nets.augment import Augmentation
-from digit_recognizer.settings import KerasSettings, MLPSettings
+from digit_recognizer.settings import KerasSettings, MLPSettings, NetSettings
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +142,17 @@ def test_a_sheet_of_images_is_distorted_as_each_image_by_itself(
     ours = augment.distort(images, strength, np.random.default_rng(3))
     theirs = distort_one_by_one(images, strength, np.random.default_rng(3))
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in NetSettings.model_fields if "strength" in name])
+def test_every_strength_of_the_settings_augments(images: np.ndarray, name: str) -> None:
+    augmentation = Augmentation.of(KerasSettings(**{name: 1.0}))
+    changed = augmentation.at(0.5).apply(images, np.random.default_rng(0))
+    assert (changed != images).any()
+
+
+@pytest.mark.parametrize("name", [name for name in NetSettings.model_fields if "strength" in name])
+@pytest.mark.parametrize("other", [{"preprocessing": "pca"}, {"patience": 3}])
+def test_no_strength_goes_with_what_would_ignore_it(name: str, other: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"works on images|cannot be combined"):
+        MLPSettings(**{name: 1.0}, **other)

@@ -4,7 +4,7 @@ To add an augmentation, give its settings to `settings.NetSettings` and put it i
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -41,7 +41,7 @@ class Augmentation:
     def at(self, progress: float) -> "Augmentation":
         """Return the constant augmentation of an epoch that starts at `progress` of the training, 0 to 1."""
         strength = self.strength + (self.strength_end - self.strength) * progress
-        return Augmentation(strength, strength)
+        return replace(self, strength=strength, strength_end=strength)
 
     def apply(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the images augmented as at the start; both float32 of shape (n, side * side)."""
