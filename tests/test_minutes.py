@@ -31,7 +31,7 @@ from digit_recognizer.cli import commands, progress, terminal
 def train():
     with progress.show_progress() as on_progress:
         job = pipeline.Job(
-            recipes=("sklearn-mlp",), overrides={SMALL!r}, minutes=float(arguments[2]), jobs=2,
+            recipes=("sklearn-mlp",), overrides={SMALL!r}, minutes=float(arguments[2]), jobs=4,
             data_dir=Path("data"), name=arguments[1],
         )
         run = pipeline.train(job, on_notice=terminal.notice, on_progress=on_progress)
@@ -46,7 +46,7 @@ if __name__ == "__main__":
 @pytest.fixture(scope="module", autouse=True)
 def warm_workers() -> None:
     """Start the processes that fit, and import there what takes seconds, so that no test's time goes by."""
-    training.run_on_each(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=1)
+    training.run_on_each(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def short(home: Path) -> tuple[runs.Run, list[str], float]:
     """A run of twelve seconds, less than the command line takes, with what it said."""
     notices: list[str] = []
     job = pipeline.Job(
-        recipes=("sklearn-mlp", "sklearn-mlp-plain"), overrides=SMALL, minutes=0.2, jobs=2,
+        recipes=("sklearn-mlp", "sklearn-mlp-plain"), overrides=SMALL, minutes=0.2, jobs=4,
         data_dir=home / "data", out=home / "submissions", name="short",
     )  # fmt: skip
     began = time.monotonic()
@@ -79,9 +79,10 @@ def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float])
 
 def test_what_will_be_fitted_is_said_first(short: tuple[runs.Run, list[str], float]) -> None:
     _, notices, _ = short
-    plan = next(i for i, line in enumerate(notices) if re.match(r"Fits of \d+ s, on 2 cores:$", line))
+    plan = next(i for i, line in enumerate(notices) if "2 at a time on 2 cores each" in line)
     assert " sklearn-mlp, about " in notices[plan + 1]
-    assert notices.index("sklearn-mlp-1 holdout") > plan + 1
+    assert " sklearn-mlp-plain, about " in notices[plan + 2]
+    assert notices.index("sklearn-mlp-1 holdout") > plan + 2
 
 
 def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[str], float]) -> None:
@@ -98,7 +99,7 @@ def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def staged_job(home: Path, name: str) -> pipeline.Job:
-    return tiny_job(home, recipes=(), overrides=SMALL, folds=3, jobs=2, minutes=0.25, name=name)
+    return tiny_job(home, recipes=(), overrides=SMALL, folds=3, jobs=4, minutes=0.25, name=name)
 
 
 def test_better_nets_take_the_quick_ones_place_and_the_first_stage_is_a_run(
@@ -141,7 +142,7 @@ def test_a_signal_after_the_first_stage_ends_the_run(
             os.kill(os.getpid(), number)
 
     notices: list[str] = []
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as show_progress does
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command does
     try:
         run = pipeline.train(job, on_notice=notices.append, on_progress=on_progress)
     except KeyboardInterrupt:
@@ -203,7 +204,7 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")
 def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "died", 0.5, cwd=home)
+    process = start("-c", PROGRAM, "died", 0.7, cwd=home)
     wait_until((home / "submissions/.died/stage-1").exists, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -220,8 +221,10 @@ def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start)
 
 
 def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "sigterm", 0.5, cwd=home)
+    process = start("-c", PROGRAM, "sigterm", 1.5, cwd=home)
     wait_until((home / "submissions/.sigterm/stage-1").exists, process)
+    logs = home / "submissions/.sigterm/logs"
+    wait_until(lambda: sum(file.stat().st_size > 0 for file in logs.glob("*.jsonl")) > 2, process)
     report = typed("report", "sigterm", cwd=home)  # of what is finished so far
     assert report.code == 0, report.err
     page = (home / report.out.strip()).read_text()
@@ -253,10 +256,10 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
     members = [member.name for stage in schedule.stages for member in stage.members]
     assert 1 <= len(kept) < len(members)
     job = pipeline.Job(
-        recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.3, jobs=2, data_dir=home / "data",
+        recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.3, jobs=4, data_dir=home / "data",
         out=home / "submissions", name="killed", resume=True,
     )  # fmt: skip
-    with pytest.raises(RunError, match=r"holds no unfinished run killed .*; killed has cores 2, not 1"):
+    with pytest.raises(RunError, match=r"holds no unfinished run killed .*; killed has cores 4, not 1"):
         train(replace(job, jobs=1))
     notices: list[str] = []
     run = train(job, notices)
