@@ -1,7 +1,7 @@
 """Errors that a user can mend. A message is one line: where, what was found and expected, what to do next."""
 
 EXIT_PENDING = 8
-# Every exit code; `submit --help` prints this table, and a test holds the classes below and the docs to it.
+# Every exit code, in the words of `submit --help`; a test compares it with the classes below and the docs.
 EXIT_CODES = {
     0: "scored, or accepted with --no-wait",
     1: "a folder or run.json cannot be read or written",

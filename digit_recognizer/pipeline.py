@@ -56,7 +56,7 @@ class Job:
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The recipes to fit: those of the last group that this machine is quick enough for."""
+        """Names of recipes, from the quickest group to the best; only `--minutes` has several groups."""
         if self.recipes:
             return (tuple(dict.fromkeys(self.recipes)),)
         return recipes.FOR_MINUTES if self.minutes else (recipes.DEFAULT,)
@@ -86,7 +86,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         clock.lap("schedule")
         fits = _Fits(draft, schedule, on_notice, on_progress)
         rows = held_out(splits, dataset.train.labels, dataset.test_labels)
-        signals: list[int] = []
+        signals: list[int] = []  # that came while the stage before was written
         for stage, tasks in fits.stages(splits, refit=job.refit, seed=job.seed):
             stopped = fits.fit_stage(stage, tasks, dataset, interrupted=bool(signals))
             clock.lap("fit")

@@ -38,7 +38,7 @@ class SettingsTable:
 
 
 def write(run: Run, dataset: Dataset) -> Path:
-    """Write the report; see `report.write`."""
+    """Write the report; see `reports.write`."""
     final = (run.folder.parent if run.unfinished else run.folder) / FOLDER
     # A link in a stranger's run could lead to a folder of the user's, which would be replaced.
     if final.is_symlink() or (final.exists() and not final.is_dir()):
