@@ -92,8 +92,8 @@ def report(
     """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
     from digit_recognizer import drafts, reports
 
-    found = run.run if isinstance(run, FinishedRun) else drafts.find_run(Path(out), str(run))
-    page = reports.write(found, reports.digits_of(found, Path(data_dir) if data_dir else None))
+    stored = run.run if isinstance(run, FinishedRun) else drafts.find_run(Path(out), str(run))
+    page = reports.write(stored, reports.digits_of(stored, Path(data_dir) if data_dir else None))
     if not _in_notebook():
         return page
     import html

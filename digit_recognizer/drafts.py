@@ -9,8 +9,6 @@ submissions/.NAME/    config.json      all that decides the run's numbers
 
 import errno
 import hashlib
-import io
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +18,6 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from digit_recognizer import records, runs
@@ -92,22 +89,12 @@ class Draft:
 
     def save_fit(self, result: FitResult) -> None:
         """Store a fit at once and whole, with its SHA-256, so that a resumed run need not repeat it."""
-        content = io.BytesIO()
-        np.savez(
-            content,
-            allow_pickle=False,
-            valid=result.valid,
-            test=result.test,
-            content=np.frombuffer(result.content, np.uint8),
-            curve=np.array(json.dumps(result.curve)),
-            seconds=np.array(result.seconds),
-        )
-        stored = content.getvalue()
+        stored = result.to_bytes()
         write_atomically(self._path(result.task), hashlib.sha256(stored).digest() + stored)
 
     def save_failure(self, failure: FitFailure) -> None:
         """Store why a fit failed, so that a resumed run does not repeat it."""
-        records.write(self._failure_path(failure.task), _Failure(reason=failure.reason))
+        records.write(self._path(failure.task, "failed"), _Failure(reason=failure.reason))
 
     def load_fits(
         self, tasks: Sequence[FitTask], on_notice: Callable[[str], None]
@@ -115,7 +102,7 @@ class Draft:
         """Return the stored outcomes of the tasks, by name; a damaged one is a notice and is left out."""
         outcomes: dict[str, FitResult | FitFailure] = {}
         for task in tasks:
-            path, failed = self._path(task), self._failure_path(task)
+            path, failed = self._path(task), self._path(task, "failed")
             try:
                 if path.exists():
                     outcomes[task.name] = self._read(task)
@@ -130,26 +117,15 @@ class Draft:
         """Delete all outcomes, if no run can come of them and a resumed run would only fail again."""
         shutil.rmtree(self.folder / FITS)
 
-    def _failure_path(self, task: FitTask) -> Path:
-        return self.folder / FITS / f"{task.file_name}.failed"
-
-    def _path(self, task: FitTask) -> Path:
-        return self.folder / FITS / f"{task.file_name}.fit"
+    def _path(self, task: FitTask, ending: str = "fit") -> Path:
+        return self.folder / FITS / f"{task.file_name}.{ending}"
 
     def _read(self, task: FitTask) -> FitResult:
         content = self._path(task).read_bytes()
         digest, stored = content[:DIGEST], content[DIGEST:]
         if hashlib.sha256(stored).digest() != digest:
             raise ValueError("the content does not match its SHA-256")
-        with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
-            return FitResult(
-                task,
-                valid=arrays["valid"],
-                test=arrays["test"],
-                content=arrays["content"].tobytes(),
-                curve=json.loads(str(arrays["curve"])),
-                seconds=float(arrays["seconds"]),
-            )
+        return FitResult.from_bytes(task, stored)
 
     @contextmanager
     def stage_folder(self) -> Iterator[Path]:
@@ -172,18 +148,16 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
 
     Without a name, it is called by date and time. `resume` goes on with the newest draft of an equal config.
     If the block raises, the draft stays if it keeps a fit.
-    Raises RunError before anything is computed if `out` cannot be written, holds that name, or has no such
-    draft.
+    Raises RunError, before a fit begins, if `out` cannot be written, holds that name, or has no such draft.
     """
     draft, lock = _resume(out, name, config) if resume else _begin(out, name, config)
     complete = False
     try:
-        try:
-            yield draft
-            _finish(draft)
-            complete = True
-        except BaseException as error:
-            raise _add_note(draft, error) from error.__cause__
+        yield draft
+        _finish(draft)
+        complete = True
+    except BaseException as error:
+        raise _add_note(draft, error) from error.__cause__
     finally:
         lock.release()
         if complete or not draft.count_fits():
@@ -285,9 +259,7 @@ def _begin(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileL
             if name:
                 raise RunError(str(error)) from None
         except OSError as error:
-            raise RunError(
-                f"{out}: cannot be written ({error.strerror}); choose another folder with --out"
-            ) from None
+            raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     raise AssertionError("unreachable")
 
 

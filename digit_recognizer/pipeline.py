@@ -98,12 +98,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
 
 
 def blend_runs(
-    parents: Sequence[runs.Run],
-    method: Method,
-    *,
-    out: Path,
-    name: str | None = None,
-    on_notice: OnNotice,
+    parents: Sequence[runs.Run], method: Method, *, out: Path, name: str | None = None, on_notice: OnNotice
 ) -> runs.Run:
     """Write a new run whose submission blends the models of others by their out-of-fold probabilities.
 

@@ -100,7 +100,7 @@ def write(
     if blend:
         scores[BLEND] = _score(blend.predictions, rows, sum(model.seconds for model in models))
     main_model = BLEND if blend else max(scores, key=lambda name: scores[name].accuracy)
-    predictions = {one.name: one for one in [*members, *([blend.predictions] if blend else [])]}
+    predictions = {model.name: model for model in [*members, *([blend.predictions] if blend else [])]}
     clock.lap("score")
     runs.write_models(folder, {name: file for model in models for name, file in model.files.items()})
     sha256 = None
@@ -151,7 +151,7 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
 
 
 def _check_comparable(first: runs.Run, run: runs.Run, rows: HeldOut, other: HeldOut) -> None:
-    configs = [(one.manifest.name, one.manifest.config) for one in (first, run)]
+    configs = [(parent.manifest.name, parent.manifest.config) for parent in (first, run)]
     if configs[0][1].data.fingerprint != configs[1][1].data.fingerprint:
         sources = " and ".join(f"{name} ({config.data.source})" for name, config in configs)
         raise RunError(f"{sources} are runs on different data; only runs on the same data can be blended")

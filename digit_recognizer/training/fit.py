@@ -1,5 +1,6 @@
 """One fit: a recipe's settings on one split -> held-out and test probabilities, and the fitted model."""
 
+import io
 import json
 import time
 import traceback
@@ -66,6 +67,33 @@ class FitResult:
     content: bytes
     curve: list[Metrics]
     seconds: float
+
+    def to_bytes(self) -> bytes:
+        """Return all but the task as the content of an .npz file of plain arrays."""
+        file = io.BytesIO()
+        np.savez(
+            file,
+            allow_pickle=False,
+            valid=self.valid,
+            test=self.test,
+            content=np.frombuffer(self.content, np.uint8),
+            curve=np.array(json.dumps(self.curve)),
+            seconds=np.array(self.seconds),
+        )
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, task: FitTask, content: bytes) -> "FitResult":
+        """Return the result of the task that `to_bytes` wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(
+                task,
+                valid=arrays["valid"],
+                test=arrays["test"],
+                content=arrays["content"].tobytes(),
+                curve=json.loads(str(arrays["curve"])),
+                seconds=float(arrays["seconds"]),
+            )
 
 
 @dataclass(frozen=True)

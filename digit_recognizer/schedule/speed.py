@@ -1,0 +1,75 @@
+"""How fast this machine fits and predicts, measured on a few training digits."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from digit_recognizer.data import Digits
+from digit_recognizer.recipes import Recipe
+from digit_recognizer.settings import Settings
+from digit_recognizer.training import limited_threads, run_on_each
+
+# Training digits that a net's speed is measured on.
+SPEED_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a net takes on this machine, in seconds.
+
+    startup: to the first step; preprocess_row: per row besides the epochs; train_row: per row of an epoch;
+    predict_row: per row of `predict_proba`; predict_row_without_tta: the net alone, for learning curves.
+    """
+
+    startup: float
+    preprocess_row: float
+    train_row: float
+    predict_row: float
+    predict_row_without_tta: float
+
+
+def measure_speeds(
+    recipes: Sequence[Recipe], digits: Digits, processes: int, threads: int
+) -> dict[str, Speed]:
+    """Return the speed of each recipe, by name, when `processes` processes fit it side by side.
+
+    The slowest process counts. Raises RunError if one is killed.
+    """
+    rows = np.linspace(0, len(digits) - 1, min(SPEED_ROWS, len(digits))).astype(int)
+    few = Digits(digits.pixels[rows], digits.labels[rows])
+    arguments = [(recipe.settings, few, threads) for recipe in recipes]
+    measured = run_on_each(_measure_speed, arguments, workers=processes, threads=threads)
+    return {
+        recipe.name: Speed(*np.max(speeds, axis=0)) for recipe, speeds in zip(recipes, measured, strict=True)
+    }
+
+
+def _measure_speed(settings: Settings, few: Digits, threads: int) -> tuple[float, ...]:
+    """Return the fields of Speed, from four short epochs."""
+    from digit_recognizer.nets import pipelines
+
+    moments: list[float] = []
+
+    def lap() -> None:
+        moments.append(time.perf_counter())
+
+    with limited_threads(settings, threads):
+        lap()
+        # A net that diverges fails in its fit, not here.
+        classifier = pipelines.build(settings.replace(epochs=4, learning_rate=1e-6), 0)
+        classifier.fit(few.pixels, few.labels, net__on_epoch_end=lap)
+        lap()
+        classifier.predict_proba(few.pixels)
+        lap()
+        rows = pipelines.prepare_rows(classifier, few.pixels)
+        lap()
+        classifier[-1].predict_proba_without_tta(rows)
+        lap()
+    # The first epoch includes startup; during the last, no next one is prepared. Of the two between, take the
+    # faster: other load may slow one.
+    first, second, third, _, _, predict, preprocess, without_tta = np.diff(moments)
+    epoch = min(second, third)
+    per_row = np.array([preprocess, epoch, predict, without_tta]) / len(few)
+    return (max(0.0, first - epoch - preprocess), *per_row)
