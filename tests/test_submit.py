@@ -40,6 +40,7 @@ from digit_recognizer.cli import kaggle as cli_kaggle
 from digit_recognizer.leaderboard import candidate, ledger, worker
 from digit_recognizer.leaderboard.client import KaggleSubmission
 from digit_recognizer.manifest import KaggleOutcome, Manifest
+from digit_recognizer.recipes import RECIPES
 
 pytestmark = pytest.mark.slow
 COMPETITION = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == "competition")
@@ -116,10 +117,10 @@ def write_run(
             "versions": {},
             "code": "0" * 16,
         },
-        "scores": {"blend": score},
+        "scores": {"softmax": score, "blend": score},
         "main_model": "blend",
-        "recipes": {},
-        "test_fits": {},
+        "recipes": {"softmax": RECIPES["softmax"].settings.model_dump(mode="json")},
+        "test_fits": {"softmax": []},
         "blend": None,
         "submission_model": submission_model,
         "submission_sha256": sha256,
