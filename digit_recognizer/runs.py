@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ MODELS = "models"
 # What numpy and zipfile raise for a file that was cut off or has bytes changed.
 DAMAGED = (
     EOFError, KeyError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, ValueError,
-    struct.error, BadZipFile, zlib.error,
+    struct.error, tokenize.TokenError, BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -141,7 +141,10 @@ def test_a_sheet_of_images_is_distorted_as_each_image_by_itself(
     images = pipelines.scale(digits.train.pixels)
     ours = augment.distort(images, strength, np.random.default_rng(3))
     theirs = distort_one_by_one(images, strength, np.random.default_rng(3))
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    # OpenCV before 5 rounds places to 1/32 of a pixel: some then fall on the other side.
+    rounded = 0.0 if cv2.__version__ >= "5" else 0.002
+    assert (np.abs(ours - theirs) > 1e-3).mean() <= rounded
+    np.testing.assert_allclose(ours, theirs, atol=1 / 30)
 
 
 @pytest.mark.parametrize("name", [name for name in NetSettings.model_fields if "strength" in name])

@@ -1111,6 +1111,8 @@ def test_a_submission_record_refuses_other_fields_and_numbers() -> None:
 
 def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"
+    if not shellcheck.exists():
+        pytest.skip("shellcheck is not part of Kaggle's image")
     checked = subprocess.run([shellcheck, *(ROOT / "scripts").glob("*.sh")], capture_output=True, text=True)
     assert (checked.returncode, checked.stdout) == (0, "")
 
