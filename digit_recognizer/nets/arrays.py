@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from io import BytesIO
 from math import prod
+from tokenize import TokenError
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -17,6 +18,10 @@ HEADER = re.compile(
     re.DOTALL,
 )
 NAME = re.compile(r"[a-z0-9_/]{1,60}\.npy")
+# What zipfile and numpy raise for content that is no such file.
+UNREADABLE = (
+    BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, TokenError, ValueError,
+)  # fmt: skip
 Expected = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
 
@@ -43,7 +48,7 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
             if sum(entry.file_size for entry in entries) > len(content):
                 raise ValueError("its arrays are larger than the file")
             return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in entries}
-    except (BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"not a model's .npz file: {reason}") from error
 
