@@ -20,7 +20,8 @@ HEADER = re.compile(
 NAME = re.compile(r"[a-z0-9_/]{1,60}\.npy")
 # What zipfile and numpy raise for content that is no such file.
 UNREADABLE = (
-    BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, TokenError, ValueError,
+    BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, TokenError,
+    ValueError,
 )  # fmt: skip
 Expected = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
