@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ MIN_LOG = 1e-6  # smallest probability that the stacked blend takes the logarith
 class MeanCombiner(Record):
     """The mean of the members' probabilities."""
 
+    converged: ClassVar[bool] = True
     method: Literal["mean"] = "mean"
     weights: tuple[float, ...]
 
@@ -44,6 +45,7 @@ class WeightedCombiner(Record):
 class StackedCombiner(Record):
     """Multinomial logistic regression on the members' log probabilities; see `fit_stacked`."""
 
+    converged: ClassVar[bool] = True
     method: Literal["stacked"] = "stacked"
     weights: tuple[float, ...] = Field(description="each member's share of the coefficients' absolute sum")
     classes: tuple[int, ...]
@@ -88,10 +90,10 @@ def blend(members: Sequence[Predictions], held_out: HeldOut, method: str) -> Ble
         inside = np.isin(held_out.rows, held_out.rows[fold])
         combiner = fit_combiner([member[~inside] for member in probabilities], held_out.labels[~inside])
         out_of_fold[fold] = combiner.combine([member[fold] for member in probabilities])
-        converged &= getattr(combiner, "converged", True)
+        converged &= combiner.converged
     combiner = fit_combiner(probabilities, held_out.labels)
     test = combiner.combine([member.test for member in members]).astype(np.float32)
-    converged &= getattr(combiner, "converged", True)
+    converged &= combiner.converged
     return Blend(combiner, Predictions(BLEND, out_of_fold, test), converged)
 
 

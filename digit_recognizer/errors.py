@@ -25,7 +25,7 @@ def printable(text: object) -> str:
 
 
 class DigitRecognizerError(Exception):
-    """Base of the errors shown without a traceback.
+    """Base of the errors shown without a traceback, as one line whose control characters are escaped.
 
     exit_code: what the command ends with. retryable: the same call may succeed. outcome_unknown: what was
     asked for may have been done nevertheless. retry_after: seconds that the server asked to wait.
@@ -37,6 +37,9 @@ class DigitRecognizerError(Exception):
     outcome_unknown = False
     retry_after = 0.0
     score_may_come = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class DataError(DigitRecognizerError):

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 from digit_recognizer import __version__
 from digit_recognizer.blending import Combiner
 from digit_recognizer.errors import printable
+from digit_recognizer.predictions import BLEND
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
 
@@ -210,7 +211,7 @@ class Manifest(Record):
     @property
     def models(self) -> list[str]:
         """The models' names without the blend's."""
-        return [name for name in self.scores if name != "blend"]
+        return [name for name in self.scores if name != BLEND]
 
 
 def current_versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ from digit_recognizer.splits import Split, held_out, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
 
 OnNotice = Callable[[str], None]
-NOT_FOR_KAGGLE = {
+KIND_NOTICES = {
     "sample": "This is the embedded sample, one seventh of the competition's size, and no submission for "
     f"Kaggle. {data.DOWNLOAD_HINT}",
     "openml": "These are MNIST's digits from OpenML, for learning, and no submission for Kaggle",
@@ -73,7 +73,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     splits = make_splits(
         dataset.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
     )
-    config = _config(job, groups, dataset)
+    config = _config(job, groups, dataset, len(splits))
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
         _describe_data(dataset, on_notice)
@@ -145,13 +145,14 @@ def _select(job: Job) -> list[list[recipes.Recipe]]:
     return [[recipe for recipe in selected if recipe.name in group] for group in job.groups]
 
 
-def _config(job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.Dataset) -> RunConfig:
-    """Return all that decides the run's numbers."""
+def _config(
+    job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.Dataset, splits: int
+) -> RunConfig:
+    """Return all that decides the run's numbers; splits: their number."""
     chosen = [recipe for group in groups for recipe in group]
     cores = job.jobs or training.cpu_count()
     gpus = training.gpu_count() if any(recipe.settings.net == "keras" for recipe in chosen) else 0
-    fits = len(chosen) * ((job.folds or 1) * job.repeats + job.refit)
-    _, threads = split_cores(chosen, cores, gpus, fits=fits)
+    _, threads = split_cores(chosen, cores, gpus, fits=len(chosen) * (splits + job.refit))
     return RunConfig(
         command="train" if job.write_submission else "validate",
         data=DataConfig(
@@ -178,7 +179,7 @@ def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
     on_notice(f"Read {len(dataset.train):,} + {len(dataset.test):,} digits from {dataset.source}")
     if dataset.kind == "contaminated":
         on_notice(data.contamination_notice(dataset))
-    if notice := NOT_FOR_KAGGLE.get(dataset.kind):
+    if notice := KIND_NOTICES.get(dataset.kind):
         on_notice(notice)
 
 
@@ -207,8 +208,7 @@ class _Fits:
         for task in self._tasks:
             if task.name not in self._outcomes:
                 self._on_progress(Progress(task.name, 0, task.settings.epochs))
-        finished = list(self._outcomes)
-        yield from self._schedule.timed(splits, refit=refit, seed=seed, finished=finished)
+        yield from self._schedule.timed([task for task in self._tasks if task.name not in self._outcomes])
 
     def fit_stage(
         self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, *, interrupted: bool
@@ -281,14 +281,16 @@ class _Fits:
 
 @contextmanager
 def _signals_held() -> Iterator[list[int]]:
-    """Hold Ctrl-C and SIGTERM back during what takes a second or two; yield the signals that came."""
+    """Hold Ctrl-C, SIGTERM and SIGHUP back during what takes a second or two; yield the signals that came."""
     held: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # which alone gets signals
         yield held
         return
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {
         number: signal.signal(number, lambda number, _: held.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (getattr(signal, name) for name in names)
+        if signal.getsignal(number) != signal.SIG_IGN  # what nohup ignores stays ignored
     }
     try:
         yield held

@@ -194,8 +194,7 @@ def _file_name(text: str) -> str:
 def _write_submission(path: Path, probabilities: np.ndarray) -> str:
     """Write and check the likeliest digits; return the file's SHA-256."""
     submission.write(probabilities.argmax(axis=1), path)
-    submission.check(path, rows=len(probabilities))
-    return submission.sha256(path)
+    return submission.check(path, rows=len(probabilities)).sha256
 
 
 def _score(predictions: Predictions, rows: HeldOut, seconds: float) -> ModelScore:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer.errors import SubmissionError, printable
+from digit_recognizer.errors import SubmissionError
 from digit_recognizer.files import write_atomically
 
 HEADER = ["ImageId", "Label"]
@@ -42,7 +42,7 @@ def check(path: Path, rows: int) -> Submission:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SubmissionError(f"{printable(path)}: cannot be read ({error.strerror})") from None
+        raise SubmissionError(f"{path}: cannot be read ({error.strerror})") from None
     return check_bytes(content, str(path), rows)
 
 
@@ -52,7 +52,6 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
     The ids 1 to `rows` may come in any order, each once; labels are the integers 0 to 9.
     Raises SubmissionError with the line of the first thing that Kaggle would reject.
     """
-    name = printable(name)
     labels = np.zeros(rows, np.uint8)
     line_of: dict[int, int] = {}
     for line, row in _rows(content, name):
@@ -84,11 +83,6 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
             f"ImageId {missing} is the first that is missing"
         )
     return Submission(labels, hashlib.sha256(content).hexdigest())
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of the file's bytes, by which a submission is known."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _rows(content: bytes, name: str) -> list[tuple[int, list[str]]]:

@@ -45,7 +45,8 @@ def names(schedule: Schedule) -> list[str]:
 
 def timed(schedule: Schedule, now: float, finished: tuple[str, ...] = ()) -> list[tuple[str, float | None]]:
     """Return the fits' names with their deadlines."""
-    stages = schedule.timed(HOLDOUT, refit=False, seed=0, finished=finished)
+    tasks = [task for stage in schedule.stages for task in stage.tasks(HOLDOUT, refit=False, seed=0)]
+    stages = schedule.timed([task for task in tasks if task.name not in finished])
     return [(task.name, task.deadline and task.deadline - now) for _, tasks in stages for task in tasks]
 
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from digit_recognizer import __version__, submission
+from digit_recognizer import __version__
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import notice, result, results
-from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def main() -> None:
         code = error.exit_code
     except DigitRecognizerError as error:
         line = str(error) if isinstance(error, StoppedError) else f"Error: {error}"
-        notice(" ".join([" ".join(line.splitlines()), *getattr(error, "__notes__", [])]))
+        notice(" ".join([line, *getattr(error, "__notes__", [])]))
         code = error.exit_code
     sys.exit(code)
 
@@ -244,7 +243,8 @@ def list_recipes(as_json: bool) -> None:
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:
     """Check a submission CSV, or a run's folder, line by line, and count its labels."""
-    from digit_recognizer import runs
+    from digit_recognizer import runs, submission
+    from digit_recognizer.data import COMPETITION_ROWS
 
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import click
 from digit_recognizer.cli import terminal
 from digit_recognizer.cli.options import OUT, PATH, FiniteFloat, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
-from digit_recognizer.cli.terminal import result
+from digit_recognizer.cli.terminal import result, signals_as_ctrl_c
 from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
 
@@ -85,27 +83,10 @@ def reaching_kaggle(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_reaching(competition: str, timeout: float, pause: float, verbose: bool, **options: Any) -> None:
-        with _signals_as_ctrl_c():
+        with signals_as_ctrl_c():
             command(reaching=Reaching(competition, timeout, pause, verbose), **options)
 
     return with_options(REACHING)(with_reaching)
-
-
-@contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    in_main_thread = threading.current_thread() is threading.main_thread()  # which alone gets signals
-    names = [name for name in ("SIGTERM", "SIGHUP") if in_main_thread and hasattr(signal, name)]
-    # What nohup ignores stays ignored.
-    numbers = [
-        number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL
-    ]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 @click.command()

@@ -1,15 +1,13 @@
 """Progress of fits and of Kaggle's answers: bars on a terminal, lines elsewhere, a notebook's table."""
 
 import html
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from digit_recognizer.cli.terminal import notice
+from digit_recognizer.cli.terminal import notice, signals_as_ctrl_c
 from digit_recognizer.errors import printable
 
 if TYPE_CHECKING:
@@ -24,15 +22,14 @@ CELL_SECONDS = 0.5  # between updates of a notebook's cell
 def show_progress() -> Iterator[OnProgress]:
     """Yield a callback that shows each fit's epochs, the time left and the accuracy so far, on stderr.
 
-    SIGTERM, a batch system's stop, raises KeyboardInterrupt as Ctrl-C does.
+    Meanwhile SIGTERM and SIGHUP stop the command as Ctrl-C does.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not sys.stderr.isatty():
-        yield lines(notice)
-        return
-    with _bars() as on_progress:
-        yield on_progress
+    with signals_as_ctrl_c():
+        if not sys.stderr.isatty():
+            yield lines(notice)
+            return
+        with _bars() as on_progress:
+            yield on_progress
 
 
 def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:

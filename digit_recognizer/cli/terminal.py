@@ -1,6 +1,9 @@
 """What reaches the terminal, escaped: results on stdout, notices on stderr."""
 
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -21,3 +24,21 @@ def results(lines: Iterable[object]) -> None:
     """Print lines of the command's result."""
     for line in lines:
         result(line)
+
+
+@contextmanager
+def signals_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, a batch system's stop, and SIGHUP raise KeyboardInterrupt as Ctrl-C does."""
+    in_main_thread = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    names = [name for name in ("SIGTERM", "SIGHUP") if in_main_thread and hasattr(signal, name)]
+    # What nohup ignores stays ignored.
+    numbers = [
+        number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL
+    ]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

@@ -17,7 +17,7 @@ import numpy as np
 
 from digit_recognizer import submission
 from digit_recognizer.data.parsing import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, parse
-from digit_recognizer.errors import DataError, SubmissionError, printable
+from digit_recognizer.errors import DataError, SubmissionError
 from digit_recognizer.files import restore
 
 COMPETITION_ROWS = {"train.csv": 42_000, "test.csv": 28_000}
@@ -86,7 +86,7 @@ def find(data_dir: Path | None = None) -> Path:
             restore(data_dir)  # after a download that was killed while replacing it
         if not data_dir.is_dir():
             raise DataError(
-                f"{printable(data_dir)}: no such folder; --data-dir takes the folder that holds "
+                f"{data_dir}: no such folder; --data-dir takes the folder that holds "
                 f"train.csv and test.csv (or .csv.gz, or {ARCHIVE})"
             )
         return data_dir
@@ -126,7 +126,7 @@ def contamination_notice(dataset: Dataset) -> str:
     shared = _shared_rows(dataset.train.pixels, dataset.test)
     train_row = np.flatnonzero((dataset.train.pixels == dataset.test[shared[0]]).all(axis=1))[0]
     return (
-        f"{printable(dataset.source)}: train.csv holds {len(shared)} of the {len(dataset.test)} rows of "
+        f"{dataset.source}: train.csv holds {len(shared)} of the {len(dataset.test)} rows of "
         f"test.csv with their labels (below the headers, row {shared[0] + 1} of test.csv is row "
         f"{train_row + 1} of train.csv). Scores on them are no evidence, and no run on this data can be "
         f"uploaded. {DOWNLOAD_HINT}"
@@ -163,11 +163,11 @@ def _content(folder: Path, name: str) -> tuple[bytes, str]:
         except FileNotFoundError:
             continue
         except KeyError:
-            raise DataError(f"{printable(path)}: holds no {name}; download the archive again") from None
+            raise DataError(f"{path}: holds no {name}; download the archive again") from None
         except (OSError, *BROKEN_ARCHIVE) as error:
             raise _unreadable(path, error) from None
-        return content, printable(f"{path} ({name})" if path.name == ARCHIVE else path)
-    raise DataError(f"{printable(folder)}: holds neither {name}, {name}.gz nor {ARCHIVE}. {DOWNLOAD_HINT}")
+        return content, f"{path} ({name})" if path.name == ARCHIVE else str(path)
+    raise DataError(f"{folder}: holds neither {name}, {name}.gz nor {ARCHIVE}. {DOWNLOAD_HINT}")
 
 
 def _unpack(file: IO[bytes], path: Path, name: str) -> bytes:
@@ -190,10 +190,10 @@ def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:
-    reason, advice = printable(error) or type(error).__name__, "download it again"
+    reason, advice = str(error) or type(error).__name__, "download it again"
     if isinstance(error, OSError) and error.strerror:
         reason, advice = error.strerror, "expected a file that you may read"
-    return DataError(f"{printable(path)}: cannot be read ({reason}); {advice}")
+    return DataError(f"{path}: cannot be read ({reason}); {advice}")
 
 
 def read_train(content: bytes, name: str) -> Digits:

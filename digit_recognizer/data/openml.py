@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from digit_recognizer import data, files, submission
-from digit_recognizer.errors import DataError, NetworkError, printable
+from digit_recognizer.errors import DataError, NetworkError
 
 NAME, VERSION = "mnist_784", 1
 PAGE = "https://www.openml.org/d/554"
@@ -69,12 +69,12 @@ def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
                 NAME, version=VERSION, as_frame=False, read_csv_kwargs={"dtype": {data.PIXELS: str}}
             )
     except (OSError, HTTPException) as error:
-        reason = printable(getattr(error, "reason", None) or error)
+        reason = getattr(error, "reason", None) or error
         raise NetworkError(
             f"OpenML: {NAME} cannot be fetched ({reason}); look at your network, or try again later"
         ) from None
     except (ValueError, KeyError) as error:  # OpenML's refusals, wrong checksums, a login page for an answer
-        reason = printable(" ".join(str(error).split()))
+        reason = " ".join(str(error).split())
         raise NetworkError(f"OpenML: the answer is not {NAME} ({reason}); try again later") from None
     return _checked(mnist.data, mnist.target)
 
@@ -110,7 +110,7 @@ def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
             )
             (filling / data.OPENML_MARKER).write_text(marker, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{printable(folder)}: cannot be written ({error.strerror})") from None
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
     return folder
 
 
@@ -129,9 +129,9 @@ def _check_replaceable(folder: Path) -> None:
         if not folder.exists():
             return
     except OSError as error:
-        raise DataError(f"{printable(folder)}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
     raise DataError(
-        f"{printable(folder)}: holds files that are not OpenML's, which would be lost; "
+        f"{folder}: holds files that are not OpenML's, which would be lost; "
         "move them away, or choose another folder"
     )
 

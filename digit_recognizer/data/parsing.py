@@ -11,7 +11,7 @@ from operator import gt
 
 import numpy as np
 
-from digit_recognizer.errors import DataError, printable
+from digit_recognizer.errors import DataError
 from digit_recognizer.predictions import CLASSES
 
 SIDE = 28
@@ -123,7 +123,7 @@ def _parse(content: bytes, name: str, header: list[str], columns: list[int]) -> 
         values = [CELLS[cell] if cell in CELLS else _value(cell) for cell in cells]
         if any(map(gt, values, highest)):
             wrong = next(i for i, value in enumerate(values) if value > highest[i])
-            cell = printable(cells[wrong].strip()[:40]) or "nothing"
+            cell = cells[wrong].strip()[:40] or "nothing"
             raise DataError(
                 f"{name}: row {number} below the header, column {header[columns[wrong]]}: found {cell}, "
                 f"expected an integer from 0 to {highest[wrong]}; download the file again"

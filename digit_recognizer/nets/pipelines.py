@@ -15,9 +15,10 @@ from digit_recognizer.nets.arrays import check_arrays, read_arrays, write_arrays
 from digit_recognizer.nets.augment import Augmentation, deskew
 from digit_recognizer.nets.keras_net import KerasNet
 from digit_recognizer.nets.sklearn_net import EpochwiseMLPClassifier
+from digit_recognizer.predictions import CLASSES
 from digit_recognizer.settings import KerasSettings, Settings
 
-PIXELS, CLASSES = 784, 10
+PIXELS = 784
 # The arrays that fitted steps need to transform rows, by the step's name; with _ appended, its attributes.
 FITTED: dict[str, dict[str, DTypeLike]] = {
     "standardize": {"mean": np.float64, "scale": np.float64},

@@ -77,15 +77,13 @@ class Schedule(Record):
             raise ValueError("two members of the stages have the same name")
         return self
 
-    def timed(
-        self, splits: Sequence[Split], *, refit: bool, seed: int, finished: Collection[str]
-    ) -> Iterator[tuple[Stage, list[FitTask]]]:
-        """Yield each stage with its fits that are not `finished` (names); deadlines count from now."""
+    def timed(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Stage, list[FitTask]]]:
+        """Yield each stage with those of the tasks that are its members'; their deadlines count from now."""
         now = time.time()
         for stage in self.stages:
-            tasks = stage.tasks(splits, refit=refit, seed=seed)
-            tasks, now = stage.with_deadlines([task for task in tasks if task.name not in finished], now)
-            yield stage, tasks
+            members = {member.name for member in stage.members}
+            timed, now = stage.with_deadlines([task for task in tasks if task.model in members], now)
+            yield stage, timed
 
     def best_members(self, complete: Collection[str]) -> list[Member]:
         """Return the members that are `complete` (names), of the last group that has any."""
