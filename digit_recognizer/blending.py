@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from digit_recognizer.predictions import BLEND, CLASSES, HeldOut, Predictions
 from digit_recognizer.records import Record
 
 PRIOR = 20.0  # concentration of the Dirichlet prior over the weights, less 1
 MIN_LOG = 1e-6  # smallest probability that the stacked blend takes the logarithm of
+InverseTemperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 
 
 class MeanCombiner(Record):
@@ -31,9 +32,17 @@ class WeightedCombiner(Record):
 
     method: Literal["weighted"] = "weighted"
     weights: tuple[float, ...]
-    inverse_temperatures: tuple[float, ...] = Field(description="one per member, applied before the mean")
-    inverse_temperature: float = Field(description="applied to the weighted mean")
+    inverse_temperatures: tuple[InverseTemperature, ...] = Field(
+        description="one per member, applied before the mean"
+    )
+    inverse_temperature: InverseTemperature = Field(description="applied to the weighted mean")
     converged: bool = Field(default=True, description="false: equal weights, as the optimiser failed")
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if len(self.inverse_temperatures) != len(self.weights):
+            raise ValueError("the blend has another number of temperatures than of weights")
+        return self
 
     def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """Return the blend of the members' probabilities, each of shape (n, 10)."""

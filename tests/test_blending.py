@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.optimize import OptimizeResult
 
-from digit_recognizer.blending import METHODS, blend
+from digit_recognizer.blending import METHODS, WeightedCombiner, blend
 from digit_recognizer.predictions import HeldOut, Predictions
 
 ROWS, FOLDS = 1000, 5
@@ -169,3 +169,8 @@ def test_certain_and_wrong_members_blend_to_finite_probabilities() -> None:
         blended = blend([wrong, wrong], HELD_OUT, method)
         assert np.isfinite(blended.predictions.out_of_fold).all()
         assert np.isfinite(blended.predictions.test).all()
+
+
+def test_a_blend_has_a_temperature_for_each_weight() -> None:
+    with pytest.raises(ValueError, match="another number of temperatures than of weights"):
+        WeightedCombiner(weights=(0.5, 0.5), inverse_temperatures=(1.0,), inverse_temperature=1.0)

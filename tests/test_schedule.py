@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from digit_recognizer import data, recipes, records, schedule
-from digit_recognizer.errors import RecipeError
+from digit_recognizer.errors import RecipeError, RunError
 from digit_recognizer.recipes import Recipe
-from digit_recognizer.schedule import Member, Schedule, make_schedule, minutes
+from digit_recognizer.schedule import Member, Schedule, make_schedule, minutes, speed
 from digit_recognizer.schedule.minutes import PREDICT_MARGIN, Speed, Work
 from digit_recognizer.schedule.stages import split_cores
 from digit_recognizer.splits import Split, make_splits
@@ -351,3 +351,12 @@ def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
     monkeypatch.setattr(minutes, "MEMBER_SECONDS", 1e-3)
     with pytest.raises(RecipeError, match=r"--minutes: 5\d s are left for each fit, not enough"):
         one_minute(digits, monkeypatch, row=5.0)
+
+
+def test_no_memory_for_measuring_is_one_line(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_: object, **__: object) -> list[list[object]]:
+        raise MemoryError
+
+    monkeypatch.setattr(speed, "run_on_each", run_out)
+    with pytest.raises(RunError, match="out of memory while the speed of the nets is measured"):
+        speed.measure_speeds([SMALL], digits.train, 1, 1)

@@ -13,7 +13,7 @@ import click
 from digit_recognizer.cli import terminal
 from digit_recognizer.cli.options import OUT, PATH, FiniteFloat, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
-from digit_recognizer.cli.terminal import result, signals_as_ctrl_c
+from digit_recognizer.cli.terminal import number, result, signals_as_ctrl_c
 from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
 
@@ -238,9 +238,9 @@ def _line(match: "MatchedSubmission") -> str:
         f"{listed.ref:>10}",
         f"{listed.date:%Y-%m-%d %H:%M}" if listed.date else " " * 16,
         f"{listed.status:<8}",
-        f"{_number(listed.public_score, '.5f'):>7}",
-        f"{_number(match.local.accuracy if match.local else None, '.4f'):>6}",
-        f"{_number(match.gap, '+.4f'):>7}",
+        f"{number(listed.public_score, '.5f'):>7}",
+        f"{number(match.local.accuracy if match.local else None, '.4f'):>6}",
+        f"{number(match.gap, '+.4f'):>7}",
         match.run.folder.name if match.run else listed.file,
         *([listed.error] if listed.error else []),
     ]
@@ -257,10 +257,6 @@ def _scored(candidate: "Candidate", outcome: "KaggleOutcome") -> str:
         return scored
     gap = outcome.public_score - local.accuracy
     return f"{scored}; local {local.accuracy:.4f} ({local.low:.4f} to {local.high:.4f}), gap {gap:+.4f}"
-
-
-def _number(value: float | None, style: str) -> str:
-    return "-" if value is None else format(value, style)
 
 
 def _notice(text: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from digit_recognizer.cli.terminal import number
 from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Evidence, Recipe
@@ -62,7 +63,7 @@ def scores(run: Run) -> Iterator[str]:
         ("model", lambda row: row[0]),
         (held_out, lambda row: f"{row[1].accuracy:.4f}"),
         ("95% interval", lambda row: _interval(row[1])),
-        *([("test labels' accuracy", lambda row: _number(row[1].test_accuracy, ".4f"))] if on_test else []),
+        *([("test labels' accuracy", lambda row: number(row[1].test_accuracy, ".4f"))] if on_test else []),
         ("seconds", lambda row: f"{row[1].seconds:.1f}"),
     ]
     yield from table(columns, run.manifest.scores.items())
@@ -75,11 +76,11 @@ def folds(run: Run) -> Iterator[str]:
     names = [fold_name(k, count) for k in range(len(next(iter(scores.values())).folds or ()))]
     rows: list[tuple[str, Callable[[ModelScore], str]]] = [
         *(
-            (name, lambda score, k=k: _number(dict(enumerate(score.folds or ())).get(k), ".4f"))
+            (name, lambda score, k=k: number(dict(enumerate(score.folds or ())).get(k), ".4f"))
             for k, name in enumerate(names)
         ),
         ("mean", lambda score: f"{score.accuracy:.4f}"),
-        ("std", lambda score: _number(score.std, ".4f")),
+        ("std", lambda score: number(score.std, ".4f")),
         ("95% interval", _interval),
     ]
     columns: Columns[tuple[str, Callable[[ModelScore], str]]] = [
@@ -108,8 +109,8 @@ RUN_COLUMNS: Columns[Run] = [
     ("data", lambda run: run.manifest.config.data.kind),
     ("local score", lambda run: f"{run.main_score.accuracy:.4f}"),
     ("95% interval", lambda run: _interval(run.main_score)),
-    ("public score", lambda run: _number(_public_score(run), ".5f")),
-    ("seconds", lambda run: _number(run.manifest.seconds.get("total"), ".0f")),
+    ("public score", lambda run: number(_public_score(run), ".5f")),
+    ("seconds", lambda run: number(run.manifest.seconds.get("total"), ".0f")),
 ]
 
 
@@ -165,7 +166,3 @@ def _evidence(evidence: Evidence) -> str:
 
 def _interval(score: ModelScore) -> str:
     return f"{score.low:.4f} to {score.high:.4f}"
-
-
-def _number(value: float | None, style: str) -> str:
-    return "-" if value is None else format(value, style)

@@ -26,6 +26,11 @@ def results(lines: Iterable[object]) -> None:
         result(line)
 
 
+def number(value: float | None, style: str) -> str:
+    """Return a number in a format of Python's, "-" for None."""
+    return "-" if value is None else format(value, style)
+
+
 @contextmanager
 def signals_as_ctrl_c() -> Iterator[None]:
     """Let SIGTERM, a batch system's stop, and SIGHUP raise KeyboardInterrupt as Ctrl-C does."""

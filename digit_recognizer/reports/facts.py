@@ -82,7 +82,7 @@ class Facts:
 
 
 def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
-    """Return the digits that the run was made from; see `report.digits_of`."""
+    """Return the digits that the run was made from; see `reports.digits_of`."""
     config = run.manifest.config.data
     source = data_dir or Path(config.source)
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
@@ -110,9 +110,10 @@ def read(run: Run, dataset: data.Dataset) -> Facts:
     confusion, digit_scores = _digit_scores(held_out.labels, main.out_of_fold.argmax(axis=1))
     wrong = tiles.find_mistakes(held_out, main.out_of_fold)
     samples = tiles.shuffle(held_out)[:SAMPLES]
-    class_counts = {"training digits": np.bincount(dataset.train.labels, minlength=CLASSES)}
-    if len(main.test):
-        class_counts["test digits, as read"] = np.bincount(main.test.argmax(axis=1), minlength=CLASSES)
+    class_counts = {
+        "training digits": np.bincount(dataset.train.labels, minlength=CLASSES),
+        "test digits, as read": np.bincount(main.test.argmax(axis=1), minlength=CLASSES),
+    }
     train = dataset.train
     curves = _curves(run)
     return Facts(
@@ -138,16 +139,11 @@ def read(run: Run, dataset: data.Dataset) -> Facts:
 def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Dataset) -> None:
     """Raise RunError unless the arrays are predictions of these digits that give the manifest's accuracy."""
     rows, labels, probabilities = held_out.rows, held_out.labels, model.out_of_fold
-    if not (
-        rows.ndim == 1
-        and rows.size > 0
-        and rows.shape == labels.shape
-        and rows.dtype.kind in "iu"
-        and labels.dtype.kind in "iu"
+    if not (  # `run.predictions` has checked shapes and types
+        rows.size > 0
         and 0 <= rows.min() <= rows.max() < len(dataset.train)
         and np.array_equal(labels, dataset.train.labels[rows])
-        and len(model.test) in (0, len(dataset.test))
-        and all(_are_probabilities(array) for array in (probabilities, model.test))
+        and all(0 <= array.min() <= array.max() <= 1.001 for array in (probabilities, model.test))
     ):
         raise RunError(
             f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
@@ -160,10 +156,6 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
             f"{run.folder}: its files do not belong together: run.json says accuracy {accuracy:.6f} of "
             f"{shorten(model.name)}, the probabilities give {measured:.6f}; train that run again"
         )
-
-
-def _are_probabilities(array: np.ndarray) -> bool:
-    return array.dtype.kind == "f" and (not array.size or 0 <= array.min() <= array.max() <= 1.001)
 
 
 def _digit_scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, list[DigitScore]]:
@@ -189,14 +181,9 @@ def _members(run: Run) -> list[Member]:
     names = run.manifest.models
     if not isinstance(blend, WeightedCombiner):
         return [Member(name, weight, None) for name, weight in zip(names, blend.weights, strict=True)]
-    if len(blend.inverse_temperatures) != len(names):
-        raise RunError(
-            f"{run.folder}: run.json gives the blend another number of temperatures than of models"
-        )
-    temperatures = [1 / inverse if inverse else None for inverse in blend.inverse_temperatures]
+    temperatures = [1 / inverse for inverse in blend.inverse_temperatures]
     members = [Member(*values) for values in zip(names, blend.weights, temperatures, strict=True)]
-    of_mean = 1 / blend.inverse_temperature if blend.inverse_temperature else None
-    return [*members, Member(BLEND, sum(blend.weights), of_mean)]
+    return [*members, Member(BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
 
 
 def _curves(run: Run) -> dict[str, list[Curve]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from digit_recognizer.data import Digits
+from digit_recognizer.errors import RunError
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import limited_threads, run_on_each
@@ -35,12 +36,15 @@ def measure_speeds(
 ) -> dict[str, Speed]:
     """Return the speed of each recipe, by name, when `processes` processes fit it side by side.
 
-    The slowest process counts. Raises RunError if one is killed.
+    The slowest process counts. Raises RunError if one is killed or runs out of memory.
     """
     rows = np.linspace(0, len(digits) - 1, min(SPEED_ROWS, len(digits))).astype(int)
     few = Digits(digits.pixels[rows], digits.labels[rows])
     arguments = [(recipe.settings, few, threads) for recipe in recipes]
-    measured = run_on_each(_measure_speed, arguments, workers=processes, threads=threads)
+    try:
+        measured = run_on_each(_measure_speed, arguments, workers=processes, threads=threads)
+    except MemoryError:
+        raise RunError("out of memory while the speed of the nets is measured; try fewer --jobs") from None
     return {
         recipe.name: Speed(*np.max(speeds, axis=0)) for recipe, speeds in zip(recipes, measured, strict=True)
     }
