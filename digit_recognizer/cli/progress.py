@@ -85,13 +85,14 @@ def _bars() -> Iterator[OnProgress]:
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     bars = rich_progress.Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(table_column=Column(min_width=4, ratio=1)),  # alone gives way on a narrow terminal
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn("epochs, left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
         TextColumn("{task.fields[accuracy]}"),
         console=Console(stderr=True),
     )
