@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import DEADLINE, environment
 
 from digit_recognizer import files
 
@@ -141,7 +141,8 @@ def test_the_older_folder_outlives_a_killed_process(tmp_path: Path, at_rename: i
     fill(final, "older")
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(final), str(at_rename)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
+        timeout=DEADLINE,
     )
     assert ended.returncode == -signal.SIGKILL
     assert final.exists() == (at_rename == 1)

@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import DEADLINE, ROOT
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -410,7 +410,9 @@ def test_reading_an_mlp_needs_no_tensorflow(digits: data.Dataset, tmp_path: Path
         "pipelines.from_bytes(Path(sys.argv[1]).read_bytes(), settings);"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "net.npz")], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "net.npz")], cwd=ROOT, check=True, timeout=DEADLINE
+    )
 
 
 @pytest.fixture(scope="module")

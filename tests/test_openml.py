@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
-from conftest import ROOT, Ended
+from conftest import DEADLINE, ROOT, Ended
 
 from digit_recognizer import data
 from digit_recognizer.data import openml
@@ -203,7 +203,7 @@ def download(tmp_path: Path) -> Iterator[Download]:
         }
         ended = subprocess.run(
             [sys.executable, "-m", "digit_recognizer", "download", "--source", "openml", "--timeout", "0.3"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
         )  # fmt: skip
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import DEADLINE, ROOT
 from pydantic import TypeAdapter, ValidationError
 
 from digit_recognizer import data, recipes
@@ -207,7 +207,12 @@ def test_every_field_is_described_with_bounds(kind: str) -> None:
 def test_importing_recipes_is_quick() -> None:
     code = "import sys; import digit_recognizer.recipes; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE,
     )
     modules = {name.split(".")[0] for name in loaded.stdout.split()}
     assert "pydantic" in modules
