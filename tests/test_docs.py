@@ -4,13 +4,12 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from conftest import ROOT
+from conftest import DEADLINE, ROOT, typed
 
 from digit_recognizer import errors, recipes
 from digit_recognizer.cli import commands
@@ -175,7 +174,8 @@ def test_the_make_targets_and_scripts_exist() -> None:
     targets = [word for line in shown if line.startswith("make ") for word in line.split()[1:]]
     targets = [target for target in targets if re.fullmatch("[a-z-]+", target)]
     assert targets[:2] == ["train", "test"]
-    subprocess.run(["make", "--dry-run", *dict.fromkeys(targets)], cwd=ROOT, check=True, capture_output=True)
+    command = ["make", "--dry-run", *dict.fromkeys(targets)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=DEADLINE)
     for script in re.findall(r"\bscripts/\w+\.\w+", ALL_TEXT):
         assert (ROOT / script).exists(), script
 
@@ -189,9 +189,6 @@ def test_the_commands_run(tmp_path: Path, train_csv: str, test_csv: str) -> None
     lines = [line for line in shown if line.startswith("python -m digit_recognizer")]
     assert len(lines) >= 10
     for line in lines:
-        completed = subprocess.run(
-            [sys.executable, *shlex.split(line)[1:]],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert completed.returncode == 0, f"{line}\n{completed.stderr}"
-        assert completed.stdout
+        result = typed(*shlex.split(line)[3:], cwd=tmp_path)
+        assert result.code == 0, f"{line}\n{result.err}"
+        assert result.out

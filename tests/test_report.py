@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, Run
+from conftest import TEST, TRAIN, typed
 from report_runs import (
     MLP,
     PICTURES,
@@ -365,8 +365,8 @@ def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     assert ["epochs", "11 to 13"] in [row[:2] for row in dom.rows("settings")]
 
 
-def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path, run: Run) -> None:
-    result = run("report")
+def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> None:
+    result = typed("report", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
     assert result.err == (
         "Error: submissions: holds no run; `train` makes one, or name another folder with --out\n"
@@ -376,14 +376,14 @@ def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path, run
         created = manifest.datetime.fromisoformat(f"2026-01-0{day}T00:00:00+00:00")
         changed = small.manifest.model_copy(update={"created": created})
         records.write(tmp_path / "submissions" / name / "run.json", changed)
-    result = run("report", "--json")
+    result = typed("report", "--json", cwd=tmp_path)
     assert json.loads(result.out) == {"run": "submissions/a", "report": "submissions/a/report/report.html"}
     assert (tmp_path / "submissions/a/report/report.html").is_file()
 
 
-def test_train_writes_the_report_at_once(folder: Path, tmp_path: Path, run: Run) -> None:
+def test_train_writes_the_report_at_once(folder: Path, tmp_path: Path) -> None:
     arguments = ("--recipe", "sklearn-mlp-plain", "--set", "epochs=2", "--name", "n", "--report")
-    result = run("train", "--data-dir", folder, *arguments)
+    result = typed("train", "--data-dir", folder, *arguments, cwd=tmp_path)
     assert result.code == 0, result.err
     assert result.out.splitlines()[-1] == "submissions/n/submission.csv"
     assert result.err.splitlines()[-1] == "Report: submissions/n/report/report.html"
