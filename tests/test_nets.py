@@ -561,13 +561,10 @@ def test_an_mlp_is_fitted_by_adam_in_place(digits: data.Dataset) -> None:
 
 @pytest.mark.slow
 def test_batch_normalisation_predicts_well_after_few_steps(digits: data.Dataset) -> None:
-    """With the average over 100 steps that Keras takes, such a net is right by chance alone."""
-    settings = KerasSettings(
-        channels=(16,), hidden=(), batch_norm=True, epochs=1, batch_size=16, learning_rate=0.01
-    )
+    """With the average over 100 steps that Keras takes, such a net reads 13% of the digits."""
+    settings = recipes.RECIPES["cnn-small"].settings.replace(epochs=1, batch_size=16)
     pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
-    net = net_of(settings).fit(pixels, labels)
-    assert net.score(pixels, labels) > 0.8
+    assert net_of(settings).fit(pixels, labels).score(pixels, labels) > 0.7
 
 
 def test_long_trainings_average_over_as_many_steps_as_keras_does() -> None:
