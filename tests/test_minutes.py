@@ -285,7 +285,7 @@ def test_one_core_folds_and_a_refit(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--minutes", "0.5"], "0.5 is not in the range 1<=x<=600"),
+        (["--minutes", "0.4"], "0.4 is not in the range 0.5<=x<=600"),
         (["--minutes", "nan"], "nan is not a finite number"),
         (["--minutes", "inf"], "inf is not in the range"),
         (["--minutes", "1", "--no-ensemble"], "--minutes fits an ensemble; leave out --no-ensemble"),

@@ -306,10 +306,10 @@ def test_patience_and_minutes_are_refused_together() -> None:
 QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1}
 
 
-def one_minute(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float
+def scheduled(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float, time: float = 1
 ) -> tuple[Schedule, list[str]]:
-    """Return what fills a minute if a row of `cnn` takes `row` seconds, and which recipes were measured."""
+    """Return what fills the time if a row of `cnn` takes `row` seconds, and which recipes were measured."""
     measured: list[str] = []
 
     def measure_speeds(group: list[Recipe], *_: object) -> dict[str, Speed]:
@@ -320,7 +320,7 @@ def one_minute(
     splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
     groups = [recipes.select(group) for group in recipes.FOR_MINUTES]
     filled = make_schedule(
-        groups, splits, digits, refit=False, minutes=1, elapsed=lambda: 1.0, cores=2, gpus=0
+        groups, splits, digits, refit=False, minutes=time, elapsed=lambda: 1.0, cores=2, gpus=0
     )
     return filled, measured
 
@@ -331,18 +331,35 @@ def one_minute(
         (1e-5, "cnn-1", []),
         (0.02, "cnn-small-1", []),
         (0.04, "cnn-small-1", ["cnn"]),
-        (0.1, "keras-mlp-1", ["cnn"]),
+        (0.1, "cnn-small-1", ["cnn"]),
+        (0.2, "keras-mlp-1", ["cnn"]),
         (0.5, "keras-mlp-1", ["cnn"]),
     ],
 )
 def test_a_quicker_machine_fits_better_nets(
     row: float, fitted: str, too_slow: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled, measured = one_minute(digits, monkeypatch, row)
+    filled, measured = scheduled(digits, monkeypatch, row)
     assert measured + too_slow == list(QUICKER)
     later = [member.name for stage in filled.stages if stage.group for member in stage.members]
     assert later[0] == fitted
     assert names(filled)[0] == "keras-mlp-1"
+
+
+@pytest.mark.parametrize(
+    ("row", "fitted", "expected"),
+    [
+        (0.01, "cnn-small-1", ["cnn-small", "cnn"]),
+        (0.06, "cnn-small-1", ["cnn-small"]),
+        (0.5, "keras-mlp-1", ["cnn-small", "keras-mlp"]),
+    ],
+)
+def test_half_a_minute_has_no_first_stage(
+    row: float, fitted: str, expected: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled, measured = scheduled(digits, monkeypatch, row, time=0.5)
+    assert measured == expected
+    assert {name.rpartition("-")[0] for name in names(filled)} == {fitted.rpartition("-")[0]}
 
 
 def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
@@ -350,7 +367,7 @@ def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
 ) -> None:
     monkeypatch.setattr(minutes, "MEMBER_SECONDS", 1e-3)
     with pytest.raises(RecipeError, match=r"--minutes: 5\d s are left for each fit, not enough"):
-        one_minute(digits, monkeypatch, row=5.0)
+        scheduled(digits, monkeypatch, row=5.0)
 
 
 def test_no_memory_for_measuring_is_one_line(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
