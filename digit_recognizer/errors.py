@@ -1,18 +1,17 @@
 """Errors that a user can mend. A message is one line: where, what was found and expected, what to do next."""
 
-EXIT_PENDING = 8
-# Every exit code, in the words of `submit --help`; a test compares it with the classes below and the docs.
+# Every exit code, in the words of `submit --help` and the docs; the classes below say what ends with which.
 EXIT_CODES = {
-    0: "scored, or accepted with --no-wait",
-    1: "a folder or run.json cannot be read or written",
+    0: "done: scored, or accepted with --no-wait; a run was written, even if it was stopped early",
+    1: "a file or folder cannot be read or written, or holds something else; or no fit succeeded",
     2: "wrong usage",
     3: "refused before the upload",
     4: "credentials, rules or phone",
     5: "daily limit",
     6: "Kaggle rejected the file",
     7: "network or server",
-    EXIT_PENDING: "accepted, its score still to come",
-    130: "Ctrl-C",
+    8: "accepted, its score still to come",
+    130: "stopped by Ctrl-C or SIGTERM before it was done",
 }
 
 
@@ -27,19 +26,34 @@ def printable(text: object) -> str:
 class DigitRecognizerError(Exception):
     """Base of the errors shown without a traceback, as one line whose control characters are escaped.
 
-    exit_code: what the command ends with. retryable: the same call may succeed. outcome_unknown: what was
-    asked for may have been done nevertheless. retry_after: seconds that the server asked to wait.
+    Each class says what follows from its errors, where it differs from here:
+    exit_code: what the command ends with, one of EXIT_CODES.
+    heading: what the line begins with.
+    retryable: the same call may succeed.
+    outcome_unknown: what was asked for may have been done nevertheless.
     score_may_come: of a submission that is in, although this look for it failed.
+    retry_after: seconds that the server asked to wait.
     """
 
     exit_code = 1
+    heading = "Error: "
     retryable = False
     outcome_unknown = False
-    retry_after = 0.0
     score_may_come = False
+    retry_after = 0.0
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        outcome_unknown: bool | None = None,
+        retry_after: float = 0.0,
+    ) -> None:
         super().__init__(printable(message))
+        self.retryable = self.retryable if retryable is None else retryable
+        self.outcome_unknown = self.outcome_unknown if outcome_unknown is None else outcome_unknown
+        self.retry_after = retry_after
 
 
 class DataError(DigitRecognizerError):
@@ -105,16 +119,19 @@ class NetworkError(DigitRecognizerError):
     """A server cannot be reached, or does not answer as expected."""
 
     exit_code = 7
+    outcome_unknown = True
     score_may_come = True
 
-    def __init__(
-        self, message: str, *, retryable: bool = False, outcome_unknown: bool = True, retry_after: float = 0
-    ) -> None:
-        super().__init__(message)
-        self.retryable, self.outcome_unknown, self.retry_after = retryable, outcome_unknown, retry_after
+
+class ScorePendingError(DigitRecognizerError):
+    """Kaggle has the submission, but has not scored it in time."""
+
+    exit_code = 8
+    heading = ""
 
 
 class StoppedError(DigitRecognizerError):
     """Ctrl-C or SIGTERM stopped the command; the message says what it left behind."""
 
     exit_code = 130
+    heading = ""

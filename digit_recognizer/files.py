@@ -1,11 +1,15 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and locks between processes."""
 
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from digit_recognizer.errors import RunError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -54,6 +58,30 @@ def restore(final: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     elif old.exists():
         old.rename(final)
+
+
+@contextmanager
+def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = False) -> Iterator[None]:
+    """Hold the lock in the file `path`, which ends with the process at the latest.
+
+    Raises `busy` if another process holds it for `seconds`, RunError if its folder cannot be written.
+    delete: delete the file in the end.
+    """
+    lock = FileLock(path, timeout=seconds)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise busy from None
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        if delete:
+            with suppress(OSError):
+                path.unlink()  # while it is held, so that nobody waits for a deleted lock
+        lock.release()
 
 
 def _hidden(path: Path, suffix: str) -> Path:

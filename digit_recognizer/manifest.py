@@ -2,12 +2,12 @@
 
 import hashlib
 import platform
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 
 from digit_recognizer import __version__
 from digit_recognizer.blending import Combiner
@@ -39,6 +39,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Method = Literal["weighted", "mean", "stacked"]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
+
+
+def _utc(value: object) -> object:
+    """Return a moment in UTC, which it is in if it does not say so; None if it is empty."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) and value else value or None
+        if isinstance(moment, datetime):
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a date and time") from None
+    return moment
+
+
+UtcDatetime = Annotated[datetime | None, BeforeValidator(_utc)]
 
 
 class Rows(Record):
@@ -166,8 +180,13 @@ class KaggleOutcome(Record):
     status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"]
     public_score: float | None = Field(description="accuracy on Kaggle's public test digits")
     message: str = Field(description="as Kaggle shows it, the tag first")
-    submitted_at: str = Field(description="date and time, in UTC")
+    submitted_at: UtcDatetime = Field(description="in UTC")
     file_sha256: Sha256 = Field(description="of the uploaded file")
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is certain that Kaggle has the submission: its number proves it."""
+        return self.status != "SENT" and bool(self.ref)
 
 
 class Manifest(Record):

@@ -9,6 +9,7 @@ for what only a process shows: hangs, signals, several submits at once, and cred
 import io
 import json
 import os
+import pickle
 import queue
 import secrets
 import socket
@@ -239,7 +240,7 @@ class Server(HTTPServer):
             "KAGGLE_USERNAME": USER,
             "KAGGLE_KEY": KEY,
             "DIGIT_RECOGNIZER_TIMEOUT": "20",
-            "DIGIT_RECOGNIZER_PAUSE": "0.05",
+            "DIGIT_RECOGNIZER_RETRY_DELAY": "0.05",
             "DIGIT_RECOGNIZER_MAX_WAIT": "20",
         }
 
@@ -261,20 +262,12 @@ class InlineKaggle(client.Kaggle):
     """The real client called in this process, without time limits; all else is `client.Kaggle`'s."""
 
     def _start(self) -> None:
-        self._answers = queue.Queue()
-        self._process = self._reading = mock.MagicMock()
-        self._process.stdin.write = self._answer
-
-    def _answer(self, line: str) -> None:
-        call = json.loads(line)
-        name = call.pop("call")
-        if name == "download":
-            call["on_size"] = lambda size: self._answers.put({"size": size})
-        try:
-            answer = {"result": worker.CALLS[name](**call)}
-        except (Exception, SystemExit) as error:
-            answer = {"error": worker.describe(error)}
-        self._answers.put(json.loads(json.dumps(answer)))
+        answers: queue.Queue[object] = queue.Queue()
+        self._process = mock.MagicMock()
+        self._connection = mock.MagicMock()
+        self._connection.send = lambda call: worker.answer(*call, answers.put)
+        self._connection.poll = lambda timeout: True
+        self._connection.recv = lambda: pickle.loads(pickle.dumps(answers.get()))
 
 
 class User:

@@ -196,6 +196,24 @@ def test_a_download_that_fails_is_one_line_and_replaces_nothing(user: User, case
     assert (user.folder / "data/digit-recognizer.zip").read_bytes() == b"mine"
 
 
+def test_a_second_download_into_the_same_folder_is_refused(user: User, archive: bytes) -> None:
+    user.kaggle.archive = archive
+    user.kaggle.faults["archive"] = [cut(0.5, hang)]
+    first = user.start("download")
+    assert user.kaggle.reached.wait(30)
+    second = user.run("download")
+    assert (second.code, second.out) == (1, "")
+    assert second.err == (
+        "Error: data/digit-recognizer.zip: another command is downloading it now; wait for it, or stop it "
+        "first\n"
+    )
+    os.killpg(first.pid, signal.SIGKILL)
+    user.finish(first)
+    result = user.run("download")  # a killed command holds nothing back
+    assert (result.code, result.out) == (0, "data/digit-recognizer.zip\n"), result.err
+    assert [path.name for path in (user.folder / "data").iterdir()] == ["digit-recognizer.zip"]
+
+
 def test_a_folder_that_cannot_be_written(user: User) -> None:
     (user.folder / "file").touch()
     result = user.run("download", "--data-dir", "file")

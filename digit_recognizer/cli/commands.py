@@ -14,8 +14,8 @@ from digit_recognizer import __version__
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
 from digit_recognizer.cli.progress import show_progress
-from digit_recognizer.cli.terminal import notice, result, results
-from digit_recognizer.errors import DigitRecognizerError, RunError, StoppedError
+from digit_recognizer.cli.terminal import notice, result, results, signals_as_ctrl_c
+from digit_recognizer.errors import DigitRecognizerError, RunError
 
 if TYPE_CHECKING:
     from digit_recognizer.runs import Run
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run a command and exit; a user's mistake is one line and a non-zero code, a bug keeps its traceback."""
     try:
-        code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
+        with signals_as_ctrl_c():
+            code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort as stop:
         notice(" ".join(["Stopped.", *getattr(stop.__cause__, "__notes__", [])]))
         code = 130
@@ -37,8 +38,7 @@ def main() -> None:
         notice(f"Error: {error.format_message()}{see}")
         code = error.exit_code
     except DigitRecognizerError as error:
-        line = str(error) if isinstance(error, StoppedError) else f"Error: {error}"
-        notice(" ".join([line, *getattr(error, "__notes__", [])]))
+        notice(" ".join([f"{error.heading}{error}", *getattr(error, "__notes__", [])]))
         code = error.exit_code
     sys.exit(code)
 

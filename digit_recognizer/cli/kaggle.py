@@ -1,44 +1,40 @@
 """The commands that talk to Kaggle; `commands` adds them. Results go to stdout, the rest to stderr."""
 
-import functools
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from digit_recognizer.cli import terminal
-from digit_recognizer.cli.options import OUT, PATH, FiniteFloat, with_options
+from digit_recognizer.cli import tables, terminal
+from digit_recognizer.cli.options import JSON, OUT, PATH, FiniteFloat, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
-from digit_recognizer.cli.terminal import number, result, signals_as_ctrl_c
-from digit_recognizer.errors import EXIT_CODES, EXIT_PENDING, StoppedError, printable
+from digit_recognizer.cli.terminal import result, results
+from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
 
 if TYPE_CHECKING:
-    from digit_recognizer.leaderboard.candidate import Candidate
     from digit_recognizer.leaderboard.client import Kaggle
-    from digit_recognizer.leaderboard.matching import MatchedSubmission
     from digit_recognizer.manifest import KaggleOutcome
+    from digit_recognizer.runs import Run
 
 
 def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
     """Return an option of a number of seconds, which an environment variable sets too."""
-    variable = f"DIGIT_RECOGNIZER_{name.upper().replace('-', '_')}"
     return click.option(
         f"--{name}",
         type=FiniteFloat(min=0, min_open=True),
         default=default,
         show_default=True,
-        envvar=variable,
+        envvar=f"DIGIT_RECOGNIZER_{name.upper().replace('-', '_')}",
         show_envvar=True,
         metavar="SECONDS",
         help=f"Seconds {help}",
     )
 
 
+# The options of every command that talks to Kaggle, for `_reach`.
 REACHING = [
     click.option(
         "--competition",
@@ -48,45 +44,33 @@ REACHING = [
         help="The competition's name in its URL.",
     ),
     _seconds("timeout", 60, "that one step may go without an answer."),
-    _seconds("pause", 1, "before the first retry, or look for the score; doubles up to 15."),
+    _seconds("retry-delay", 1, "before the first retry, or look for the score; doubles up to 15."),
     click.option("--verbose", is_flag=True, help="Print each step and its seconds."),
 ]
 
 
-@dataclass(frozen=True)
-class Reaching:
-    """How to reach Kaggle: the options of every command that talks to it."""
+@contextmanager
+def _reach(
+    *,
+    competition: str,
+    timeout: float,
+    retry_delay: float,
+    verbose: bool,
+    on_state: Callable[[str], None] = lambda text: None,
+    **seconds: float,
+) -> Iterator["Kaggle"]:
+    """Yield Kaggle under time limits, of which `seconds` are those of one command alone."""
+    from digit_recognizer.leaderboard.client import Kaggle, Limits
 
-    competition: str
-    timeout: float
-    pause: float
-    verbose: bool
-
-    @contextmanager
-    def kaggle(self, **seconds: float) -> Iterator["Kaggle"]:
-        """Yield Kaggle under the options' time limits; `seconds` are further ones."""
-        from digit_recognizer.leaderboard.client import Kaggle, Limits
-
-        limits = Limits(step_timeout=self.timeout, pause=self.pause, **seconds)
-        on_detail = _notice if self.verbose else lambda text: None
-        try:
-            with Kaggle(
-                limits, competition=self.competition, on_notice=_notice, on_detail=on_detail
-            ) as kaggle:
-                yield kaggle
-        except KeyboardInterrupt:
-            raise StoppedError("Stopped") from None
-
-
-def reaching_kaggle(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Reaching`, and let SIGTERM stop it as Ctrl-C does."""
-
-    @functools.wraps(command)
-    def with_reaching(competition: str, timeout: float, pause: float, verbose: bool, **options: Any) -> None:
-        with signals_as_ctrl_c():
-            command(reaching=Reaching(competition, timeout, pause, verbose), **options)
-
-    return with_options(REACHING)(with_reaching)
+    limits = Limits(step_timeout=timeout, retry_delay=retry_delay, **seconds)
+    on_detail = _notice if verbose else lambda text: None
+    try:
+        with Kaggle(
+            limits, competition=competition, on_notice=_notice, on_state=on_state, on_detail=on_detail
+        ) as kaggle:
+            yield kaggle
+    except KeyboardInterrupt:
+        raise StoppedError("Stopped") from None
 
 
 @click.command()
@@ -99,8 +83,8 @@ def reaching_kaggle(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--data-dir", type=PATH, help="Folder to put it into.  [default: data, or data/openml]")
 @click.option("--force", is_flag=True, help="Download the archive again even if it is complete.")
-@reaching_kaggle
-def download(source: str, data_dir: Path | None, force: bool, reaching: Reaching) -> None:
+@with_options(REACHING)
+def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -> None:
     """Download the competition's archive, check it, and continue what an earlier attempt left.
 
     Without a Kaggle account, --source openml fetches MNIST and shapes it like the competition's files.
@@ -109,15 +93,13 @@ def download(source: str, data_dir: Path | None, force: bool, reaching: Reaching
     if source == "openml":
         from digit_recognizer.data import openml
 
-        result(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching.timeout))
+        result(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["timeout"]))
         return
     require_client()
     from digit_recognizer.leaderboard import download
 
-    with reaching.kaggle() as kaggle, download_bar() as on_progress:
-        path = download.download(
-            kaggle, data_dir or Path("data"), force=force, on_notice=_notice, on_progress=on_progress
-        )
+    with _reach(**reaching) as kaggle, download_bar() as on_progress:
+        path = download.download(kaggle, data_dir or Path("data"), force=force, on_progress=on_progress)
     result(path)
 
 
@@ -146,7 +128,7 @@ def _check_message(context: click.Context, parameter: click.Parameter, message: 
 @click.option("--dry-run", is_flag=True, help="Check all that needs no network, and stop.")
 @click.option("--force", is_flag=True, help="Submit a file that was, or may have been, submitted before.")
 @OUT
-@reaching_kaggle
+@with_options(REACHING)
 def submit(
     target: str | None,
     message: str | None,
@@ -156,7 +138,7 @@ def submit(
     dry_run: bool,
     force: bool,
     out: Path,
-    reaching: Reaching,
+    **reaching: Any,
 ) -> None:
     """Submit a run's CSV, or any CSV, to Kaggle and wait for its score.
 
@@ -174,85 +156,46 @@ def submit(
             f"of {printable(account)}"
         )
         return
-    with reaching.kaggle(score_timeout=max_wait, list_lag=list_lag) as kaggle, spinner() as on_state:
+    with (
+        spinner() as on_state,
+        _reach(**reaching, score_timeout=max_wait, list_lag=list_lag, on_state=on_state) as kaggle,
+    ):
         _notice(f"Submitting {candidate.file} as {candidate.message!r}")
-        outcome = submit.submit(candidate, kaggle, force=force, on_notice=_notice, on_state=on_state)
+        outcome = submit.submit(candidate, kaggle, force=force)
         if wait:
-            outcome = submit.wait_for_score(candidate, outcome, kaggle, on_state=on_state)
-    if not wait:
-        result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
-    elif outcome.status == "PENDING":
-        _notice(
-            f"Submission {outcome.ref} is in, but has no score after {max_wait:g} seconds (--max-wait); "
-            "`submissions` shows it later"
-        )
-        click.get_current_context().exit(EXIT_PENDING)
+            outcome = submit.wait_for_score(candidate, outcome, kaggle)
+    if wait:
+        result(_scored(outcome, candidate.run))
     else:
-        result(_scored(candidate, outcome))
+        result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
+@JSON
 @OUT
-@reaching_kaggle
-def submissions(as_json: bool, out: Path, reaching: Reaching) -> None:
+@with_options(REACHING)
+def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
     """List the submissions at Kaggle, their runs, and the gap between local and public score."""
     require_client()
     from digit_recognizer.leaderboard import matching
 
-    with reaching.kaggle() as kaggle, spinner() as on_state:
-        on_state("Asking Kaggle for the submissions")
+    with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
         matches = matching.match_submissions(kaggle.submissions(), out, _notice)
     if as_json:
-        result(json.dumps({"submissions": [_entry(match) for match in matches]}))
-        return
-    result(f"{'ref':>10}  {'date (UTC)':<16}  {'status':<8}  {'public':>7}  {'local':>6}  {'gap':>7}  run")
-    for match in matches:
-        result(_line(match))
+        result(tables.submissions_json(matches))
+    else:
+        results(tables.submissions(matches))
 
 
 COMMANDS = (download, submit, submissions)
 
 
-def _entry(match: "MatchedSubmission") -> dict[str, Any]:
-    """Return what `submissions --json` prints of a submission."""
-    listed = match.listed
-    return {
-        "ref": listed.ref,
-        "date": listed.date.isoformat(timespec="seconds") if listed.date else None,
-        "file": listed.file,
-        "message": listed.description,
-        "status": listed.status,
-        "error": listed.error or None,
-        "public_score": listed.public_score,
-        "run": match.run.folder.name if match.run else None,
-        "local": match.local.model_dump(include={"accuracy", "low", "high"}) if match.local else None,
-        "gap": match.gap,
-    }
-
-
-def _line(match: "MatchedSubmission") -> str:
-    """Return what `submissions` prints of a submission."""
-    listed = match.listed
-    cells = [
-        f"{listed.ref:>10}",
-        f"{listed.date:%Y-%m-%d %H:%M}" if listed.date else " " * 16,
-        f"{listed.status:<8}",
-        f"{number(listed.public_score, '.5f'):>7}",
-        f"{number(match.local.accuracy if match.local else None, '.4f'):>6}",
-        f"{number(match.gap, '+.4f'):>7}",
-        match.run.folder.name if match.run else listed.file,
-        *([listed.error] if listed.error else []),
-    ]
-    return printable("  ".join(cells))
-
-
-def _scored(candidate: "Candidate", outcome: "KaggleOutcome") -> str:
+def _scored(outcome: "KaggleOutcome", run: "Run | None") -> str:
     """Return the line with the public score beside the local one."""
     if outcome.public_score is None:
         return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
     scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}"
-    local = candidate.run.local_score if candidate.run else None
+    local = run.local_score if run else None
     if local is None:
         return scored
     gap = outcome.public_score - local.accuracy

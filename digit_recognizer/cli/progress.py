@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from digit_recognizer.cli.terminal import notice, signals_as_ctrl_c
+from digit_recognizer.cli.terminal import notice
 from digit_recognizer.errors import printable
 
 if TYPE_CHECKING:
+    from rich import progress as rich_progress
+
     from digit_recognizer.training import Progress
 
 OnProgress = Callable[["Progress"], None]
@@ -20,16 +22,12 @@ CELL_SECONDS = 0.5  # between updates of a notebook's cell
 
 @contextmanager
 def show_progress() -> Iterator[OnProgress]:
-    """Yield a callback that shows each fit's epochs, the time left and the accuracy so far, on stderr.
-
-    Meanwhile SIGTERM and SIGHUP stop the command as Ctrl-C does.
-    """
-    with signals_as_ctrl_c():
-        if not sys.stderr.isatty():
-            yield lines(notice)
-            return
+    """Yield a callback that shows each fit's epochs, the time left and the accuracy so far, on stderr."""
+    if sys.stderr.isatty():
         with _bars() as on_progress:
             yield on_progress
+    else:
+        yield lines(notice)
 
 
 def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:
@@ -82,35 +80,42 @@ def _accuracy(progress: "Progress") -> str:
 
 @contextmanager
 def _bars() -> Iterator[OnProgress]:
-    from rich import progress as rich_progress
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    bars = rich_progress.Progress(
+    with _bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(table_column=Column(min_width=4, ratio=1)),  # alone gives way on a narrow terminal
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn("epochs, left"),
         TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
         TextColumn("{task.fields[accuracy]}"),
-        console=Console(stderr=True),
-    )
-    tasks: dict[str, Any] = {}
-    total = bars.add_task("all fits", accuracy="", visible=False)
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+        total = bars.add_task("all fits", accuracy="", visible=False)
 
-    def on_progress(progress: "Progress") -> None:
-        bars.start()
-        if progress.fit not in tasks:
-            tasks[progress.fit] = bars.add_task(progress.fit, total=progress.epochs, accuracy="")
-            epochs = sum(task.total or 0 for task in bars.tasks if task.id != total)
-            bars.update(total, total=epochs, visible=len(tasks) > 1)
-        task = bars.tasks[tasks[progress.fit]]
-        bars.advance(total, progress.epoch - task.completed)
-        bars.update(task.id, completed=progress.epoch, accuracy=_accuracy(progress).removeprefix(", "))
+        def on_progress(progress: "Progress") -> None:
+            bars.start()
+            if progress.fit not in tasks:
+                tasks[progress.fit] = bars.add_task(progress.fit, total=progress.epochs, accuracy="")
+                epochs = sum(task.total or 0 for task in bars.tasks if task.id != total)
+                bars.update(total, total=epochs, visible=len(tasks) > 1)
+            task = bars.tasks[tasks[progress.fit]]
+            bars.advance(total, progress.epoch - task.completed)
+            bars.update(task.id, completed=progress.epoch, accuracy=_accuracy(progress).removeprefix(", "))
 
-    try:
         yield on_progress
+
+
+@contextmanager
+def _bar(*columns: "rich_progress.ProgressColumn") -> Iterator["rich_progress.Progress"]:
+    """Yield bars on stderr, which are there from their `start` to the block's end."""
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    bars = rich_progress.Progress(*columns, console=Console(stderr=True))
+    try:
+        yield bars
     finally:
         if bars.live.is_started:  # else it would print an empty line
             bars.stop()
@@ -129,24 +134,13 @@ def spinner() -> Iterator[Callable[[str], None]]:
 @contextmanager
 def download_bar() -> Iterator[Callable[[int, int | None], None]]:
     """Yield a function that shows a bar on stderr: bytes so far, in all, and time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
-    bars = Progress(
-        TextColumn("Downloading"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = bars.add_task("", total=None)
-    try:
+    with _bar(TextColumn("Downloading"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bars:
+        task = bars.add_task("", total=None)
 
         def on_progress(received: int, size: int | None) -> None:
             bars.start()
             bars.update(task, completed=received, total=size)
 
         yield on_progress
-    finally:
-        if bars.live.is_started:  # else it would print an empty line
-            bars.stop()

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from digit_recognizer.cli.terminal import number
 from digit_recognizer.manifest import ModelScore
@@ -13,13 +14,19 @@ from digit_recognizer.runs import Run
 from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
 
+if TYPE_CHECKING:
+    from digit_recognizer.leaderboard.matching import MatchedSubmission
+
 Row = TypeVar("Row")
 Columns = Sequence[tuple[str, Callable[[Row], str]]]
 
 
 def table(columns: Columns[Row], rows: Iterable[Row]) -> Iterator[str]:
     """Yield rows of text under a head; columns: (head, cell of a row), the first flush left, others right."""
-    lines = [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+    yield from _align([[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)])
+
+
+def _align(lines: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *others in lines:
         right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
@@ -73,21 +80,16 @@ def folds(run: Run) -> Iterator[str]:
     """Yield each fold's accuracy, a column for each model and the blend; then mean, std and interval."""
     scores = run.manifest.scores
     count = run.manifest.config.split.folds or 1
-    names = [fold_name(k, count) for k in range(len(next(iter(scores.values())).folds or ()))]
-    rows: list[tuple[str, Callable[[ModelScore], str]]] = [
-        *(
-            (name, lambda score, k=k: number(dict(enumerate(score.folds or ())).get(k), ".4f"))
-            for k, name in enumerate(names)
-        ),
-        ("mean", lambda score: f"{score.accuracy:.4f}"),
-        ("std", lambda score: number(score.std, ".4f")),
-        ("95% interval", _interval),
-    ]
-    columns: Columns[tuple[str, Callable[[ModelScore], str]]] = [
-        ("accuracy", lambda row: row[0]),
-        *((name, lambda row, score=score: row[1](score)) for name, score in scores.items()),
-    ]
-    yield from table(columns, rows)
+    folds = enumerate(zip_longest(*(score.folds or () for score in scores.values())))
+    yield from _align(
+        [
+            ["accuracy", *scores],
+            *([fold_name(k, count), *(number(share, ".4f") for share in shares)] for k, shares in folds),
+            ["mean", *(f"{score.accuracy:.4f}" for score in scores.values())],
+            ["std", *(number(score.std, ".4f") for score in scores.values())],
+            ["95% interval", *map(_interval, scores.values())],
+        ]
+    )
 
 
 def weights(run: Run) -> Iterator[str]:
@@ -121,6 +123,49 @@ def _public_score(run: Run) -> float | None:
 def runs(listed: Iterable[Run]) -> Iterator[str]:
     """Yield a line for each run."""
     yield from table(RUN_COLUMNS, listed)
+
+
+SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
+    ("run", lambda match: match.run.folder.name if match.run else match.listed.file),
+    ("ref", lambda match: str(match.listed.ref)),
+    ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
+    ("status", lambda match: match.listed.status),
+    ("public score", lambda match: number(match.listed.public_score, ".5f")),
+    ("local score", lambda match: number(match.local.accuracy if match.local else None, ".4f")),
+    ("gap", lambda match: number(match.gap, "+.4f")),
+    ("error", lambda match: match.listed.error),
+]
+
+
+def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
+    """Yield a line for each submission; the column of errors is left out if there are none."""
+    failed = any(match.listed.error for match in matches)
+    yield from table(SUBMISSION_COLUMNS if failed else SUBMISSION_COLUMNS[:-1], matches)
+
+
+def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
+    """Return the submissions as `submissions --json` prints them."""
+    return json.dumps(
+        {
+            "submissions": [
+                {
+                    "ref": match.listed.ref,
+                    "date": match.listed.date.isoformat(timespec="seconds") if match.listed.date else None,
+                    "file": match.listed.file,
+                    "message": match.listed.description,
+                    "status": match.listed.status,
+                    "error": match.listed.error or None,
+                    "public_score": match.listed.public_score,
+                    "run": match.run.folder.name if match.run else None,
+                    "local": match.local.model_dump(include={"accuracy", "low", "high"})
+                    if match.local
+                    else None,
+                    "gap": match.gap,
+                }
+                for match in matches
+            ]
+        }
+    )
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

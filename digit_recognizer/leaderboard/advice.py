@@ -7,7 +7,6 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from digit_recognizer.errors import (
     CompetitionError,
@@ -17,12 +16,12 @@ from digit_recognizer.errors import (
     QuotaError,
     RejectedError,
 )
-from digit_recognizer.records import Record
+from digit_recognizer.leaderboard.messages import Failure
 
 CLIENT = ("kaggle", "six")  # kaggle needs six and does not declare it
 COMPETITION = "digit-recognizer"
 SETTINGS = "https://www.kaggle.com/settings"
-STEPS = {
+STEPS = {  # the functions of `worker`, in words
     "start": "starting Kaggle's client",
     "log_in": "logging in to Kaggle",
     "submissions": "asking Kaggle for the submissions",
@@ -35,18 +34,6 @@ QUOTA = re.compile(
     r"maximum .*submissions",
     re.IGNORECASE,
 )
-
-
-class Failure(Record):
-    """Why a call to Kaggle's client failed, as `worker.describe` answers it."""
-
-    kind: Literal[
-        "http", "storage", "login", "stale token", "missing", "file", "page", "reply", "network",
-        "upload refused", "upload broken off",
-    ]  # fmt: skip
-    status: int = 0
-    reason: str = ""
-    retry_after: str = ""
 
 
 def require_client() -> None:
@@ -112,41 +99,31 @@ def to_exception(
 
     account: where the credentials are. max_retry_after: seconds that a server may ask to wait.
     """
-    step = STEPS[name]
-    match failure.kind:
-        case "http":
-            return _http_error(name, failure, account, competition, max_retry_after)
-        case "login" | "stale token":
-            return _bad_credentials(account)
-        case "missing":
-            return _missing(failure.reason)
-        case "file":
-            return NetworkError(f"{step}: {failure.reason}", outcome_unknown=False)
-        case "page":
-            return NetworkError(
-                f"{step}: a web page came instead of Kaggle's answer; a proxy or the network's login page "
-                "stands between: look at http_proxy and https_proxy, or log in to the network"
-            )
-        case "upload refused":
-            return NetworkError(f"{step}: Kaggle's storage refused it; try again later")
-        case "upload broken off":
-            return NetworkError(f"{step}: Kaggle's storage did not take it; try again later", retryable=True)
-        case "storage":
-            return _storage_error(step, failure.status)
-        case "network":
-            return NetworkError(
-                f"{step}: {failure.reason}; check the network, and the proxy if there is one", retryable=True
-            )
-        case "reply":
-            return NetworkError(f"{step}: Kaggle's answer makes no sense to its client; try again later")
-
-
-def _storage_error(step: str, status: int) -> NetworkError:
-    """Return the error for an answer of the storage, whose signed addresses expire."""
-    if status == 404:
+    kind, step = failure.kind, STEPS[name]
+    if kind == "http":
+        return _http_error(name, failure, account, competition, max_retry_after)
+    if kind in ("login", "stale token"):
+        return _bad_credentials(account)
+    if kind == "missing":
+        return _missing(failure.reason)
+    if kind == "storage" and failure.status == 404:
         return NetworkError(f"{step}: Kaggle does not find it in its storage")
-    what = f"refused it ({status})" if status < 500 else f"failed ({status})"
-    return NetworkError(f"{step}: Kaggle's storage {what}; try again later", retryable=True)
+    refused = f"refused it ({failure.status})" if failure.status < 500 else f"failed ({failure.status})"
+    reasons = {
+        "file": failure.reason,
+        "page": "a web page came instead of Kaggle's answer; a proxy or the network's login page stands "
+        "between: look at http_proxy and https_proxy, or log in to the network",
+        "upload refused": "Kaggle's storage refused it; try again later",
+        "upload broken off": "Kaggle's storage did not take it; try again later",
+        "storage": f"Kaggle's storage {refused}; try again later",  # its signed addresses expire
+        "network": f"{failure.reason}; check the network, and the proxy if there is one",
+        "reply": "Kaggle's answer makes no sense to its client; try again later",
+    }
+    return NetworkError(
+        f"{step}: {reasons[kind]}",
+        retryable=kind in ("upload broken off", "storage", "network"),
+        outcome_unknown=kind != "file",
+    )
 
 
 def _http_error(

@@ -8,8 +8,7 @@ from pathlib import Path
 from digit_recognizer import data, runs, submission
 from digit_recognizer.errors import NotSubmittedError, RunError, SubmissionError, printable
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.worker import TAG
-from digit_recognizer.manifest import KaggleOutcome
+from digit_recognizer.leaderboard.messages import HASH_DIGITS, TAG
 from digit_recognizer.runs import Run
 
 # Characters of a message before the tag is added. Kaggle documents no limit, so it is a cautious one.
@@ -84,10 +83,11 @@ def _newest(out: Path, on_notice: Callable[[str], None]) -> Run:
 def _why_not(run: Run) -> str | None:
     """Return why a run's submission is none for Kaggle, None if it is one."""
     digits = run.manifest.config.data
-    known = data.KNOWN_FINGERPRINTS.get(digits.fingerprint.test, "other")
-    if (digits.kind, known) == ("competition", "competition"):
+    kind = digits.kind
+    if kind == "competition":  # the rows decide
+        kind = data.KNOWN_FINGERPRINTS.get(digits.fingerprint.test, "other")
+    if kind == "competition":
         return None
-    kind = known if digits.kind == "competition" else digits.kind
     return NOT_FOR_KAGGLE.get(
         kind, f"labels digits that are not the competition's, so Kaggle would score it as guesses; {RETRAIN}"
     )
@@ -123,10 +123,11 @@ def prepare(
             f"{file}: was changed after its run wrote it, so the run's local score is not of it; "
             "copy it to another folder and submit the copy"
         )
-    if not force and (previous := previous_outcome(out, sha256, run)) and was_accepted(previous):
+    previous = None if force else ledger.previous_outcome(out, sha256, run)
+    if previous and previous.accepted:
         raise already_submitted(file, previous.ref, previous.public_score)
     # The first part says which file it is, wherever it was submitted from, the second which attempt.
-    tag = f"[{sha256[: ledger.TAG_HASH]}-{secrets.token_hex(2)}]"
+    tag = f"[{sha256[:HASH_DIGITS]}-{secrets.token_hex(2)}]"
     text = message or default_message(file, run)[:MESSAGE_LIMIT]
     return Candidate(file, content, sha256, run, _tagged(tag, text), tag, out)
 
@@ -135,19 +136,6 @@ def _tagged(tag: str, text: str) -> str:
     """Return Kaggle's text: the tag first, lest a cut take it; tags that `text` quotes become (tags)."""
     quoted = TAG.sub(lambda match: f"({match[0][1:-1]})", text)
     return f"{tag} {quoted}".encode(errors="backslashreplace").decode()
-
-
-def previous_outcome(out: Path, sha256: str, run: Run | None) -> KaggleOutcome | None:
-    """Return the outcome of the file's latest submission from here, from the ledger or its run."""
-    stored = run.manifest.kaggle if run else None
-    if stored is not None and stored.file_sha256 != sha256:
-        stored = None
-    return ledger.read(out).get(sha256, stored)
-
-
-def was_accepted(outcome: KaggleOutcome) -> bool:
-    """Return whether it is certain that Kaggle has the submission: its number proves it."""
-    return outcome.status != "SENT" and bool(outcome.ref)
 
 
 def already_submitted(file: Path, ref: int | None, score: float | None) -> NotSubmittedError:

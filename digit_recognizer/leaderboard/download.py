@@ -1,44 +1,37 @@
 """Download the competition's archive into the folder of the data, whole and checked or not at all."""
 
-import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from digit_recognizer import data
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
-from digit_recognizer.leaderboard.client import Kaggle
+from digit_recognizer.files import locked
+from digit_recognizer.leaderboard.client import Kaggle, OnBytes, OnText
 
 MEMBERS = ("train.csv", "test.csv", "sample_submission.csv")
 PARTIAL = ".download"  # holds what came so far, for the next attempt to continue
 
 
-def download(
-    kaggle: Kaggle,
-    folder: Path,
-    *,
-    force: bool = False,
-    on_notice: Callable[[str], None],
-    on_progress: Callable[[int, int | None], None],
-) -> Path:
+def download(kaggle: Kaggle, folder: Path, *, force: bool = False, on_progress: OnBytes) -> Path:
     """Put the archive into `folder` and return its path; a good one stays unless `force`.
 
-    on_progress: gets the bytes so far, and the size if Kaggle tells it. Raises DataError if `folder` cannot
-    be written, and what `Kaggle.download` raises; the archive is then what it was.
+    Raises DataError if another process downloads it now or `folder` cannot be written, and what
+    `Kaggle.download` raises; the archive is then what it was.
     """
     final = folder / data.ARCHIVE
-    if not force and _is_good(final, on_notice):
-        on_notice(f"{final} is complete already; --force downloads it again")
+    if not force and _is_good(final, kaggle.on_notice):
+        kaggle.on_notice(f"{final} is complete already; --force downloads it again")
     else:
         _fetch(kaggle, final, on_progress)
     loose = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
     if loose:
-        on_notice(f"{folder} also holds {', '.join(loose)}, which is read instead of the archive")
+        kaggle.on_notice(f"{folder} also holds {', '.join(loose)}, which is read instead of the archive")
     return final
 
 
-def _is_good(archive: Path, on_notice: Callable[[str], None]) -> bool:
+def _is_good(archive: Path, on_notice: OnText) -> bool:
     if not archive.exists():
         return False
     try:
@@ -49,18 +42,21 @@ def _is_good(archive: Path, on_notice: Callable[[str], None]) -> bool:
     return True
 
 
-def _fetch(kaggle: Kaggle, final: Path, on_progress: Callable[[int, int | None], None]) -> None:
+def _fetch(kaggle: Kaggle, final: Path, on_progress: OnBytes) -> None:
     partial = final.parent / PARTIAL / final.name
+    busy = DataError(f"{final}: another command is downloading it now; wait for it, or stop it first")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        kaggle.download(partial, on_progress)
-        try:
-            check(partial)
-        except DataError as error:
-            partial.unlink(missing_ok=True)  # nothing to continue
-            raise NetworkError(f"Kaggle sent a damaged archive, {final} is as it was: {error}") from None
-        partial.replace(final)
-        shutil.rmtree(partial.parent, ignore_errors=True)
+        with locked(partial.with_name("lock"), busy, delete=True):
+            kaggle.download(partial, on_progress)
+            try:
+                check(partial)
+            except DataError as error:
+                partial.unlink(missing_ok=True)  # nothing to continue
+                raise NetworkError(f"Kaggle sent a damaged archive, {final} is as it was: {error}") from None
+            partial.replace(final)
+        with suppress(OSError):  # another command may have begun
+            partial.parent.rmdir()
     except KeyboardInterrupt:
         raise StoppedError(
             f"Stopped; {final} is as it was. The same command continues the download"

@@ -7,7 +7,7 @@ from pathlib import Path
 from digit_recognizer import runs
 from digit_recognizer.errors import DigitRecognizerError
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.client import KaggleSubmission
+from digit_recognizer.leaderboard.messages import KaggleSubmission
 from digit_recognizer.manifest import KaggleOutcome, ModelScore
 from digit_recognizer.runs import Run
 
@@ -59,23 +59,25 @@ def _ref(run: Run) -> int | None:
 
 def _is_of_run(listed: KaggleSubmission, run: Run) -> bool:
     """Return whether a submission is of the run's file: its own tag decides, if it has one."""
-    if ledger.own_tag(listed.description):
+    if listed.tag:
         sha256 = run.manifest.submission_sha256
-        return sha256 is not None and ledger.is_of_file(listed.description, sha256)
+        return sha256 is not None and listed.is_of_file(sha256)
     return _ref(run) == listed.ref
 
 
 def _refresh(run: Run, listed: KaggleSubmission, out: Path) -> Run:
     """Return the run with what Kaggle's list says of it, stored in its manifest if it is news."""
-    known, sha256 = run.manifest.kaggle, run.manifest.submission_sha256
-    if sha256 is None or (known and known.ref and (known.ref != listed.ref or known.status == listed.status)):
+    stored, sha256 = run.manifest.kaggle, run.manifest.submission_sha256
+    if sha256 is None or (
+        stored and stored.ref and (stored.ref != listed.ref or stored.status == listed.status)
+    ):
         return run
     outcome = KaggleOutcome(
         ref=listed.ref,
         status=listed.status,
         public_score=listed.public_score,
         message=listed.description,
-        submitted_at=listed.date.isoformat(timespec="seconds") if listed.date else "",
+        submitted_at=listed.date,
         file_sha256=sha256,
     )
     return ledger.update(out, sha256, outcome, run) or run

@@ -1,43 +1,49 @@
 """Kaggle's client in a process of its own, where it can be stopped and is not heard.
 
-The client has no time limits, prints on stdout and exits the process. `client` therefore runs this file as a
-program: each line on stdin is a call, `{"call": name, **arguments}`, and is answered by a line on stdout,
-`{"result": ...}` or `{"error": {"kind": ...}}`. Only public parts of the client are used, of versions 2.0.2
-to 2.2.5.
+The client has no time limits, prints on stdout and exits the process. `client` therefore starts `main` in
+another process and sends it the functions of this file that are to be called, the steps. Only public parts of
+the client are used, of versions 2.0.2 to 2.2.5.
 """
 
 import json
+import multiprocessing
 import os
-import queue
 import re
 import sys
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import groupby
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from digit_recognizer.leaderboard.messages import TAG, ArchiveSize, Failure, KaggleSubmission
+
+if TYPE_CHECKING:
+    from requests import Response
+
 PAGES, PAGE_SIZE = 10, 100  # of submissions, newest first: more than a year's at Kaggle's daily limit
-# The start of the file's SHA-256, and the attempt, in the message of each submission.
-TAG = re.compile(r"\[([0-9a-f]{12})-[0-9a-f]{4}\]")
 SECRET_PART = 6  # characters of a secret in a row that are not printed
 MAX_BODY, MAX_REASON = 20_000, 300  # characters of an answer that are looked at, and passed on
 
 
 class ClientFailure(Exception):
-    """A failure that the client does not raise; `fields` are those of the error that is answered."""
+    """A failure that the client does not raise."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.fields = {"kind": kind}
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.kind)
+        self.failure = failure
 
 
 def start() -> None:
     """Load the libraries that the client is made of: slow on a cold disk, but no network yet."""
     import kagglesdk  # noqa: F401
+    from tqdm import tqdm
+
+    # The lock of the client's progress bars; tqdm's own is a semaphore, which a killed process leaves behind.
+    tqdm.set_lock(threading.RLock())
 
 
 def log_in() -> None:
@@ -46,7 +52,7 @@ def log_in() -> None:
     from kaggle.api.kaggle_api_extended import AuthMethod
     from kagglesdk import get_access_token_from_env
 
-    def method() -> Any:  # AuthMethod in older versions, its text in newer ones
+    def method() -> object:  # AuthMethod in older versions, its text in newer ones
         return api.config_values.get(api.CONFIG_NAME_AUTH_METHOD)
 
     if method() is None:
@@ -54,15 +60,15 @@ def log_in() -> None:
     token, _ = get_access_token_from_env()
     if token and str(method()) != str(AuthMethod.ACCESS_TOKEN):
         # The client falls back to the key here, yet sends the refused token with every call.
-        raise ClientFailure("stale token")
+        raise ClientFailure(Failure(kind="stale token"))
 
 
-def submissions(competition: str, pages: int = PAGES) -> list[dict[str, Any]]:
+def submissions(competition: str, pages: int) -> list[KaggleSubmission]:
     """Return the account's submissions."""
     from kaggle import api
     from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
 
-    rows: list[dict[str, Any]] = []
+    listed: list[KaggleSubmission] = []
     token, secrets = "", set(_secrets())
     with api.build_kaggle_client() as client:
         for page in range(1, pages + 1):
@@ -73,32 +79,32 @@ def submissions(competition: str, pages: int = PAGES) -> list[dict[str, Any]]:
             if page == 1:
                 request.page = 1
             response = client.competitions.competition_api_client.list_submissions(request)
-            rows += [_row(row, secrets) for row in response.submissions or [] if row is not None]
+            listed += [
+                KaggleSubmission(
+                    ref=row.ref,
+                    date=row.date,
+                    file=_redact(row.file_name or "", secrets),
+                    description=_redact(row.description or "", secrets),
+                    status=row.status.name,
+                    error=_redact(row.error_description or "", secrets),
+                    public_score=row.public_score,
+                )
+                for row in response.submissions or []
+                if row is not None
+            ]
             token = response.next_page_token
             if not token:
                 break
-    return rows
+    return listed
 
 
-def _row(submission: Any, secrets: set[str]) -> dict[str, Any]:
-    return {
-        "ref": submission.ref,
-        "date": submission.date.isoformat() if submission.date else None,
-        "file": _redact(submission.file_name or "", secrets),
-        "description": _redact(submission.description or "", secrets),
-        "status": submission.status.name,
-        "error": _redact(submission.error_description or "", secrets),
-        "public_score": submission.public_score or None,
-    }
-
-
-def upload(competition: str, path: str, file_name: str) -> str:
+def upload(competition: str, path: Path, file_name: str) -> str:
     """Upload a file, called `file_name` at Kaggle, and return its token; it is no submission yet."""
     from kaggle import api
     from kaggle.models.kaggle_models_extended import ResumableUploadResult
     from kagglesdk.competitions.types.competition_api_service import ApiStartSubmissionUploadRequest
 
-    status = Path(path).stat()
+    status = path.stat()
     request = ApiStartSubmissionUploadRequest()
     request.competition_name = competition
     request.file_name = file_name
@@ -107,11 +113,11 @@ def upload(competition: str, path: str, file_name: str) -> str:
     with api.build_kaggle_client() as client:
         response = client.competitions.competition_api_client.start_submission_upload(request)
     if not response.token or not response.create_url:
-        raise ClientFailure("reply")
-    result = api.upload_complete(path, response.create_url, quiet=True)
+        raise ClientFailure(Failure(kind="reply"))
+    result = api.upload_complete(str(path), response.create_url, quiet=True)
     if result != ResumableUploadResult.COMPLETE:
         failed = result == ResumableUploadResult.FAILED
-        raise ClientFailure("upload refused" if failed else "upload broken off")
+        raise ClientFailure(Failure(kind="upload refused" if failed else "upload broken off"))
     return response.token
 
 
@@ -127,12 +133,12 @@ def create(competition: str, token: str, message: str) -> int:
     with api.build_kaggle_client() as client:
         ref = client.competitions.competition_api_client.create_submission(request).ref
     if type(ref) is not int or ref <= 0:
-        raise ClientFailure("reply")
+        raise ClientFailure(Failure(kind="reply"))
     return ref
 
 
-def download(competition: str, path: str, on_size: Callable[[int | None], None]) -> None:
-    """Download the competition's archive to `path`, continuing a partial file of the same archive."""
+def download(competition: str, path: Path, send: Callable[[ArchiveSize], None]) -> None:
+    """Send the archive's size, then download it to `path`, continuing a partial file of the same archive."""
     from kaggle import api
     from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 
@@ -141,61 +147,54 @@ def download(competition: str, path: str, on_size: Callable[[int | None], None])
     with api.build_kaggle_client() as client:
         response = client.competitions.competition_api_client.download_data_files(request)
         if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise ClientFailure("page")
+            raise ClientFailure(Failure(kind="page"))
         size = response.headers.get("Content-Length", "")
-        on_size(int(size) if size.isascii() and size.isdigit() else None)
+        send(ArchiveSize(size=int(size) if size.isascii() and size.isdigit() else None))
         # Its own retries would use a signed address that may have expired; a new call gets a new one.
         # Small chunks, as a slow line's progress is seen only when one is whole.
         api.download_file(
-            response, path, client.http_client(), resume=True, chunk_size=1 << 16, max_retries=0
+            response, str(path), client.http_client(), resume=True, chunk_size=1 << 16, max_retries=0
         )
 
 
-CALLS: dict[str, Callable[..., Any]] = {
-    call.__name__: call for call in (start, log_in, submissions, upload, create, download)
-}
-
-
-def describe(error: BaseException) -> dict[str, Any]:
+def describe(error: BaseException) -> Failure:
     """Return what failed, without addresses, headers and credentials, which may be secret."""
     if isinstance(error, ClientFailure):
-        return error.fields
+        return error.failure
     if isinstance(error, SystemExit):
-        return {"kind": "login"}
+        return Failure(kind="login")
     if isinstance(error, ImportError):
-        return {"kind": "missing", "reason": error.name or ""}
+        return Failure(kind="missing", reason=error.name or "")
     if isinstance(error, json.JSONDecodeError):
-        return {"kind": "page" if error.doc.lstrip().startswith("<") else "reply"}
+        return Failure(kind="page" if error.doc.lstrip().startswith("<") else "reply")
     import requests
     import urllib3
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return _http_error(error.response)
+        return _describe_refusal(error.response)
     if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)):
-        return {"kind": "network", "reason": _cause(repr(error))}
+        return Failure(kind="network", reason=_cause(repr(error)))
     if isinstance(error, OSError):
-        return {"kind": "file", "reason": _redact(f"{error.filename}: {error.strerror}", set(_secrets()))}
-    # The client raises ValueError, TypeError and more if an answer is not what it expects.
-    return {"kind": "reply"}
+        return Failure(kind="file", reason=_redact(f"{error.filename}: {error.strerror}", set(_secrets())))
+    # The client, and our record of a submission, raise ValueError and more if an answer is not as expected.
+    return Failure(kind="reply")
 
 
-def _http_error(response: Any) -> dict[str, Any]:
-    """Return the fields of a refusal. Storage, where signed addresses point, is not Kaggle's own server."""
+def _describe_refusal(response: "Response") -> Failure:
+    """Return why a server refused. Storage, where signed addresses point, is not Kaggle's own server."""
     status, reason = response.status_code, ""
-    try:
+    with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # no readable reason
         body = response.json()
         inner = body.get("error", body)
         if status < 400:  # the client also raises if the body alone tells of an error
             status = int(body["code"])
-        reason = inner.get("message") or "" if isinstance(inner, dict) else inner
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        pass  # no reason that can be read
-    return {
-        "kind": "http" if "/v1/" in urlsplit(response.url).path else "storage",
-        "status": status,
-        "reason": _redact(" ".join(str(reason)[:MAX_BODY].split()), set(_secrets()))[:MAX_REASON],
-        "retry_after": response.headers.get("Retry-After", ""),
-    }
+        reason = str(inner.get("message") or "" if isinstance(inner, dict) else inner)
+    return Failure(
+        kind="http" if "/v1/" in urlsplit(response.url).path else "storage",
+        status=status,
+        reason=_redact(" ".join(reason[:MAX_BODY].split()), set(_secrets()))[:MAX_REASON],
+        retry_after=response.headers.get("Retry-After", ""),
+    )
 
 
 def _cause(error: str) -> str:
@@ -237,46 +236,39 @@ def _secrets() -> Iterator[str]:
 
 def _redact(text: str, secrets: set[str]) -> str:
     """Return `text` without any part of a secret, should Kaggle or a proxy have echoed one; tags stay."""
-    hidden = [False] * len(text)
-    for secret in secrets:
-        for start in range(len(secret) - SECRET_PART + 1):
-            part = secret[start : start + SECRET_PART]
-            position = text.find(part)
-            while position >= 0:
-                hidden[position : position + SECRET_PART] = [True] * SECRET_PART
-                position = text.find(part, position + 1)
-    for tag in TAG.finditer(text):
-        hidden[tag.start() : tag.end()] = [False] * len(tag[0])
-    groups = groupby(zip(text, hidden, strict=True), key=lambda pair: pair[1])
-    return "".join("***" if secret else "".join(pair[0] for pair in pairs) for secret, pairs in groups)
+    parts = {secret[i : i + SECRET_PART] for secret in secrets for i in range(len(secret) - SECRET_PART + 1)}
+    starts = [i for i in range(len(text)) if text[i : i + SECRET_PART] in parts]
+    hidden = {i + j for i in starts for j in range(SECRET_PART)}
+    hidden -= {i for tag in TAG.finditer(text) for i in range(*tag.span())}
+    return re.sub("\0+", "***", "".join("\0" if i in hidden else char for i, char in enumerate(text)))
 
 
-def _serve(calls: "queue.Queue[str]", answers: TextIO) -> None:
-    def answer(content: dict[str, Any]) -> None:
-        print(json.dumps(content), file=answers, flush=True)
-
-    while True:
-        call = json.loads(calls.get())
-        name = call.pop("call")
-        extra = {"on_size": lambda size: answer({"size": size})} if name == "download" else {}
-        try:
-            answer({"result": CALLS[name](**call, **extra)})
-        except (Exception, SystemExit) as error:
-            answer({"error": describe(error)})
+def answer(
+    step: Callable[..., object], arguments: tuple[object, ...], send: Callable[[object], None]
+) -> None:
+    """Call a step and send what it returns, or why it failed."""
+    try:
+        more = (send,) if step is download else ()
+        send(step(*arguments, *more))
+    except (Exception, SystemExit) as error:
+        send(describe(error))
 
 
-def main() -> None:
-    """Answer calls until stdin ends, even while a call hangs."""
-    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+def main(connection: Connection) -> None:
+    """Answer calls until the other process ends, even while a call hangs."""
+    for name in [name for name in os.environ if name.startswith("VERBOSE")]:
+        del os.environ[name]  # it makes the client print its headers, and with them the credentials
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # the client prints, and before it exits it closes stdin
         os.dup2(nowhere, standard)
-    calls: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_serve, args=(calls, answers), daemon=True).start()
-    for line in requests:
-        calls.put(line)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    while True:
+        step, arguments = connection.recv()
+        answer(step, arguments, connection.send)
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
