@@ -1,0 +1,1 @@
+"""Reading new digits: pictures become digits like MNIST's; door: `preparation.prepare`."""
