@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from digit_recognizer.reading import files
     from digit_recognizer.runs import Run
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run reads in one digit. row: in a CSV, below its header, from 1; None for a picture."""
+    """What a run reads in one digit.
+
+    row: in a CSV, below its header, or in an array, from 1; None for a picture.
+    """
 
     file: str
     row: int | None
@@ -33,16 +39,31 @@ def read(run: "Run", paths: Iterable[Path]) -> Iterator[Reading]:
 
     predict_proba = None
     for digits in files.read_all(paths):
-        predict_proba = predict_proba or model.load(run)
-        probabilities = predict_proba(digits.pixels)
-        labels = probabilities.argmax(axis=1)  # the first of equals, as in a submission
-        for number, (label, row) in enumerate(zip(labels.tolist(), probabilities, strict=True)):
-            others = row.copy()
-            others[label] = -1
-            yield Reading(
-                digits.files[number] if digits.first_row is None else digits.files[0],
-                None if digits.first_row is None else digits.first_row + number,
-                label,
-                float(row[label]),
-                int(others.argmax()),
-            )
+        predict_proba = predict_proba or model.load(run)  # a file that is no picture is refused sooner
+        yield from _readings(digits, predict_proba(digits.pixels))
+
+
+def read_pixels(run: "Run", pixels: "np.ndarray") -> list[Reading]:
+    """Return what the run reads in an array of digits like MNIST's: uint8 (n, 784) or (n, 28, 28).
+
+    Raises DataError if the array is no such one, RunError if the run's models cannot be read.
+    """
+    from digit_recognizer.reading import files, model
+
+    digits = files.check_pixels(pixels)
+    predict_proba = model.load(run)
+    return [reading for part in digits for reading in _readings(part, predict_proba(part.pixels))]
+
+
+def _readings(digits: "files.Digits", probabilities: "np.ndarray") -> Iterator[Reading]:
+    labels = probabilities.argmax(axis=1)  # the first of equals, as in a submission
+    for number, (label, row) in enumerate(zip(labels.tolist(), probabilities, strict=True)):
+        others = row.copy()
+        others[label] = -1
+        yield Reading(
+            digits.file,
+            None if digits.first_row is None else digits.first_row + number,
+            label,
+            float(row[label]),
+            int(others.argmax()),
+        )

@@ -1,27 +1,36 @@
 """Pictures and Kaggle-shaped CSVs to rows of pixels, a chunk at a time."""
 
+import logging
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, parsing
+from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing
 from digit_recognizer.errors import DataError, PictureError
 from digit_recognizer.reading.preparation import prepare
 
-CHUNK = 28_672  # rows: seven of a net's batches, and all the competition's test digits in one, as in a run
+if TYPE_CHECKING:
+    from PIL import Image
+
+CHUNK = 4096  # rows; PREDICT_BATCH of nets/keras_net.py, so that each batch is one that the run itself had
 MAX_PIXELS = 50_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+TOO_LARGE = f"has more than {MAX_PIXELS:,} pixels; make it smaller"
+DAMAGED = "it is cut off or damaged"
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what Pillow logs, PictureError says in one line
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Digits to read: pixels uint8 (n, 784). first_row: of a CSV's chunk; None for pictures, a file each."""
+    """Digits to read: pixels uint8 (n, 784). first_row: of a CSV's or array's chunk; None for a picture."""
 
-    files: tuple[str, ...]
+    file: str
     first_row: int | None
     pixels: np.ndarray
 
@@ -32,7 +41,7 @@ def read_all(paths: Iterable[Path]) -> Iterator[Digits]:
         if path.suffix.lower() == ".csv":
             yield from read_csv(path)
         else:
-            yield Digits((str(path),), None, read_picture(path).reshape(1, PIXELS))
+            yield Digits(str(path), None, read_picture(path).reshape(1, PIXELS))
 
 
 def read_csv(path: Path) -> Iterator[Digits]:
@@ -40,12 +49,26 @@ def read_csv(path: Path) -> Iterator[Digits]:
     try:
         with path.open("rb") as file:
             header, row = file.readline(), 1
-            while (lines := b"".join(islice(file, CHUNK))) or row == 1:
-                pixels = parsing.parse(header + lines, str(path), PIXEL_COLUMNS)
-                yield Digits((str(path),), row, pixels)
+            filled = (line for line in file if line.strip())
+            while (lines := b"".join(islice(filled, CHUNK))) or row == 1:
+                pixels = parsing.parse(header + lines, str(path), PIXEL_COLUMNS, first_row=row)
+                yield Digits(str(path), row, pixels)
                 row += len(pixels)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_pixels(pixels: np.ndarray) -> Iterator[Digits]:
+    """Return an array's digits in chunks; raise DataError unless they are integers from 0 to 255."""
+    if pixels.shape[1:] not in ((PIXELS,), (SIDE, SIDE)) or not len(pixels):
+        raise DataError(f"array: found shape {pixels.shape}, expected (n, {PIXELS}) or (n, {SIDE}, {SIDE})")
+    if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 255:
+        raise DataError(
+            f"array: expected integers from 0 to 255, found {pixels.dtype} from {pixels.min()} to "
+            f"{pixels.max()}"
+        )
+    rows = pixels.reshape(len(pixels), PIXELS).astype(np.uint8)
+    return (Digits("array", first + 1, rows[first : first + CHUNK]) for first in range(0, len(rows), CHUNK))
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -58,26 +81,35 @@ def read_picture(path: Path) -> np.ndarray:
 
 def _grey(path: Path) -> np.ndarray:
     """Return the picture's grey, 0 to 255, upright, on white where it is transparent."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as picture:
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise PictureError(f"has more than {MAX_PIXELS:,} pixels; make it smaller")
-            if getattr(picture, "n_frames", 1) > 1:
+                raise PictureError(TOO_LARGE)
+            # A phone's JPEG may hold further, smaller pictures (MPO); the photo is the first.
+            if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                 raise PictureError("is animated or has several pages, expected one picture")
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith(("I", "F")):  # 16 bits of grey, which Pillow would clip at 255
-                return np.asarray(upright, dtype=float) / 257
-            coloured = upright.convert("RGBA")
-            white = Image.new("RGBA", coloured.size, "white")
-            return np.asarray(Image.alpha_composite(white, coloured).convert("L"), dtype=float)
+            return _to_grey(picture)
     except Image.DecompressionBombError:
-        raise PictureError(f"has more than {MAX_PIXELS:,} pixels; make it smaller") from None
+        raise PictureError(TOO_LARGE) from None
     except Image.UnidentifiedImageError:
         raise PictureError(f"is no picture, expected {', '.join(FORMATS)}, or a .csv") from None
     except OSError as error:
-        raise PictureError(f"cannot be read ({error.strerror or 'it is cut off or damaged'})") from None
-    except (ValueError, SyntaxError, EOFError):
-        raise PictureError("cannot be read (it is cut off or damaged)") from None
+        raise PictureError(f"cannot be read ({error.strerror or DAMAGED})") from None
+    except (EOFError, SyntaxError, TypeError, ValueError, struct.error):  # what Pillow raises for damage
+        raise PictureError(f"cannot be read ({DAMAGED})") from None
+
+
+def _to_grey(picture: "Image.Image") -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    if picture.mode == "F":
+        raise PictureError("has floating-point pixels, expected 8 or 16 bits; save it as PNG")
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+        return np.asarray(picture, dtype=float).clip(0, 65535) / 257
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return np.asarray(picture.convert("L"), dtype=float)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from digit_recognizer import runs, training
-from digit_recognizer.errors import RunError
+from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.predictions import BLEND
 
 MAX_BYTES = 2**30  # of a model's file
@@ -23,7 +23,12 @@ def load(run: runs.Run) -> Callable[[np.ndarray], np.ndarray]:
     members = [_load_model(run, name) for name in names]
 
     def predict_proba(pixels: np.ndarray) -> np.ndarray:
-        probabilities = [member(pixels) for member in members]
+        try:
+            probabilities = [member(pixels) for member in members]
+        except FitError:
+            raise RunError(
+                f"{run.folder / runs.MODELS}: predictions are not finite; train that run again"
+            ) from None
         if main != BLEND or manifest.blend is None:
             return probabilities[0]
         return manifest.blend.combine(probabilities).astype(np.float32)
@@ -52,8 +57,8 @@ def _load_fit(run: runs.Run, file: str, name: str):  # type: ignore[no-untyped-d
 
     path = run.folder / runs.MODELS / file
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RunError(f"{path}: is larger than a model's file can be; train that run again")
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise RunError(f"{path}: expected a model's file of at most 1 GiB; train that run again")
         return pipelines.from_bytes(path.read_bytes(), run.manifest.recipes[name])
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
