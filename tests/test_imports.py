@@ -30,12 +30,13 @@ ORDER = [
     "results",
     "drafts",
     "pipeline",
+    "reading",
     "reports",
     "leaderboard",
     "cli",
     "__main__",
 ]
-BESIDE = {"reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
+BESIDE = {"reading", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
     "cv2",
     "jinja2",
@@ -43,6 +44,7 @@ SLOW = {
     "kaggle",
     "keras",
     "matplotlib",
+    "PIL",
     "pandas",
     "scipy",
     "sklearn",
@@ -50,7 +52,8 @@ SLOW = {
     "threadpoolctl",
 }
 ONLY_IN = {
-    "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.terminal"},
+    "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.predict", "cli.terminal"},
+    "PIL": {"reading.files"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
     "filelock": {"drafts", "files"},
@@ -113,7 +116,7 @@ QUICK = [
     ["recipes"],
     ["check", "tiny/submission.csv"],
     ["runs", "--out", "."],
-    *([command, "--help"] for command in ("train", "validate", "ensemble", "report")),
+    *([command, "--help"] for command in ("train", "validate", "ensemble", "report", "predict")),
     *([command, "--help"] for command in ("download", "submit", "submissions")),
 ]
 
