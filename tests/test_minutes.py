@@ -96,6 +96,7 @@ def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[
 def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "FOR_MINUTES", (("sklearn-mlp-plain",), ("sklearn-mlp",)))
     monkeypatch.setattr(minutes, "FIRST_STAGE_FRACTION", 0.4)  # so short a time is not enough for an eighth
+    monkeypatch.setattr(minutes, "FIRST_STAGE_NEEDS_SECONDS", 0)
 
 
 def staged_job(home: Path, name: str) -> pipeline.Job:
