@@ -56,9 +56,8 @@ def test_digits_curves_and_mistakes_are_drawn(executed: tuple[Path, list[dict[st
 
 
 def test_the_report_is_shown(executed: tuple[Path, list[dict[str, Any]]]) -> None:
-    outputs = the_cell(executed[1], "both.report()")["outputs"]
-    (output,) = [output for output in outputs if output.output_type == "execute_result"]
-    assert output["data"]["text/html"].startswith("<iframe srcdoc=")
+    (output,) = the_cell(executed[1], "both.report()")["outputs"]
+    assert output["data"]["text/html"].startswith("<div><iframe srcdoc=")
 
 
 def test_a_picture_is_read(executed: tuple[Path, list[dict[str, Any]]]) -> None:
