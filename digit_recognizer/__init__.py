@@ -120,7 +120,8 @@ def report(
     from IPython.display import HTML
 
     document = html.escape(page.read_text(encoding="utf-8"))
-    return HTML(f'<iframe srcdoc="{document}" style="width: 100%; height: 80vh; border: 0"></iframe>')
+    frame = f'<iframe srcdoc="{document}" style="width: 100%; height: 80vh; border: 0"></iframe>'
+    return HTML(f"<div>{frame}</div>")  # a bare frame gives a warning in the cell
 
 
 def _stored(run: "FinishedRun | str | Path", out: str | Path) -> "Run":
