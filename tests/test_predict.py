@@ -222,7 +222,7 @@ def test_without_a_run_one_line_says_what_to_do(run: Run, tmp_path: Path, digits
     ("recipe", "options"),
     [
         ("sklearn-mlp", {"folds": None}),
-        ("keras-mlp", {"overrides": ("hidden=16", "epochs=1", "averaged_epochs=1")}),
+        ("keras-mlp", {"overrides": ("hidden=16", "epochs=1")}),
         ("sklearn-mlp", {"minutes": 0.2, "folds": None, "jobs": 2}),
     ],
     ids=["holdout", "folds of a Keras net", "minutes"],
