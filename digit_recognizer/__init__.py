@@ -90,10 +90,10 @@ def report(
     run: "FinishedRun | str | Path", *, out: str | Path = "submissions", data_dir: str | Path | None = None
 ) -> Any:
     """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
-    from digit_recognizer import drafts, reports
+    from digit_recognizer import reports
 
-    stored = run.run if isinstance(run, FinishedRun) else drafts.find_run(Path(out), str(run))
-    page = reports.write(stored, reports.digits_of(stored, Path(data_dir) if data_dir else None))
+    name = run.run.folder if isinstance(run, FinishedRun) else run
+    _, page = reports.write_by_name(Path(out), str(name), Path(data_dir) if data_dir else None)
     if not _in_notebook():
         return page
     import html
