@@ -49,11 +49,6 @@ class Stage(Record):
             raise ValueError("predict_seconds are not of the members")
         return self
 
-    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
-        """Return the stage's fits, without deadlines."""
-        models = {member.name: member.settings for member in self.members}
-        return make_fits(models, splits, refit=refit, seed=seed)
-
     def with_deadlines(self, tasks: Sequence[FitTask], now: float) -> tuple[list[FitTask], float]:
         """Return the tasks with deadlines, and when the last ends; `workers` fit at a time from `now`."""
         if self.seconds_per_fit is None:
@@ -76,6 +71,11 @@ class Schedule(Record):
         if len(names) > len(set(names)):
             raise ValueError("two members of the stages have the same name")
         return self
+
+    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
+        """Return the fits of all stages, without deadlines."""
+        models = {member.name: member.settings for stage in self.stages for member in stage.members}
+        return make_fits(models, splits, refit=refit, seed=seed)
 
     def timed(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Stage, list[FitTask]]]:
         """Yield each stage with those of the tasks that are its members'; their deadlines count from now."""
