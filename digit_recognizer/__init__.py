@@ -33,7 +33,7 @@ class FinishedRun:
 
     @property
     def score(self) -> "ModelScore":
-        """Accuracy on held-out rows with its 95% interval, of the model that stands for the run."""
+        """Accuracy on held-out rows with its 95% interval, of the run's main model."""
         return self.run.main_score
 
     def report(self, data_dir: str | Path | None = None) -> Any:

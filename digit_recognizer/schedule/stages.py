@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from digit_recognizer.manifest import Count, FileName, Seconds
+from digit_recognizer.manifest import FileName, NonNegativeInt, Seconds
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
@@ -38,7 +38,7 @@ class Stage(Record):
     members: tuple[Member, ...] = Field(min_length=1)
     workers: Cores
     threads: Cores
-    group: Count = 0
+    group: NonNegativeInt = 0
     seconds_per_fit: Seconds | None = None
     predict_seconds: dict[str, Seconds] = Field(default={})
     epoch_fraction: float = Field(default=1.0, ge=0)
@@ -102,8 +102,8 @@ class Schedule(Record):
                 f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
             )
             yield f"Fits of {stage.seconds_per_fit:.0f} s, {side_by_side}:"
-            kinds = Counter((member.recipe, member.settings.epochs) for member in stage.members)
-            for (name, epochs), count in kinds.items():
+            counts = Counter((member.recipe, member.settings.epochs) for member in stage.members)
+            for (name, epochs), count in counts.items():
                 yield f"  {count} {name}, about {epochs} epochs"
 
 
