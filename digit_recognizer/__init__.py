@@ -34,7 +34,7 @@ class FinishedRun:
 
     @property
     def score(self) -> "ModelScore":
-        """Accuracy on held-out rows with its 95% interval, of the model that stands for the run."""
+        """Accuracy on held-out rows with its 95% interval, of the run's main model."""
         return self.run.main_score
 
     def report(self, data_dir: str | Path | None = None) -> Any:
@@ -111,8 +111,8 @@ def report(
     """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
     from digit_recognizer import reports
 
-    stored = _stored(run, out)
-    page = reports.write(stored, reports.digits_of(stored, Path(data_dir) if data_dir else None))
+    name = run.run.folder if isinstance(run, FinishedRun) else run
+    _, page = reports.write_by_name(Path(out), str(name), Path(data_dir) if data_dir else None)
     if not _in_notebook():
         return page
     import html

@@ -12,7 +12,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -127,11 +127,9 @@ class Draft:
             raise ValueError("the content does not match its SHA-256")
         return FitResult.from_bytes(task, stored)
 
-    @contextmanager
-    def stage_folder(self) -> Iterator[Path]:
-        """Yield a folder for a complete run, the next stage's, which appears whole or not at all."""
-        with atomic_folder(self.folder / f"{STAGE}{len(self._stages()) + 1}") as folder:
-            yield folder
+    def stage_folder(self) -> AbstractContextManager[Path]:
+        """Return a folder to fill with the next stage's complete run; it appears whole or not at all."""
+        return atomic_folder(self.folder / f"{STAGE}{len(self._stages()) + 1}")
 
     def latest_stage(self) -> Path | None:
         """Return the folder of the latest complete stage."""
@@ -244,37 +242,38 @@ def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, File
     )
 
 
+class _TakenError(RunError):
+    """A run has the name already, or a draft that another process works on or that keeps fits."""
+
+
 def _begin(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileLock]:
-    """Return a new draft, locked."""
+    """Return a new draft, locked. Without a name it is called by date and time, if need be with a number."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise RunError(
             f"--name {name!r}: expected up to 100 letters, digits and . _ + -, first a letter or digit"
         )
     date = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for candidate in [name] if name else (date if n == 1 else f"{date}-{n}" for n in count(1)):
-        draft = Draft(out / f".{candidate}", out / candidate)
+    for free in [name] if name else (date if n == 1 else f"{date}-{n}" for n in count(1)):
+        draft = Draft(out / f".{free}", out / free)
         try:
-            return draft, _claim(draft, config)
-        except FileExistsError as error:
+            return draft, _make_folder(draft, config)
+        except _TakenError:
             if name:
-                raise RunError(str(error)) from None
+                raise
         except OSError as error:
             raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     raise AssertionError("unreachable")
 
 
-def _claim(draft: Draft, config: RunConfig) -> FileLock:
-    """Create the draft's folder and lock it; raise FileExistsError, with what to do, if the name is taken."""
+def _make_folder(draft: Draft, config: RunConfig) -> FileLock:
+    """Make the draft's folder, empty but for the config; return its lock, or raise _TakenError or OSError."""
     if draft.final.exists():
-        raise FileExistsError(f"{draft.final}: exists already; take another --name, or delete that run")
+        raise _TakenError(f"{draft.final}: exists already; take another --name, or delete that run")
     draft.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = _lock(draft)
-    except RunError as error:
-        raise FileExistsError(str(error)) from None
+    lock = _lock(draft)
     try:
         if kept := draft.count_fits():
-            raise FileExistsError(
+            raise _TakenError(
                 f"{draft.folder}: is an unfinished run with {kept} finished fits; go on with --resume, "
                 "or delete it"
             )
@@ -291,10 +290,10 @@ def _claim(draft: Draft, config: RunConfig) -> FileLock:
 
 
 def _lock(draft: Draft) -> FileLock:
-    """Lock the draft while a process works on it; the system unlocks that of a killed one."""
+    """Return the draft's held lock, which ends with the process; raises _TakenError if another has it."""
     lock = FileLock(draft.folder / "lock", timeout=LOCK_SECONDS)
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(f"{draft.final.name} is still running; wait for it, or stop it first") from None
+        raise _TakenError(f"{draft.final.name} is still running; wait for it, or stop it first") from None
     return lock

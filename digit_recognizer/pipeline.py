@@ -11,19 +11,11 @@ from pathlib import Path
 from digit_recognizer import data, drafts, manifest, recipes, results, runs, training
 from digit_recognizer.errors import FitError, RecipeError, RunError
 from digit_recognizer.files import write_atomically
-from digit_recognizer.manifest import (
-    DataConfig,
-    EnsembleConfig,
-    Fingerprint,
-    Method,
-    Rows,
-    RunConfig,
-    SplitConfig,
-)
+from digit_recognizer.manifest import Method, RunConfig
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule, split_cores
-from digit_recognizer.splits import Split, held_out, make_splits
+from digit_recognizer.splits import held_out, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
 
 OnNotice = Callable[[str], None]
@@ -84,11 +76,13 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             )
         )  # fmt: skip
         clock.lap("schedule")
-        fits = _Fits(draft, schedule, on_notice, on_progress)
+        tasks = schedule.tasks(splits, refit=job.refit, seed=job.seed)
+        fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
+        fits.announce()
         rows = held_out(splits, dataset.train.labels, dataset.test_labels)
         signals: list[int] = []  # that came while the stage before was written
-        for stage, tasks in fits.stages(splits, refit=job.refit, seed=job.seed):
-            stopped = fits.fit_stage(stage, tasks, dataset, interrupted=bool(signals))
+        for stage, timed in fits.stages_left():
+            stopped = fits.fit_stage(stage, timed, dataset, interrupted=bool(signals))
             clock.lap("fit")
             with _signals_held() as signals:
                 fits.write_run(config, rows, clock, stopped)
@@ -107,8 +101,7 @@ def blend_runs(
     clock = Clock()
     parents = list({run.folder.resolve(): run for run in parents}.values())
     rows, models = results.distinct_models(parents)
-    first = parents[0].manifest.config
-    config = first.model_copy(
+    config = parents[0].manifest.config.model_copy(
         update={
             "command": "ensemble",
             "recipes": {model.predictions.name: model.settings for model in models},
@@ -117,7 +110,9 @@ def blend_runs(
             "blend": True,
             "versions": manifest.current_versions(),
             "code": manifest.code_hash(),
-            "ensemble": EnsembleConfig(runs=tuple(run.manifest.name for run in parents), method=method),
+            "ensemble": manifest.EnsembleConfig(
+                runs=tuple(run.manifest.name for run in parents), method=method
+            ),
         }
     )
     clock.lap("read")
@@ -155,14 +150,16 @@ def _config(
     _, threads = split_cores(chosen, cores, gpus, fits=len(chosen) * (splits + job.refit))
     return RunConfig(
         command="train" if job.write_submission else "validate",
-        data=DataConfig(
+        data=manifest.DataConfig(
             kind=dataset.kind,
             source=str(dataset.source),
-            rows=Rows(train=len(dataset.train), test=len(dataset.test)),
-            fingerprint=Fingerprint(**dataset.fingerprint),
+            rows=manifest.Rows(train=len(dataset.train), test=len(dataset.test)),
+            fingerprint=manifest.Fingerprint(**dataset.fingerprint),
         ),
         recipes={recipe.name: recipe.settings for recipe in chosen},
-        split=SplitConfig(holdout=None if job.folds else job.holdout, folds=job.folds, repeats=job.repeats),
+        split=manifest.SplitConfig(
+            holdout=None if job.folds else job.holdout, folds=job.folds, repeats=job.repeats
+        ),
         seed=job.seed,
         refit=job.refit,
         minutes=job.minutes,
@@ -184,31 +181,35 @@ def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
 
 
 class _Fits:
-    """The fits of a draft: those finished so far, and how a stage's are added to them."""
+    """The fits of a run: those that the draft keeps are finished, and each stage adds its own to them."""
 
     def __init__(
-        self, draft: drafts.Draft, schedule: Schedule, on_notice: OnNotice, on_progress: OnProgress
+        self,
+        draft: drafts.Draft,
+        schedule: Schedule,
+        tasks: Sequence[FitTask],
+        on_notice: OnNotice,
+        on_progress: OnProgress,
     ) -> None:
-        self._draft, self._schedule = draft, schedule
+        self._draft, self._schedule, self._tasks = draft, schedule, tasks
         self._on_notice, self._on_progress = on_notice, on_progress
-        self._tasks: list[FitTask] = []
-        self._outcomes: dict[str, FitResult | FitFailure] = {}
+        self._outcomes = draft.load_fits(tasks, on_notice)
 
-    def stages(
-        self, splits: Sequence[Split], *, refit: bool, seed: int
-    ) -> Iterator[tuple[Stage, list[FitTask]]]:
-        """Yield each stage with the fits that it still needs; those that the draft keeps are not repeated."""
-        stages = self._schedule.stages
-        self._tasks = [task for stage in stages for task in stage.tasks(splits, refit=refit, seed=seed)]
+    def announce(self) -> None:
+        """Tell what will be fitted, and what is finished already."""
         for line in self._schedule.describe():
             self._on_notice(line)
-        self._outcomes = self._draft.load_fits(self._tasks, self._on_notice)
         if self._outcomes:
             self._on_notice(f"{len(self._outcomes)} of {len(self._tasks)} fits are finished already")
-        for task in self._tasks:
-            if task.name not in self._outcomes:
-                self._on_progress(Progress(task.name, 0, task.settings.epochs))
-        yield from self._schedule.timed([task for task in self._tasks if task.name not in self._outcomes])
+        for task in self._unfinished():
+            self._on_progress(Progress(task.name, 0, task.settings.epochs))
+
+    def stages_left(self) -> Iterator[tuple[Stage, list[FitTask]]]:
+        """Yield each stage with the fits that it still needs."""
+        return self._schedule.timed(self._unfinished())
+
+    def _unfinished(self) -> list[FitTask]:
+        return [task for task in self._tasks if task.name not in self._outcomes]
 
     def fit_stage(
         self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, *, interrupted: bool

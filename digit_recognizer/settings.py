@@ -1,7 +1,7 @@
 """What can be set of a net: each field's default, bounds and description, and `--set FIELD=VALUE`."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_origin
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,7 +12,7 @@ MAX_LAYERS = 20  # of each kind
 Units = Annotated[int, Field(ge=1, le=4096)]
 Pixels = Annotated[int, Field(ge=1, le=28)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Penalty = Annotated[float, Field(ge=0, le=1000)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1000)]
 Strength = Annotated[float, Field(ge=0, le=10)]
 # Of these the two kinds of nets have different defaults.
 Epochs = Annotated[int, Field(ge=1, le=10_000, description="times that a net sees each training digit")]
@@ -45,7 +45,7 @@ class NetSettings(BaseModel):
     augment_strength_end: Strength = Field(default=0.0, description="the same in the end; it changes evenly")
     tta: bool = Field(default=False, description="test-time augmentation: average over shifts by a pixel")
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: object) -> Self:
         """Return these settings with other values, checked like the first ones."""
         return self.model_validate({**self.model_dump(), **changes})
 
@@ -90,7 +90,7 @@ class KerasSettings(NetSettings):
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
         default="constant", description="cosine warms up, and falls to 0 along half a cosine"
     )
-    weight_decay: Penalty = Field(
+    weight_decay: NonNegativeFloat = Field(
         default=0.0, description="share of each weight that a step takes away, per learning_rate"
     )
     label_smoothing: Fraction = Field(
@@ -123,7 +123,7 @@ class MLPSettings(NetSettings):
         default="relu", description="of all hidden layers"
     )
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="how gradients become steps")
-    alpha: Penalty = Field(default=1e-4, description="L2 penalty")
+    alpha: NonNegativeFloat = Field(default=1e-4, description="L2 penalty")
     averaged_epochs: int = Field(
         default=1, ge=1, le=10_000, description="last epochs whose weights are averaged"
     )
@@ -154,17 +154,46 @@ class FieldText(NamedTuple):
     description: str
 
 
+class _Schema(BaseModel):
+    """What a field's JSON schema says of its values."""
+
+    type: str
+    enum: tuple[str, ...] = ()
+    items: "_Schema | None" = None
+    max_items: int = Field(default=0, alias="maxItems")
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = Field(default=None, alias="exclusiveMinimum")
+    below: float | None = Field(default=None, alias="exclusiveMaximum")
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.type == "boolean":
+            return "yes or no"
+        if self.type == "string":
+            return " or ".join(self.enum)
+        if self.items:
+            return f"{self.items.allowed}; up to {self.max_items} separated by commas; or none"
+        number = "an integer" if self.type == "integer" else "a number"
+        low = f"from {self.minimum:g}" if self.above is None else f"above {self.above:g}, up"
+        high = f"to {self.maximum:.0f}" if self.below is None else f"to below {self.below:g}"
+        return f"{number} {low} {high}"
+
+
 def describe(settings_type: type[NetSettings]) -> list[FieldText]:
     """Return all fields that can be set, in words."""
-    schema = settings_type.model_json_schema()["properties"]
+    schemas = settings_type.model_json_schema()["properties"]
     return [
-        FieldText(name, format_value(field.default), _allowed(schema[name]), field.description or "")
+        FieldText(
+            name, format_value(field.default), _Schema(**schemas[name]).allowed, field.description or ""
+        )
         for name, field in settings_type.model_fields.items()
         if name != "net"
     ]
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Return a field's value as `--set` takes it."""
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
@@ -202,22 +231,3 @@ def _explain(error: ValidationError, settings_type: type[NetSettings], used: dic
     assignment = [assignment for assignment, field in used.items() if field == name][-1]
     allowed = next(field.allowed for field in describe(settings_type) if field.name == name)
     return f"--set {assignment}: {name} is {allowed}"
-
-
-def _allowed(schema: dict[str, Any]) -> str:
-    """Return what a field's JSON schema allows, in words."""
-    match schema["type"]:
-        case "boolean":
-            return "yes or no"
-        case "string":
-            return " or ".join(schema["enum"])
-        case "array":
-            return f"{_allowed(schema['items'])}; up to {schema['maxItems']} separated by commas; or none"
-    kind = "an integer" if schema["type"] == "integer" else "a number"
-    low = (
-        f"from {schema['minimum']:g}" if "minimum" in schema else f"above {schema['exclusiveMinimum']:g}, up"
-    )
-    high = (
-        f"to {schema['maximum']:.0f}" if "maximum" in schema else f"to below {schema['exclusiveMaximum']:g}"
-    )
-    return f"{kind} {low} {high}"

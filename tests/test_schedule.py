@@ -45,7 +45,7 @@ def names(schedule: Schedule) -> list[str]:
 
 def timed(schedule: Schedule, now: float, finished: tuple[str, ...] = ()) -> list[tuple[str, float | None]]:
     """Return the fits' names with their deadlines."""
-    tasks = [task for stage in schedule.stages for task in stage.tasks(HOLDOUT, refit=False, seed=0)]
+    tasks = schedule.tasks(HOLDOUT, refit=False, seed=0)
     stages = schedule.timed([task for task in tasks if task.name not in finished])
     return [(task.name, task.deadline and task.deadline - now) for _, tasks in stages for task in tasks]
 
@@ -250,7 +250,7 @@ def test_quick_members_count_until_there_are_better_ones() -> None:
 
 def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
     (stage,) = fill(300).stages
-    tasks = stage.tasks(HOLDOUT, refit=True, seed=0)  # four fits, two at a time
+    tasks = Schedule(stages=(stage,)).tasks(HOLDOUT, refit=True, seed=0)  # four fits, two at a time
     with_deadlines, end = stage.with_deadlines(tasks, 1000.0)
     predicting = 5 * PREDICT_MARGIN
     assert [task.deadline for task in with_deadlines] == [1300 - predicting] * 2 + [1600 - predicting] * 2
@@ -291,9 +291,9 @@ def test_without_minutes_there_is_one_stage_and_nothing_to_say(digits: data.Data
     plain = make_schedule(
         [[SMALL, BIG]], splits, digits, refit=True, minutes=None, elapsed=lambda: 0.0, cores=2, gpus=0
     )
-    (stage,) = plain.stages
+    assert len(plain.stages) == 1
     assert names(plain) == ["keras-mlp", "cnn"]
-    assert len(stage.tasks(splits, refit=True, seed=0)) == 8
+    assert len(plain.tasks(splits, refit=True, seed=0)) == 8
     assert {deadline for _, deadline in timed(plain, 0.0)} == {None}
     assert list(plain.describe()) == []
 

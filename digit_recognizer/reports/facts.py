@@ -38,7 +38,7 @@ class DigitScore:
 
 
 @dataclass(frozen=True)
-class Member:
+class BlendPart:
     """A model's part in the blend; temperature: None if its probabilities are not scaled."""
 
     name: str
@@ -57,7 +57,7 @@ class Facts:
 
     manifest: Manifest
     scores: dict[str, ModelScore]
-    blend: list[Member]
+    blend: list[BlendPart]
     calibration: scoring.Calibration
     confusion: np.ndarray
     confusions: list[scoring.Confusion]
@@ -121,7 +121,7 @@ def read(run: Run, dataset: data.Dataset) -> Facts:
         scores=dict(
             sorted(manifest.scores.items(), key=lambda item: (item[0] != main.name, -item[1].accuracy))
         ),
-        blend=_members(run),
+        blend=_blend(run),
         calibration=scoring.calibration(held_out.labels, main.out_of_fold),
         confusion=confusion,
         confusions=scoring.confusions(confusion),
@@ -173,17 +173,17 @@ def _digit_scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray
     return confusion_matrix(labels, predicted, labels=digits), scores
 
 
-def _members(run: Run) -> list[Member]:
-    """Return the blend's members, and the blend itself if the mean has a temperature of its own."""
+def _blend(run: Run) -> list[BlendPart]:
+    """Return the blend's parts, and the blend itself if the mean has a temperature of its own."""
     blend = run.manifest.blend
     if blend is None:
         return []
     names = run.manifest.models
     if not isinstance(blend, WeightedCombiner):
-        return [Member(name, weight, None) for name, weight in zip(names, blend.weights, strict=True)]
+        return [BlendPart(name, weight, None) for name, weight in zip(names, blend.weights, strict=True)]
     temperatures = [1 / inverse for inverse in blend.inverse_temperatures]
-    members = [Member(*values) for values in zip(names, blend.weights, temperatures, strict=True)]
-    return [*members, Member(BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
+    parts = [BlendPart(*values) for values in zip(names, blend.weights, temperatures, strict=True)]
+    return [*parts, BlendPart(BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
 
 
 def _curves(run: Run) -> dict[str, list[Curve]]:

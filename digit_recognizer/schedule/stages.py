@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from digit_recognizer.manifest import Count, FileName, Seconds
+from digit_recognizer.manifest import FileName, NonNegativeInt, Seconds
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
@@ -38,7 +38,7 @@ class Stage(Record):
     members: tuple[Member, ...] = Field(min_length=1)
     workers: Cores
     threads: Cores
-    group: Count = 0
+    group: NonNegativeInt = 0
     seconds_per_fit: Seconds | None = None
     predict_seconds: dict[str, Seconds] = Field(default={})
     epoch_fraction: float = Field(default=1.0, ge=0)
@@ -48,11 +48,6 @@ class Stage(Record):
         if self.seconds_per_fit is not None and {m.name for m in self.members} != set(self.predict_seconds):
             raise ValueError("predict_seconds are not of the members")
         return self
-
-    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
-        """Return the stage's fits, without deadlines."""
-        models = {member.name: member.settings for member in self.members}
-        return make_fits(models, splits, refit=refit, seed=seed)
 
     def with_deadlines(self, tasks: Sequence[FitTask], now: float) -> tuple[list[FitTask], float]:
         """Return the tasks with deadlines, and when the last ends; `workers` fit at a time from `now`."""
@@ -76,6 +71,11 @@ class Schedule(Record):
         if len(names) > len(set(names)):
             raise ValueError("two members of the stages have the same name")
         return self
+
+    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
+        """Return the fits of all stages, without deadlines."""
+        models = {member.name: member.settings for stage in self.stages for member in stage.members}
+        return make_fits(models, splits, refit=refit, seed=seed)
 
     def timed(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Stage, list[FitTask]]]:
         """Yield each stage with those of the tasks that are its members'; their deadlines count from now."""
@@ -102,8 +102,8 @@ class Schedule(Record):
                 f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
             )
             yield f"Fits of {stage.seconds_per_fit:.0f} s, {side_by_side}:"
-            kinds = Counter((member.recipe, member.settings.epochs) for member in stage.members)
-            for (name, epochs), count in kinds.items():
+            counts = Counter((member.recipe, member.settings.epochs) for member in stage.members)
+            for (name, epochs), count in counts.items():
                 yield f"  {count} {name}, about {epochs} epochs"
 
 
