@@ -57,9 +57,18 @@ class StackedCombiner(Record):
     converged: ClassVar[bool] = True
     method: Literal["stacked"] = "stacked"
     weights: tuple[float, ...] = Field(description="each member's share of the coefficients' absolute sum")
-    classes: tuple[int, ...]
+    classes: tuple[Annotated[int, Field(ge=0, lt=CLASSES)], ...]
     coefficients: tuple[tuple[float, ...], ...]
     intercepts: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        rows = len(self.coefficients)  # one row for two classes
+        if len(self.intercepts) != rows or rows not in (1, len(self.classes)):
+            raise ValueError("the blend has other numbers of coefficients, intercepts and classes")
+        if {len(row) for row in self.coefficients} != {CLASSES * len(self.weights)}:
+            raise ValueError(f"the blend's rows of coefficients are not {CLASSES} for each model")
+        return self
 
     def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """Return the blend of the members' probabilities, each of shape (n, 10)."""

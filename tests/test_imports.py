@@ -44,6 +44,7 @@ SLOW = {
     "kaggle",
     "keras",
     "matplotlib",
+    "PIL",
     "pandas",
     "scipy",
     "sklearn",
@@ -51,7 +52,8 @@ SLOW = {
     "threadpoolctl",
 }
 ONLY_IN = {
-    "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.terminal"},
+    "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.predict", "cli.terminal"},
+    "PIL": {"reading.files"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
     "filelock": {"drafts", "leaderboard.ledger"},
@@ -114,7 +116,7 @@ QUICK = [
     ["recipes"],
     ["check", "tiny/submission.csv"],
     ["runs", "--out", "."],
-    *([command, "--help"] for command in ("train", "validate", "ensemble", "report")),
+    *([command, "--help"] for command in ("train", "validate", "ensemble", "report", "predict")),
     *([command, "--help"] for command in ("download", "submit", "submissions")),
 ]
 
