@@ -2,6 +2,7 @@
 
 preparation: a grey picture becomes a digit as MNIST's are     files: pictures and CSVs to rows of pixels
 model: a run's models as one function from pixels to probabilities
+page: a page to draw on that holds a run's nets; page/: its HTML, style and scripts
 """
 
 from collections.abc import Iterable, Iterator

@@ -19,6 +19,7 @@ from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
 PAGE = "draw.html"
 FILES = Path(__file__).parent / "page"
+SOURCES = ("net.js", "prepare.js", "draw.js", "draw.css")
 SIDE = 28
 MAX_BYTES = 2**30  # of a model's file
 EPSILON = 1e-3  # that Keras adds to a variance in batch normalisation
@@ -59,7 +60,7 @@ def write(run: runs.Run) -> Path:
     Raises RunError if a model cannot be read or the page cannot be written.
     """
     content = render(run, read_net(run))
-    path = run.folder / PAGE
+    path = (run.folder.parent if run.unfinished else run.folder) / PAGE
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -74,7 +75,7 @@ def render(run: runs.Run, net: Net) -> str:
     environment = Environment(
         loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    sources = {name: (FILES / name).read_text(encoding="utf-8") for name in ("net.js", "prepare.js", "draw.js", "draw.css")}
+    sources = {name: (FILES / name).read_text(encoding="utf-8") for name in SOURCES}
     return environment.get_template(PAGE).render(
         run=run,
         models=run.manifest.models if net.blend else [_main_model(run)],
@@ -97,7 +98,9 @@ def read_net(run: runs.Run) -> Net:
     """Return the run's models, and how they are blended, as its submission was made."""
     manifest, main = run.manifest, _main_model(run)
     if main == BLEND and manifest.blend is None:
-        raise RunError(f"{run.folder / runs.MANIFEST}: does not say how its models are blended; train it again")
+        raise RunError(
+            f"{run.folder / runs.MANIFEST}: does not say how its models are blended; train it again"
+        )
     names = manifest.models if main == BLEND else [main]
     models = tuple(_read_model(run, name) for name in names)
     return Net(models=models, blend=manifest.blend if main == BLEND else None)
@@ -190,7 +193,9 @@ def _with_preprocessing(
         check_arrays(before, {f"{step}/{name}": (pixels, np.float64) for name in ("mean", "scale")})
         kernel = kernel / before["standardize/scale"][:, None]
     elif step == "pca":
-        check_arrays(before, {"pca/mean": (pixels, np.float32), "pca/components": ((rows, *pixels), np.float32)})
+        check_arrays(
+            before, {"pca/mean": (pixels, np.float32), "pca/components": ((rows, *pixels), np.float32)}
+        )
         kernel = before["pca/components"].T @ kernel
     else:
         check_arrays(before, {})
