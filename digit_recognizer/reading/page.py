@@ -2,56 +2,17 @@
 
 import base64
 import hashlib
-from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from digit_recognizer import runs
-from digit_recognizer.blending import AnyCombiner
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import write_atomically
-from digit_recognizer.nets.arrays import check_arrays, read_arrays
-from digit_recognizer.predictions import BLEND, CLASSES
-from digit_recognizer.records import Record
-from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
+from digit_recognizer.predictions import CLASSES
+from digit_recognizer.reading import weights
 
 PAGE = "draw.html"
 FILES = Path(__file__).parent / "page"
 SOURCES = ("net.js", "prepare.js", "draw.js", "draw.css")
-SIDE = 28
-MAX_BYTES = 2**30  # of a model's file
-EPSILON = 1e-3  # that Keras adds to a variance in batch normalisation
-Arrays = dict[str, np.ndarray]
-
-
-class Layer(Record):
-    """A dense layer or a convolution; kernel: scale * float16, bias: float32, both in base64."""
-
-    shape: tuple[int, ...]  # (in, out), or (rows, columns, in, out)
-    stride: int
-    scale: float
-    kernel: str
-    bias: str
-
-
-class Model(Record):
-    """A model: the mean of its fits."""
-
-    deskew: bool
-    tta: bool
-    activation: str
-    output: Literal["softmax", "sigmoid"]
-    global_pool: bool
-    fits: tuple[tuple[Layer, ...], ...]
-
-
-class Net(Record):
-    """All that the page's forward pass needs."""
-
-    models: tuple[Model, ...]
-    blend: AnyCombiner | None
 
 
 def write(run: runs.Run) -> Path:
@@ -59,7 +20,7 @@ def write(run: runs.Run) -> Path:
 
     Raises RunError if a model cannot be read or the page cannot be written.
     """
-    content = render(run, read_net(run))
+    content = render(run, weights.read_net(run))
     path = (run.folder.parent if run.unfinished else run.folder) / PAGE
     try:
         write_atomically(path, content)
@@ -68,7 +29,7 @@ def write(run: runs.Run) -> Path:
     return path
 
 
-def render(run: runs.Run, net: Net) -> str:
+def render(run: runs.Run, net: weights.Net) -> str:
     """Return the page's text; its policy allows the scripts and the style in it by their hashes."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -78,7 +39,7 @@ def render(run: runs.Run, net: Net) -> str:
     sources = {name: (FILES / name).read_text(encoding="utf-8") for name in SOURCES}
     return environment.get_template(PAGE).render(
         run=run,
-        models=run.manifest.models if net.blend else [_main_model(run)],
+        models=run.manifest.models if net.blend else [weights.main_model(run)],
         sources=sources,
         hashes={name: _hash(text) for name, text in sources.items()},
         net=net.model_dump_json(),
@@ -88,128 +49,3 @@ def render(run: runs.Run, net: Net) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _main_model(run: runs.Run) -> str:
-    return run.manifest.submission_model or run.manifest.main_model
-
-
-def read_net(run: runs.Run) -> Net:
-    """Return the run's models, and how they are blended, as its submission was made."""
-    manifest, main = run.manifest, _main_model(run)
-    if main == BLEND and manifest.blend is None:
-        raise RunError(
-            f"{run.folder / runs.MANIFEST}: does not say how its models are blended; train it again"
-        )
-    names = manifest.models if main == BLEND else [main]
-    models = tuple(_read_model(run, name) for name in names)
-    return Net(models=models, blend=manifest.blend if main == BLEND else None)
-
-
-def _read_model(run: runs.Run, name: str) -> Model:
-    settings, files = run.manifest.recipes[name], run.manifest.test_fits[name]
-    if not files:
-        raise RunError(f"{run.folder / runs.MANIFEST}: names no files of {name}; train that run again")
-    keras = isinstance(settings, KerasSettings)
-    return Model(
-        deskew=settings.deskew,
-        tta=settings.tta,
-        activation=settings.activation,
-        output=settings.output if isinstance(settings, KerasSettings) else "softmax",
-        global_pool=keras and settings.global_pool,
-        fits=tuple(_read_fit(run.folder / runs.MODELS / file, settings) for file in files),
-    )
-
-
-def _read_fit(path: Path, settings: Settings) -> tuple[Layer, ...]:
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise RunError(f"{path}: expected a model's file of at most 1 GiB; train that run again")
-        return fold(read_arrays(path.read_bytes()), settings)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
-    except ValueError as error:
-        raise RunError(f"{path}: is {error}; train that run again") from None
-
-
-def fold(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
-    """Return the net's layers, with what comes before the first and batch normalisation folded into them.
-
-    Raises ValueError if these are not exactly the arrays of a net of these settings.
-    """
-    before = {name: arrays.pop(name) for name in list(arrays) if name.startswith(("standardize/", "pca/"))}
-    shapes, strides = _shapes(settings, len(before.get("pca/components", range(SIDE * SIDE))))
-    normed = isinstance(settings, KerasSettings) and settings.batch_norm
-    expected = {"mixed_bfloat16": ((), np.bool_)} if isinstance(settings, KerasSettings) else {}
-    keys = []  # of each layer's arrays, by their short names
-    for number, shape in enumerate(shapes):
-        norm = normed and number < len(shapes) - 1
-        at = number * 2 if normed else number
-        names = {"kernel": f"layer{at}/kernel"}
-        if norm:
-            names |= {n: f"layer{at + 1}/{n}" for n in ("gamma", "beta", "moving_mean", "moving_variance")}
-        else:
-            names["bias"] = f"layer{at}/bias"
-        expected |= {key: (shape if n == "kernel" else shape[-1:], np.float32) for n, key in names.items()}
-        keys.append(names)
-    check_arrays(arrays, expected)
-    folded = [_without_norm({n: arrays[key].astype(float) for n, key in names.items()}) for names in keys]
-    folded[0] = _with_preprocessing(*folded[0], before, settings)
-    return tuple(_encode(*layer, stride) for layer, stride in zip(folded, strides, strict=True))
-
-
-def _shapes(settings: Settings, features: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Return the shape of each kernel, and the strides."""
-    shapes: list[tuple[int, ...]] = []
-    strides, side, depth, width = [], SIDE, 1, features
-    if isinstance(settings, KerasSettings):
-        for channels, size, stride in zip_longest(settings.channels, settings.kernel_sizes, settings.strides):
-            shapes.append((size or 3, size or 3, depth, channels))
-            strides.append(stride or 2)
-            depth, side = channels, -(-side // (stride or 2))
-            width = depth * (1 if settings.global_pool else side * side)
-    for units in (*settings.hidden, CLASSES):
-        shapes.append((width, units))
-        strides.append(1)
-        width = units
-    return shapes, strides
-
-
-def _without_norm(layer: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel and bias of the layer and its batch normalisation as one."""
-    if "bias" in layer:
-        return layer["kernel"], layer["bias"]
-    factor = layer["gamma"] / np.sqrt(layer["moving_variance"] + EPSILON)
-    return layer["kernel"] * factor, layer["beta"] - layer["moving_mean"] * factor
-
-
-def _with_preprocessing(
-    kernel: np.ndarray, bias: np.ndarray, before: Arrays, settings: Settings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel and bias of the first layer that take pixels, before they are standardised or projected."""
-    step = settings.preprocessing if isinstance(settings, MLPSettings) else "scale"
-    pixels, rows = (SIDE * SIDE,), len(kernel)
-    if step == "standardize":
-        check_arrays(before, {f"{step}/{name}": (pixels, np.float64) for name in ("mean", "scale")})
-        kernel = kernel / before["standardize/scale"][:, None]
-    elif step == "pca":
-        check_arrays(
-            before, {"pca/mean": (pixels, np.float32), "pca/components": ((rows, *pixels), np.float32)}
-        )
-        kernel = before["pca/components"].T @ kernel
-    else:
-        check_arrays(before, {})
-        return kernel, bias
-    return kernel, bias - before[f"{step}/mean"] @ kernel
-
-
-def _encode(kernel: np.ndarray, bias: np.ndarray, stride: int) -> Layer:
-    scale = float(np.abs(kernel).max()) or 1.0
-    halves, floats = (kernel / scale).astype("<f2"), bias.astype("<f4")
-    return Layer(
-        shape=kernel.shape,
-        stride=stride,
-        scale=scale,
-        kernel=base64.b64encode(halves.tobytes()).decode(),
-        bias=base64.b64encode(floats.tobytes()).decode(),
-    )

@@ -2,7 +2,7 @@
 // The page: strokes on the board, and what the net reads in them, again and again while one is drawn.
 // A stroke is a list of points {x, y}, from 0 to 1 across the board.
 
-const PAPER_SIDE = 400; // pixels of the drawing that is read
+const PAPER_SIDE = 200; // pixels of the drawing that is read
 const PEN = 0.055; // the stroke's width, of the board's
 const MARGIN = PEN / 2 + 0.01; // no ink touches the edge, by which paper is known
 const STEP = 0.02; // that the pen moves when an arrow key is pressed

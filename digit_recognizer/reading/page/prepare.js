@@ -13,9 +13,10 @@ const STROKE = 8.3;
 // From a square drawing, 0..1 for ink, to 784 whole numbers of 0..255; null for a blank one.
 // Throws an Error, with what to do, if it holds several digits.
 function prepare(drawing) {
-  const peak = drawing.values.reduce((most, value) => Math.max(most, value), 0);
-  if (peak === 0) return null;
-  const ink = crop(withoutSpecks({ ...drawing, values: drawing.values.map((value) => value / peak) }));
+  const drawn = crop(drawing);
+  if (drawn === null) return null;
+  const peak = drawn.values.reduce((most, value) => Math.max(most, value), 0);
+  const ink = crop(withoutSpecks({ ...drawn, values: drawn.values.map((value) => value / peak) }));
   return centre(scaleTo(thicken(scaleTo(ink, WORK)), BOX));
 }
 
@@ -79,17 +80,18 @@ function farApart(patches) {
   });
 }
 
-// The smallest rectangle that holds all the ink.
+// The smallest rectangle that holds all the ink; null without any.
 function crop(ink) {
   let top = ink.rows, bottom = 0, left = ink.columns, right = 0;
-  ink.values.forEach((value, place) => {
-    if (value === 0) return;
-    const y = Math.floor(place / ink.columns), x = place % ink.columns;
-    top = Math.min(top, y);
-    bottom = Math.max(bottom, y + 1);
-    left = Math.min(left, x);
-    right = Math.max(right, x + 1);
-  });
+  for (let y = 0; y < ink.rows; y++)
+    for (let x = 0; x < ink.columns; x++) {
+      if (ink.values[y * ink.columns + x] === 0) continue;
+      if (y < top) top = y;
+      if (x < left) left = x;
+      if (x >= right) right = x + 1;
+      bottom = y + 1;
+    }
+  if (bottom === 0) return null;
   const cropped = picture(bottom - top, right - left);
   for (let y = top; y < bottom; y++)
     cropped.values.set(ink.values.subarray(y * ink.columns + left, y * ink.columns + right), (y - top) * cropped.columns);
