@@ -24,11 +24,11 @@ Arrays = dict[str, np.ndarray]
 
 
 class Layer(Record):
-    """A dense layer or a convolution; kernel: scale * float16, bias: float32, both in base64."""
+    """A dense layer or a convolution; kernel: floats of `bits` bits, bias: of 32, both in base64."""
 
     shape: tuple[int, ...]  # (in, out), or (rows, columns, in, out)
     stride: int
-    scale: float
+    bits: Literal[16, 32]
     kernel: str
     bias: str
 
@@ -173,12 +173,13 @@ def _with_preprocessing(
 
 
 def _encode(kernel: np.ndarray, bias: np.ndarray, stride: int) -> Layer:
-    scale = float(np.abs(kernel).max()) or 1.0
-    halves, floats = (kernel / scale).astype("<f2"), bias.astype("<f4")
+    with np.errstate(over="ignore"):
+        halves = kernel.astype("<f2")
+    fits = np.allclose(halves, kernel, rtol=1e-3, atol=1e-6)  # weights of standardised pixels can be huge
     return Layer(
         shape=kernel.shape,
         stride=stride,
-        scale=scale,
-        kernel=base64.b64encode(halves.tobytes()).decode(),
-        bias=base64.b64encode(floats.tobytes()).decode(),
+        bits=16 if fits else 32,
+        kernel=base64.b64encode((halves if fits else kernel.astype("<f4")).tobytes()).decode(),
+        bias=base64.b64encode(bias.astype("<f4").tobytes()).decode(),
     )

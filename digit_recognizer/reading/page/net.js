@@ -12,8 +12,8 @@ function makeNet(data) {
 }
 
 function decodeLayer(layer) {
-  const halves = new Uint16Array(bytes(layer.kernel).buffer);
-  const kernel = Float64Array.from(halves, (half) => layer.scale * float16(half));
+  const { buffer } = bytes(layer.kernel);
+  const kernel = layer.bits === 32 ? new Float32Array(buffer) : Float32Array.from(new Uint16Array(buffer), float16);
   return { ...layer, kernel, bias: new Float32Array(bytes(layer.bias).buffer) };
 }
 
@@ -76,10 +76,8 @@ function deskew(image) {
   });
 }
 
-// The image between its pixels, in steps of 1/32 as OpenCV takes them.
+// The image between its pixels, bilinearly.
 function between(image, y, x) {
-  y = Math.round(y * 32) / 32;
-  x = Math.round(x * 32) / 32;
   const top = Math.floor(y), left = Math.floor(x);
   const below = y - top, right = x - left;
   return (
