@@ -59,7 +59,7 @@ def draw(shown: Any, strokes: list[list[Point]], size: float, left: float, top: 
     """Draw strokes with the mouse and wait until they are read."""
     box = shown.locator("#board").bounding_box()
     for stroke in strokes:
-        points = [*stroke[:-1:speed], stroke[-1]] if len(stroke) > 9 else stroke
+        points = [*stroke[:-3:speed], *stroke[-3:]] if len(stroke) > 9 else stroke
         for number, (x, y) in enumerate(points):
             place = (left + size * x) * box["width"] + box["x"], (top + size * y) * box["height"] + box["y"]
             shown.mouse.move(*place, steps=1 if number == 0 else 4 - speed)

@@ -170,7 +170,8 @@ function announce() {
     const { probabilities } = reading;
     const best = likeliest(probabilities);
     const next = likeliest(probabilities.map((p, digit) => (digit === best ? -1 : p)));
-    text = `${best}, ${percent(probabilities[best], 1)} likely; next ${next}, ${percent(probabilities[next], 1)}`;
+    text = `${best}, ${percent(probabilities[best], 1)} likely`;
+    if (probabilities[next] >= 0.001) text += `; next ${next}, ${percent(probabilities[next], 1)}`;
   }
   if (element("status").textContent !== text) element("status").textContent = text;
 }
