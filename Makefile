@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTHON_IMAGE ?= python3.12
 
-.PHONY: help install train test test-fast test-image wheel check format bench docs clean
+.PHONY: help install train draw test test-fast test-image wheel check format bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,6 +22,9 @@ install: .venv/installed ## create .venv and install requirements.txt into it
 
 train: install ## train on the digits in data/, else on the sample, and write a submission (ARGS="--folds 5")
 	@$(BIN)/python -m digit_recognizer train $(ARGS)
+
+draw: install ## write a page to draw digits on, read by the newest run, and open it (ARGS=RUN)
+	@$(BIN)/python -m digit_recognizer draw $(ARGS)
 
 test: install ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

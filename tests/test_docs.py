@@ -32,6 +32,7 @@ OPTIONS = {
 } | {"--help"}
 # Paths that the program makes, and keys in `probabilities.npz`.
 MADE_BY_RUNS = {
+    "draw.html",
     "models/",
     "report/",
     "data/openml/",

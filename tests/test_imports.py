@@ -52,12 +52,12 @@ SLOW = {
     "threadpoolctl",
 }
 ONLY_IN = {
-    "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.predict", "cli.terminal"},
+    "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict", "cli.terminal"},
     "PIL": {"reading.files"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
     "filelock": {"drafts", "files"},
-    "jinja2": {"reports.page"},
+    "jinja2": {"reading.page", "reports.page"},
     "joblib": {"training.workers"},
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},

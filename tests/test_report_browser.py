@@ -1,37 +1,14 @@
 """The report as a real browser shows and prints it."""
 # ruff: noqa: F811
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import browser  # noqa: F401
 from report_runs import held_out, model, page, small  # noqa: F401
 
 pytestmark = pytest.mark.slow
-BROWSER = next(
-    filter(
-        None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"])
-    ),
-    None,
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium or Chrome on this machine; Debian's is `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
-
-    arguments = [
-        "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", "--no-first-run",
-    ]  # fmt: skip
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("width", [1280, 375])

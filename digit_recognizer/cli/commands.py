@@ -12,6 +12,7 @@ import click
 
 from digit_recognizer import __version__
 from digit_recognizer.cli import kaggle
+from digit_recognizer.cli.draw import draw
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
 from digit_recognizer.cli.predict import newest, predict
 from digit_recognizer.cli.progress import show_progress
@@ -47,7 +48,7 @@ def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score you can trust."""
 
 
-for command in (*kaggle.COMMANDS, predict):
+for command in (*kaggle.COMMANDS, draw, predict):
     cli.add_command(command)
 
 

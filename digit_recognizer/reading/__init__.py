@@ -2,6 +2,7 @@
 
 preparation: a grey picture becomes a digit as MNIST's are     files: pictures and CSVs to rows of pixels
 model: a run's models as one function from pixels to probabilities
+weights: a run's nets as layers of plain numbers     page: a page to draw on that holds them, made from page/
 """
 
 from collections.abc import Iterable, Iterator

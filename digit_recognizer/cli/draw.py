@@ -1,0 +1,57 @@
+"""The command `draw`: a page to draw digits on, which a run's nets read in the browser."""
+
+import json
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from digit_recognizer.cli.options import JSON, OUT
+from digit_recognizer.cli.predict import newest
+from digit_recognizer.cli.progress import show_progress
+from digit_recognizer.cli.terminal import notice, result
+
+if TYPE_CHECKING:
+    from digit_recognizer.runs import Run
+
+
+@click.command()
+@click.argument("name", metavar="[RUN]", required=False)
+@OUT
+@click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
+@JSON
+def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
+    """Write a page to draw digits on, read by a run's nets; without RUN, by those of the newest.
+
+    One HTML file, which works without a server or network, on a phone too. It opens in the browser where
+    there is a display. Without any run, the default recipes are trained on the sample first. The last line
+    on stdout is the page's path.
+    """
+    from digit_recognizer import drafts, runs
+    from digit_recognizer.reading import page
+
+    if name:
+        run = drafts.find_run(out, name)
+    else:
+        run = newest(out) if any(runs.list_all(out)) else _train_on_sample(out)
+    path = page.write(run)
+    if not no_open and _has_display():
+        webbrowser.open(path.resolve().as_uri())
+    result(json.dumps({"run": str(run.folder), "page": str(path)}) if as_json else path)
+
+
+def _train_on_sample(out: Path) -> "Run":
+    from digit_recognizer import data, pipeline
+
+    notice(f"{out}: holds no run yet; the default recipes are trained on the embedded sample first")
+    with show_progress() as on_progress:
+        job = pipeline.Job(out=out, data_dir=data.sample_folder())
+        return pipeline.train(job, on_notice=notice, on_progress=on_progress)
+
+
+def _has_display() -> bool:
+    """Return whether a browser would have a window: on Linux the environment names a display."""
+    return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

@@ -1,0 +1,51 @@
+"""The drawing page of a run: one HTML file that holds its nets, and reads digits without a server."""
+
+import base64
+import hashlib
+from pathlib import Path
+
+from digit_recognizer import runs
+from digit_recognizer.errors import RunError
+from digit_recognizer.files import write_atomically
+from digit_recognizer.predictions import CLASSES
+from digit_recognizer.reading import weights
+
+PAGE = "draw.html"
+FILES = Path(__file__).parent / "page"
+SOURCES = ("net.js", "prepare.js", "draw.js", "draw.css")
+
+
+def write(run: runs.Run) -> Path:
+    """Write the run's page into its folder and return its path.
+
+    Raises RunError if a model cannot be read or the page cannot be written.
+    """
+    content = render(run, weights.read_net(run))
+    path = (run.folder.parent if run.unfinished else run.folder) / PAGE
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+    return path
+
+
+def render(run: runs.Run, net: weights.Net) -> str:
+    """Return the page's text; its policy allows the scripts and the style in it by their hashes."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    sources = {name: (FILES / name).read_text(encoding="utf-8") for name in SOURCES}
+    return environment.get_template(PAGE).render(
+        run=run,
+        models=run.manifest.models if net.blend else [weights.main_model(run)],
+        sources=sources,
+        hashes={name: _hash(text) for name, text in sources.items()},
+        net=net.model_dump_json(),
+        classes=range(CLASSES),
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,185 @@
+"""A run's nets as layers of plain numbers, for a forward pass without TensorFlow or scikit-learn."""
+
+import base64
+from collections.abc import Iterable
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from digit_recognizer import runs
+from digit_recognizer.blending import AnyCombiner
+from digit_recognizer.errors import RunError
+from digit_recognizer.nets.arrays import check_arrays, read_arrays
+from digit_recognizer.predictions import BLEND, CLASSES
+from digit_recognizer.records import Record
+from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
+
+SIDE = 28
+MAX_BYTES = 2**30  # of a model's file
+EPSILON = 1e-3  # that Keras adds to a variance in batch normalisation
+Arrays = dict[str, np.ndarray]
+
+
+class Layer(Record):
+    """A dense layer or a convolution; kernel: floats of `bits` bits, bias: of 32, both in base64."""
+
+    shape: tuple[int, ...]  # (in, out), or (rows, columns, in, out)
+    stride: int
+    bits: Literal[16, 32]
+    kernel: str
+    bias: str
+
+
+class Model(Record):
+    """A model: the mean of its fits."""
+
+    deskew: bool
+    tta: bool
+    activation: str
+    output: Literal["softmax", "sigmoid"]
+    global_pool: bool
+    fits: tuple[tuple[Layer, ...], ...]
+
+
+class Net(Record):
+    """All that the page's forward pass needs."""
+
+    models: tuple[Model, ...]
+    blend: AnyCombiner | None
+
+
+def main_model(run: runs.Run) -> str:
+    """Return the name of the model, or the blend, that the run's submission is of."""
+    return run.manifest.submission_model or run.manifest.main_model
+
+
+def read_net(run: runs.Run) -> Net:
+    """Return the run's models, and how they are blended, as its submission was made."""
+    manifest, main = run.manifest, main_model(run)
+    if main == BLEND and manifest.blend is None:
+        raise RunError(
+            f"{run.folder / runs.MANIFEST}: does not say how its models are blended; train it again"
+        )
+    names = manifest.models if main == BLEND else [main]
+    models = tuple(_read_model(run, name) for name in names)
+    return Net(models=models, blend=manifest.blend if main == BLEND else None)
+
+
+def _read_model(run: runs.Run, name: str) -> Model:
+    settings, files = run.manifest.recipes[name], run.manifest.test_fits[name]
+    if not files:
+        raise RunError(f"{run.folder / runs.MANIFEST}: names no files of {name}; train that run again")
+    return make_model(settings, [_read_fit(run.folder / runs.MODELS / file, settings) for file in files])
+
+
+def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
+    """Return the model of these settings whose fits have these layers."""
+    keras = settings if isinstance(settings, KerasSettings) else None
+    return Model(
+        deskew=settings.deskew,
+        tta=settings.tta,
+        activation=settings.activation,
+        output=keras.output if keras else "softmax",
+        global_pool=bool(keras and keras.global_pool),
+        fits=tuple(fits),
+    )
+
+
+def _read_fit(path: Path, settings: Settings) -> tuple[Layer, ...]:
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise RunError(f"{path}: expected a model's file of at most 1 GiB; train that run again")
+        return fold(read_arrays(path.read_bytes()), settings)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
+    except ValueError as error:
+        raise RunError(f"{path}: is {error}; train that run again") from None
+
+
+def fold(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
+    """Return the net's layers, with what comes before the first and batch normalisation folded into them.
+
+    Raises ValueError if these are not exactly the arrays of a net of these settings.
+    """
+    before = {name: arrays.pop(name) for name in list(arrays) if name.startswith(("standardize/", "pca/"))}
+    shapes, strides = _shapes(settings, len(before.get("pca/components", range(SIDE * SIDE))))
+    normed = isinstance(settings, KerasSettings) and settings.batch_norm
+    expected: dict[str, tuple[tuple[int, ...], DTypeLike]] = {}
+    if isinstance(settings, KerasSettings):
+        expected = {"mixed_bfloat16": ((), np.bool_)}
+    keys = []  # of each layer's arrays, by their short names
+    for number, shape in enumerate(shapes):
+        norm = normed and number < len(shapes) - 1
+        at = number * 2 if normed else number
+        names = {"kernel": f"layer{at}/kernel"}
+        if norm:
+            names |= {n: f"layer{at + 1}/{n}" for n in ("gamma", "beta", "moving_mean", "moving_variance")}
+        else:
+            names["bias"] = f"layer{at}/bias"
+        expected |= {key: (shape if n == "kernel" else shape[-1:], np.float32) for n, key in names.items()}
+        keys.append(names)
+    check_arrays(arrays, expected)
+    folded = [_without_norm({n: arrays[key].astype(float) for n, key in names.items()}) for names in keys]
+    folded[0] = _with_preprocessing(*folded[0], before, settings)
+    return tuple(_encode(*layer, stride) for layer, stride in zip(folded, strides, strict=True))
+
+
+def _shapes(settings: Settings, features: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Return the shape of each kernel, and the strides."""
+    shapes: list[tuple[int, ...]] = []
+    strides, side, depth, width = [], SIDE, 1, features
+    if isinstance(settings, KerasSettings):
+        for channels, size, stride in zip_longest(settings.channels, settings.kernel_sizes, settings.strides):
+            shapes.append((size or 3, size or 3, depth, channels))
+            strides.append(stride or 2)
+            depth, side = channels, -(-side // (stride or 2))
+            width = depth * (1 if settings.global_pool else side * side)
+    for units in (*settings.hidden, CLASSES):
+        shapes.append((width, units))
+        strides.append(1)
+        width = units
+    return shapes, strides
+
+
+def _without_norm(layer: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel and bias of the layer and its batch normalisation as one."""
+    if "bias" in layer:
+        return layer["kernel"], layer["bias"]
+    factor = layer["gamma"] / np.sqrt(layer["moving_variance"] + EPSILON)
+    return layer["kernel"] * factor, layer["beta"] - layer["moving_mean"] * factor
+
+
+def _with_preprocessing(
+    kernel: np.ndarray, bias: np.ndarray, before: Arrays, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel and bias of the first layer, with standardising or projecting the pixels in them."""
+    step = settings.preprocessing if isinstance(settings, MLPSettings) else "scale"
+    pixels, rows = (SIDE * SIDE,), len(kernel)
+    if step == "standardize":
+        check_arrays(before, {f"{step}/{name}": (pixels, np.float64) for name in ("mean", "scale")})
+        kernel = kernel / before["standardize/scale"][:, None]
+    elif step == "pca":
+        check_arrays(
+            before, {"pca/mean": (pixels, np.float32), "pca/components": ((rows, *pixels), np.float32)}
+        )
+        kernel = before["pca/components"].T @ kernel
+    else:
+        check_arrays(before, {})
+        return kernel, bias
+    return kernel, bias - before[f"{step}/mean"] @ kernel
+
+
+def _encode(kernel: np.ndarray, bias: np.ndarray, stride: int) -> Layer:
+    with np.errstate(over="ignore"):
+        halves = kernel.astype("<f2")
+    fits = np.allclose(halves, kernel, rtol=1e-3, atol=1e-6)  # weights of standardised pixels can be huge
+    return Layer(
+        shape=kernel.shape,
+        stride=stride,
+        bits=16 if fits else 32,
+        kernel=base64.b64encode((halves if fits else kernel.astype("<f4")).tobytes()).decode(),
+        bias=base64.b64encode(bias.astype("<f4").tobytes()).decode(),
+    )
