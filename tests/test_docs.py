@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +187,8 @@ def test_the_commands_run(tmp_path: Path, train_csv: str, test_csv: str) -> None
     (tmp_path / "data").mkdir()
     (tmp_path / "data/train.csv").write_text(train_csv)
     (tmp_path / "data/test.csv").write_text(test_csv)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/digit.png", tmp_path / "docs")
     shown = [line for text in TEXTS.values() for line in blocks(text, "sh")]
     lines = [line for line in shown if line.startswith("python -m digit_recognizer")]
     assert len(lines) >= 10
