@@ -4,6 +4,7 @@ submissions/.NAME/    config.json      all that decides the run's numbers
                       schedule.json    the stages
                       fits/            finished fits, for --resume
                       logs/            learning curves so far
+                      lock             held while a process works on it; the system ends that of a killed one
                       stage-1/ ...     complete runs; the latest becomes submissions/NAME
 """
 
@@ -18,16 +19,14 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from digit_recognizer import records, runs
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import atomic_folder, write_atomically
+from digit_recognizer.files import atomic_folder, locked, write_atomically
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.schedule import Schedule
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
-CONFIG, SCHEDULE, FITS, LOGS, STAGE = "config.json", "schedule.json", "fits", "logs", "stage-"
+CONFIG, SCHEDULE, FITS, LOGS, STAGE, LOCK = "config.json", "schedule.json", "fits", "logs", "stage-", "lock"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the draft is running
 DIGEST = hashlib.sha256().digest_size
@@ -47,23 +46,24 @@ class Draft:
     @property
     def running(self) -> bool:
         """Whether a process is working on it now. Asking changes nothing."""
-        lock = self.folder / "lock"
-        if not lock.exists():
+        if not (self.folder / LOCK).exists():
             return False
         try:
-            with FileLock(lock, timeout=0):
+            with locked(self.folder / LOCK, BlockingIOError()):
                 return False
-        except Timeout:
+        except BlockingIOError:
             return True
+        except RunError:  # another user's
+            return False
 
     @property
     def state(self) -> str:
         """What the draft is, and what to do about it, in words."""
         if self.running:
             return f"{self.final.name} is still running"
-        if kept := self.count_fits():
+        if count := self.count_fits():
             return (
-                f"{self.final.name} was cut off with {kept} finished fits; "
+                f"{self.final.name} was cut off with {count} finished fits; "
                 f"its command with --resume goes on, or delete {self.folder}"
             )
         return f"{self.final.name} was cut off before a fit was finished; its command starts it anew"
@@ -150,18 +150,21 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
     If the block raises, the draft stays if it keeps a fit.
     Raises RunError, before a fit begins, if `out` cannot be written, holds that name, or has no such draft.
     """
-    draft, lock = _resume(out, name, config) if resume else _begin(out, name, config)
-    complete = False
-    try:
-        yield draft
-        _finish(draft)
-        complete = True
-    except BaseException as error:
-        raise _add_note(draft, error) from error.__cause__
-    finally:
-        lock.release()
-        if complete or not draft.count_fits():
-            shutil.rmtree(draft.folder, ignore_errors=True)
+    draft = _find_unfinished(out, name, config) if resume else _create(out, name)
+    busy = RunError(f"{draft.final.name} is still running; wait for it, or stop it first")
+    with locked(draft.folder / LOCK, busy, seconds=LOCK_SECONDS):
+        if not resume:
+            _fill(draft, config)
+        complete = False
+        try:
+            yield draft
+            _finish(draft)
+            complete = True
+        except BaseException as error:
+            raise _add_note(draft, error) from error.__cause__
+        finally:
+            if complete or not draft.count_fits():
+                shutil.rmtree(draft.folder, ignore_errors=True)
 
 
 def _finish(draft: Draft) -> None:
@@ -179,8 +182,8 @@ def _add_note(draft: Draft, error: BaseException) -> BaseException:
     """Return the error with a note on what it leaves behind; a full disk becomes a RunError."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = RunError(f"{draft.folder}: cannot be written ({error.strerror}); make room.")
-    if kept := draft.count_fits():
-        error.add_note(f"{kept} finished fits are kept; the same command with --resume goes on from them.")
+    if count := draft.count_fits():
+        error.add_note(f"{count} finished fits are kept; the same command with --resume goes on from them.")
     else:
         error.add_note("No run was written.")
     return error
@@ -223,8 +226,8 @@ def unfinished_curves(run: runs.Run) -> dict[str, list[list[Metrics]]]:
     }
 
 
-def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileLock]:
-    """Return the newest draft of an equal config, locked."""
+def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Draft:
+    """Return the newest draft of an equal config; raises RunError, with what differs, if there is none."""
     difference = ""
     for draft in list_all(out):
         if name not in (None, draft.final.name):
@@ -236,7 +239,7 @@ def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, File
                 continue
             raise RunError(f"{error}; it cannot be resumed, delete {draft.folder}") from None
         if not (changed := config.difference_from(stored)):
-            return draft, _lock(draft)
+            return draft
         difference = difference or f"; {draft.final.name} has {changed}"
     raise RunError(
         f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "
@@ -244,57 +247,44 @@ def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, File
     )
 
 
-def _begin(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileLock]:
-    """Return a new draft, locked."""
+def _create(out: Path, name: str | None) -> Draft:
+    """Return a draft whose folder is there; raises RunError if the name is taken, or cannot be a folder's."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise RunError(
             f"--name {name!r}: expected up to 100 letters, digits and . _ + -, first a letter or digit"
         )
     date = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for candidate in [name] if name else (date if n == 1 else f"{date}-{n}" for n in count(1)):
-        draft = Draft(out / f".{candidate}", out / candidate)
+    for number in count(1):
+        free = name or (date if number == 1 else f"{date}-{number}")
+        draft = Draft(out / f".{free}", out / free)
+        if draft.final.exists():
+            if name is None:
+                continue
+            raise RunError(f"{draft.final}: exists already; take another --name, or delete that run")
         try:
-            return draft, _claim(draft, config)
-        except FileExistsError as error:
-            if name:
-                raise RunError(str(error)) from None
+            # What a run of that name left is taken over, or refused, once it is locked.
+            draft.folder.mkdir(parents=True, exist_ok=name is not None)
+        except FileExistsError:
+            continue
         except OSError as error:
             raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+        return draft
     raise AssertionError("unreachable")
 
 
-def _claim(draft: Draft, config: RunConfig) -> FileLock:
-    """Create the draft's folder and lock it; raise FileExistsError, with what to do, if the name is taken."""
-    if draft.final.exists():
-        raise FileExistsError(f"{draft.final}: exists already; take another --name, or delete that run")
-    draft.folder.mkdir(parents=True, exist_ok=True)
+def _fill(draft: Draft, config: RunConfig) -> None:
+    """Delete what a run that was cut off before a fit was finished left; raises RunError if one was."""
+    if fits := draft.count_fits():
+        raise RunError(
+            f"{draft.folder}: is an unfinished run with {fits} finished fits; go on with --resume, "
+            "or delete it"
+        )
     try:
-        lock = _lock(draft)
-    except RunError as error:
-        raise FileExistsError(str(error)) from None
-    try:
-        if kept := draft.count_fits():
-            raise FileExistsError(
-                f"{draft.folder}: is an unfinished run with {kept} finished fits; go on with --resume, "
-                "or delete it"
-            )
-        for left in draft.folder.glob("*"):  # of a run that was cut off before a fit was finished
-            if left.name != "lock":
+        for left in draft.folder.glob("*"):
+            if left.name != LOCK:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         for inside in (FITS, LOGS):
             (draft.folder / inside).mkdir()
-        records.write(draft.folder / CONFIG, config)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
-
-
-def _lock(draft: Draft) -> FileLock:
-    """Lock the draft while a process works on it; the system unlocks that of a killed one."""
-    lock = FileLock(draft.folder / "lock", timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"{draft.final.name} is still running; wait for it, or stop it first") from None
-    return lock
+    except OSError as error:
+        raise RunError(f"{draft.folder}: cannot be written ({error.strerror})") from None
+    records.write(draft.folder / CONFIG, config)

@@ -23,7 +23,7 @@ from digit_recognizer.manifest import (
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule, split_cores
-from digit_recognizer.splits import Split, held_out, make_splits
+from digit_recognizer.splits import held_out, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
 
 OnNotice = Callable[[str], None]
@@ -84,14 +84,15 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             )
         )  # fmt: skip
         clock.lap("schedule")
-        fits = _Fits(draft, schedule, on_notice, on_progress)
+        for line in schedule.describe():
+            on_notice(line)
         rows = held_out(splits, dataset.train.labels, dataset.test_labels)
-        signals: list[int] = []  # that came while the stage before was written
-        for stage, tasks in fits.stages(splits, refit=job.refit, seed=job.seed):
-            stopped = fits.fit_stage(stage, tasks, dataset, interrupted=bool(signals))
+        tasks = schedule.tasks(splits, refit=job.refit, seed=job.seed)
+        fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
+        for stage, stage_tasks in schedule.timed(fits.remaining()):
+            stopped = fits.fit_stage(stage, stage_tasks, dataset)
             clock.lap("fit")
-            with _signals_held() as signals:
-                fits.write_run(config, rows, clock, stopped)
+            fits.write_run(config, rows, clock, stopped)
             if stopped:
                 break
     return _publish(runs.load(draft.final))
@@ -184,57 +185,51 @@ def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
 
 
 class _Fits:
-    """The fits of a draft: those finished so far, and how a stage's are added to them."""
+    """The fits of a draft: those that are over, and how a stage's are added to them."""
 
     def __init__(
-        self, draft: drafts.Draft, schedule: Schedule, on_notice: OnNotice, on_progress: OnProgress
+        self,
+        draft: drafts.Draft,
+        schedule: Schedule,
+        tasks: Sequence[FitTask],
+        on_notice: OnNotice,
+        on_progress: OnProgress,
     ) -> None:
-        self._draft, self._schedule = draft, schedule
+        self._draft, self._schedule, self._tasks = draft, schedule, tasks
         self._on_notice, self._on_progress = on_notice, on_progress
-        self._tasks: list[FitTask] = []
-        self._outcomes: dict[str, FitResult | FitFailure] = {}
-
-    def stages(
-        self, splits: Sequence[Split], *, refit: bool, seed: int
-    ) -> Iterator[tuple[Stage, list[FitTask]]]:
-        """Yield each stage with the fits that it still needs; those that the draft keeps are not repeated."""
-        stages = self._schedule.stages
-        self._tasks = [task for stage in stages for task in stage.tasks(splits, refit=refit, seed=seed)]
-        for line in self._schedule.describe():
-            self._on_notice(line)
-        self._outcomes = self._draft.load_fits(self._tasks, self._on_notice)
+        self._interrupted = False  # by a signal that came while a stage was written
+        self._outcomes = draft.load_fits(tasks, on_notice)
         if self._outcomes:
-            self._on_notice(f"{len(self._outcomes)} of {len(self._tasks)} fits are finished already")
-        for task in self._tasks:
-            if task.name not in self._outcomes:
-                self._on_progress(Progress(task.name, 0, task.settings.epochs))
-        yield from self._schedule.timed([task for task in self._tasks if task.name not in self._outcomes])
+            on_notice(f"{len(self._outcomes)} of {len(tasks)} fits are finished already")
+        for task in self.remaining():
+            on_progress(Progress(task.name, 0, task.settings.epochs))
 
-    def fit_stage(
-        self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, *, interrupted: bool
-    ) -> str | None:
+    def remaining(self) -> list[FitTask]:
+        """Return the fits to do; those that the draft keeps are not repeated."""
+        return [task for task in self._tasks if task.name not in self._outcomes]
+
+    def fit_stage(self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset) -> str | None:
         """Fit the tasks; return why it was stopped early, or None.
 
         A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
-        process end the run with what is finished; before, they raise. interrupted: a signal came while the
-        stage before was written.
+        process end the run with what is finished, and the command with 0; before, they raise.
         """
         fitting = training.fit_all(
             tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
             on_progress=self._on_progress,
         )  # fmt: skip
         try:
-            if interrupted:
+            if self._interrupted:
                 raise KeyboardInterrupt
             for outcome in fitting:
                 self._keep(outcome)
         except (KeyboardInterrupt, RunError) as stop:
             if self._draft.latest_stage() is None:
                 raise
-            finished = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
+            count = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
             reason = str(stop) or "interrupted"
-            self._on_notice(f"Stopped early ({reason}): {finished} of {len(self._tasks)} fits are finished")
-            return f"{reason}; {finished} of {len(self._tasks)} fits were finished"
+            self._on_notice(f"Stopped early ({reason}): {count} of {len(self._tasks)} fits are finished")
+            return f"{reason}; {count} of {len(self._tasks)} fits were finished"
         finally:
             with _signals_held():  # the processes are stopped, however impatient the user is
                 fitting.close()
@@ -254,6 +249,7 @@ class _Fits:
     def write_run(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
         """Write the run as it stands, from the complete members of the best group.
 
+        Signals that come meanwhile end the run before its next stage, not this writing.
         Raises FitError if all fits are over and no member is complete.
         """
         members = [member.name for member in self._schedule.best_members(self._complete())]
@@ -266,17 +262,18 @@ class _Fits:
         outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
         fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
         models = results.from_fits(fits, count_epochs=config.minutes is not None)
-        with self._draft.stage_folder() as folder:
+        with _signals_held() as signals, self._draft.stage_folder() as folder:
             results.write(
                 folder, self._draft.final.name, config, rows, models, clock,
                 on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
             )  # fmt: skip
+        self._interrupted = bool(signals)
 
     def _complete(self) -> set[str]:
         """Return the models all of whose fits are finished."""
         models = {task.model for task in self._tasks}
-        finished = {name for name, outcome in self._outcomes.items() if isinstance(outcome, FitResult)}
-        return models - {task.model for task in self._tasks if task.name not in finished}
+        fitted = {name for name, outcome in self._outcomes.items() if isinstance(outcome, FitResult)}
+        return models - {task.model for task in self._tasks if task.name not in fitted}
 
 
 @contextmanager

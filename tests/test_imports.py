@@ -53,7 +53,7 @@ ONLY_IN = {
     "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.terminal"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
-    "filelock": {"drafts", "files"},
+    "filelock": {"files"},
     "jinja2": {"reports.page"},
     "joblib": {"training.workers"},
     "keras": {"nets.keras_model"},

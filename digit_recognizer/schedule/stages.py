@@ -77,6 +77,10 @@ class Schedule(Record):
             raise ValueError("two members of the stages have the same name")
         return self
 
+    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
+        """Return all fits, without deadlines."""
+        return [task for stage in self.stages for task in stage.tasks(splits, refit=refit, seed=seed)]
+
     def timed(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Stage, list[FitTask]]]:
         """Yield each stage with those of the tasks that are its members'; their deadlines count from now."""
         now = time.time()
@@ -102,8 +106,8 @@ class Schedule(Record):
                 f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
             )
             yield f"Fits of {stage.seconds_per_fit:.0f} s, {side_by_side}:"
-            kinds = Counter((member.recipe, member.settings.epochs) for member in stage.members)
-            for (name, epochs), count in kinds.items():
+            fits = Counter((member.recipe, member.settings.epochs) for member in stage.members)
+            for (name, epochs), count in fits.items():
                 yield f"  {count} {name}, about {epochs} epochs"
 
 
