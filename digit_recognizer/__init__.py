@@ -33,7 +33,7 @@ class FinishedRun:
 
     @property
     def score(self) -> "ModelScore":
-        """Accuracy on held-out rows with its 95% interval, of the model that stands for the run."""
+        """Accuracy on held-out rows with its 95% interval, of the run's main model."""
         return self.run.main_score
 
     def report(self, data_dir: str | Path | None = None) -> Any:
@@ -90,10 +90,13 @@ def report(
     run: "FinishedRun | str | Path", *, out: str | Path = "submissions", data_dir: str | Path | None = None
 ) -> Any:
     """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
-    from digit_recognizer import drafts, reports
+    from digit_recognizer import reports
 
-    stored = run.run if isinstance(run, FinishedRun) else drafts.find_run(Path(out), str(run))
-    page = reports.write(stored, reports.digits_of(stored, Path(data_dir) if data_dir else None))
+    data_dir = Path(data_dir) if data_dir else None
+    if isinstance(run, FinishedRun):
+        page = reports.write(run.run, reports.digits_of(run.run, data_dir))
+    else:
+        _, page = reports.write_named(Path(out), str(run), data_dir)
     if not _in_notebook():
         return page
     import html

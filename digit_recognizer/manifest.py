@@ -35,8 +35,8 @@ DECIDING = (
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, le=10**9)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 Method = Literal["weighted", "mean", "stacked"]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 
@@ -58,8 +58,8 @@ UtcDatetime = Annotated[datetime | None, BeforeValidator(_utc)]
 class Rows(Record):
     """Numbers of digits."""
 
-    train: Count = Field(description="in train.csv")
-    test: Count = Field(description="in test.csv")
+    train: NonNegativeInt = Field(description="in train.csv")
+    test: NonNegativeInt = Field(description="in test.csv")
 
 
 class Fingerprint(Record):
@@ -81,9 +81,11 @@ class DataConfig(Record):
 class SplitConfig(Record):
     """Which rows were held out."""
 
-    holdout: Share | None = Field(description="share of the rows, or null with folds")
-    folds: Count | None = Field(description="of cross-validation, or null with a holdout")
-    repeats: Count = Field(default=1, description="of the cross-validation, with other folds each time")
+    holdout: Fraction | None = Field(description="share of the rows, or null with folds")
+    folds: NonNegativeInt | None = Field(description="of cross-validation, or null with a holdout")
+    repeats: NonNegativeInt = Field(
+        default=1, description="of the cross-validation, with other folds each time"
+    )
 
 
 class EnsembleConfig(Record):
@@ -104,9 +106,15 @@ class RunConfig(Record):
     refit: bool = Field(default=False, description="fitted on all rows as well, to predict the test digits")
     minutes: float | None = Field(default=None, description="of --minutes, or null")
     blend: bool = Field(default=True, description="false with --no-ensemble")
-    threads: Count | None = Field(default=None, description="of each fit; null with --minutes")
-    cores: Count | None = Field(default=None, description="with --minutes, that the stages share, else null")
-    gpus: Count = Field(default=0, description="that Keras nets were fitted on")
+    threads: NonNegativeInt | None = Field(default=None, description="of each fit; null with --minutes")
+    cores: NonNegativeInt | None = Field(
+        default=None, description="with --minutes, that the stages share, else null"
+    )
+    gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
+    bfloat16: bool | None = Field(
+        default=None,
+        description="used in convolutional nets; null if no recipe asks for it, or in older runs",
+    )
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
     code: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
@@ -139,14 +147,14 @@ def _first_difference(mine: object, others: object, field: str = "") -> str:
 class ModelScore(Record):
     """A model's score on held-out rows."""
 
-    accuracy: Share = Field(description="share of held-out digits read right")
-    low: Share = Field(description="of the 95% interval")
-    high: Share = Field(description="of the 95% interval")
-    digits: Count = Field(description="number of different held-out digits")
+    accuracy: Fraction = Field(description="share of held-out digits read right")
+    low: Fraction = Field(description="of the 95% interval")
+    high: Fraction = Field(description="of the 95% interval")
+    digits: NonNegativeInt = Field(description="number of different held-out digits")
     seconds: Seconds = Field(description="of all fits of the model, added up")
-    folds: tuple[Share, ...] | None = Field(default=None, description="accuracy of each fold")
-    std: Share | None = Field(default=None, description="standard deviation over the folds")
-    test_accuracy: Share | None = Field(
+    folds: tuple[Fraction, ...] | None = Field(default=None, description="accuracy of each fold")
+    std: Fraction | None = Field(default=None, description="standard deviation over the folds")
+    test_accuracy: Fraction | None = Field(
         default=None, description="on the test digits, if the data includes their labels"
     )
 
@@ -155,9 +163,9 @@ class EpochMetrics(Record):
     """Loss and accuracy after an epoch; training rows are the first 2,048 of the fit's."""
 
     train_loss: float = Field(description="log loss on training rows")
-    train_accuracy: Share = Field(description="on training rows")
+    train_accuracy: Fraction = Field(description="on training rows")
     valid_loss: float | None = Field(default=None, description="log loss on held-out rows, if there are any")
-    valid_accuracy: Share | None = Field(default=None, description="on held-out rows, if there are any")
+    valid_accuracy: Fraction | None = Field(default=None, description="on held-out rows, if there are any")
 
 
 class FitRecord(Record):
@@ -199,7 +207,7 @@ class Manifest(Record):
     scores: Annotated[dict[str, ModelScore], Field(min_length=1)] = Field(
         description="of each model, and of the blend if there is one"
     )
-    main_model: str = Field(description="the blend, or the model that stands for the run")
+    main_model: str = Field(description="the blend or, without one, the most accurate model")
     recipes: dict[str, Settings] = Field(description="settings of each model, with the epochs it had")
     test_fits: dict[str, tuple[FileName, ...]] = Field(
         description="files in models/ whose mean prediction is each model's for new digits"

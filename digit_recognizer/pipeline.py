@@ -1,14 +1,11 @@
 """The whole job in order: Kaggle's CSVs -> digits -> splits -> schedule -> fits -> blend -> submission."""
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from digit_recognizer import data, drafts, manifest, recipes, results, runs, training
+from digit_recognizer import data, drafts, manifest, recipes, results, runs, signals, training
 from digit_recognizer.errors import FitError, RecipeError, RunError
 from digit_recognizer.files import write_atomically
 from digit_recognizer.manifest import (
@@ -116,6 +113,7 @@ def blend_runs(
             "minutes": None,
             "refit": False,
             "blend": True,
+            "bfloat16": None,
             "versions": manifest.current_versions(),
             "code": manifest.code_hash(),
             "ensemble": EnsembleConfig(runs=tuple(run.manifest.name for run in parents), method=method),
@@ -171,9 +169,20 @@ def _config(
         threads=None if job.minutes else threads,
         cores=cores if job.minutes else None,
         gpus=gpus,
+        bfloat16=_uses_bfloat16(chosen, gpus),
         versions=manifest.current_versions(),
         code=manifest.code_hash(),
     )
+
+
+def _uses_bfloat16(chosen: Sequence[recipes.Recipe], gpus: int) -> bool | None:
+    """Return whether the nets of this run compute in bfloat16 on this machine, None if none asks for it."""
+    settings = [recipe.settings for recipe in chosen if recipe.settings.net == "keras"]
+    if not any(net.bfloat16 and net.channels for net in settings):
+        return None
+    from digit_recognizer.nets.keras_net import cpu_computes_bfloat16
+
+    return cpu_computes_bfloat16() and not gpus
 
 
 def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
@@ -231,7 +240,7 @@ class _Fits:
             self._on_notice(f"Stopped early ({reason}): {count} of {len(self._tasks)} fits are finished")
             return f"{reason}; {count} of {len(self._tasks)} fits were finished"
         finally:
-            with _signals_held():  # the processes are stopped, however impatient the user is
+            with signals.held():  # the processes are stopped, however impatient the user is
                 fitting.close()
         return None
 
@@ -262,35 +271,15 @@ class _Fits:
         outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
         fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
         models = results.from_fits(fits, count_epochs=config.minutes is not None)
-        with _signals_held() as signals, self._draft.stage_folder() as folder:
+        with signals.held() as came, self._draft.stage_folder() as folder:
             results.write(
                 folder, self._draft.final.name, config, rows, models, clock,
                 on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
             )  # fmt: skip
-        self._interrupted = bool(signals)
+        self._interrupted = bool(came)
 
     def _complete(self) -> set[str]:
-        """Return the models all of whose fits are finished."""
+        """Return the models whose fits are all finished."""
         models = {task.model for task in self._tasks}
         fitted = {name for name, outcome in self._outcomes.items() if isinstance(outcome, FitResult)}
         return models - {task.model for task in self._tasks if task.name not in fitted}
-
-
-@contextmanager
-def _signals_held() -> Iterator[list[int]]:
-    """Hold Ctrl-C, SIGTERM and SIGHUP back during what takes a second or two; yield the signals that came."""
-    held: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield held
-        return
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {
-        number: signal.signal(number, lambda number, _: held.append(number))
-        for number in (getattr(signal, name) for name in names)
-        if signal.getsignal(number) != signal.SIG_IGN  # what nohup ignores stays ignored
-    }
-    try:
-        yield held
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -136,17 +136,17 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
     for run, (other, _) in zip(parents[1:], stored[1:], strict=True):
         _check_comparable(parents[0], run, rows, other)
     distinct: list[tuple[runs.Run, Predictions]] = []
-    for run, (_, members) in zip(parents, stored, strict=True):
-        for member in members:
-            known = any(np.array_equal(member.out_of_fold, other.out_of_fold) for _, other in distinct)
-            if member.name != BLEND and not known:  # an ensemble holds its parents' models
-                distinct.append((run, member))
+    for run, (_, models) in zip(parents, stored, strict=True):
+        for model in models:
+            seen = any(np.array_equal(model.out_of_fold, other.out_of_fold) for _, other in distinct)
+            if model.name != BLEND and not seen:  # an ensemble holds its parents' models
+                distinct.append((run, model))
     if len(distinct) < 2:
         raise RunError("a blend takes at least two different models; name runs that hold more")
-    names = [member.name for _, member in distinct]
+    names = [model.name for _, model in distinct]
     return rows, [
-        _stored_model(run, member, f"@{run.manifest.name}" if names.count(member.name) > 1 else "")
-        for run, member in distinct
+        _stored_model(run, model, f"@{run.manifest.name}" if names.count(model.name) > 1 else "")
+        for run, model in distinct
     ]
 
 
@@ -171,16 +171,14 @@ def _describe(split: SplitConfig) -> str:
     )
 
 
-def _stored_model(run: runs.Run, member: Predictions, suffix: str) -> Model:
+def _stored_model(run: runs.Run, model: Predictions, suffix: str) -> Model:
     """Return a model of another run with the files that predict new digits, as far as they are there."""
-    renamed = {
-        name: _file_name(f"{run.manifest.name}+{name}") for name in run.manifest.test_fits[member.name]
-    }
+    renamed = {name: _file_name(f"{run.manifest.name}+{name}") for name in run.manifest.test_fits[model.name]}
     paths = {name: run.folder / runs.MODELS / name for name in renamed}
     return Model(
-        replace(member, name=f"{member.name}{suffix}"),
-        run.manifest.recipes[member.name],
-        run.manifest.scores[member.name].seconds,
+        replace(model, name=f"{model.name}{suffix}"),
+        run.manifest.recipes[model.name],
+        run.manifest.scores[model.name].seconds,
         files={renamed[name]: path.read_bytes() for name, path in paths.items() if path.is_file()},
         test_files=tuple(renamed.values()),
     )

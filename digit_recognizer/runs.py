@@ -47,7 +47,7 @@ class Run:
 
     @property
     def main_score(self) -> ModelScore:
-        """The score of the model, or the blend, that stands for the run."""
+        """The score of the blend or, without one, of the most accurate model."""
         return self.manifest.scores[self.manifest.main_model]
 
     @property
@@ -64,7 +64,7 @@ class Run:
         path = self.folder / PROBABILITIES
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-                members = [
+                models = [
                     Predictions(name, stored[f"{name}/out_of_fold"], stored[f"{name}/test"])
                     for name in self.manifest.scores
                 ]
@@ -75,12 +75,12 @@ class Run:
             raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
         except DAMAGED as error:
             raise RunError(f"{path}: is damaged ({error}); train that run again") from None
-        if problem := _problem(held_out, members, self.manifest.config.data.rows.test):
+        if problem := _problem(held_out, models, self.manifest.config.data.rows.test):
             raise RunError(f"{path}: is damaged ({problem}); train that run again")
-        return held_out, members
+        return held_out, models
 
 
-def _problem(held_out: HeldOut, members: Iterable[Predictions], test_rows: int) -> str:
+def _problem(held_out: HeldOut, models: Iterable[Predictions], test_rows: int) -> str:
     """Return what is wrong with the arrays, in words; "" if nothing is."""
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
     shapes = dict.fromkeys(arrays, held_out.rows.shape[:1]) | {"test_labels": (test_rows,)}
@@ -89,13 +89,13 @@ def _problem(held_out: HeldOut, members: Iterable[Predictions], test_rows: int) 
             return f"{name} is {array.dtype} of shape {array.shape}, expected integers of {shapes[name]}"
         if name.endswith("labels") and not np.isin(array, range(CLASSES)).all():
             return f"{name} holds other numbers than 0 to 9"
-    for member in members:
+    for model in models:
         for name, array, rows in (
-            ("out_of_fold", member.out_of_fold, len(held_out.rows)),
-            ("test", member.test, test_rows),
+            ("out_of_fold", model.out_of_fold, len(held_out.rows)),
+            ("test", model.test, test_rows),
         ):
             if array.shape != (rows, CLASSES) or array.dtype.kind != "f" or not np.isfinite(array).all():
-                return f"{member.name}/{name} is not {rows} rows of {CLASSES} finite numbers"
+                return f"{model.name}/{name} is not {rows} rows of {CLASSES} finite numbers"
     return ""
 
 
@@ -180,8 +180,8 @@ def write_models(folder: Path, files: Mapping[str, bytes]) -> None:
 def write_probabilities(folder: Path, held_out: HeldOut, predictions: Iterable[Predictions]) -> None:
     """Write `probabilities.npz`: HeldOut's fields and, of each model, `<name>/out_of_fold`, `<name>/test`."""
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
-    for member in predictions:
-        arrays |= {f"{member.name}/out_of_fold": member.out_of_fold, f"{member.name}/test": member.test}
+    for model in predictions:
+        arrays |= {f"{model.name}/out_of_fold": model.out_of_fold, f"{model.name}/test": model.test}
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     write_atomically(folder / PROBABILITIES, content.getvalue())

@@ -12,7 +12,7 @@ MAX_LAYERS = 20  # of each kind
 Units = Annotated[int, Field(ge=1, le=4096)]
 Pixels = Annotated[int, Field(ge=1, le=28)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Penalty = Annotated[float, Field(ge=0, le=1000)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1000)]
 Strength = Annotated[float, Field(ge=0, le=10)]
 # Of these the two kinds of nets have different defaults.
 Epochs = Annotated[int, Field(ge=1, le=10_000, description="times that a net sees each training digit")]
@@ -90,7 +90,7 @@ class KerasSettings(NetSettings):
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
         default="constant", description="cosine warms up, and falls to 0 along half a cosine"
     )
-    weight_decay: Penalty = Field(
+    weight_decay: NonNegativeFloat = Field(
         default=0.0, description="share of each weight that a step takes away, per learning_rate"
     )
     label_smoothing: Fraction = Field(
@@ -123,7 +123,7 @@ class MLPSettings(NetSettings):
         default="relu", description="of all hidden layers"
     )
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="how gradients become steps")
-    alpha: Penalty = Field(default=1e-4, description="L2 penalty")
+    alpha: NonNegativeFloat = Field(default=1e-4, description="L2 penalty")
     averaged_epochs: int = Field(
         default=1, ge=1, le=10_000, description="last epochs whose weights are averaged"
     )
@@ -158,7 +158,12 @@ def describe(settings_type: type[NetSettings]) -> list[FieldText]:
     """Return all fields that can be set, in words."""
     schema = settings_type.model_json_schema()["properties"]
     return [
-        FieldText(name, format_value(field.default), _allowed(schema[name]), field.description or "")
+        FieldText(
+            name,
+            format_value(field.default),
+            _Allowed.model_validate(schema[name]).in_words(),
+            field.description or "",
+        )
         for name, field in settings_type.model_fields.items()
         if name != "net"
     ]
@@ -204,20 +209,26 @@ def _explain(error: ValidationError, settings_type: type[NetSettings], used: dic
     return f"--set {assignment}: {name} is {allowed}"
 
 
-def _allowed(schema: dict[str, Any]) -> str:
-    """Return what a field's JSON schema allows, in words."""
-    match schema["type"]:
-        case "boolean":
+class _Allowed(BaseModel):
+    """What a field's JSON schema allows."""
+
+    type: Literal["boolean", "string", "array", "integer", "number"]
+    enum: tuple[str, ...] = ()
+    items: "_Allowed | None" = None
+    maxItems: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusiveMinimum: float | None = None
+    exclusiveMaximum: float | None = None
+
+    def in_words(self) -> str:
+        if self.type == "boolean":
             return "yes or no"
-        case "string":
-            return " or ".join(schema["enum"])
-        case "array":
-            return f"{_allowed(schema['items'])}; up to {schema['maxItems']} separated by commas; or none"
-    kind = "an integer" if schema["type"] == "integer" else "a number"
-    low = (
-        f"from {schema['minimum']:g}" if "minimum" in schema else f"above {schema['exclusiveMinimum']:g}, up"
-    )
-    high = (
-        f"to {schema['maximum']:.0f}" if "maximum" in schema else f"to below {schema['exclusiveMaximum']:g}"
-    )
-    return f"{kind} {low} {high}"
+        if self.type == "string":
+            return " or ".join(self.enum)
+        if self.items:
+            return f"{self.items.in_words()}; up to {self.maxItems} separated by commas; or none"
+        number = "an integer" if self.type == "integer" else "a number"
+        low = f"above {self.exclusiveMinimum:g}, up" if self.minimum is None else f"from {self.minimum:g}"
+        high = f"to below {self.exclusiveMaximum:g}" if self.maximum is None else f"to {self.maximum:.0f}"
+        return f"{number} {low} {high}"

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "errors",
     "files",
+    "signals",
     "predictions",
     "scoring",
     "submission",

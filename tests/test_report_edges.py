@@ -24,6 +24,7 @@ from report_runs import (  # noqa: F401
     write_run,
 )
 
+import digit_recognizer
 from digit_recognizer import data, reports, runs
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import HeldOut, Predictions
@@ -64,6 +65,24 @@ def test_a_run_that_finishes_meanwhile_raises_run_error(
         monkeypatch.setattr(page, "_render", lambda *_: "page")
     with pytest.raises(RunError, match="No such file or directory"):
         reports.write(run, digits)
+    assert {path.name for path in tmp_path.iterdir()} == {"n"}
+
+
+def test_a_named_run_that_finishes_meanwhile_is_read_again(
+    small: runs.Run, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small.folder, tmp_path / ".n/stage-1", ignore=shutil.ignore_patterns("report"))
+    draw = page._draw
+
+    def finish(*facts: Any) -> Any:
+        if (tmp_path / ".n").exists():
+            (tmp_path / ".n/stage-1").rename(tmp_path / "n")
+            (tmp_path / ".n").rmdir()
+        return draw(*facts)
+
+    monkeypatch.setattr(page, "_draw", finish)
+    written = digit_recognizer.report("n", out=tmp_path, data_dir=digits.source)
+    assert written == tmp_path / "n/report/report.html"
     assert {path.name for path in tmp_path.iterdir()} == {"n"}
 
 

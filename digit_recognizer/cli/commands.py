@@ -6,25 +6,22 @@ Nothing here imports what takes seconds.
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from digit_recognizer import __version__
+from digit_recognizer import __version__, signals
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
 from digit_recognizer.cli.progress import show_progress
-from digit_recognizer.cli.terminal import notice, result, results, signals_as_ctrl_c
+from digit_recognizer.cli.terminal import notice, result, results
 from digit_recognizer.errors import DigitRecognizerError, RunError
-
-if TYPE_CHECKING:
-    from digit_recognizer.runs import Run
 
 
 def main() -> None:
     """Run a command and exit; a user's mistake is one line and a non-zero code, a bug keeps its traceback."""
     try:
-        with signals_as_ctrl_c():
+        with signals.as_ctrl_c():
             code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort as stop:
         notice(" ".join(["Stopped.", *getattr(stop.__cause__, "__notes__", [])]))
@@ -79,7 +76,7 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     given = click.get_current_context().get_parameter_source("holdout")
     if options["folds"] is not None and given is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--holdout and --folds exclude each other; give one.")
-    from digit_recognizer import pipeline
+    from digit_recognizer import pipeline, reports
     from digit_recognizer.cli import tables
 
     with show_progress() as on_progress:
@@ -90,7 +87,7 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
         results(tables.weights(run))
     if with_report:
         try:
-            page = _write_report(run, None)
+            page = reports.write(run, reports.digits_of(run))
         except BaseException as error:
             error.add_note(f"The run is complete: {run.submission}")
             raise
@@ -198,17 +195,10 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
     One HTML page with everything inside it, and its pictures as PNGs beside it. The last line on stdout is
     the page's path.
     """
-    from digit_recognizer import drafts, runs
+    from digit_recognizer import reports, runs
 
     if name:
-        run = drafts.find_run(out, name)
-        try:
-            page = _write_report(run, data_dir)
-        except RunError:
-            if not run.unfinished:
-                raise
-            run = drafts.find_run(out, name)  # it was finished while its stage was read
-            page = _write_report(run, data_dir)
+        run, page = reports.write_named(out, name, data_dir)
     else:
         listed, problems = runs.list_all(out)
         for line in problems:
@@ -216,7 +206,7 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
         if not listed:
             raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
         run = listed[0]
-        page = _write_report(run, data_dir)
+        page = reports.write(run, reports.digits_of(run, data_dir))
     result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 
 
@@ -263,9 +253,3 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
         result(f"{file}: {rows} rows, a valid submission")
     else:
         result(f"{file}: {rows} rows in the right format, but not of the competition's digits")
-
-
-def _write_report(run: "Run", data_dir: Path | None) -> Path:
-    from digit_recognizer import reports
-
-    return reports.write(run, reports.digits_of(run, data_dir))

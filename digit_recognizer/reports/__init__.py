@@ -8,6 +8,8 @@ page: template.html and style.css filled in, and the folder written
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from digit_recognizer.errors import RunError
+
 if TYPE_CHECKING:
     from digit_recognizer.data import Dataset
     from digit_recognizer.runs import Run
@@ -21,6 +23,23 @@ def digits_of(run: "Run", data_dir: Path | None = None) -> "Dataset":
     from digit_recognizer.reports import facts
 
     return facts.digits_of(run, data_dir)
+
+
+def write_named(out: Path, name: str, data_dir: Path | None = None) -> "tuple[Run, Path]":
+    """Write the report of a run in `out`, finished or still being fitted; return the run and the page's path.
+
+    Raises RunError and DataError as `digits_of` and `write` do.
+    """
+    from digit_recognizer import drafts
+
+    run = drafts.find_run(out, name)
+    try:
+        return run, write(run, digits_of(run, data_dir))
+    except RunError:
+        if not run.unfinished:
+            raise
+    run = drafts.find_run(out, name)  # it was finished while its stage was read
+    return run, write(run, digits_of(run, data_dir))
 
 
 def write(run: "Run", dataset: "Dataset") -> Path:

@@ -158,10 +158,10 @@ def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> lis
     first: list[Stage] = []
     if len(groups) > 1:
         soon = min(FIRST_STAGE_FRACTION * seconds, FIRST_STAGE_MAX_SECONDS)
-        quick = _plan(groups[0], work, soon)
+        quick = _fill_time(groups[0], work, soon)
         if quick.epoch_fraction:
             first, seconds = quick.stages(group=0), seconds - soon
-    return [*first, *_plan(groups[-1], work, seconds).stages(group=1)]
+    return [*first, *_fill_time(groups[-1], work, seconds).stages(group=1)]
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class _Plan:
         ]
 
 
-def _plan(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
+def _fill_time(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
     """Return the plan that fills `seconds` best: more time gives longer nets first, and then more of them.
 
     In each round every worker does one fit. A further round must leave each net
@@ -226,11 +226,11 @@ def _plan(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
         return _Plan(group, work, seconds, max(work.min_members, rounds * group.workers // work.fits))
 
     fewest = -(-work.min_members * work.fits // group.workers)
-    plan = fill(fewest)
+    best_plan = fill(fewest)
     for rounds in range(fewest + 1, MAX_ROUNDS + 1):
         if fill(rounds).epoch_fraction >= MIN_EPOCH_FRACTION * rounds**2:
-            plan = fill(rounds)
-    return plan
+            best_plan = fill(rounds)
+    return best_plan
 
 
 def _member(recipe: Recipe, number: int, epochs: int) -> Member:

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from digit_recognizer.manifest import Count, FileName, Seconds
+from digit_recognizer.manifest import FileName, NonNegativeInt, Seconds
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
@@ -38,7 +38,7 @@ class Stage(Record):
     members: tuple[Member, ...] = Field(min_length=1)
     workers: Cores
     threads: Cores
-    group: Count = 0
+    group: NonNegativeInt = 0
     seconds_per_fit: Seconds | None = None
     predict_seconds: dict[str, Seconds] = Field(default={})
     epoch_fraction: float = Field(default=1.0, ge=0)
