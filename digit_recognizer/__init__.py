@@ -1,7 +1,7 @@
 """From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score you can trust.
 
-In a notebook: `from digit_recognizer import train, validate, ensemble, report`. The functions take the
-commands' options by name, show progress in the cell, return a `FinishedRun`, and raise the package's errors.
+In a notebook: `from digit_recognizer import train, validate, ensemble, predict, report`. The functions take
+the commands' options by name, show progress in the cell, and raise the package's errors.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.manifest import ModelScore
+    from digit_recognizer.reading import Reading
     from digit_recognizer.runs import Run
 
 __version__ = "0.1.0"
-__all__ = ["FinishedRun", "ensemble", "report", "train", "validate"]
+__all__ = ["FinishedRun", "ensemble", "predict", "report", "train", "validate"]
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,32 @@ def ensemble(*parents: "FinishedRun | str", method: Any = "weighted", **options:
     return FinishedRun(pipeline.blend_runs(blended, method, out=out, on_notice=print, **options))
 
 
+def predict(
+    digits: Any, *, run: "FinishedRun | str | Path", out: str | Path = "submissions"
+) -> "list[Reading]":
+    """Read new digits with a run, as `predict` does; return a record for each, in their order.
+
+    digits: the path of a picture or CSV, a list of paths, or an array of integers from 0 to 255 of shape
+    (n, 784) or (n, 28, 28), white on black as in the competition's CSVs.
+    """
+    from digit_recognizer import reading
+
+    stored = _stored(run, out)
+    if isinstance(digits, str | Path):
+        digits = [digits]
+    if hasattr(digits, "dtype"):
+        return reading.read_pixels(stored, digits)
+    return list(reading.read(stored, map(Path, digits)))
+
+
 def report(
     run: "FinishedRun | str | Path", *, out: str | Path = "submissions", data_dir: str | Path | None = None
 ) -> Any:
     """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
     from digit_recognizer import reports
 
-    data_dir = Path(data_dir) if data_dir else None
-    if isinstance(run, FinishedRun):
-        page = reports.write(run.run, reports.digits_of(run.run, data_dir))
-    else:
-        _, page = reports.write_named(Path(out), str(run), data_dir)
+    name = run.run.folder if isinstance(run, FinishedRun) else run
+    _, page = reports.write_by_name(Path(out), str(name), Path(data_dir) if data_dir else None)
     if not _in_notebook():
         return page
     import html
@@ -104,7 +120,14 @@ def report(
     from IPython.display import HTML
 
     document = html.escape(page.read_text(encoding="utf-8"))
-    return HTML(f'<iframe srcdoc="{document}" style="width: 100%; height: 80vh; border: 0"></iframe>')
+    frame = f'<iframe srcdoc="{document}" style="width: 100%; height: 80vh; border: 0"></iframe>'
+    return HTML(f"<div>{frame}</div>")  # a bare frame gives a warning in the cell
+
+
+def _stored(run: "FinishedRun | str | Path", out: str | Path) -> "Run":
+    from digit_recognizer import drafts
+
+    return run.run if isinstance(run, FinishedRun) else drafts.find_run(Path(out), str(run))
 
 
 def _progress() -> "OnProgress":

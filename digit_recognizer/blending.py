@@ -16,14 +16,14 @@ InverseTemperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 
 
 class MeanCombiner(Record):
-    """The mean of the members' probabilities."""
+    """The mean of the models' probabilities."""
 
     converged: ClassVar[bool] = True
     method: Literal["mean"] = "mean"
     weights: tuple[float, ...]
 
     def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the blend of the members' probabilities, each of shape (n, 10)."""
+        """Return the blend of the models' probabilities, each of shape (n, 10)."""
         return np.mean(probabilities, axis=0)
 
 
@@ -33,7 +33,7 @@ class WeightedCombiner(Record):
     method: Literal["weighted"] = "weighted"
     weights: tuple[float, ...]
     inverse_temperatures: tuple[InverseTemperature, ...] = Field(
-        description="one per member, applied before the mean"
+        description="one per model, applied before the mean"
     )
     inverse_temperature: InverseTemperature = Field(description="applied to the weighted mean")
     converged: bool = Field(default=True, description="false: equal weights, as the optimiser failed")
@@ -45,24 +45,33 @@ class WeightedCombiner(Record):
         return self
 
     def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the blend of the members' probabilities, each of shape (n, 10)."""
+        """Return the blend of the models' probabilities, each of shape (n, 10)."""
         calibrated = _calibrate(probabilities, self.inverse_temperatures)
         mean = np.tensordot(np.array(self.weights), calibrated, 1)
         return _apply_temperature(mean, self.inverse_temperature)
 
 
 class StackedCombiner(Record):
-    """Multinomial logistic regression on the members' log probabilities; see `fit_stacked`."""
+    """Multinomial logistic regression on the models' log probabilities; see `fit_stacked`."""
 
     converged: ClassVar[bool] = True
     method: Literal["stacked"] = "stacked"
-    weights: tuple[float, ...] = Field(description="each member's share of the coefficients' absolute sum")
-    classes: tuple[int, ...]
+    weights: tuple[float, ...] = Field(description="each model's share of the coefficients' absolute sum")
+    classes: tuple[Annotated[int, Field(ge=0, lt=CLASSES)], ...]
     coefficients: tuple[tuple[float, ...], ...]
     intercepts: tuple[float, ...]
 
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        rows = len(self.coefficients)  # one row for two classes
+        if len(self.intercepts) != rows or rows not in (1, len(self.classes)):
+            raise ValueError("the blend has other numbers of coefficients, intercepts and classes")
+        if {len(row) for row in self.coefficients} != {CLASSES * len(self.weights)}:
+            raise ValueError(f"the blend's rows of coefficients are not {CLASSES} for each model")
+        return self
+
     def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the blend of the members' probabilities, each of shape (n, 10)."""
+        """Return the blend of the models' probabilities, each of shape (n, 10)."""
         from scipy.special import softmax
 
         logits = _log_features(probabilities) @ np.array(self.coefficients).T + np.array(self.intercepts)
@@ -84,24 +93,24 @@ class Blend:
     converged: bool  # whether every combiner's weights were found
 
 
-def blend(members: Sequence[Predictions], held_out: HeldOut, method: str) -> Blend:
-    """Blend the members by a method of METHODS.
+def blend(models: Sequence[Predictions], held_out: HeldOut, method: str) -> Blend:
+    """Blend the models by a method of METHODS.
 
     The weights that blend a row are learned without it, in any repeat: on the other folds or, for a single
-    holdout, on its other four fifths. So the blend's score is as honest as the members' scores. The test
+    holdout, on its other four fifths. So the blend's score is as honest as the models' scores. The test
     rows' weights are learned on all held-out rows.
     """
     fit_combiner = METHODS[method]
-    probabilities = [member.out_of_fold for member in members]
+    probabilities = [model.out_of_fold for model in models]
     out_of_fold = np.zeros_like(probabilities[0])
     converged = True
     for fold in _folds(held_out):
         inside = np.isin(held_out.rows, held_out.rows[fold])
-        combiner = fit_combiner([member[~inside] for member in probabilities], held_out.labels[~inside])
-        out_of_fold[fold] = combiner.combine([member[fold] for member in probabilities])
+        combiner = fit_combiner([model[~inside] for model in probabilities], held_out.labels[~inside])
+        out_of_fold[fold] = combiner.combine([model[fold] for model in probabilities])
         converged &= combiner.converged
     combiner = fit_combiner(probabilities, held_out.labels)
-    test = combiner.combine([member.test for member in members]).astype(np.float32)
+    test = combiner.combine([model.test for model in models]).astype(np.float32)
     converged &= combiner.converged
     return Blend(combiner, Predictions(BLEND, out_of_fold, test), converged)
 
@@ -119,21 +128,21 @@ def _folds(held_out: HeldOut) -> list[np.ndarray]:
     return [folds == number for number in np.unique(folds)]
 
 
-def fit_mean(members: list[np.ndarray], labels: np.ndarray) -> MeanCombiner:
+def fit_mean(models: list[np.ndarray], labels: np.ndarray) -> MeanCombiner:
     """Return equal weights; nothing is learned."""
-    return MeanCombiner(weights=(1 / len(members),) * len(members))
+    return MeanCombiner(weights=(1 / len(models),) * len(models))
 
 
-def fit_weighted(members: list[np.ndarray], labels: np.ndarray) -> WeightedCombiner:
+def fit_weighted(models: list[np.ndarray], labels: np.ndarray) -> WeightedCombiner:
     """Minimise log loss over convex weights, with a Dirichlet prior towards equal ones.
 
-    The prior keeps chance from dropping a good member. Each member is calibrated first, so that confidence
-    alone earns no weight; the mean of calibrated members is underconfident, so it gets a temperature as well.
+    The prior keeps chance from dropping a good model. Each model is calibrated first, so that confidence
+    alone earns no weight; the mean of calibrated models is underconfident, so it gets a temperature as well.
     """
     from scipy.optimize import minimize
 
-    inverse_temperatures = tuple(_fit_inverse_temperature(member, labels) for member in members)
-    calibrated = _calibrate(members, inverse_temperatures)
+    inverse_temperatures = tuple(_fit_inverse_temperature(model, labels) for model in models)
+    calibrated = _calibrate(models, inverse_temperatures)
     of_label = calibrated[:, np.arange(len(labels)), labels]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -143,10 +152,10 @@ def fit_weighted(members: list[np.ndarray], labels: np.ndarray) -> WeightedCombi
             -(of_label / blended).sum(axis=1) - PRIOR / weights,
         )
 
-    equal = np.full(len(members), 1 / len(members))
+    equal = np.full(len(models), 1 / len(models))
     sum_to_1 = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
     optimum = minimize(
-        loss, equal, jac=True, bounds=[(1e-6, 1)] * len(members), constraints=sum_to_1, method="SLSQP"
+        loss, equal, jac=True, bounds=[(1e-6, 1)] * len(models), constraints=sum_to_1, method="SLSQP"
     )
     converged = bool(optimum.success and np.isfinite(optimum.x).all())
     weights = optimum.x / optimum.x.sum() if converged else equal
@@ -159,15 +168,15 @@ def fit_weighted(members: list[np.ndarray], labels: np.ndarray) -> WeightedCombi
     )
 
 
-def fit_stacked(members: list[np.ndarray], labels: np.ndarray) -> StackedCombiner:
-    """Fit multinomial logistic regression on the members' log probabilities.
+def fit_stacked(models: list[np.ndarray], labels: np.ndarray) -> StackedCombiner:
+    """Fit multinomial logistic regression on the models' log probabilities.
 
     D. H. Wolpert, "Stacked Generalization", Neural Networks 5 (1992).
     """
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=0.01, max_iter=1000).fit(_log_features(members), labels)
-    share = np.abs(model.coef_).sum(axis=0).reshape(len(members), CLASSES).sum(axis=1)
+    model = LogisticRegression(C=0.01, max_iter=1000).fit(_log_features(models), labels)
+    share = np.abs(model.coef_).sum(axis=0).reshape(len(models), CLASSES).sum(axis=1)
     return StackedCombiner(
         weights=tuple((share / share.sum()).tolist()),
         classes=tuple(model.classes_.tolist()),
@@ -183,13 +192,13 @@ METHODS: dict[str, Callable[[list[np.ndarray], np.ndarray], AnyCombiner]] = {
 }
 
 
-def _log_features(members: Sequence[np.ndarray]) -> np.ndarray:
-    return np.log(np.clip(np.concatenate(members, axis=1), MIN_LOG, 1))
+def _log_features(models: Sequence[np.ndarray]) -> np.ndarray:
+    return np.log(np.clip(np.concatenate(models, axis=1), MIN_LOG, 1))
 
 
-def _calibrate(members: Sequence[np.ndarray], inverse_temperatures: Sequence[float]) -> np.ndarray:
-    pairs = zip(members, inverse_temperatures, strict=True)
-    return np.array([_apply_temperature(member, inverse) for member, inverse in pairs])
+def _calibrate(models: Sequence[np.ndarray], inverse_temperatures: Sequence[float]) -> np.ndarray:
+    pairs = zip(models, inverse_temperatures, strict=True)
+    return np.array([_apply_temperature(model, inverse) for model, inverse in pairs])
 
 
 def _fit_inverse_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -60,6 +60,10 @@ class DataError(DigitRecognizerError):
     """The input CSVs are missing, unreadable or not Digit Recognizer's."""
 
 
+class PictureError(DigitRecognizerError):
+    """A picture cannot be read as one digit."""
+
+
 class RecipeError(DigitRecognizerError):
     """No recipe has that name, or a setting has no such value."""
 

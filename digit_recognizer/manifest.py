@@ -112,8 +112,7 @@ class RunConfig(Record):
     )
     gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
     bfloat16: bool | None = Field(
-        default=None,
-        description="used in convolutional nets; null if no recipe asks for it, or in older runs",
+        default=None, description="used in convolutional nets; null if no recipe asks, or in older runs"
     )
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
@@ -207,7 +206,7 @@ class Manifest(Record):
     scores: Annotated[dict[str, ModelScore], Field(min_length=1)] = Field(
         description="of each model, and of the blend if there is one"
     )
-    main_model: str = Field(description="the blend or, without one, the most accurate model")
+    main_model: str = Field(description="the blend if there is one, else the most accurate model")
     recipes: dict[str, Settings] = Field(description="settings of each model, with the epochs it had")
     test_fits: dict[str, tuple[FileName, ...]] = Field(
         description="files in models/ whose mean prediction is each model's for new digits"

@@ -1,22 +1,14 @@
 """The whole job in order: Kaggle's CSVs -> digits -> splits -> schedule -> fits -> blend -> submission."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from digit_recognizer import data, drafts, manifest, recipes, results, runs, signals, training
 from digit_recognizer.errors import FitError, RecipeError, RunError
 from digit_recognizer.files import write_atomically
-from digit_recognizer.manifest import (
-    DataConfig,
-    EnsembleConfig,
-    Fingerprint,
-    Method,
-    Rows,
-    RunConfig,
-    SplitConfig,
-)
+from digit_recognizer.manifest import Method, RunConfig
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule, split_cores
@@ -81,13 +73,12 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             )
         )  # fmt: skip
         clock.lap("schedule")
-        for line in schedule.describe():
-            on_notice(line)
-        rows = held_out(splits, dataset.train.labels, dataset.test_labels)
         tasks = schedule.tasks(splits, refit=job.refit, seed=job.seed)
         fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
-        for stage, stage_tasks in schedule.timed(fits.remaining()):
-            stopped = fits.fit_stage(stage, stage_tasks, dataset)
+        fits.announce()
+        rows = held_out(splits, dataset.train.labels, dataset.test_labels)
+        for stage, timed in fits.stages_left():
+            stopped = fits.fit_stage(stage, timed, dataset)
             clock.lap("fit")
             fits.write_run(config, rows, clock, stopped)
             if stopped:
@@ -105,8 +96,7 @@ def blend_runs(
     clock = Clock()
     parents = list({run.folder.resolve(): run for run in parents}.values())
     rows, models = results.distinct_models(parents)
-    first = parents[0].manifest.config
-    config = first.model_copy(
+    config = parents[0].manifest.config.model_copy(
         update={
             "command": "ensemble",
             "recipes": {model.predictions.name: model.settings for model in models},
@@ -116,7 +106,9 @@ def blend_runs(
             "bfloat16": None,
             "versions": manifest.current_versions(),
             "code": manifest.code_hash(),
-            "ensemble": EnsembleConfig(runs=tuple(run.manifest.name for run in parents), method=method),
+            "ensemble": manifest.EnsembleConfig(
+                runs=tuple(run.manifest.name for run in parents), method=method
+            ),
         }
     )
     clock.lap("read")
@@ -154,14 +146,16 @@ def _config(
     _, threads = split_cores(chosen, cores, gpus, fits=len(chosen) * (splits + job.refit))
     return RunConfig(
         command="train" if job.write_submission else "validate",
-        data=DataConfig(
+        data=manifest.DataConfig(
             kind=dataset.kind,
             source=str(dataset.source),
-            rows=Rows(train=len(dataset.train), test=len(dataset.test)),
-            fingerprint=Fingerprint(**dataset.fingerprint),
+            rows=manifest.Rows(train=len(dataset.train), test=len(dataset.test)),
+            fingerprint=manifest.Fingerprint(**dataset.fingerprint),
         ),
         recipes={recipe.name: recipe.settings for recipe in chosen},
-        split=SplitConfig(holdout=None if job.folds else job.holdout, folds=job.folds, repeats=job.repeats),
+        split=manifest.SplitConfig(
+            holdout=None if job.folds else job.holdout, folds=job.folds, repeats=job.repeats
+        ),
         seed=job.seed,
         refit=job.refit,
         minutes=job.minutes,
@@ -194,7 +188,7 @@ def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
 
 
 class _Fits:
-    """The fits of a draft: those that are over, and how a stage's are added to them."""
+    """The fits of a run: those that the draft keeps are finished, and each stage adds its own to them."""
 
     def __init__(
         self,
@@ -206,15 +200,23 @@ class _Fits:
     ) -> None:
         self._draft, self._schedule, self._tasks = draft, schedule, tasks
         self._on_notice, self._on_progress = on_notice, on_progress
-        self._interrupted = False  # by a signal that came while a stage was written
         self._outcomes = draft.load_fits(tasks, on_notice)
-        if self._outcomes:
-            on_notice(f"{len(self._outcomes)} of {len(tasks)} fits are finished already")
-        for task in self.remaining():
-            on_progress(Progress(task.name, 0, task.settings.epochs))
+        self._interrupted = False  # by a signal that came while a stage was written
 
-    def remaining(self) -> list[FitTask]:
-        """Return the fits to do; those that the draft keeps are not repeated."""
+    def announce(self) -> None:
+        """Tell what will be fitted, and what is finished already."""
+        for line in self._schedule.describe():
+            self._on_notice(line)
+        if self._outcomes:
+            self._on_notice(f"{len(self._outcomes)} of {len(self._tasks)} fits are finished already")
+        for task in self._unfinished():
+            self._on_progress(Progress(task.name, 0, task.settings.epochs))
+
+    def stages_left(self) -> Iterator[tuple[Stage, list[FitTask]]]:
+        """Yield each stage with the fits that it still needs."""
+        return self._schedule.timed(self._unfinished())
+
+    def _unfinished(self) -> list[FitTask]:
         return [task for task in self._tasks if task.name not in self._outcomes]
 
     def fit_stage(self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset) -> str | None:
@@ -235,10 +237,10 @@ class _Fits:
         except (KeyboardInterrupt, RunError) as stop:
             if self._draft.latest_stage() is None:
                 raise
-            count = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
+            finished = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
             reason = str(stop) or "interrupted"
-            self._on_notice(f"Stopped early ({reason}): {count} of {len(self._tasks)} fits are finished")
-            return f"{reason}; {count} of {len(self._tasks)} fits were finished"
+            self._on_notice(f"Stopped early ({reason}): {finished} of {len(self._tasks)} fits are finished")
+            return f"{reason}; {finished} of {len(self._tasks)} fits were finished"
         finally:
             with signals.held():  # the processes are stopped, however impatient the user is
                 fitting.close()
@@ -281,5 +283,5 @@ class _Fits:
     def _complete(self) -> set[str]:
         """Return the models whose fits are all finished."""
         models = {task.model for task in self._tasks}
-        fitted = {name for name, outcome in self._outcomes.items() if isinstance(outcome, FitResult)}
-        return models - {task.model for task in self._tasks if task.name not in fitted}
+        finished = {name for name, outcome in self._outcomes.items() if isinstance(outcome, FitResult)}
+        return models - {task.model for task in self._tasks if task.name not in finished}

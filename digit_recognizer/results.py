@@ -91,22 +91,24 @@ def write(
     stopped_early: str | None = None,
 ) -> None:
     """Write the models as a complete run, called `name`, into an empty folder."""
-    members = [model.predictions for model in models]
+    predictions = [model.predictions for model in models]
     method = config.ensemble.method if config.ensemble else "weighted"
-    blend = blending.blend(members, rows, method) if config.blend and len(members) > 1 else None
+    blend = blending.blend(predictions, rows, method) if config.blend and len(models) > 1 else None
     if blend and not blend.converged:
         on_notice("The weights of the blend could not be found; its models are weighted equally")
     scores = {model.predictions.name: _score(model.predictions, rows, model.seconds) for model in models}
     if blend:
         scores[BLEND] = _score(blend.predictions, rows, sum(model.seconds for model in models))
     main_model = BLEND if blend else max(scores, key=lambda name: scores[name].accuracy)
-    predictions = {model.name: model for model in [*members, *([blend.predictions] if blend else [])]}
+    if blend:
+        predictions.append(blend.predictions)
+    test = {model.name: model.test for model in predictions}
     clock.lap("score")
     runs.write_models(folder, {name: file for model in models for name, file in model.files.items()})
     sha256 = None
     if config.command != "validate":
-        sha256 = _write_submission(folder / runs.SUBMISSION, predictions[main_model].test)
-    runs.write_probabilities(folder, rows, predictions.values())
+        sha256 = _write_submission(folder / runs.SUBMISSION, test[main_model])
+    runs.write_probabilities(folder, rows, predictions)
     clock.lap("write")
     runs.write_manifest(
         folder,
@@ -137,9 +139,9 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
         _check_comparable(parents[0], run, rows, other)
     distinct: list[tuple[runs.Run, Predictions]] = []
     for run, (_, models) in zip(parents, stored, strict=True):
-        for model in models:
-            seen = any(np.array_equal(model.out_of_fold, other.out_of_fold) for _, other in distinct)
-            if model.name != BLEND and not seen:  # an ensemble holds its parents' models
+        for model in models:  # an ensemble holds its parents' models
+            is_repeated = any(np.array_equal(model.out_of_fold, other.out_of_fold) for _, other in distinct)
+            if model.name != BLEND and not is_repeated:
                 distinct.append((run, model))
     if len(distinct) < 2:
         raise RunError("a blend takes at least two different models; name runs that hold more")

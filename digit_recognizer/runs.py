@@ -47,7 +47,7 @@ class Run:
 
     @property
     def main_score(self) -> ModelScore:
-        """The score of the blend or, without one, of the most accurate model."""
+        """The score of the run's main model."""
         return self.manifest.scores[self.manifest.main_model]
 
     @property

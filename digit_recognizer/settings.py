@@ -1,7 +1,7 @@
 """What can be set of a net: each field's default, bounds and description, and `--set FIELD=VALUE`."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_origin
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -45,7 +45,7 @@ class NetSettings(BaseModel):
     augment_strength_end: Strength = Field(default=0.0, description="the same in the end; it changes evenly")
     tta: bool = Field(default=False, description="test-time augmentation: average over shifts by a pixel")
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: object) -> Self:
         """Return these settings with other values, checked like the first ones."""
         return self.model_validate({**self.model_dump(), **changes})
 
@@ -154,22 +154,46 @@ class FieldText(NamedTuple):
     description: str
 
 
+class _Schema(BaseModel):
+    """What a field's JSON schema says of its values."""
+
+    type: str
+    enum: tuple[str, ...] = ()
+    items: "_Schema | None" = None
+    max_items: int = Field(default=0, alias="maxItems")
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = Field(default=None, alias="exclusiveMinimum")
+    below: float | None = Field(default=None, alias="exclusiveMaximum")
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.type == "boolean":
+            return "yes or no"
+        if self.type == "string":
+            return " or ".join(self.enum)
+        if self.items:
+            return f"{self.items.allowed}; up to {self.max_items} separated by commas; or none"
+        number = "an integer" if self.type == "integer" else "a number"
+        low = f"from {self.minimum:g}" if self.above is None else f"above {self.above:g}, up"
+        high = f"to {self.maximum:.0f}" if self.below is None else f"to below {self.below:g}"
+        return f"{number} {low} {high}"
+
+
 def describe(settings_type: type[NetSettings]) -> list[FieldText]:
     """Return all fields that can be set, in words."""
-    schema = settings_type.model_json_schema()["properties"]
+    schemas = settings_type.model_json_schema()["properties"]
     return [
         FieldText(
-            name,
-            format_value(field.default),
-            _Allowed.model_validate(schema[name]).in_words(),
-            field.description or "",
+            name, format_value(field.default), _Schema(**schemas[name]).allowed, field.description or ""
         )
         for name, field in settings_type.model_fields.items()
         if name != "net"
     ]
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Return a field's value as `--set` takes it."""
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
@@ -207,28 +231,3 @@ def _explain(error: ValidationError, settings_type: type[NetSettings], used: dic
     assignment = [assignment for assignment, field in used.items() if field == name][-1]
     allowed = next(field.allowed for field in describe(settings_type) if field.name == name)
     return f"--set {assignment}: {name} is {allowed}"
-
-
-class _Allowed(BaseModel):
-    """What a field's JSON schema allows."""
-
-    type: Literal["boolean", "string", "array", "integer", "number"]
-    enum: tuple[str, ...] = ()
-    items: "_Allowed | None" = None
-    maxItems: int | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    exclusiveMinimum: float | None = None
-    exclusiveMaximum: float | None = None
-
-    def in_words(self) -> str:
-        if self.type == "boolean":
-            return "yes or no"
-        if self.type == "string":
-            return " or ".join(self.enum)
-        if self.items:
-            return f"{self.items.in_words()}; up to {self.maxItems} separated by commas; or none"
-        number = "an integer" if self.type == "integer" else "a number"
-        low = f"above {self.exclusiveMinimum:g}, up" if self.minimum is None else f"from {self.minimum:g}"
-        high = f"to below {self.exclusiveMaximum:g}" if self.maximum is None else f"to {self.maximum:.0f}"
-        return f"{number} {low} {high}"

@@ -225,6 +225,7 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     "keras-settings": lambda: fields(settings.KerasSettings),
     "mlp-settings": lambda: fields(settings.MLPSettings),
     "benchmark": lambda: [benchmark.table(_measurements())],
+    "time-to-accuracy": lambda: [benchmark.time_to_accuracy(_measurements())],
     "exit-codes": exit_codes,
     "environment": environment,
     "manifest": manifest_fields,

@@ -31,12 +31,13 @@ ORDER = [
     "results",
     "drafts",
     "pipeline",
+    "reading",
     "reports",
     "leaderboard",
     "cli",
     "__main__",
 ]
-BESIDE = {"reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
+BESIDE = {"reading", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
     "cv2",
     "jinja2",
@@ -44,6 +45,7 @@ SLOW = {
     "kaggle",
     "keras",
     "matplotlib",
+    "PIL",
     "pandas",
     "scipy",
     "sklearn",
@@ -51,7 +53,8 @@ SLOW = {
     "threadpoolctl",
 }
 ONLY_IN = {
-    "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.terminal"},
+    "click": {"cli.commands", "cli.kaggle", "cli.options", "cli.predict", "cli.terminal"},
+    "PIL": {"reading.files"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
     "filelock": {"files"},
@@ -114,7 +117,7 @@ QUICK = [
     ["recipes"],
     ["check", "tiny/submission.csv"],
     ["runs", "--out", "."],
-    *([command, "--help"] for command in ("train", "validate", "ensemble", "report")),
+    *([command, "--help"] for command in ("train", "validate", "ensemble", "report", "predict")),
     *([command, "--help"] for command in ("download", "submit", "submissions")),
 ]
 

@@ -96,6 +96,7 @@ def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[
 def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "FOR_MINUTES", (("sklearn-mlp-plain",), ("sklearn-mlp",)))
     monkeypatch.setattr(minutes, "FIRST_STAGE_FRACTION", 0.4)  # so short a time is not enough for an eighth
+    monkeypatch.setattr(minutes, "FIRST_STAGE_NEEDS_SECONDS", 0)
 
 
 def staged_job(home: Path, name: str) -> pipeline.Job:
@@ -285,7 +286,7 @@ def test_one_core_folds_and_a_refit(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--minutes", "0.5"], "0.5 is not in the range 1<=x<=600"),
+        (["--minutes", "0.4"], "0.4 is not in the range 0.5<=x<=600"),
         (["--minutes", "nan"], "nan is not a finite number"),
         (["--minutes", "inf"], "inf is not in the range"),
         (["--minutes", "1", "--no-ensemble"], "--minutes fits an ensemble; leave out --no-ensemble"),

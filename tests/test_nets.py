@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import DEADLINE, ROOT
 from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from digit_recognizer import data, recipes
@@ -540,3 +541,34 @@ def test_a_fitted_mlp_holds_no_denormal_numbers(digits: data.Dataset) -> None:
     assert sum((values == 0).sum() for values in net.mlp_._optimizer.ms) > 1000
     for values in held:
         assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()
+
+
+def test_adam_in_place_takes_scikit_learns_steps() -> None:
+    rng = np.random.default_rng(0)
+    ours = [rng.normal(size=shape).astype(np.float32) for shape in ((5, 3), (3,))]
+    theirs = [param.copy() for param in ours]
+    in_place, adam = sklearn_net.InPlaceAdam(0.01), AdamOptimizer(theirs, 0.01)
+    for _ in range(50):
+        grads = [rng.normal(size=param.shape).astype(np.float32) for param in ours]
+        adam.update_params(theirs, [grad.copy() for grad in grads])
+        in_place.update_params(ours, grads)
+    for param, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(param, expected, atol=1e-6)
+
+
+def test_an_mlp_is_fitted_by_adam_in_place(digits: data.Dataset) -> None:
+    net = net_of(SMALL["mlp"]).fit(pipelines.scale(digits.train.pixels), digits.train.labels)
+    assert isinstance(net.mlp_._optimizer, sklearn_net.InPlaceAdam)
+
+
+@pytest.mark.slow
+def test_batch_normalisation_predicts_well_after_few_steps(digits: data.Dataset) -> None:
+    """With the average over 100 steps that Keras takes, such a net reads 13% of the digits."""
+    settings = recipes.RECIPES["cnn-small"].settings.replace(epochs=1, batch_size=16)
+    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
+    assert net_of(settings).fit(pixels, labels).score(pixels, labels) > 0.7
+
+
+def test_long_trainings_average_over_as_many_steps_as_keras_does() -> None:
+    steps = [keras_model.choose_momentum(steps) for steps in (1, 20, 400, 2000, 100_000)]
+    assert steps == pytest.approx([0, 0, 0.95, 0.99, 0.99])

@@ -74,9 +74,9 @@ def test_the_newest_submission_lies_where_kaggle_looks(
 
 
 def test_the_report_is_shown_inline(executed: tuple[Path, list[list[dict[str, Any]]]]) -> None:
-    (output,) = [output for output in executed[1][7] if output.output_type == "execute_result"]
+    (output,) = executed[1][7]
     html = output["data"]["text/html"]
-    assert html.startswith("<iframe srcdoc=")
+    assert html.startswith("<div><iframe srcdoc=")
     assert "Run first" in html
 
 

@@ -111,7 +111,7 @@ def test_every_field_of_a_schedule_is_read_or_named(tmp_path: Path) -> None:
     def read_and_use() -> None:
         schedule = records.read(file, Schedule)
         list(schedule.describe())
-        tasks = [task for stage in schedule.stages for task in stage.tasks([split], refit=False, seed=0)]
+        tasks = schedule.tasks([split], refit=False, seed=0)
         stages = list(schedule.timed(tasks))
         assert all(tasks for _, tasks in stages)
         assert all(Path(task.file_name).name == task.file_name for _, tasks in stages for task in tasks)

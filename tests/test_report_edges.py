@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import typed
 from report_runs import (  # noqa: F401
     MLP,
     Page,
@@ -24,11 +25,10 @@ from report_runs import (  # noqa: F401
     write_run,
 )
 
-import digit_recognizer
-from digit_recognizer import data, reports, runs
+from digit_recognizer import data, report, reports, runs
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import HeldOut, Predictions
-from digit_recognizer.reports import figures, page
+from digit_recognizer.reports import facts, figures, page
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse")]
 
@@ -68,22 +68,24 @@ def test_a_run_that_finishes_meanwhile_raises_run_error(
     assert {path.name for path in tmp_path.iterdir()} == {"n"}
 
 
-def test_a_named_run_that_finishes_meanwhile_is_read_again(
-    small: runs.Run, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_finishes_while_its_stage_is_read_is_looked_for_again(
+    small: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By the notebook's function; the command calls the same one."""
     shutil.copytree(small.folder, tmp_path / ".n/stage-1", ignore=shutil.ignore_patterns("report"))
-    draw = page._draw
+    read = facts.digits_of
 
-    def finish(*facts: Any) -> Any:
-        if (tmp_path / ".n").exists():
+    def finish(*arguments: Any) -> data.Dataset:
+        if not (tmp_path / "n").exists():
             (tmp_path / ".n/stage-1").rename(tmp_path / "n")
             (tmp_path / ".n").rmdir()
-        return draw(*facts)
+        return read(*arguments)
 
-    monkeypatch.setattr(page, "_draw", finish)
-    written = digit_recognizer.report("n", out=tmp_path, data_dir=digits.source)
-    assert written == tmp_path / "n/report/report.html"
+    monkeypatch.setattr(facts, "digits_of", finish)
+    assert report("n", out=tmp_path) == tmp_path / "n/report/report.html"
     assert {path.name for path in tmp_path.iterdir()} == {"n"}
+    shutil.rmtree(tmp_path / "n/report")
+    assert typed("report", "n", "--out", tmp_path, cwd=tmp_path).code == 0
 
 
 def unread(digits: data.Dataset) -> np.ndarray:

@@ -45,7 +45,7 @@ def names(schedule: Schedule) -> list[str]:
 
 def timed(schedule: Schedule, now: float, finished: tuple[str, ...] = ()) -> list[tuple[str, float | None]]:
     """Return the fits' names with their deadlines."""
-    tasks = [task for stage in schedule.stages for task in stage.tasks(HOLDOUT, refit=False, seed=0)]
+    tasks = schedule.tasks(HOLDOUT, refit=False, seed=0)
     stages = schedule.timed([task for task in tasks if task.name not in finished])
     return [(task.name, task.deadline and task.deadline - now) for _, tasks in stages for task in tasks]
 
@@ -250,7 +250,7 @@ def test_quick_members_count_until_there_are_better_ones() -> None:
 
 def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
     (stage,) = fill(300).stages
-    tasks = stage.tasks(HOLDOUT, refit=True, seed=0)  # four fits, two at a time
+    tasks = Schedule(stages=(stage,)).tasks(HOLDOUT, refit=True, seed=0)  # four fits, two at a time
     with_deadlines, end = stage.with_deadlines(tasks, 1000.0)
     predicting = 5 * PREDICT_MARGIN
     assert [task.deadline for task in with_deadlines] == [1300 - predicting] * 2 + [1600 - predicting] * 2
@@ -291,9 +291,9 @@ def test_without_minutes_there_is_one_stage_and_nothing_to_say(digits: data.Data
     plain = make_schedule(
         [[SMALL, BIG]], splits, digits, refit=True, minutes=None, elapsed=lambda: 0.0, cores=2, gpus=0
     )
-    (stage,) = plain.stages
+    assert len(plain.stages) == 1
     assert names(plain) == ["keras-mlp", "cnn"]
-    assert len(stage.tasks(splits, refit=True, seed=0)) == 8
+    assert len(plain.tasks(splits, refit=True, seed=0)) == 8
     assert {deadline for _, deadline in timed(plain, 0.0)} == {None}
     assert list(plain.describe()) == []
 
@@ -306,10 +306,10 @@ def test_patience_and_minutes_are_refused_together() -> None:
 QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1}
 
 
-def one_minute(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float
+def scheduled(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float, time: float = 1
 ) -> tuple[Schedule, list[str]]:
-    """Return what fills a minute if a row of `cnn` takes `row` seconds, and which recipes were measured."""
+    """Return what fills the time if a row of `cnn` takes `row` seconds, and which recipes were measured."""
     measured: list[str] = []
 
     def measure_speeds(group: list[Recipe], *_: object) -> dict[str, Speed]:
@@ -320,7 +320,7 @@ def one_minute(
     splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
     groups = [recipes.select(group) for group in recipes.FOR_MINUTES]
     filled = make_schedule(
-        groups, splits, digits, refit=False, minutes=1, elapsed=lambda: 1.0, cores=2, gpus=0
+        groups, splits, digits, refit=False, minutes=time, elapsed=lambda: 1.0, cores=2, gpus=0
     )
     return filled, measured
 
@@ -331,18 +331,35 @@ def one_minute(
         (1e-5, "cnn-1", []),
         (0.02, "cnn-small-1", []),
         (0.04, "cnn-small-1", ["cnn"]),
-        (0.1, "keras-mlp-1", ["cnn"]),
+        (0.1, "cnn-small-1", ["cnn"]),
+        (0.2, "keras-mlp-1", ["cnn"]),
         (0.5, "keras-mlp-1", ["cnn"]),
     ],
 )
 def test_a_quicker_machine_fits_better_nets(
     row: float, fitted: str, too_slow: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled, measured = one_minute(digits, monkeypatch, row)
+    filled, measured = scheduled(digits, monkeypatch, row)
     assert measured + too_slow == list(QUICKER)
     later = [member.name for stage in filled.stages if stage.group for member in stage.members]
     assert later[0] == fitted
     assert names(filled)[0] == "keras-mlp-1"
+
+
+@pytest.mark.parametrize(
+    ("row", "fitted", "expected"),
+    [
+        (0.01, "cnn-small-1", ["cnn-small", "cnn"]),
+        (0.06, "cnn-small-1", ["cnn-small"]),
+        (0.5, "keras-mlp-1", ["cnn-small", "keras-mlp"]),
+    ],
+)
+def test_half_a_minute_has_no_first_stage(
+    row: float, fitted: str, expected: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled, measured = scheduled(digits, monkeypatch, row, time=0.5)
+    assert measured == expected
+    assert {name.rpartition("-")[0] for name in names(filled)} == {fitted.rpartition("-")[0]}
 
 
 def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
@@ -350,7 +367,7 @@ def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
 ) -> None:
     monkeypatch.setattr(minutes, "MEMBER_SECONDS", 1e-3)
     with pytest.raises(RecipeError, match=r"--minutes: 5\d s are left for each fit, not enough"):
-        one_minute(digits, monkeypatch, row=5.0)
+        scheduled(digits, monkeypatch, row=5.0)
 
 
 def test_no_memory_for_measuring_is_one_line(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ import click
 from digit_recognizer import __version__, signals
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
+from digit_recognizer.cli.predict import newest, predict
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import notice, result, results
-from digit_recognizer.errors import DigitRecognizerError, RunError
+from digit_recognizer.errors import DigitRecognizerError
 
 
 def main() -> None:
@@ -46,8 +47,8 @@ def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score you can trust."""
 
 
-for kaggle_command in kaggle.COMMANDS:
-    cli.add_command(kaggle_command)
+for command in (*kaggle.COMMANDS, predict):
+    cli.add_command(command)
 
 
 @cli.command()
@@ -195,17 +196,12 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
     One HTML page with everything inside it, and its pictures as PNGs beside it. The last line on stdout is
     the page's path.
     """
-    from digit_recognizer import reports, runs
+    from digit_recognizer import reports
 
     if name:
-        run, page = reports.write_named(out, name, data_dir)
+        run, page = reports.write_by_name(out, name, data_dir)
     else:
-        listed, problems = runs.list_all(out)
-        for line in problems:
-            notice(line)
-        if not listed:
-            raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
-        run = listed[0]
+        run = newest(out)
         page = reports.write(run, reports.digits_of(run, data_dir))
     result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 

@@ -44,9 +44,9 @@ TRAINING = [
     ),
     click.option(
         "--minutes",
-        type=FiniteFloat(1, 600),
+        type=FiniteFloat(0.5, 600),
         metavar="M",
-        help="Fill M minutes, 1 to 600, with the best ensemble that this machine fits in them.",
+        help="Fill M minutes, 0.5 to 600, with the best ensemble that this machine fits in them.",
     ),
     click.option(
         "--ensemble/--no-ensemble",

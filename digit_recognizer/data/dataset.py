@@ -110,13 +110,13 @@ def load(folder: Path) -> Dataset:
     train = read_train(*_content(folder, "train.csv"))
     test = read_test(*_content(folder, "test.csv"))
     fingerprint = {"train": _sha256(train.labels, train.pixels), "test": _sha256(test)}
-    recognised = KNOWN_FINGERPRINTS.get(fingerprint["test"])
-    kind = recognised or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])
+    listed_kind = KNOWN_FINGERPRINTS.get(fingerprint["test"])
+    kind = listed_kind or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])
     if len(_shared_rows(train.pixels, test)):
         kind = "contaminated"
     labels_file = folder / "test_labels.csv"
     # Only Kaggle may know the labels of the competition's test rows: never read, whoever put them there.
-    readable = labels_file.exists() and recognised != "competition"
+    readable = labels_file.exists() and listed_kind != "competition"
     test_labels = _read_test_labels(labels_file, len(test)) if readable else None
     return Dataset(train, test, folder, kind, fingerprint, test_labels)
 
@@ -136,8 +136,8 @@ def contamination_notice(dataset: Dataset) -> str:
 def _shared_rows(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Return the numbers of the test rows that are train rows too."""
     row = f"V{PIXELS}"  # a row as one item, whose bytes Python hashes quickly
-    train_rows = set(train.view(row).ravel().tolist())
-    return np.flatnonzero([pixels in train_rows for pixels in test.view(row).ravel().tolist()])
+    training_digits = set(train.view(row).ravel().tolist())
+    return np.flatnonzero([pixels in training_digits for pixels in test.view(row).ravel().tolist()])
 
 
 def _unknown_kind(marker: Path, test_rows: str) -> str:

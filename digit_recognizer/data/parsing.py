@@ -27,9 +27,10 @@ CELLS = {str(value): value for value in range(256)}
 INVALID = 256
 
 
-def parse(content: bytes, name: str, wanted: list[str]) -> np.ndarray:
+def parse(content: bytes, name: str, wanted: list[str], first_row: int = 1) -> np.ndarray:
     """Return the columns `wanted`, matched by name, as uint8 of shape (n, len(wanted)).
 
+    first_row: number, in messages, of the first row below the header; above 1 in a later part of a file.
     Raises DataError with `name` (as messages show it), the row and the column of the first wrong value.
     """
     header = _header(content, name)
@@ -37,7 +38,7 @@ def parse(content: bytes, name: str, wanted: list[str]) -> np.ndarray:
     columns = [header.index(column) for column in wanted]
     values = _parse_quickly(content, header, columns)
     if values is None or ("label" in wanted and values[:, wanted.index("label")].max() >= CLASSES):
-        values = _parse(content, name, header, columns)
+        values = _parse(content, name, header, columns, first_row)
     if not len(values):
         raise DataError(f"{name}: has a header but no rows; expected one row for each digit")
     return np.ascontiguousarray(values)
@@ -111,14 +112,14 @@ def _parse_quickly(content: bytes, header: list[str], columns: list[int]) -> np.
     return None if values.min() < 0 or values.max() > 255 else values.astype(np.uint8)
 
 
-def _parse(content: bytes, name: str, header: list[str], columns: list[int]) -> np.ndarray:
+def _parse(content: bytes, name: str, header: list[str], columns: list[int], first_row: int) -> np.ndarray:
     """Return `columns` of the rows below the header, with the quotes, spaces and blank lines CSV allows.
 
     Much slower than pandas, but raises DataError with the row and column of the first wrong value.
     """
     highest = [CLASSES - 1 if header[column] == "label" else 255 for column in columns]
     rows = []
-    for number, row in enumerate(_rows(content, name, len(header)), start=1):
+    for number, row in enumerate(_rows(content, name, len(header), first_row), start=first_row):
         cells = [row[column] for column in columns]
         values = [CELLS[cell] if cell in CELLS else _value(cell) for cell in cells]
         if any(map(gt, values, highest)):
@@ -138,10 +139,10 @@ def _value(cell: str) -> int:
     return CELLS.get(cell.lstrip("0") or cell[:1], INVALID)
 
 
-def _rows(content: bytes, name: str, columns: int) -> Iterator[list[str]]:
+def _rows(content: bytes, name: str, columns: int, first_row: int) -> Iterator[list[str]]:
     """Yield the rows below the header but blank ones; raises DataError unless each has `columns` values."""
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", newline=""))
-    number = 0
+    number = first_row - 1
     try:
         next(lines)
         for row in lines:
@@ -150,8 +151,8 @@ def _rows(content: bytes, name: str, columns: int) -> Iterator[list[str]]:
             number += 1
             if len(row) > columns:
                 raise DataError(
-                    f"{name}: line {lines.line_num}: found {len(row)} values, expected {columns}; "
-                    "download it again"
+                    f"{name}: line {lines.line_num + first_row - 1}: found {len(row)} values, "
+                    f"expected {columns}; download it again"
                 )
             if len(row) < columns:
                 raise DataError(
@@ -160,4 +161,6 @@ def _rows(content: bytes, name: str, columns: int) -> Iterator[list[str]]:
                 )
             yield row
     except csv.Error as error:
-        raise DataError(f"{name}: line {lines.line_num}: is not CSV ({error}); download it again") from None
+        raise DataError(
+            f"{name}: line {lines.line_num + first_row - 1}: is not CSV ({error}); download it again"
+        ) from None

@@ -68,7 +68,7 @@ def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> np
         )
         shift = rng.normal(0, strength * SHIFT, (n, 2))
         bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID * GRID))
-        distorted[start : start + n] = _remap(chunk, matrix.transpose(2, 0, 1), shift, bend)
+        _remap(chunk, matrix.transpose(2, 0, 1), shift, bend, out=distorted[start : start + n])
     return distorted
 
 
@@ -96,7 +96,7 @@ def deskew(images: np.ndarray) -> np.ndarray:
     deskewed = np.empty_like(images)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
-        deskewed[part] = _remap(images[part], matrix[part], shift[part])
+        _remap(images[part], matrix[part], shift[part], out=deskewed[part])
     return deskewed
 
 
@@ -124,38 +124,50 @@ def _side(images: np.ndarray) -> int:
 
 
 def _remap(
-    images: np.ndarray, matrix: np.ndarray, shift: np.ndarray, bend: np.ndarray | None = None
-) -> np.ndarray:
-    """Return images whose pixel p, from the centre, is the old one at matrix @ p + shift + bend, bilinearly.
+    images: np.ndarray,
+    matrix: np.ndarray,
+    shift: np.ndarray,
+    bend: np.ndarray | None = None,
+    *,
+    out: np.ndarray,
+) -> None:
+    """Fill `out` with images whose pixel p, from the centre, is the old one at matrix @ p + shift + bend.
 
     matrix: (n, 2, 2), shift: (n, 2), bend: (n, 2, GRID * GRID) of the coarse grid; x before y. The place that
-    a pixel comes from is linear in these numbers: one product with a fixed basis gives all places.
+    a pixel comes from is linear in these numbers: one product with a fixed basis gives all places. Values
+    between pixels are interpolated bilinearly. images, out: (n, side * side).
     """
-    side = _side(images)
-    numbers = np.concatenate([matrix, shift[:, :, np.newaxis], *([] if bend is None else [bend])], axis=2)
-    numbers, basis = numbers.astype(np.float32), _basis(side)[: numbers.shape[2]]
-    moved = np.empty((len(images), side, side), np.float32)
-    for start in range(0, len(images), SHEET):
+    n, side = len(images), _side(images)
+    numbers = np.empty((2, n, 3 if bend is None else 3 + GRID * GRID), np.float32)
+    numbers[:, :, :2], numbers[:, :, 2] = matrix.transpose(1, 0, 2), shift.T
+    if bend is not None:
+        numbers[:, :, 3:] = bend.transpose(1, 0, 2)
+    basis = _basis(side)[: numbers.shape[2]]
+    sheet = np.zeros((min(n, SHEET), side + 1, side), np.float32)
+    for start in range(0, n, SHEET):
         part = slice(start, start + SHEET)
-        _remap_sheet(images[part].reshape(-1, side, side), numbers[part], basis, moved[part])
-    return moved.reshape(images.shape)
+        _remap_sheet(
+            images[part].reshape(-1, side, side), numbers[:, part], basis, sheet, out[part].reshape(-1, side)
+        )
 
 
-def _remap_sheet(images: np.ndarray, numbers: np.ndarray, basis: np.ndarray, moved: np.ndarray) -> None:
-    """Fill `moved` with the images, each pixel from its place, in one call of OpenCV instead of one each.
+def _remap_sheet(
+    images: np.ndarray, numbers: np.ndarray, basis: np.ndarray, sheet: np.ndarray, out: np.ndarray
+) -> None:
+    """Fill `out` with the images, each pixel from its place, in one call of OpenCV instead of one each.
 
-    The images lie below each other with a row of paper above each; what comes from outside an image comes
-    from there. images, moved: (n, side, side); numbers @ basis: (n, 2, side * side), x before y.
+    The images lie on the sheet below each other with a row of paper above each; what comes from outside an
+    image comes from there. images: (n, side, side); numbers @ basis: (2, n, side * side), x before y; sheet:
+    at least (n, side + 1, side), with paper in each first row; out: (n * side, side).
     """
     n, side, _ = images.shape
-    sheet = np.zeros((n, side + 1, side), np.float32)
-    sheet[:, 1:] = images
-    x, y = (np.ascontiguousarray(numbers[:, axis]) @ basis for axis in (0, 1))
+    sheet[:n, 1:] = images
+    x, y = numbers[0] @ basis, numbers[1] @ basis
     x += np.float32((side - 1) / 2)
     np.clip(y, -(side + 1) / 2, (side + 1) / 2, out=y)
     y += np.arange(n, dtype=np.float32)[:, np.newaxis] * (side + 1) + np.float32((side + 1) / 2)
     places = (x.reshape(-1, side), y.reshape(-1, side))
-    cv2.remap(sheet.reshape(-1, side), *places, cv2.INTER_LINEAR, dst=moved.reshape(-1, side))
+    cv2.remap(sheet[:n].reshape(-1, side), *places, cv2.INTER_LINEAR, dst=out)
 
 
 @cache

@@ -25,6 +25,7 @@ from digit_recognizer.nets.augment import Augmentation, predict_with_tta
 from digit_recognizer.nets.epochs import Epoch, OnEpochEnd, check_finite, check_probabilities, iter_epochs
 from digit_recognizer.nets.keras_model import (
     build_model,
+    choose_momentum,
     count_parameters,
     forward,
     import_keras,
@@ -76,7 +77,10 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         if settings.patience:
             X, valid, codes, valid_codes = train_test_split(X, codes, test_size=0.1, random_state=rng)
         mixed = settings.bfloat16 and bool(settings.channels) and bfloat16_is_faster()
-        self.model_ = build_model(settings, X.shape[1], len(self.classes_), rng, mixed=mixed)
+        momentum = choose_momentum(settings.epochs * -(-len(X) // settings.batch_size))
+        self.model_ = build_model(
+            settings, X.shape[1], len(self.classes_), rng, mixed=mixed, momentum=momentum
+        )
         best_loss, best_epoch, best_weights = np.inf, 0, self.model_.get_weights()
         train = _make_training(settings, self.model_)
         epochs = iter_epochs(X, settings.epochs, deadline, Augmentation.of(settings), rng)

@@ -25,23 +25,6 @@ def digits_of(run: "Run", data_dir: Path | None = None) -> "Dataset":
     return facts.digits_of(run, data_dir)
 
 
-def write_named(out: Path, name: str, data_dir: Path | None = None) -> "tuple[Run, Path]":
-    """Write the report of a run in `out`, finished or still being fitted; return the run and the page's path.
-
-    Raises RunError and DataError as `digits_of` and `write` do.
-    """
-    from digit_recognizer import drafts
-
-    run = drafts.find_run(out, name)
-    try:
-        return run, write(run, digits_of(run, data_dir))
-    except RunError:
-        if not run.unfinished:
-            raise
-    run = drafts.find_run(out, name)  # it was finished while its stage was read
-    return run, write(run, digits_of(run, data_dir))
-
-
 def write(run: "Run", dataset: "Dataset") -> Path:
     """Write the page and its pictures into the run's `report/`, replacing an older one, and return its path.
 
@@ -53,3 +36,20 @@ def write(run: "Run", dataset: "Dataset") -> Path:
     from digit_recognizer.reports import page
 
     return page.write(run, dataset)
+
+
+def write_by_name(out: Path, name: str, data_dir: Path | None = None) -> tuple["Run", Path]:
+    """Write the report of a run, finished or not, by its name or folder; return the run and the page's path.
+
+    Raises what `digits_of` and `write` raise.
+    """
+    from digit_recognizer import drafts
+
+    run = drafts.find_run(out, name)
+    try:
+        return run, write(run, digits_of(run, data_dir))
+    except RunError:
+        if not run.unfinished:
+            raise
+    run = drafts.find_run(out, name)  # it was finished while its stage was read
+    return run, write(run, digits_of(run, data_dir))

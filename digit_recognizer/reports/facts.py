@@ -27,7 +27,7 @@ MAX_FITS, MAX_EPOCHS = 200, 2_000  # of a recipe's learning curves
 
 
 @dataclass(frozen=True)
-class BlendWeight:
+class BlendPart:
     """A model's part in the blend; temperature: None if its probabilities are not scaled."""
 
     name: str
@@ -47,7 +47,7 @@ class Facts:
 
     manifest: Manifest
     scores: dict[str, ModelScore]
-    blend: list[BlendWeight]
+    blend: list[BlendPart]
     calibration: scoring.Calibration
     confusion: np.ndarray
     confusions: list[scoring.Confusion]
@@ -68,8 +68,7 @@ class Facts:
     @property
     def by_f1(self) -> list[str]:
         """Return the digits, the hardest first."""
-        digits = [name for name in self.digit_scores if name != "mean"]
-        return sorted(digits, key=lambda digit: self.digit_scores[digit]["f1-score"])
+        return sorted(map(str, range(CLASSES)), key=lambda digit: self.digit_scores[digit]["f1-score"])
 
 
 def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
@@ -115,7 +114,7 @@ def read(run: Run, dataset: data.Dataset) -> Facts:
         scores=dict(
             sorted(manifest.scores.items(), key=lambda item: (item[0] != main.name, -item[1].accuracy))
         ),
-        blend=_blend_weights(run),
+        blend=_blend(run),
         calibration=scoring.calibration(held_out.labels, main.out_of_fold),
         confusion=confusion,
         confusions=scoring.confusions(confusion),
@@ -161,17 +160,17 @@ def _digit_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, dict[s
     return {**{str(digit): report[str(digit)] for digit in range(CLASSES)}, "mean": report["macro avg"]}
 
 
-def _blend_weights(run: Run) -> list[BlendWeight]:
-    """Return each model's part in the blend, and the blend's own if the mean has a temperature."""
+def _blend(run: Run) -> list[BlendPart]:
+    """Return the blend's parts, and the blend itself if the mean has a temperature of its own."""
     blend = run.manifest.blend
     if blend is None:
         return []
     names = run.manifest.models
     if not isinstance(blend, WeightedCombiner):
-        return [BlendWeight(name, weight, None) for name, weight in zip(names, blend.weights, strict=True)]
+        return [BlendPart(name, weight, None) for name, weight in zip(names, blend.weights, strict=True)]
     temperatures = [1 / inverse for inverse in blend.inverse_temperatures]
-    weights = map(BlendWeight, names, blend.weights, temperatures)
-    return [*weights, BlendWeight(BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
+    parts = [BlendPart(*values) for values in zip(names, blend.weights, temperatures, strict=True)]
+    return [*parts, BlendPart(BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
 
 
 def _curves(run: Run) -> dict[str, list[Curve]]:

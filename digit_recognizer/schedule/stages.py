@@ -49,11 +49,6 @@ class Stage(Record):
             raise ValueError("predict_seconds are not of the members")
         return self
 
-    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
-        """Return the stage's fits, without deadlines."""
-        models = {member.name: member.settings for member in self.members}
-        return make_fits(models, splits, refit=refit, seed=seed)
-
     def with_deadlines(self, tasks: Sequence[FitTask], now: float) -> tuple[list[FitTask], float]:
         """Return the tasks with deadlines, and when the last ends; `workers` fit at a time from `now`."""
         if self.seconds_per_fit is None:
@@ -78,8 +73,9 @@ class Schedule(Record):
         return self
 
     def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
-        """Return all fits, without deadlines."""
-        return [task for stage in self.stages for task in stage.tasks(splits, refit=refit, seed=seed)]
+        """Return the fits of all stages, without deadlines."""
+        models = {member.name: member.settings for stage in self.stages for member in stage.members}
+        return make_fits(models, splits, refit=refit, seed=seed)
 
     def timed(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Stage, list[FitTask]]]:
         """Yield each stage with those of the tasks that are its members'; their deadlines count from now."""
@@ -106,8 +102,8 @@ class Schedule(Record):
                 f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
             )
             yield f"Fits of {stage.seconds_per_fit:.0f} s, {side_by_side}:"
-            fits = Counter((member.recipe, member.settings.epochs) for member in stage.members)
-            for (name, epochs), count in fits.items():
+            counts = Counter((member.recipe, member.settings.epochs) for member in stage.members)
+            for (name, epochs), count in counts.items():
                 yield f"  {count} {name}, about {epochs} epochs"
 
 

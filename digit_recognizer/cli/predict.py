@@ -1,0 +1,59 @@
+"""The command `predict`: what a run reads in pictures and CSVs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from digit_recognizer.cli.options import JSON, OUT, PATH
+from digit_recognizer.cli.terminal import notice, result
+from digit_recognizer.errors import RunError, printable
+
+if TYPE_CHECKING:
+    from digit_recognizer.runs import Run
+
+
+def newest(out: Path) -> "Run":
+    """Return the newest run in `out`, with a notice of each unreadable one; raise RunError without any."""
+    from digit_recognizer import runs
+
+    listed, problems = runs.list_all(out)
+    for line in problems:
+        notice(line)
+    if not listed:
+        raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
+    return listed[0]
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
+@click.option("--run", "name", metavar="RUN", help="The run that reads them.  [default: the newest]")
+@click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="Write ImageId,Label to FILE instead.")
+@OUT
+@JSON
+def predict(
+    images: tuple[Path, ...], name: str | None, csv_file: Path | None, out: Path, as_json: bool
+) -> None:
+    """Read the digits in pictures (PNG, JPEG, WebP, BMP, TIFF) or in a CSV like test.csv.
+
+    Prints label, probability and the runner-up of each.
+    """
+    for image in images:
+        if not image.is_file():
+            raise click.UsageError(f"{printable(image)}: there is no such file.")
+    import numpy as np
+
+    from digit_recognizer import drafts, reading, submission
+
+    run = drafts.find_run(out, name) if name else newest(out)
+    readings = reading.read(run, images)
+    if csv_file is not None:
+        submission.write(np.fromiter((digit.label for digit in readings), np.uint8), csv_file)
+        result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
+    elif as_json:
+        result(json.dumps({"run": str(run.folder), "predictions": [vars(digit) for digit in readings]}))
+    else:
+        for digit in readings:
+            where = digit.file if digit.row is None else f"{digit.file} row {digit.row}"
+            result(f"{where}: {digit.label}, {digit.probability:.4f}, else {digit.runner_up}")

@@ -1,0 +1,69 @@
+"""Reading new digits with a finished run: pictures and CSVs become digits like MNIST's, then predictions.
+
+preparation: a grey picture becomes a digit as MNIST's are     files: pictures and CSVs to rows of pixels
+model: a run's models as one function from pixels to probabilities
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from digit_recognizer.reading import files
+    from digit_recognizer.runs import Run
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run reads in one digit.
+
+    row: in a CSV, below its header, or in an array, from 1; None for a picture.
+    """
+
+    file: str
+    row: int | None
+    label: int
+    probability: float
+    runner_up: int
+
+
+def read(run: "Run", paths: Iterable[Path]) -> Iterator[Reading]:
+    """Yield what the run reads in each digit of the files, in their order.
+
+    Raises RunError if the run's models cannot be read, PictureError or DataError if a file cannot.
+    """
+    from digit_recognizer.reading import files, model
+
+    predict_proba = None
+    for digits in files.read_all(paths):
+        predict_proba = predict_proba or model.load(run)  # a file that is no picture is refused sooner
+        yield from _readings(digits, predict_proba(digits.pixels))
+
+
+def read_pixels(run: "Run", pixels: "np.ndarray") -> list[Reading]:
+    """Return what the run reads in an array of digits like MNIST's: uint8 (n, 784) or (n, 28, 28).
+
+    Raises DataError if the array is no such one, RunError if the run's models cannot be read.
+    """
+    from digit_recognizer.reading import files, model
+
+    digits = files.check_pixels(pixels)
+    predict_proba = model.load(run)
+    return [reading for part in digits for reading in _readings(part, predict_proba(part.pixels))]
+
+
+def _readings(digits: "files.Digits", probabilities: "np.ndarray") -> Iterator[Reading]:
+    labels = probabilities.argmax(axis=1)  # the first of equals, as in a submission
+    for number, (label, row) in enumerate(zip(labels.tolist(), probabilities, strict=True)):
+        others = row.copy()
+        others[label] = -1
+        yield Reading(
+            digits.file,
+            None if digits.first_row is None else digits.first_row + number,
+            label,
+            float(row[label]),
+            int(others.argmax()),
+        )

@@ -1,0 +1,115 @@
+"""Pictures and Kaggle-shaped CSVs to rows of pixels, a chunk at a time."""
+
+import logging
+import struct
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing
+from digit_recognizer.errors import DataError, PictureError
+from digit_recognizer.reading.preparation import prepare
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CHUNK = 4096  # rows; PREDICT_BATCH of nets/keras_net.py, so that each batch is one that the run itself had
+MAX_PIXELS = 50_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+TOO_LARGE = f"has more than {MAX_PIXELS:,} pixels; make it smaller"
+DAMAGED = "it is cut off or damaged"
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what Pillow logs, PictureError says in one line
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Digits to read: pixels uint8 (n, 784). first_row: of a CSV's or array's chunk; None for a picture."""
+
+    file: str
+    first_row: int | None
+    pixels: np.ndarray
+
+
+def read_all(paths: Iterable[Path]) -> Iterator[Digits]:
+    """Yield the digits of the files, in their order."""
+    for path in paths:
+        if path.suffix.lower() == ".csv":
+            yield from read_csv(path)
+        else:
+            yield Digits(str(path), None, read_picture(path).reshape(1, PIXELS))
+
+
+def read_csv(path: Path) -> Iterator[Digits]:
+    """Yield the rows of a CSV of pixel0 to pixel783 in chunks, so that memory does not grow with its rows."""
+    try:
+        with path.open("rb") as file:
+            header, row = file.readline(), 1
+            filled = (line for line in file if line.strip())
+            while (lines := b"".join(islice(filled, CHUNK))) or row == 1:
+                pixels = parsing.parse(header + lines, str(path), PIXEL_COLUMNS, first_row=row)
+                yield Digits(str(path), row, pixels)
+                row += len(pixels)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_pixels(pixels: np.ndarray) -> Iterator[Digits]:
+    """Return an array's digits in chunks; raise DataError unless they are integers from 0 to 255."""
+    if pixels.shape[1:] not in ((PIXELS,), (SIDE, SIDE)) or not len(pixels):
+        raise DataError(f"array: found shape {pixels.shape}, expected (n, {PIXELS}) or (n, {SIDE}, {SIDE})")
+    if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 255:
+        raise DataError(
+            f"array: expected integers from 0 to 255, found {pixels.dtype} from {pixels.min()} to "
+            f"{pixels.max()}"
+        )
+    rows = pixels.reshape(len(pixels), PIXELS).astype(np.uint8)
+    return (Digits("array", first + 1, rows[first : first + CHUNK]) for first in range(0, len(rows), CHUNK))
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Return the digit in a picture as uint8 (28, 28); raises PictureError in one line if there is none."""
+    try:
+        return prepare(_grey(path))
+    except PictureError as error:
+        raise PictureError(f"{path}: {error}") from None
+
+
+def _grey(path: Path) -> np.ndarray:
+    """Return the picture's grey, 0 to 255, upright, on white where it is transparent."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise PictureError(TOO_LARGE)
+            # A phone's JPEG may hold further, smaller pictures (MPO); the photo is the first.
+            if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+                raise PictureError("is animated or has several pages, expected one picture")
+            return _to_grey(picture)
+    except Image.DecompressionBombError:
+        raise PictureError(TOO_LARGE) from None
+    except Image.UnidentifiedImageError:
+        raise PictureError(f"is no picture, expected {', '.join(FORMATS)}, or a .csv") from None
+    except OSError as error:
+        raise PictureError(f"cannot be read ({error.strerror or DAMAGED})") from None
+    except (EOFError, SyntaxError, TypeError, ValueError, struct.error):  # what Pillow raises for damage
+        raise PictureError(f"cannot be read ({DAMAGED})") from None
+
+
+def _to_grey(picture: "Image.Image") -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    if picture.mode == "F":
+        raise PictureError("has floating-point pixels, expected 8 or 16 bits; save it as PNG")
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+        return np.asarray(picture, dtype=float).clip(0, 65535) / 257
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return np.asarray(picture.convert("L"), dtype=float)

@@ -1,0 +1,275 @@
+"""`predict` reads new digits as the run read its own test digits."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Run, first_rows, tiny_job, train, typed, write_digits
+from PIL import Image
+
+import digit_recognizer
+from digit_recognizer import data, pipeline, runs
+from digit_recognizer.errors import DataError
+from digit_recognizer.nets import arrays
+from digit_recognizer.reading import files
+
+
+def save(pixels: np.ndarray, path: Path) -> Path:
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def test_a_run_reads_its_own_test_csv_byte_for_byte(tiny_run: runs.Run, tmp_path: Path) -> None:
+    out = tiny_run.folder.parent
+    test_csv = out.parent / "data" / "test.csv"
+    for method in ("weighted", "stacked"):
+        blend = pipeline.blend_runs([tiny_run], method, out=tmp_path, name=method, on_notice=print)
+        for run in (tiny_run, blend):
+            ended = typed("predict", test_csv, "--run", run.folder, "--csv", "read.csv", cwd=tmp_path)
+            assert ended.code == 0, ended.err
+            assert (tmp_path / "read.csv").read_bytes() == run.submission.read_bytes()
+
+
+def test_pictures_are_read_as_the_rows_that_they_show(
+    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path
+) -> None:
+    shown = digits.test[:20].reshape(-1, 28, 28)
+    plain = [save(digit, tmp_path / f"{number}.png") for number, digit in enumerate(shown)]
+    inverted = [save(255 - digit, tmp_path / f"{number}.bmp") for number, digit in enumerate(shown)]
+    expected = tiny_run.submission.read_text().split()[1:21]
+    for pictures in (plain, inverted):
+        ended = typed("predict", *pictures, "--run", tiny_run.folder, "--json", cwd=tmp_path)
+        read = json.loads(ended.out)["predictions"]
+        assert [digit["file"] for digit in read] == [str(picture) for picture in pictures]
+        same = [
+            f"{i},{digit['label']}" == row
+            for i, (digit, row) in enumerate(zip(read, expected, strict=True), 1)
+        ]
+        assert np.mean(same) >= 0.95
+
+
+@pytest.mark.parametrize("kind", ["text", "cut off", "animated", "1x1", "blank", "several", "bomb"])
+def test_what_is_no_digit_is_refused_in_one_line(
+    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, kind: str
+) -> None:
+    digit = digits.test[0].reshape(28, 28)
+    path = tmp_path / "picture.png"
+    if kind == "text":
+        path.write_text("seven")
+    elif kind == "cut off":
+        path.write_bytes(save(np.kron(digit, np.ones((9, 9))), path).read_bytes()[:600])
+    elif kind == "animated":
+        frames = [Image.fromarray(digit), Image.fromarray(255 - digit)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "bomb":
+        Image.new("1", (20_000, 20_000)).save(path)
+    else:
+        pixels = {"1x1": digit[:1, :1], "blank": digit * 0, "several": np.hstack([digit, digit * 0, digit])}
+        save(pixels[kind], path)
+    ended = typed("predict", path, "--run", tiny_run.folder, cwd=tmp_path)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith(f"Error: {path}: ")
+
+
+LAMBDA = """{"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda", "config": {"function":
+"import os; os.mkdir('ran')"}}]}}"""
+
+
+class MakesFolder:
+    """An object whose unpickling makes the folder `ran`."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        import os
+
+        return os.mkdir, ("ran",)
+
+
+def keras_archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", LAMBDA)
+        archive.writestr("model.weights.h5", b"")
+
+
+def pickled(path: Path) -> None:
+    import pickle
+
+    path.write_bytes(pickle.dumps(MakesFolder()))
+
+
+def skops_archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "schema.json", '{"__class__": "mkdir", "__module__": "os", "__loader__": "ObjectNode"}'
+        )
+
+
+def other_shape(path: Path) -> None:
+    shapes = {name: array.shape for name, array in arrays.read_arrays(path.read_bytes()).items()}
+    wider = {name: np.zeros((*shape[:-1], shape[-1] + 1), np.float32) for name, shape in shapes.items()}
+    path.write_bytes(arrays.write_arrays(wider))
+
+
+@pytest.mark.parametrize("write", [keras_archive, pickled, skops_archive, other_shape, Path.unlink])
+def test_what_is_no_model_of_the_run_is_refused_unrun(
+    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    stranger = shutil.copytree(tiny_run.folder, tmp_path / "stranger")
+    path = stranger / runs.MODELS / tiny_run.manifest.test_fits["sklearn-mlp"][0]
+    write(path)
+    picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
+    ended = typed("predict", picture, "--run", stranger, cwd=tmp_path)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith(f"Error: {path}: ")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("test_fits", {"sklearn-mlp": ["../../x.npz"], "sklearn-mlp-plain": []}),
+        ("test_fits", {"sklearn-mlp": [], "sklearn-mlp-plain": []}),
+        ("submission_model", "other"),
+        ("blend", None),
+        ("blend", {"method": "mean", "weights": [1.0]}),
+        (
+            "blend",
+            {
+                "method": "stacked",
+                "weights": [0.5, 0.5],
+                "classes": [0, 99],
+                "coefficients": [[1.0], [1.0]],
+                "intercepts": [0.0, 0.0],
+            },
+        ),
+        (
+            "blend",
+            {
+                "method": "stacked",
+                "weights": [0.5, 0.5],
+                "classes": [0, 1],
+                "coefficients": [[1.0], [1.0]],
+                "intercepts": [0.0, 0.0],
+            },
+        ),
+    ],
+)
+def test_a_manifest_that_lies_is_refused_in_one_line(
+    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, field: str, value: object
+) -> None:
+    stranger = shutil.copytree(tiny_run.folder, tmp_path / "stranger")
+    manifest = json.loads((stranger / runs.MANIFEST).read_text())
+    (stranger / runs.MANIFEST).write_text(json.dumps(manifest | {field: value}))
+    picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
+    ended = typed("predict", picture, "--run", stranger, cwd=tmp_path)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith(f"Error: {stranger / runs.MANIFEST}: ")
+
+
+def test_a_csv_is_read_in_parts_as_it_is_whole(
+    tiny_run: runs.Run, test_csv: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHUNK", 50)  # the test's 150 rows are three parts
+    path = tmp_path / "test.csv"
+    path.write_text(test_csv + "\n\n")
+    assert [len(part.pixels) for part in files.read_csv(path)] == [50, 50, 50]
+    ended = typed("predict", path, "--run", tiny_run.folder, "--csv", "read.csv", cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "read.csv").read_bytes() == tiny_run.submission.read_bytes()
+    lines = test_csv.splitlines()
+    lines[121] = "256" + lines[121][1:]
+    path.write_text("\n".join(lines))
+    ended = typed("predict", path, "--run", tiny_run.folder, "--csv", "read.csv", cwd=tmp_path)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "row 121 below the header" in ended.err
+
+
+def test_a_phones_further_pictures_are_no_animation(digits: data.Dataset, tmp_path: Path) -> None:
+    photo = Image.fromarray(np.kron(digits.test[0].reshape(28, 28), np.ones((8, 8), np.uint8)))
+    photo.save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[photo.resize((28, 28))])
+    photo.save(tmp_path / "plain.jpg")
+    assert np.array_equal(
+        files.read_picture(tmp_path / "photo.jpg"), files.read_picture(tmp_path / "plain.jpg")
+    )
+
+
+def test_python_reads_arrays_and_paths_alike(
+    tiny_run: runs.Run, digits: data.Dataset, test_csv: str, tmp_path: Path
+) -> None:
+    (tmp_path / "test.csv").write_text(test_csv)
+    run = digit_recognizer.FinishedRun(tiny_run)
+    from_csv = digit_recognizer.predict(tmp_path / "test.csv", run=run)
+    for array in (digits.test, digits.test.reshape(-1, 28, 28).astype(int)):
+        read = digit_recognizer.predict(array, run=tiny_run.folder)
+        assert [vars(a) | {"file": ""} for a in read] == [vars(a) | {"file": ""} for a in from_csv]
+    for wrong in (digits.test[:, :5], digits.test[:0], digits.test / 255, digits.test.astype(int) - 1):
+        with pytest.raises(DataError, match="array: "):
+            digit_recognizer.predict(wrong, run=run)
+
+
+def test_without_a_run_one_line_says_what_to_do(run: Run, tmp_path: Path, digits: data.Dataset) -> None:
+    picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
+    ended = run("predict", picture)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "`train` makes one" in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("sklearn-mlp", {"folds": None}),
+        ("keras-mlp", {"overrides": ("hidden=16", "epochs=1")}),
+        ("sklearn-mlp", {"minutes": 0.2, "folds": None, "jobs": 2}),
+    ],
+    ids=["holdout", "folds of a Keras net", "minutes"],
+)
+def test_each_kind_of_run_reads_its_own_test_csv(
+    home: Path, recipe: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    run = train(tiny_job(home, recipes=(recipe,), out=tmp_path, name="own", **options))
+    ended = typed("predict", home / "data/test.csv", "--run", run.folder, "--csv", "read.csv", cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "read.csv").read_bytes() == run.submission.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def accurate(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
+    """A run on 3,000 of the sample's digits."""
+    home = tmp_path_factory.mktemp("accurate")
+    write_digits(home / "data", first_rows("train.csv.gz", 3000), first_rows("test.csv.gz", 200))
+    overrides = ("hidden=64", "epochs=8", "averaged_epochs=1", "tta=no")
+    return train(tiny_job(home, recipes=("sklearn-mlp",), overrides=overrides, folds=None, name="accurate"))
+
+
+@pytest.mark.slow
+def test_pictures_of_any_size_and_paper_are_read_nearly_as_well(accurate: runs.Run, tmp_path: Path) -> None:
+    home = accurate.folder.parents[1]
+    labels = np.loadtxt(ROOT / "data/sample/test_labels.csv", int, delimiter=",", skiprows=1)[:200, 1]
+    test = data.load(home / "data").test.reshape(-1, 28, 28)
+    rng = np.random.default_rng(0)
+    plain, altered = [], []
+    for side in (14, 28, 70, 160, 400):
+        for number, digit in enumerate(test):
+            smooth = Image.Resampling.BOX if side < 28 else Image.Resampling.BICUBIC
+            ink = np.asarray(Image.fromarray(digit).resize((side, side), smooth))
+            plain.append(save(ink, tmp_path / f"plain-{side}-{number}.png"))
+            margin = side // 4
+            top, left = rng.integers(0, margin + 1, 2)
+            shifted = np.pad(ink / 255, ((top, margin - top), (left, margin - left)))
+            slope = np.linspace(130, 210, len(shifted))
+            paper = slope[None] + slope[:, None] / 4  # dark ink on grey, uneven paper
+            path = tmp_path / f"altered-{side}-{number}.png"
+            altered.append(save(np.clip(paper * (1 - 0.85 * shifted), 0, 255), path))
+
+    def accuracy(digits: object) -> float:
+        read = [reading.label for reading in digit_recognizer.predict(digits, run=accurate.folder)]
+        return float(np.mean(np.array(read).reshape(-1, len(labels)) == labels))
+
+    expected = accuracy(test)
+    assert expected > 0.9
+    assert accuracy(plain) >= expected - 0.01
+    assert accuracy(altered) >= expected - 0.03
