@@ -4,6 +4,7 @@ submissions/.NAME/    config.json      all that decides the run's numbers
                       schedule.json    the stages
                       fits/            finished fits, for --resume
                       logs/            learning curves so far
+                      lock             held while a process works on it; the system ends that of a killed one
                       stage-1/ ...     complete runs; the latest becomes submissions/NAME
 """
 
@@ -12,22 +13,20 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from digit_recognizer import records, runs
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import atomic_folder, write_atomically
+from digit_recognizer.files import atomic_folder, locked, write_atomically
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.schedule import Schedule
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
-CONFIG, SCHEDULE, FITS, LOGS, STAGE = "config.json", "schedule.json", "fits", "logs", "stage-"
+CONFIG, SCHEDULE, FITS, LOGS, STAGE, LOCK = "config.json", "schedule.json", "fits", "logs", "stage-", "lock"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the draft is running
 DIGEST = hashlib.sha256().digest_size
@@ -47,23 +46,24 @@ class Draft:
     @property
     def running(self) -> bool:
         """Whether a process is working on it now. Asking changes nothing."""
-        lock = self.folder / "lock"
-        if not lock.exists():
+        if not (self.folder / LOCK).exists():
             return False
         try:
-            with FileLock(lock, timeout=0):
+            with locked(self.folder / LOCK, BlockingIOError()):
                 return False
-        except Timeout:
+        except BlockingIOError:
             return True
+        except RunError:  # another user's
+            return False
 
     @property
     def state(self) -> str:
         """What the draft is, and what to do about it, in words."""
         if self.running:
             return f"{self.final.name} is still running"
-        if kept := self.count_fits():
+        if count := self.count_fits():
             return (
-                f"{self.final.name} was cut off with {kept} finished fits; "
+                f"{self.final.name} was cut off with {count} finished fits; "
                 f"its command with --resume goes on, or delete {self.folder}"
             )
         return f"{self.final.name} was cut off before a fit was finished; its command starts it anew"
@@ -127,9 +127,11 @@ class Draft:
             raise ValueError("the content does not match its SHA-256")
         return FitResult.from_bytes(task, stored)
 
-    def stage_folder(self) -> AbstractContextManager[Path]:
-        """Return a folder to fill with the next stage's complete run; it appears whole or not at all."""
-        return atomic_folder(self.folder / f"{STAGE}{len(self._stages()) + 1}")
+    @contextmanager
+    def stage_folder(self) -> Iterator[Path]:
+        """Yield a folder for a complete run, the next stage's, which appears whole or not at all."""
+        with atomic_folder(self.folder / f"{STAGE}{len(self._stages()) + 1}") as folder:
+            yield folder
 
     def latest_stage(self) -> Path | None:
         """Return the folder of the latest complete stage."""
@@ -148,18 +150,21 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
     If the block raises, the draft stays if it keeps a fit.
     Raises RunError, before a fit begins, if `out` cannot be written, holds that name, or has no such draft.
     """
-    draft, lock = _resume(out, name, config) if resume else _begin(out, name, config)
-    complete = False
-    try:
-        yield draft
-        _finish(draft)
-        complete = True
-    except BaseException as error:
-        raise _add_note(draft, error) from error.__cause__
-    finally:
-        lock.release()
-        if complete or not draft.count_fits():
-            shutil.rmtree(draft.folder, ignore_errors=True)
+    draft = _find_unfinished(out, name, config) if resume else _create(out, name)
+    busy = RunError(f"{draft.final.name} is still running; wait for it, or stop it first")
+    with locked(draft.folder / LOCK, busy, seconds=LOCK_SECONDS):
+        if not resume:
+            _fill(draft, config)
+        complete = False
+        try:
+            yield draft
+            _finish(draft)
+            complete = True
+        except BaseException as error:
+            raise _add_note(draft, error) from error.__cause__
+        finally:
+            if complete or not draft.count_fits():
+                shutil.rmtree(draft.folder, ignore_errors=True)
 
 
 def _finish(draft: Draft) -> None:
@@ -177,8 +182,8 @@ def _add_note(draft: Draft, error: BaseException) -> BaseException:
     """Return the error with a note on what it leaves behind; a full disk becomes a RunError."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = RunError(f"{draft.folder}: cannot be written ({error.strerror}); make room.")
-    if kept := draft.count_fits():
-        error.add_note(f"{kept} finished fits are kept; the same command with --resume goes on from them.")
+    if count := draft.count_fits():
+        error.add_note(f"{count} finished fits are kept; the same command with --resume goes on from them.")
     else:
         error.add_note("No run was written.")
     return error
@@ -221,8 +226,8 @@ def unfinished_curves(run: runs.Run) -> dict[str, list[list[Metrics]]]:
     }
 
 
-def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileLock]:
-    """Return the newest draft of an equal config, locked."""
+def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Draft:
+    """Return the newest draft of an equal config; raises RunError, with what differs, if there is none."""
     difference = ""
     for draft in list_all(out):
         if name not in (None, draft.final.name):
@@ -234,7 +239,7 @@ def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, File
                 continue
             raise RunError(f"{error}; it cannot be resumed, delete {draft.folder}") from None
         if not (changed := config.difference_from(stored)):
-            return draft, _lock(draft)
+            return draft
         difference = difference or f"; {draft.final.name} has {changed}"
     raise RunError(
         f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "
@@ -242,58 +247,44 @@ def _resume(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, File
     )
 
 
-class _TakenError(RunError):
-    """A run has the name already, or a draft that another process works on or that keeps fits."""
-
-
-def _begin(out: Path, name: str | None, config: RunConfig) -> tuple[Draft, FileLock]:
-    """Return a new draft, locked. Without a name it is called by date and time, if need be with a number."""
+def _create(out: Path, name: str | None) -> Draft:
+    """Return a draft whose folder is there; raises RunError if the name is taken, or cannot be a folder's."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         raise RunError(
             f"--name {name!r}: expected up to 100 letters, digits and . _ + -, first a letter or digit"
         )
     date = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for free in [name] if name else (date if n == 1 else f"{date}-{n}" for n in count(1)):
+    for number in count(1):
+        free = name or (date if number == 1 else f"{date}-{number}")
         draft = Draft(out / f".{free}", out / free)
+        if draft.final.exists():
+            if name is None:
+                continue
+            raise RunError(f"{draft.final}: exists already; take another --name, or delete that run")
         try:
-            return draft, _make_folder(draft, config)
-        except _TakenError:
-            if name:
-                raise
+            # What a run of that name left is taken over, or refused, once it is locked.
+            draft.folder.mkdir(parents=True, exist_ok=name is not None)
+        except FileExistsError:
+            continue
         except OSError as error:
             raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+        return draft
     raise AssertionError("unreachable")
 
 
-def _make_folder(draft: Draft, config: RunConfig) -> FileLock:
-    """Make the draft's folder, empty but for the config; return its lock, or raise _TakenError or OSError."""
-    if draft.final.exists():
-        raise _TakenError(f"{draft.final}: exists already; take another --name, or delete that run")
-    draft.folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(draft)
+def _fill(draft: Draft, config: RunConfig) -> None:
+    """Delete what a run that was cut off before a fit was finished left; raises RunError if one was."""
+    if fits := draft.count_fits():
+        raise RunError(
+            f"{draft.folder}: is an unfinished run with {fits} finished fits; go on with --resume, "
+            "or delete it"
+        )
     try:
-        if kept := draft.count_fits():
-            raise _TakenError(
-                f"{draft.folder}: is an unfinished run with {kept} finished fits; go on with --resume, "
-                "or delete it"
-            )
-        for left in draft.folder.glob("*"):  # of a run that was cut off before a fit was finished
-            if left.name != "lock":
+        for left in draft.folder.glob("*"):
+            if left.name != LOCK:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         for inside in (FITS, LOGS):
             (draft.folder / inside).mkdir()
-        records.write(draft.folder / CONFIG, config)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
-
-
-def _lock(draft: Draft) -> FileLock:
-    """Return the draft's held lock, which ends with the process; raises _TakenError if another has it."""
-    lock = FileLock(draft.folder / "lock", timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise _TakenError(f"{draft.final.name} is still running; wait for it, or stop it first") from None
-    return lock
+    except OSError as error:
+        raise RunError(f"{draft.folder}: cannot be written ({error.strerror})") from None
+    records.write(draft.folder / CONFIG, config)

@@ -111,6 +111,9 @@ class RunConfig(Record):
         default=None, description="with --minutes, that the stages share, else null"
     )
     gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
+    bfloat16: bool | None = Field(
+        default=None, description="used in convolutional nets; null if no recipe asks, or in older runs"
+    )
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
     code: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(

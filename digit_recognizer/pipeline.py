@@ -1,14 +1,11 @@
 """The whole job in order: Kaggle's CSVs -> digits -> splits -> schedule -> fits -> blend -> submission."""
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from digit_recognizer import data, drafts, manifest, recipes, results, runs, training
+from digit_recognizer import data, drafts, manifest, recipes, results, runs, signals, training
 from digit_recognizer.errors import FitError, RecipeError, RunError
 from digit_recognizer.files import write_atomically
 from digit_recognizer.manifest import Method, RunConfig
@@ -80,12 +77,10 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
         fits.announce()
         rows = held_out(splits, dataset.train.labels, dataset.test_labels)
-        signals: list[int] = []  # that came while the stage before was written
         for stage, timed in fits.stages_left():
-            stopped = fits.fit_stage(stage, timed, dataset, interrupted=bool(signals))
+            stopped = fits.fit_stage(stage, timed, dataset)
             clock.lap("fit")
-            with _signals_held() as signals:
-                fits.write_run(config, rows, clock, stopped)
+            fits.write_run(config, rows, clock, stopped)
             if stopped:
                 break
     return _publish(runs.load(draft.final))
@@ -108,6 +103,7 @@ def blend_runs(
             "minutes": None,
             "refit": False,
             "blend": True,
+            "bfloat16": None,
             "versions": manifest.current_versions(),
             "code": manifest.code_hash(),
             "ensemble": manifest.EnsembleConfig(
@@ -167,9 +163,20 @@ def _config(
         threads=None if job.minutes else threads,
         cores=cores if job.minutes else None,
         gpus=gpus,
+        bfloat16=_uses_bfloat16(chosen, gpus),
         versions=manifest.current_versions(),
         code=manifest.code_hash(),
     )
+
+
+def _uses_bfloat16(chosen: Sequence[recipes.Recipe], gpus: int) -> bool | None:
+    """Return whether the nets of this run compute in bfloat16 on this machine, None if none asks for it."""
+    settings = [recipe.settings for recipe in chosen if recipe.settings.net == "keras"]
+    if not any(net.bfloat16 and net.channels for net in settings):
+        return None
+    from digit_recognizer.nets.keras_net import cpu_computes_bfloat16
+
+    return cpu_computes_bfloat16() and not gpus
 
 
 def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
@@ -194,6 +201,7 @@ class _Fits:
         self._draft, self._schedule, self._tasks = draft, schedule, tasks
         self._on_notice, self._on_progress = on_notice, on_progress
         self._outcomes = draft.load_fits(tasks, on_notice)
+        self._interrupted = False  # by a signal that came while a stage was written
 
     def announce(self) -> None:
         """Tell what will be fitted, and what is finished already."""
@@ -211,21 +219,18 @@ class _Fits:
     def _unfinished(self) -> list[FitTask]:
         return [task for task in self._tasks if task.name not in self._outcomes]
 
-    def fit_stage(
-        self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, *, interrupted: bool
-    ) -> str | None:
+    def fit_stage(self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset) -> str | None:
         """Fit the tasks; return why it was stopped early, or None.
 
         A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
-        process end the run with what is finished; before, they raise. interrupted: a signal came while the
-        stage before was written.
+        process end the run with what is finished, and the command with 0; before, they raise.
         """
         fitting = training.fit_all(
             tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
             on_progress=self._on_progress,
         )  # fmt: skip
         try:
-            if interrupted:
+            if self._interrupted:
                 raise KeyboardInterrupt
             for outcome in fitting:
                 self._keep(outcome)
@@ -237,7 +242,7 @@ class _Fits:
             self._on_notice(f"Stopped early ({reason}): {finished} of {len(self._tasks)} fits are finished")
             return f"{reason}; {finished} of {len(self._tasks)} fits were finished"
         finally:
-            with _signals_held():  # the processes are stopped, however impatient the user is
+            with signals.held():  # the processes are stopped, however impatient the user is
                 fitting.close()
         return None
 
@@ -255,6 +260,7 @@ class _Fits:
     def write_run(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
         """Write the run as it stands, from the complete members of the best group.
 
+        Signals that come meanwhile end the run before its next stage, not this writing.
         Raises FitError if all fits are over and no member is complete.
         """
         members = [member.name for member in self._schedule.best_members(self._complete())]
@@ -267,34 +273,15 @@ class _Fits:
         outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
         fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
         models = results.from_fits(fits, count_epochs=config.minutes is not None)
-        with self._draft.stage_folder() as folder:
+        with signals.held() as came, self._draft.stage_folder() as folder:
             results.write(
                 folder, self._draft.final.name, config, rows, models, clock,
                 on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
             )  # fmt: skip
+        self._interrupted = bool(came)
 
     def _complete(self) -> set[str]:
-        """Return the models all of whose fits are finished."""
+        """Return the models whose fits are all finished."""
         models = {task.model for task in self._tasks}
         finished = {name for name, outcome in self._outcomes.items() if isinstance(outcome, FitResult)}
         return models - {task.model for task in self._tasks if task.name not in finished}
-
-
-@contextmanager
-def _signals_held() -> Iterator[list[int]]:
-    """Hold Ctrl-C, SIGTERM and SIGHUP back during what takes a second or two; yield the signals that came."""
-    held: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield held
-        return
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {
-        number: signal.signal(number, lambda number, _: held.append(number))
-        for number in (getattr(signal, name) for name in names)
-        if signal.getsignal(number) != signal.SIG_IGN  # what nohup ignores stays ignored
-    }
-    try:
-        yield held
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

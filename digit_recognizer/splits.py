@@ -60,11 +60,11 @@ def make_splits(
     return splits
 
 
-def _check_classes(labels: np.ndarray, least: int, what: str) -> None:
+def _check_classes(labels: np.ndarray, minimum: int, what: str) -> None:
     for digit, count in enumerate(np.bincount(labels, minlength=CLASSES)):
-        if count < least:
+        if count < minimum:
             raise SplitError(
-                f"train.csv: found {count} rows of digit {digit}, expected at least {least} "
+                f"train.csv: found {count} rows of digit {digit}, expected at least {minimum} "
                 f"to split into {what}; add digits, or use another split"
             )
 

@@ -55,13 +55,13 @@ def _measurements() -> list[dict[str, Any]]:
     return json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
 
 
-def fields(*kinds: type[settings.NetSettings]) -> Iterator[str]:
-    """Yield a table of the fields that all `kinds` share or, of a single kind, of its further fields."""
+def fields(*types: type[settings.NetSettings]) -> Iterator[str]:
+    """Yield a table of the fields that all `types` share or, of a single kind, of its further fields."""
     rows = []
-    for field in settings.describe(kinds[0]):
-        if (field.name in settings.NetSettings.model_fields) != (len(kinds) > 1):
+    for field in settings.describe(types[0]):
+        if (field.name in settings.NetSettings.model_fields) != (len(types) > 1):
             continue
-        described = [other for kind in kinds for other in settings.describe(kind) if other.name == field.name]
+        described = [other for kind in types for other in settings.describe(kind) if other.name == field.name]
         defaults = dict.fromkeys(f"`{other.default}`" for other in described)
         rows.append([f"`{field.name}`", " or ".join(defaults), field.allowed, field.description])
     yield from table(["field", "default", "allowed", "meaning"], rows)
@@ -95,8 +95,8 @@ def _option(option: click.Option) -> list[str]:
     if isinstance(option.type, click.Choice):
         value = "|".join(option.type.choices)
     elif not option.is_flag:
-        kinds = {click.IntRange: "N", click.Path: "PATH"}
-        value = option.metavar or kinds.get(type(option.type), str(option.name).upper())
+        types = {click.IntRange: "N", click.Path: "PATH"}
+        value = option.metavar or types.get(type(option.type), str(option.name).upper())
     names = " / ".join([", ".join(option.opts), *option.secondary_opts])
     notes = [_range(option.type)] if isinstance(option.type, (click.IntRange, click.FloatRange)) else []
     if option.show_default:

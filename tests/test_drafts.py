@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import DEADLINE, environment, make_config, typed
+from filelock import FileLock
 
 from digit_recognizer import drafts, pipeline, recipes, runs
 from digit_recognizer.drafts import Draft
@@ -186,7 +187,7 @@ def test_asking_whether_a_draft_is_running_creates_nothing(tmp_path: Path) -> No
 
 
 def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path) -> None:
-    lock = drafts.FileLock(cut_off(tmp_path, "first").folder / "lock")
+    lock = FileLock(cut_off(tmp_path, "first").folder / "lock")
     locked, stop = threading.Event(), threading.Event()
 
     def probe() -> None:  # as another command does while it looks

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "errors",
     "files",
+    "signals",
     "predictions",
     "scoring",
     "submission",
@@ -56,7 +57,7 @@ ONLY_IN = {
     "PIL": {"reading.files"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
-    "filelock": {"drafts", "files"},
+    "filelock": {"files"},
     "jinja2": {"reading.page", "reports.page"},
     "joblib": {"training.workers"},
     "keras": {"nets.keras_model"},

@@ -36,6 +36,7 @@ SETTINGS = dict(CONFIG.recipes)
         ({"threads": 2}, "threads 1, not 2"),
         ({"cores": 2}, "cores None, not 2"),
         ({"gpus": 1}, "gpus 0, not 1"),
+        ({"bfloat16": True}, "bfloat16 None, not True"),
         ({"code": "0" * 16}, "code .*, not 0000000000000000"),
         ({"ensemble": EnsembleConfig(runs=("a",), method="mean")}, "ensemble None, not "),
         (
@@ -51,9 +52,16 @@ def test_whatever_decides_a_number_is_a_difference(changes: dict[str, Any], diff
     assert "\n" not in found
 
 
+def test_a_config_of_an_older_version_is_read_and_differs_if_a_net_computes_in_bfloat16() -> None:
+    older = RunConfig.model_validate_json(CONFIG.model_dump_json(exclude={"bfloat16"}))
+    assert older.difference_from(CONFIG) == ""
+    newer = CONFIG.model_copy(update={"bfloat16": True})
+    assert newer.difference_from(older) == "bfloat16 None, not True"
+
+
 def test_all_fields_of_a_config_are_compared() -> None:
     tested = {"command", "data", "recipes", "split", "seed", "refit", "minutes", "blend", "threads", "cores",
-              "gpus", "ensemble", "versions", "code"}  # fmt: skip
+              "gpus", "bfloat16", "ensemble", "versions", "code"}  # fmt: skip
     assert set(RunConfig.model_fields) == tested
 
 

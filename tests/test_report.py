@@ -216,7 +216,7 @@ def test_the_pictures_of_digits_are_those_digits(dom: Page, digits: data.Dataset
         row = int(re.match(r"Row (\d+):", image["alt"])[1]) - 1
         ink = 255 - np.rint(imread(io.BytesIO(content(image)))[:, :, 0] * 255)
         np.testing.assert_array_equal(ink.ravel(), digits.train.pixels[row])
-    for digit, (image, _) in enumerate(dom.find("img", "classes", class_="digit strip")):
+    for digit, (image, _) in enumerate(dom.find("img", "classes", class_="digit examples")):
         first = digits.train.pixels[digits.train.labels == digit][:8].reshape(-1, 28, 28)
         ink = 255 - np.rint(imread(io.BytesIO(content(image)))[:, :, 0] * 255)
         np.testing.assert_array_equal(ink, np.hstack(first))

@@ -532,15 +532,15 @@ def test_the_ledger_is_read_again_once_the_other_process_is_through(user: User) 
         ledger.update(user.folder / "submissions", sha256, outcome)
         return answer()
 
-    checked = candidate.prepare
+    check = candidate.check
 
-    def prepare(*arguments: Any, **options: Any) -> Any:
-        prepared = checked(*arguments, **options)
+    def check_and_lose(*arguments: Any, **options: Any) -> Any:
+        prepared = check(*arguments, **options)
         submit_meanwhile(None, None, lambda: None)
         return prepared
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidate, "prepare", prepare)
+        patch.setattr(candidate, "check", check_and_lose)
         result = user.run("submit", "file.csv")
     assert (result.code, user.kaggle.seen) == (3, [])
     assert "this very file is at Kaggle already (submission 1)" in result.last_line

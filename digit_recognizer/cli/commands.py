@@ -10,20 +10,20 @@ from typing import Any
 
 import click
 
-from digit_recognizer import __version__
+from digit_recognizer import __version__, signals
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.draw import draw
 from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
 from digit_recognizer.cli.predict import newest, predict
 from digit_recognizer.cli.progress import show_progress
-from digit_recognizer.cli.terminal import notice, result, results, signals_as_ctrl_c
+from digit_recognizer.cli.terminal import notice, result, results
 from digit_recognizer.errors import DigitRecognizerError
 
 
 def main() -> None:
     """Run a command and exit; a user's mistake is one line and a non-zero code, a bug keeps its traceback."""
     try:
-        with signals_as_ctrl_c():
+        with signals.as_ctrl_c():
             code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort as stop:
         notice(" ".join(["Stopped.", *getattr(stop.__cause__, "__notes__", [])]))

@@ -148,7 +148,7 @@ def submit(
     from digit_recognizer.leaderboard import candidate as candidates
     from digit_recognizer.leaderboard import submit
 
-    candidate = candidates.prepare(target, out, message=message, force=force, on_notice=_notice)
+    candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
     if dry_run:
         account = credentials()
         result(

@@ -21,7 +21,7 @@ from digit_recognizer.leaderboard.messages import Failure
 CLIENT = ("kaggle", "six")  # kaggle needs six and does not declare it
 COMPETITION = "digit-recognizer"
 SETTINGS = "https://www.kaggle.com/settings"
-STEPS = {  # the functions of `worker`, in words
+STEP_WORDS = {  # the functions of `worker`, in words
     "start": "starting Kaggle's client",
     "log_in": "logging in to Kaggle",
     "submissions": "asking Kaggle for the submissions",
@@ -99,7 +99,7 @@ def to_exception(
 
     account: where the credentials are. max_retry_after: seconds that a server may ask to wait.
     """
-    kind, step = failure.kind, STEPS[name]
+    kind, step = failure.kind, STEP_WORDS[name]
     if kind == "http":
         return _http_error(name, failure, account, competition, max_retry_after)
     if kind in ("login", "stale token"):
@@ -130,7 +130,7 @@ def _http_error(
     name: str, failure: Failure, account: str, competition: str, max_retry_after: float
 ) -> DigitRecognizerError:
     """Return the error for an answer of Kaggle's with a status of 400 or more."""
-    step, status, reason = STEPS[name], failure.status, failure.reason
+    step, status, reason = STEP_WORDS[name], failure.status, failure.reason
     quote = f"Kaggle says: {reason}" if reason else f"Kaggle answered {status} without a reason"
     if status == 401:
         return _bad_credentials(account)

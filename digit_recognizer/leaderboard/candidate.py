@@ -93,7 +93,7 @@ def _why_not(run: Run) -> str | None:
     )
 
 
-def prepare(
+def check(
     target: str | None,
     out: Path,
     *,

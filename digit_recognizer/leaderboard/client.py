@@ -5,20 +5,19 @@ in: importing, logging in, its own retries. Nothing here prints.
 """
 
 import multiprocessing
-import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from digit_recognizer import signals
 from digit_recognizer.errors import DigitRecognizerError, NetworkError
 from digit_recognizer.leaderboard import advice, worker
-from digit_recognizer.leaderboard.advice import COMPETITION, STEPS
+from digit_recognizer.leaderboard.advice import COMPETITION, STEP_WORDS
 from digit_recognizer.leaderboard.messages import ArchiveSize, Failure, KaggleSubmission
 
 ATTEMPTS = 3
@@ -124,27 +123,29 @@ class Kaggle:
 
     def download(self, path: Path, on_progress: OnBytes) -> None:
         """Download the archive to `path`, continuing what is in it."""
-        self._call(worker.download, self._competition, path.resolve(), growing=path, on_progress=on_progress)
+        self._call(
+            worker.download, self._competition, path.resolve(), download_path=path, on_progress=on_progress
+        )
 
     def _call(
         self,
         step: Callable[..., Answer],
         *arguments: object,
         harmless: bool = True,
-        growing: Path | None = None,
+        download_path: Path | None = None,
         on_progress: OnBytes = lambda received, size: None,
     ) -> Answer:
         """Return a step's answer; call it again after an error that is retryable.
 
-        harmless: to repeat the step does no harm, even if it was done. growing: the file that it downloads.
+        harmless: to repeat the step does no harm, even if it was done. download_path: the file that it fills.
         """
         for attempt in count(1):
             try:
                 if self._process is None:
                     self._start()
-                    self._ask(worker.start, timeout=max(STARTUP_SECONDS, self.limits.step_timeout))
-                    self._ask(worker.log_in)
-                return self._ask(step, *arguments, growing=growing, on_progress=on_progress)
+                    self._call_step(worker.start, timeout=max(STARTUP_SECONDS, self.limits.step_timeout))
+                    self._call_step(worker.log_in)
+                return self._call_step(step, *arguments, download_path=download_path, on_progress=on_progress)
             except DigitRecognizerError as error:
                 if attempt == ATTEMPTS or not error.retryable or (error.outcome_unknown and not harmless):
                     raise
@@ -153,21 +154,21 @@ class Kaggle:
             time.sleep(delay)
         raise AssertionError("unreachable")
 
-    def _ask(
+    def _call_step(
         self,
         step: Callable[..., Answer],
         *arguments: object,
         timeout: float | None = None,
-        growing: Path | None = None,
+        download_path: Path | None = None,
         on_progress: OnBytes = lambda received, size: None,
     ) -> Answer:
         """Return the answer of the client's process, which is stopped if it hangs or we are interrupted."""
-        words = STEPS[step.__name__]
+        words = STEP_WORDS[step.__name__]
         self.on_state(f"{words[0].upper()}{words[1:]}")
         started = time.monotonic()
         try:
             self._connection.send((step, arguments))
-            answer = self._receive(words, timeout or self.limits.step_timeout, growing, on_progress)
+            answer = self._receive(words, timeout or self.limits.step_timeout, download_path, on_progress)
         except (EOFError, ConnectionError):
             self._stop()
             raise NetworkError(
@@ -187,7 +188,7 @@ class Kaggle:
             step.__name__, answer, self._account, self._competition, self.limits.step_timeout
         )
 
-    def _receive(self, words: str, timeout: float, growing: Path | None, on_progress: OnBytes) -> Any:
+    def _receive(self, words: str, timeout: float, download_path: Path | None, on_progress: OnBytes) -> Any:
         """Return the process's answer.
 
         Raises NetworkError after `timeout` seconds; a download has them anew each time its file grows.
@@ -199,7 +200,7 @@ class Kaggle:
                 if not isinstance(answer, ArchiveSize):
                     return answer
                 size = answer.size
-            bytes_now = growing.stat().st_size if growing and growing.exists() else 0
+            bytes_now = download_path.stat().st_size if download_path and download_path.exists() else 0
             if bytes_now != received:
                 received, last = bytes_now, time.monotonic()
                 on_progress(received, size)
@@ -212,9 +213,7 @@ class Kaggle:
         context = multiprocessing.get_context("spawn")  # a fork would share this process's locks and memory
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=worker.main, args=(theirs,), daemon=True)
-        with (
-            _signals_blocked()
-        ):  # Ctrl-C is ours to handle: a process starts with the signals blocked as here
+        with signals.blocked():  # Ctrl-C is ours to handle
             self._process.start()
         theirs.close()
 
@@ -224,16 +223,3 @@ class Kaggle:
             process.kill()
             process.join()
             self._connection.close()
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block Ctrl-C, SIGTERM and SIGHUP until the block ends, where the system can."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,7 +10,7 @@ from digit_recognizer.errors import DataError, NetworkError, StoppedError
 from digit_recognizer.files import locked
 from digit_recognizer.leaderboard.client import Kaggle, OnBytes, OnText
 
-MEMBERS = ("train.csv", "test.csv", "sample_submission.csv")
+FILES = ("train.csv", "test.csv", "sample_submission.csv")
 PARTIAL = ".download"  # holds what came so far, for the next attempt to continue
 
 
@@ -69,7 +69,7 @@ def check(archive: Path) -> None:
     """Raise DataError unless it is a zip of the competition's three files, whole, with all their digits."""
     try:
         with zipfile.ZipFile(archive) as content:
-            files = {name: content.read(name) for name in MEMBERS}
+            files = {name: content.read(name) for name in FILES}
     except KeyError as error:
         raise DataError(f"{archive}: {error.args[0]}") from None
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:

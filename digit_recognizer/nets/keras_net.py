@@ -215,9 +215,14 @@ def bfloat16_is_faster() -> bool:
     """Return whether bfloat16 is faster: Linux, a CPU with AVX-512 BF16 or AMX, oneDNN on, no visible GPU."""
     import tensorflow as tf
 
+    return cpu_computes_bfloat16() and not tf.config.get_visible_devices("GPU")
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Return whether CPU and settings of TensorFlow make bfloat16 faster; does not import TensorFlow."""
     fast_cpu = CPU_INFO.exists() and any(name in CPU_INFO.read_text() for name in ("avx512_bf16", "amx_bf16"))
     onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"  # TensorFlow's own operations convert each number
-    return fast_cpu and onednn and not tf.config.get_visible_devices("GPU")
+    return fast_cpu and onednn
 
 
 def limit_threads(threads: int) -> None:

@@ -27,17 +27,6 @@ MAX_FITS, MAX_EPOCHS = 200, 2_000  # of a recipe's learning curves
 
 
 @dataclass(frozen=True)
-class DigitScore:
-    """Precision, recall and F1 of a digit, or their means; count: of held-out digits."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    count: int
-
-
-@dataclass(frozen=True)
 class BlendPart:
     """A model's part in the blend; temperature: None if its probabilities are not scaled."""
 
@@ -52,7 +41,8 @@ class Facts:
 
     scores: the main model's first, then by accuracy. confusion: counts of shape (10, 10), digit by what it
     was read as. mistakes: the most confident first, MAX_MISTAKES at most. curves: of each recipe's fits.
-    examples: pixels of the first training digits of each class.
+    digit_scores: by digit, and "mean": precision, recall, f1-score, and support, the count of held-out
+    digits. examples: pixels of the first training digits of each class.
     """
 
     manifest: Manifest
@@ -61,7 +51,7 @@ class Facts:
     calibration: scoring.Calibration
     confusion: np.ndarray
     confusions: list[scoring.Confusion]
-    digit_scores: list[DigitScore]
+    digit_scores: dict[str, dict[str, float]]
     samples: list[Tile]
     mistakes: list[Tile]
     mistake_count: int
@@ -76,9 +66,9 @@ class Facts:
         return self.scores[self.manifest.main_model]
 
     @property
-    def by_f1(self) -> list[DigitScore]:
-        """Return the digits' scores, the hardest digit's first."""
-        return sorted(self.digit_scores[:CLASSES], key=lambda digit: digit.f1)
+    def by_f1(self) -> list[str]:
+        """Return the digits, the hardest first."""
+        return sorted(map(str, range(CLASSES)), key=lambda digit: self.digit_scores[digit]["f1-score"])
 
 
 def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
@@ -102,12 +92,15 @@ def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
 
 def read(run: Run, dataset: data.Dataset) -> Facts:
     """Return the facts of a run; raises RunError if its files cannot be read or do not belong together."""
+    from sklearn.metrics import confusion_matrix
+
     held_out, predictions = run.predictions()
     for model in predictions:
         _check(run, held_out, model, dataset)
     manifest = run.manifest
     main = next(model for model in predictions if model.name == manifest.main_model)
-    confusion, digit_scores = _digit_scores(held_out.labels, main.out_of_fold.argmax(axis=1))
+    predicted = main.out_of_fold.argmax(axis=1)
+    confusion = confusion_matrix(held_out.labels, predicted, labels=range(CLASSES))
     wrong = tiles.find_mistakes(held_out, main.out_of_fold)
     samples = tiles.shuffle(held_out)[:SAMPLES]
     class_counts = {
@@ -125,7 +118,7 @@ def read(run: Run, dataset: data.Dataset) -> Facts:
         calibration=scoring.calibration(held_out.labels, main.out_of_fold),
         confusion=confusion,
         confusions=scoring.confusions(confusion),
-        digit_scores=digit_scores,
+        digit_scores=_digit_scores(held_out.labels, predicted),
         samples=tiles.make_tiles(train, held_out, main.out_of_fold, samples),
         mistakes=tiles.make_tiles(train, held_out, main.out_of_fold, wrong[:MAX_MISTAKES]),
         mistake_count=len(wrong),
@@ -158,19 +151,13 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
         )
 
 
-def _digit_scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, list[DigitScore]]:
-    """Return the confusion matrix, and the scores of each digit followed by their mean."""
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+def _digit_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
+    from sklearn.metrics import classification_report
 
-    digits = range(CLASSES)
-    columns = precision_recall_fscore_support(labels, predicted, labels=digits, zero_division=0)
-    scores = [
-        DigitScore(str(digit), float(precision), float(recall), float(f1), int(count))
-        for digit, precision, recall, f1, count in zip(digits, *columns, strict=True)
-    ]
-    precision, recall, f1 = (float(np.mean(column)) for column in columns[:3])
-    scores.append(DigitScore("mean", precision, recall, f1, len(labels)))
-    return confusion_matrix(labels, predicted, labels=digits), scores
+    report = classification_report(
+        labels, predicted, labels=range(CLASSES), output_dict=True, zero_division=0
+    )
+    return {**{str(digit): report[str(digit)] for digit in range(CLASSES)}, "mean": report["macro avg"]}
 
 
 def _blend(run: Run) -> list[BlendPart]:

@@ -170,31 +170,47 @@ def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> lis
     first: list[Stage] = []
     if len(groups) > 1:
         soon = min(FIRST_STAGE_FRACTION * seconds, FIRST_STAGE_MAX_SECONDS)
-        quick = _GroupPlan(groups[0], work, soon).stages(group=0)
-        if quick[0].epoch_fraction:
-            first, seconds = quick, seconds - soon
-    return [*first, *_GroupPlan(groups[-1], work, seconds).stages(group=1)]
+        quick = _fill_time(groups[0], work, soon)
+        if quick.epoch_fraction:
+            first, seconds = quick.stages(group=0), seconds - soon
+    return [*first, *_fill_time(groups[-1], work, seconds).stages(group=1)]
 
 
 @dataclass(frozen=True)
-class _GroupPlan:
-    """How many members of a group fill `seconds`, and how many epochs each has.
-
-    More time gives longer nets, and more of them.
-    """
+class _Plan:
+    """`count` members of a group in `seconds`: each fit has an equal part of them."""
 
     group: _MeasuredGroup
     work: Work
     seconds: float
+    count: int
+
+    @property
+    def seconds_per_fit(self) -> float:
+        rounds = -(-self.count * self.work.fits // self.group.workers)
+        return max(0.0, self.seconds - self.count * MEMBER_SECONDS) / rounds
+
+    @property
+    def epoch_fraction(self) -> float:
+        return min(self._epochs(recipe) / recipe.settings.epochs for recipe in self.group.recipes)
+
+    def _epochs(self, recipe: Recipe) -> int:
+        from digit_recognizer.nets.epochs import EPOCH_TOLERANCE  # imports OpenCV, which `runs` does not need
+
+        speed, work = self.group.speeds[recipe.name], self.work
+        once = speed.startup + speed.preprocess_row * work.train_rows + self._predict_seconds(recipe.name)
+        epoch = speed.train_row * work.train_rows + speed.predict_row_without_tta * work.curve_rows
+        return max(0, int((self.seconds_per_fit - once) / epoch - EPOCH_TOLERANCE))
+
+    def _predict_seconds(self, recipe: str) -> float:
+        return self.group.speeds[recipe].predict_row * self.work.predict_rows * PREDICT_MARGIN
 
     def stages(self, group: int) -> list[Stage]:
         """Return the stages; each ends when its members' fits fill whole rounds of the workers."""
-        count = self._members()
-        slot, workers = self._seconds_per_fit(count), self.group.workers
-        fraction = self._epoch_fraction(count)
+        workers, recipes = self.group.workers, islice(cycle(self.group.recipes), self.count)
         members = [
-            _member(recipe, number // len(self.group.recipes) + 1, self._epochs(recipe, slot))
-            for number, recipe in enumerate(islice(cycle(self.group.recipes), count))
+            _member(recipe, number // len(self.group.recipes) + 1, self._epochs(recipe))
+            for number, recipe in enumerate(recipes)
         ]
         size = workers // gcd(workers, self.work.fits)
         return [
@@ -203,55 +219,39 @@ class _GroupPlan:
                 workers=workers,
                 threads=self.group.threads,
                 group=group,
-                seconds_per_fit=slot,
-                predict_seconds={
-                    member.name: self._predict_seconds(member.recipe) for member in members[i : i + size]
-                },
-                epoch_fraction=fraction,
+                seconds_per_fit=self.seconds_per_fit,
+                predict_seconds={m.name: self._predict_seconds(m.recipe) for m in members[i : i + size]},
+                epoch_fraction=self.epoch_fraction,
             )
-            for i in range(0, count, size)
+            for i in range(0, self.count, size)
         ]
 
-    def _members(self) -> int:
-        least = self._rounds(self.work.min_members)
-        count = self._members_in(least)
-        for rounds in range(least + 1, MAX_ROUNDS + 1):
-            if self._epoch_fraction(self._members_in(rounds)) >= MIN_EPOCH_FRACTION * rounds**2:
-                count = self._members_in(rounds)
-        return count
 
-    def _rounds(self, members: int) -> int:
-        return -(-members * self.work.fits // self.group.workers)
+def _fill_time(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
+    """Return the plan that fills `seconds` best: more time gives longer nets first, and then more of them.
 
-    def _members_in(self, rounds: int) -> int:
-        return max(self.work.min_members, rounds * self.group.workers // self.work.fits)
+    In each round every worker does one fit. A further round must leave each net
+    MIN_EPOCH_FRACTION * rounds**2 of its recipe's epochs.
+    """
 
-    def _seconds_per_fit(self, members: int) -> float:
-        return max(0.0, self.seconds - members * MEMBER_SECONDS) / self._rounds(members)
+    def fill(rounds: int) -> _Plan:
+        return _Plan(group, work, seconds, max(work.min_members, rounds * group.workers // work.fits))
 
-    def _epoch_fraction(self, members: int) -> float:
-        slot = self._seconds_per_fit(members)
-        return min(self._epochs(recipe, slot) / recipe.settings.epochs for recipe in self.group.recipes)
-
-    def _epochs(self, recipe: Recipe, slot: float) -> int:
-        from digit_recognizer.nets.epochs import EPOCH_TOLERANCE  # imports OpenCV, which `runs` does not need
-
-        speed, work = self.group.speeds[recipe.name], self.work
-        once = speed.startup + speed.preprocess_row * work.train_rows + self._predict_seconds(recipe.name)
-        epoch = speed.train_row * work.train_rows + speed.predict_row_without_tta * work.curve_rows
-        return max(0, int((slot - once) / epoch - EPOCH_TOLERANCE))
-
-    def _predict_seconds(self, recipe: str) -> float:
-        return self.group.speeds[recipe].predict_row * self.work.predict_rows * PREDICT_MARGIN
+    fewest = -(-work.min_members * work.fits // group.workers)
+    best_plan = fill(fewest)
+    for rounds in range(fewest + 1, MAX_ROUNDS + 1):
+        if fill(rounds).epoch_fraction >= MIN_EPOCH_FRACTION * rounds**2:
+            best_plan = fill(rounds)
+    return best_plan
 
 
 def _member(recipe: Recipe, number: int, epochs: int) -> Member:
     """Return a member for about `epochs` epochs, of which the recipe's share is averaged, but not more."""
     update = {"epochs": max(1, epochs)}
-    averaged = getattr(recipe.settings, "averaged_epochs", None)
-    if averaged is not None:
-        share = min(1, epochs / recipe.settings.epochs)
-        update["averaged_epochs"] = max(1, round(averaged * share))
+    averaged_epochs = getattr(recipe.settings, "averaged_epochs", None)
+    if averaged_epochs is not None:
+        fraction = min(1, epochs / recipe.settings.epochs)
+        update["averaged_epochs"] = max(1, round(averaged_epochs * fraction))
     return Member(
         name=f"{recipe.name}-{number}", recipe=recipe.name, settings=recipe.settings.model_copy(update=update)
     )
