@@ -153,6 +153,7 @@ def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
     run = write_run(user, "newer", label=5)
     write_run(user, "sample", rows=SAMPLE, kind="sample", created="2027-01-01T00:00:00Z")
     (write_run(user, "validated", created="2028-01-01T00:00:00Z") / "submission.csv").unlink()
+    (user.folder / "kaggle.py").write_text("raise ImportError('this is not the client')")
     user.kaggle.pending = 2
     result = user.run_process("submit")
     assert result.code == 0, result.err

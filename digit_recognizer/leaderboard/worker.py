@@ -258,6 +258,8 @@ def main(connection: Connection) -> None:
     """Answer calls until the other process ends, even while a call hangs."""
     for name in [name for name in os.environ if name.startswith("VERBOSE")]:
         del os.environ[name]  # it makes the client print its headers, and with them the credentials
+    # A kaggle.py in the user's folder is not Kaggle's client.
+    sys.path[:] = [path for path in sys.path if path not in ("", str(Path.cwd()))]
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # the client prints, and before it exits it closes stdin
         os.dup2(nowhere, standard)
