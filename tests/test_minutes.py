@@ -246,7 +246,7 @@ def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home
 
 
 def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "killed", 0.3, cwd=home)
+    process = start("-c", PROGRAM, "killed", 0.5, cwd=home)
     folder = home / "submissions/.killed"
     wait_until((folder / "stage-1").exists, process)
     process.kill()
@@ -257,7 +257,7 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
     members = [member.name for stage in schedule.stages for member in stage.members]
     assert 1 <= len(kept) < len(members)
     job = pipeline.Job(
-        recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.3, jobs=4, data_dir=home / "data",
+        recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.5, jobs=4, data_dir=home / "data",
         out=home / "submissions", name="killed", resume=True,
     )  # fmt: skip
     with pytest.raises(RunError, match=r"holds no unfinished run killed .*; killed has cores 4, not 1"):
