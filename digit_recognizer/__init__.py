@@ -4,6 +4,7 @@ In a notebook: `from digit_recognizer import train, validate, ensemble, predict,
 the commands' options by name, show progress in the cell, and raise the package's errors.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def validate(folds: int = 5, **options: Any) -> FinishedRun:
     return _fit(write_submission=False, folds=folds, **options)
 
 
-def _fit(*, settings: dict[str, Any] | None = None, **options: Any) -> FinishedRun:
+def _fit(*, settings: Mapping[str, object] | None = None, **options: Any) -> FinishedRun:
     from digit_recognizer import pipeline
     from digit_recognizer.settings import format_value
 

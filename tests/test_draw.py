@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from browsers import browser  # noqa: F401
@@ -22,6 +23,9 @@ from digit_recognizer.reading import page as drawing_page
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
 pytestmark = pytest.mark.slow
+# How far probabilities may differ. OpenCV before 5 rounds the places of deskewed pixels to 1/32; the page does
+# not.
+LIMIT = 0.005 if int(cv2.__version__.split(".")[0]) >= 5 else 0.02
 Point = tuple[float, float]
 IDLE = "() => new Promise(done => (function check() { busy || stale ? setTimeout(check, 2) : done(); })())"
 FORWARD = (
@@ -236,7 +240,7 @@ def test_every_kind_of_net_predicts_the_same(open_page: Any, digits: data.Datase
     net = weights.Net(models=(weights.make_model(settings, [weights.fold(stored, settings)]),), blend=None)
     rows = digits.test[:40]
     probabilities = np.array(open_page().evaluate(FORWARD, [net.model_dump_json(), rows.tolist()]))
-    assert np.abs(probabilities - classifier.predict_proba(rows)).max() <= 0.005
+    assert np.abs(probabilities - classifier.predict_proba(rows)).max() <= LIMIT
 
 
 @pytest.mark.parametrize("method", ["weighted", "mean", "stacked"])
@@ -247,7 +251,7 @@ def test_blends_predict_the_same(
     rows = digits.test[:40]
     net = weights.read_net(run).model_dump_json()
     probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
-    assert np.abs(probabilities - model.load(run)(rows)).max() <= 0.005
+    assert np.abs(probabilities - model.load(run)(rows)).max() <= LIMIT
 
 
 def test_the_page_opens_where_there_is_a_display(

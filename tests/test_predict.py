@@ -15,6 +15,7 @@ import digit_recognizer
 from digit_recognizer import data, pipeline, runs
 from digit_recognizer.errors import DataError
 from digit_recognizer.nets import arrays
+from digit_recognizer.nets.keras_net import PREDICT_BATCH
 from digit_recognizer.reading import files
 
 
@@ -127,6 +128,12 @@ def test_what_is_no_model_of_the_run_is_refused_unrun(
     assert not (tmp_path / "ran").exists()
 
 
+STACKED = {
+    "method": "stacked", "weights": [0.5, 0.5], "classes": [0, 1], "coefficients": [[1.0], [1.0]],
+    "intercepts": [0.0, 0.0],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -135,26 +142,8 @@ def test_what_is_no_model_of_the_run_is_refused_unrun(
         ("submission_model", "other"),
         ("blend", None),
         ("blend", {"method": "mean", "weights": [1.0]}),
-        (
-            "blend",
-            {
-                "method": "stacked",
-                "weights": [0.5, 0.5],
-                "classes": [0, 99],
-                "coefficients": [[1.0], [1.0]],
-                "intercepts": [0.0, 0.0],
-            },
-        ),
-        (
-            "blend",
-            {
-                "method": "stacked",
-                "weights": [0.5, 0.5],
-                "classes": [0, 1],
-                "coefficients": [[1.0], [1.0]],
-                "intercepts": [0.0, 0.0],
-            },
-        ),
+        ("blend", STACKED | {"classes": [0, 99]}),
+        ("blend", STACKED),  # its rows are too short
     ],
 )
 def test_a_manifest_that_lies_is_refused_in_one_line(
@@ -167,6 +156,10 @@ def test_a_manifest_that_lies_is_refused_in_one_line(
     ended = typed("predict", picture, "--run", stranger, cwd=tmp_path)
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert ended.err.startswith(f"Error: {stranger / runs.MANIFEST}: ")
+
+
+def test_parts_of_a_csv_are_batches_of_a_keras_net() -> None:
+    assert files.CHUNK == PREDICT_BATCH
 
 
 def test_a_csv_is_read_in_parts_as_it_is_whole(

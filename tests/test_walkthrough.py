@@ -61,7 +61,9 @@ def test_the_report_is_shown(executed: tuple[Path, list[dict[str, Any]]]) -> Non
 
 
 def test_a_picture_is_read(executed: tuple[Path, list[dict[str, Any]]]) -> None:
-    assert printed(the_cell(executed[1], "predict(")).startswith("digit.png: ")
+    file, label, *_ = printed(the_cell(executed[1], "predict(picture")).split()
+    assert file.endswith("/digit.png:")
+    assert label.rstrip(",").isdigit()
 
 
 def test_the_blend_is_the_submission(executed: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from digit_recognizer.cli.options import JSON, OUT
-from digit_recognizer.cli.predict import newest
+from digit_recognizer.cli.predict import find_newest
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import notice, result
 
@@ -30,13 +30,10 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
     there is a display. Without any run, the default recipes are trained on the sample first. The last line
     on stdout is the page's path.
     """
-    from digit_recognizer import drafts, runs
+    from digit_recognizer import drafts
     from digit_recognizer.reading import page
 
-    if name:
-        run = drafts.find_run(out, name)
-    else:
-        run = newest(out) if any(runs.list_all(out)) else _train_on_sample(out)
+    run = drafts.find_run(out, name) if name else find_newest(out) or _train_on_sample(out)
     path = page.write(run)
     if not no_open and _has_display():
         webbrowser.open(path.resolve().as_uri())

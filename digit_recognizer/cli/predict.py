@@ -14,16 +14,21 @@ if TYPE_CHECKING:
     from digit_recognizer.runs import Run
 
 
-def newest(out: Path) -> "Run":
-    """Return the newest run in `out`, with a notice of each unreadable one; raise RunError without any."""
+def find_newest(out: Path) -> "Run | None":
+    """Return the newest run in `out`, None without any, with a notice of each that cannot be read."""
     from digit_recognizer import runs
 
     listed, problems = runs.list_all(out)
     for line in problems:
         notice(line)
-    if not listed:
-        raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
-    return listed[0]
+    return listed[0] if listed else None
+
+
+def newest(out: Path) -> "Run":
+    """Return the newest run in `out`; raise RunError without any."""
+    if run := find_newest(out):
+        return run
+    raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
 
 
 @click.command()

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,19 +82,22 @@ def choose_momentum(steps: int) -> float:
     return 1 - 1 / min(MAX_AVERAGED_STEPS, max(1, AVERAGED_SHARE * steps))
 
 
-def count_parameters(settings: KerasSettings, features: int, classes: int) -> int:
-    """Return how many numbers the model's weights are, without building it."""
-    side, width, total = int(features**0.5), features, 0
-    each = 4 if settings.batch_norm else 1  # numbers for each unit or channel, besides its kernel
-    depth = 1
+def kernel_shapes(settings: KerasSettings, features: int, classes: int) -> list[tuple[int, ...]]:
+    """Return the shape of each layer's kernel: (rows, columns, in, out) of images, then (in, out)."""
+    shapes: list[tuple[int, ...]] = []
+    side, depth, width = int(features**0.5), 1, features
     for channels, size, stride in zip_longest(settings.channels, settings.kernel_sizes, settings.strides):
-        total += depth * (size or 3) ** 2 * channels + each * channels
+        shapes.append((size or 3, size or 3, depth, channels))
         depth, side = channels, -(-side // (stride or 2))
         width = depth * (1 if settings.global_pool else side * side)
-    for units in settings.hidden:
-        total += width * units + each * units
-        width = units
-    return total + width * classes + classes
+    return [*shapes, *pairwise([width, *settings.hidden, classes])]
+
+
+def count_parameters(settings: KerasSettings, features: int, classes: int) -> int:
+    """Return how many numbers the model's weights are, without building it."""
+    shapes = kernel_shapes(settings, features, classes)
+    each = 4 if settings.batch_norm else 1  # numbers for each unit or channel of an inner layer
+    return sum(map(prod, shapes)) + each * sum(shape[-1] for shape in shapes[:-1]) + classes
 
 
 def forward(model: Any, rows: Any, *, training: bool) -> Any:

@@ -9,6 +9,7 @@ from digit_recognizer.errors import RunError
 from digit_recognizer.files import write_atomically
 from digit_recognizer.predictions import CLASSES
 from digit_recognizer.reading import weights
+from digit_recognizer.reading.stored import submission_models
 
 PAGE = "draw.html"
 FILES = Path(__file__).parent / "page"
@@ -39,7 +40,7 @@ def render(run: runs.Run, net: weights.Net) -> str:
     sources = {name: (FILES / name).read_text(encoding="utf-8") for name in SOURCES}
     return environment.get_template(PAGE).render(
         run=run,
-        models=run.manifest.models if net.blend else [weights.main_model(run)],
+        models=submission_models(run)[0],
         sources=sources,
         hashes={name: _hash(text) for name, text in sources.items()},
         net=net.model_dump_json(),

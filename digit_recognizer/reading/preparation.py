@@ -1,15 +1,14 @@
 """A grey picture becomes a digit as MNIST's are: a box of 20x20, antialiased, centred by mass in 28x28.
 
-`prepare` is the whole algorithm, a step a line. It is short enough to write again in another language: arrays
-of numbers, `area_resize`, a flood fill. On even paper,
-as of a drawing page, `even` only subtracts the paper's grey and divides by the greatest value.
+`prepare` is the whole algorithm, a step a line. page/prepare.js does the same for the even paper of the
+drawing page, where `even` only subtracts the paper's grey and divides by the greatest value.
 """
 
 import numpy as np
 
+from digit_recognizer.data import SIDE
 from digit_recognizer.errors import PictureError
 
-SIDE = 28
 MIDDLE = 14.5  # where MNIST's digits have their centre of mass, from the picture's edge
 BOX = 20  # longest side of MNIST's digits before they were centred
 WORK = 80  # longest side at which thin strokes are thickened

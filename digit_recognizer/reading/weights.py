@@ -2,8 +2,7 @@
 
 import base64
 from collections.abc import Iterable
-from itertools import zip_longest
-from pathlib import Path
+from itertools import pairwise, zip_longest
 from typing import Literal
 
 import numpy as np
@@ -11,14 +10,13 @@ from numpy.typing import DTypeLike
 
 from digit_recognizer import runs
 from digit_recognizer.blending import AnyCombiner
-from digit_recognizer.errors import RunError
+from digit_recognizer.data import CLASSES, SIDE
 from digit_recognizer.nets.arrays import check_arrays, read_arrays
-from digit_recognizer.predictions import BLEND, CLASSES
+from digit_recognizer.nets.keras_model import kernel_shapes
+from digit_recognizer.reading.stored import read_fits, submission_models
 from digit_recognizer.records import Record
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
-SIDE = 28
-MAX_BYTES = 2**30  # of a model's file
 EPSILON = 1e-3  # that Keras adds to a variance in batch normalisation
 Arrays = dict[str, np.ndarray]
 
@@ -51,28 +49,15 @@ class Net(Record):
     blend: AnyCombiner | None
 
 
-def main_model(run: runs.Run) -> str:
-    """Return the name of the model, or the blend, that the run's submission is of."""
-    return run.manifest.submission_model or run.manifest.main_model
-
-
 def read_net(run: runs.Run) -> Net:
     """Return the run's models, and how they are blended, as its submission was made."""
-    manifest, main = run.manifest, main_model(run)
-    if main == BLEND and manifest.blend is None:
-        raise RunError(
-            f"{run.folder / runs.MANIFEST}: does not say how its models are blended; train it again"
-        )
-    names = manifest.models if main == BLEND else [main]
-    models = tuple(_read_model(run, name) for name in names)
-    return Net(models=models, blend=manifest.blend if main == BLEND else None)
+    names, combiner = submission_models(run)
+    return Net(models=tuple(_read_model(run, name) for name in names), blend=combiner)
 
 
 def _read_model(run: runs.Run, name: str) -> Model:
-    settings, files = run.manifest.recipes[name], run.manifest.test_fits[name]
-    if not files:
-        raise RunError(f"{run.folder / runs.MANIFEST}: names no files of {name}; train that run again")
-    return make_model(settings, [_read_fit(run.folder / runs.MODELS / file, settings) for file in files])
+    settings = run.manifest.recipes[name]
+    return make_model(settings, read_fits(run, name, lambda content: fold(read_arrays(content), settings)))
 
 
 def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
@@ -86,17 +71,6 @@ def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
         global_pool=bool(keras and keras.global_pool),
         fits=tuple(fits),
     )
-
-
-def _read_fit(path: Path, settings: Settings) -> tuple[Layer, ...]:
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise RunError(f"{path}: expected a model's file of at most 1 GiB; train that run again")
-        return fold(read_arrays(path.read_bytes()), settings)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
-    except ValueError as error:
-        raise RunError(f"{path}: is {error}; train that run again") from None
 
 
 def fold(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
@@ -129,19 +103,13 @@ def fold(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
 
 def _shapes(settings: Settings, features: int) -> tuple[list[tuple[int, ...]], list[int]]:
     """Return the shape of each kernel, and the strides."""
-    shapes: list[tuple[int, ...]] = []
-    strides, side, depth, width = [], SIDE, 1, features
     if isinstance(settings, KerasSettings):
-        for channels, size, stride in zip_longest(settings.channels, settings.kernel_sizes, settings.strides):
-            shapes.append((size or 3, size or 3, depth, channels))
-            strides.append(stride or 2)
-            depth, side = channels, -(-side // (stride or 2))
-            width = depth * (1 if settings.global_pool else side * side)
-    for units in (*settings.hidden, CLASSES):
-        shapes.append((width, units))
-        strides.append(1)
-        width = units
-    return shapes, strides
+        shapes = kernel_shapes(settings, features, CLASSES)
+        pairs = zip_longest(settings.channels, settings.strides)
+        strides = [stride or 2 for _, stride in pairs]
+    else:
+        shapes, strides = list(pairwise([features, *settings.hidden, CLASSES])), []
+    return shapes, strides + [1] * (len(shapes) - len(strides))
 
 
 def _without_norm(layer: Arrays) -> tuple[np.ndarray, np.ndarray]:

@@ -149,7 +149,7 @@ function showProbabilities(probabilities) {
   const best = likeliest(probabilities);
   [...element("bars").children].forEach((row, digit) => {
     row.querySelector(".bar").style.setProperty("--share", probabilities[digit].toFixed(4));
-    row.querySelector(".value").textContent = percent(probabilities[digit], 0);
+    row.querySelector(".value").textContent = percent(probabilities[digit]);
     row.classList.toggle("best", digit === best && probabilities[best] > 0);
   });
   element("verdict").textContent = reading ? (reading.problem ? "?" : best) : "–";
@@ -170,14 +170,14 @@ function announce() {
     const { probabilities } = reading;
     const best = likeliest(probabilities);
     const next = likeliest(probabilities.map((p, digit) => (digit === best ? -1 : p)));
-    text = `${best}, ${percent(probabilities[best], 1)} likely`;
-    if (probabilities[next] >= 0.001) text += `; next ${next}, ${percent(probabilities[next], 1)}`;
+    text = `${best}, ${percent(probabilities[best])} likely`;
+    if (probabilities[next] >= 0.005) text += `; next ${next}, ${percent(probabilities[next])}`;
   }
   if (element("status").textContent !== text) element("status").textContent = text;
 }
 
 const likeliest = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
-const percent = (share, digits) => `${(100 * share).toFixed(digits)}%`;
+const percent = (share) => `${Math.round(100 * share)}%`;
 
 // --- mouse, pen and finger
 

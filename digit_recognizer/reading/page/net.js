@@ -183,14 +183,14 @@ function toSum1(values) {
   return Float64Array.from(values, (value) => value / sum);
 }
 
-// The members' probabilities as one; see blending.py. blend: null for a single model.
-function blend(members, combiner) {
-  if (combiner === null) return members[0];
-  if (combiner.method === "mean") return mean(members);
-  if (combiner.method === "stacked") return stack(members, combiner);
-  const calibrated = members.map((member, i) => withTemperature(member, combiner.inverse_temperatures[i]));
+// The models' probabilities as one; see blending.py. blend: null for a single model.
+function blend(models, combiner) {
+  if (combiner === null) return models[0];
+  if (combiner.method === "mean") return mean(models);
+  if (combiner.method === "stacked") return stack(models, combiner);
+  const calibrated = models.map((model, i) => withTemperature(model, combiner.inverse_temperatures[i]));
   const weighted = calibrated[0].map((_, digit) =>
-    calibrated.reduce((sum, member, i) => sum + combiner.weights[i] * member[digit], 0));
+    calibrated.reduce((sum, model, i) => sum + combiner.weights[i] * model[digit], 0));
   return withTemperature(weighted, combiner.inverse_temperature);
 }
 
@@ -198,8 +198,8 @@ function withTemperature(probabilities, inverse) {
   return toSum1(probabilities.map((p) => Math.min(Math.max(p, 1e-12), 1) ** inverse));
 }
 
-function stack(members, combiner) {
-  const features = members.flatMap((member) => [...member].map((p) => Math.log(Math.min(Math.max(p, 1e-6), 1))));
+function stack(models, combiner) {
+  const features = models.flatMap((model) => [...model].map((p) => Math.log(Math.min(Math.max(p, 1e-6), 1))));
   const logits = combiner.coefficients.map((row, i) =>
     row.reduce((sum, coefficient, k) => sum + coefficient * features[k], combiner.intercepts[i]));
   const probabilities = new Float64Array(CLASSES);
