@@ -23,7 +23,7 @@ from digit_recognizer.reading import page as drawing_page
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
 pytestmark = pytest.mark.slow
-# Probabilities may differ by it: OpenCV before 5 rounds the places of deskewed pixels to 1/32, unlike the page.
+# Probabilities may differ by it: OpenCV before 5 rounds where a deskewed pixel comes from to 1/32.
 LIMIT = 0.005 if int(cv2.__version__.split(".")[0]) >= 5 else 0.02
 Point = tuple[float, float]
 IDLE = "() => new Promise(done => (function check() { busy || stale ? setTimeout(check, 2) : done(); })())"
