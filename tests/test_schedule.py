@@ -234,7 +234,8 @@ def test_a_short_first_stage_gives_an_early_submission() -> None:
     assert sum(stage.seconds_per_fit for stage in mains) == pytest.approx(36_000 - 60)
 
 
-def test_without_time_for_an_epoch_there_is_no_first_stage() -> None:
+def test_without_time_for_an_epoch_there_is_no_first_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minutes, "FIRST_STAGE_NEEDS_SECONDS", 0)
     (main,) = fill(12, [SMALL], [BIG]).stages
     assert ([member.name for member in main.members], main.seconds_per_fit) == (["cnn-1", "cnn-2"], 12)
     assert len(fill(20, [SMALL], [BIG]).stages) == 2
@@ -332,8 +333,8 @@ def scheduled(
         (0.02, "cnn-small-1", []),
         (0.04, "cnn-small-1", ["cnn"]),
         (0.1, "cnn-small-1", ["cnn"]),
-        (0.2, "keras-mlp-1", ["cnn"]),
-        (0.5, "keras-mlp-1", ["cnn"]),
+        (0.2, "keras-mlp-1", ["cnn-small", "cnn"]),
+        (0.5, "keras-mlp-1", ["cnn-small", "cnn"]),
     ],
 )
 def test_a_quicker_machine_fits_better_nets(
@@ -349,9 +350,9 @@ def test_a_quicker_machine_fits_better_nets(
 @pytest.mark.parametrize(
     ("row", "fitted", "expected"),
     [
-        (0.01, "cnn-small-1", ["cnn-small", "cnn"]),
-        (0.06, "cnn-small-1", ["cnn-small"]),
-        (0.5, "keras-mlp-1", ["cnn-small", "keras-mlp"]),
+        (0.01, "cnn-small-1", ["keras-mlp", "cnn-small", "cnn"]),
+        (0.03, "cnn-small-1", ["keras-mlp", "cnn-small"]),
+        (0.06, "keras-mlp-1", ["keras-mlp"]),
     ],
 )
 def test_half_a_minute_has_no_first_stage(

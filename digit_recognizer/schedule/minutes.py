@@ -25,8 +25,11 @@ MIN_EPOCH_FRACTIONS = {"cnn-small": 0.25}
 # Share of the time for the first, quick stage, so that stopping early leaves a submission.
 FIRST_STAGE_FRACTION = 1 / 8
 FIRST_STAGE_MAX_SECONDS = 60
-# With fewer seconds, measuring the first stage would take as long as that stage, and there is none.
+# With fewer seconds there is no first stage: an eighth of them would be lost for a few epochs.
 FIRST_STAGE_NEEDS_SECONDS = 40
+# A better group is measured only if there is time for so many epochs of the quickest. To measure `cnn-small`
+# takes as long as 10 of them, and an epoch of it as long as 20.
+BETTER_GROUP_NEEDS_EPOCHS = 40
 # A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
 MAX_THREAD_MINUTES = 16
 MAX_THREADS = 4
@@ -99,22 +102,15 @@ def _fill(
 ) -> Schedule:
     """Measure group after group while there may be time for a better one, and schedule the best."""
     measured: list[_MeasuredGroup] = []
-
-    def measure(recipes: Sequence[Recipe], shared: tuple[int, int]) -> None:
-        measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *shared), *shared))
-
-    quickest, *better = zip(groups, cores, strict=True)
-    if not better or seconds_left() >= FIRST_STAGE_NEEDS_SECONDS:
-        measure(*quickest)
-    for recipes, shared in better:
-        measure(recipes, shared)
-        fraction = _stages(measured, work, seconds_left())[-1].epoch_fraction
-        if fraction < max(MIN_EPOCH_FRACTIONS.get(recipe.name, MIN_EPOCH_FRACTION) for recipe in recipes):
-            measured.pop()
-        if fraction < 1:  # no time for better ones
+    for recipes, shared in zip(groups, cores, strict=True):
+        if measured and seconds_left() < BETTER_GROUP_NEEDS_EPOCHS * measured[0].epoch_seconds(work):
             break
-    if not measured:
-        measure(*quickest)
+        measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *shared), *shared))
+        fraction = _stages(measured, work, seconds_left())[-1].epoch_fraction
+        if len(measured) > 1 and fraction < 1:  # no time for better ones
+            if fraction < max(MIN_EPOCH_FRACTIONS.get(recipe.name, MIN_EPOCH_FRACTION) for recipe in recipes):
+                measured.pop()
+            break
     stages = _stages(measured, work, seconds_left())
     if not stages[-1].epoch_fraction:
         raise RecipeError(
@@ -161,14 +157,18 @@ class _MeasuredGroup:
     workers: int
     threads: int
 
+    def epoch_seconds(self, work: Work) -> float:
+        """Return the seconds of an epoch of the slowest of the recipes."""
+        return max(speed.train_row for speed in self.speeds.values()) * work.train_rows
+
 
 def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> list[Stage]:
     """Return the stages that fill `seconds`: rounds of the last group, after a short stage of the first.
 
-    The short stage is left out if it has no time for an epoch.
+    The short stage is left out if `seconds` are few, or it has no time for an epoch.
     """
     first: list[Stage] = []
-    if len(groups) > 1:
+    if len(groups) > 1 and seconds >= FIRST_STAGE_NEEDS_SECONDS:
         soon = min(FIRST_STAGE_FRACTION * seconds, FIRST_STAGE_MAX_SECONDS)
         quick = _fill_time(groups[0], work, soon)
         if quick.epoch_fraction:
