@@ -43,15 +43,21 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
 def warm_workers() -> None:
-    """Start the processes that fit, and import there what takes seconds, so that no test's time goes by."""
+    """Start the processes that fit, and import there what takes seconds, so that no run's time goes by."""
     training.run_on_each(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=2)
+
+
+@pytest.fixture(autouse=True)
+def workers_are_warm() -> None:
+    """Warm the workers for each test: a signal of the test before may have ended them."""
+    warm_workers()
 
 
 @pytest.fixture(scope="module")
 def short(home: Path) -> tuple[runs.Run, list[str], float]:
     """A run of twelve seconds, less than the command line takes, with what it said."""
+    warm_workers()
     notices: list[str] = []
     job = pipeline.Job(
         recipes=("sklearn-mlp", "sklearn-mlp-plain"), overrides=SMALL, minutes=0.2, jobs=4,
@@ -100,7 +106,7 @@ def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def staged_job(home: Path, name: str) -> pipeline.Job:
-    return tiny_job(home, recipes=(), overrides=SMALL, folds=3, jobs=4, minutes=0.25, name=name)
+    return tiny_job(home, recipes=(), overrides=SMALL, folds=3, jobs=4, minutes=0.35, name=name)
 
 
 def test_better_nets_take_the_quick_ones_place_and_the_first_stage_is_a_run(
