@@ -146,9 +146,7 @@ def _remap(
     sheet = np.zeros((min(n, SHEET), side + 1, side), np.float32)
     for start in range(0, n, SHEET):
         part = slice(start, start + SHEET)
-        _remap_sheet(
-            images[part].reshape(-1, side, side), numbers[:, part], basis, sheet, out[part].reshape(-1, side)
-        )
+        _remap_sheet(images[part].reshape(-1, side, side), numbers[:, part], basis, sheet, out[part])
 
 
 def _remap_sheet(
@@ -158,7 +156,8 @@ def _remap_sheet(
 
     The images lie on the sheet below each other with a row of paper above each; what comes from outside an
     image comes from there. images: (n, side, side); numbers @ basis: (2, n, side * side), x before y; sheet:
-    at least (n, side + 1, side), with paper in each first row; out: (n * side, side).
+    at least (n, side + 1, side), with paper in each first row; out: (n, side * side), an image in each row:
+    OpenCV is four times faster at few long rows than at many short ones.
     """
     n, side, _ = images.shape
     sheet[:n, 1:] = images
@@ -166,8 +165,7 @@ def _remap_sheet(
     x += np.float32((side - 1) / 2)
     np.clip(y, -(side + 1) / 2, (side + 1) / 2, out=y)
     y += np.arange(n, dtype=np.float32)[:, np.newaxis] * (side + 1) + np.float32((side + 1) / 2)
-    places = (x.reshape(-1, side), y.reshape(-1, side))
-    cv2.remap(sheet[:n].reshape(-1, side), *places, cv2.INTER_LINEAR, dst=out)
+    cv2.remap(sheet[:n].reshape(-1, side), x, y, cv2.INTER_LINEAR, dst=out)
 
 
 @cache
