@@ -28,6 +28,9 @@ class NetSettings(BaseModel):
         default=(128, 64), max_length=MAX_LAYERS, description="units of each hidden dense layer"
     )
     learning_rate: float = Field(default=1e-3, gt=0, le=1e6, description="step size, at its highest")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="cosine warms up, and falls to 0 along half a cosine"
+    )
     epochs: Epochs
     batch_size: BatchSize
     patience: int = Field(
@@ -87,9 +90,6 @@ class KerasSettings(NetSettings):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field(
         default="adam", description="how gradients become steps; sgd has Nesterov momentum 0.9"
     )
-    learning_rate_schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="cosine warms up, and falls to 0 along half a cosine"
-    )
     weight_decay: NonNegativeFloat = Field(
         default=0.0, description="share of each weight that a step takes away, per learning_rate"
     )
@@ -138,6 +138,8 @@ class MLPSettings(NetSettings):
                 )
         if self.patience and (augmented or self.averaged_epochs > 1):
             raise ValueError("patience cannot be combined with augment_strength or averaged_epochs")
+        if self.learning_rate_schedule == "cosine" and (self.patience or self.optimizer != "adam"):
+            raise ValueError("learning_rate_schedule=cosine needs optimizer=adam and patience=0")
         return self
 
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets.augment import Augmentation
+from digit_recognizer.settings import NetSettings
 
+WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its learning rate
 OnEpochEnd = Callable[[], None]  # called after each epoch, when the net is able to predict
 EPOCH_TOLERANCE = 0.1  # in epochs: how far the last may overrun the deadline, and the reserve kept before it
 
@@ -66,6 +68,15 @@ def iter_epochs(
                 usual = np.mean(durations[1:][-3:] or durations)  # the first epoch is slower than others
                 fitting = float((deadline - now) / usual)
                 left = max(int(fitting - EPOCH_TOLERANCE), int(fitting + EPOCH_TOLERANCE > 1))
+
+
+def learning_rates(settings: NetSettings, epoch: Epoch, steps: int) -> np.ndarray:
+    """Return the learning rate of each of the epoch's steps, float32."""
+    if settings.learning_rate_schedule == "constant":
+        return np.full(steps, settings.learning_rate, np.float32)
+    progress = epoch.start + (epoch.end - epoch.start) * np.arange(1, steps + 1) / (steps + 1)
+    cosine = 0.5 + 0.5 * np.cos(np.pi * progress)
+    return (settings.learning_rate * np.minimum(progress / WARMUP_FRACTION, cosine)).astype(np.float32)
 
 
 def check_finite(arrays: Iterable[np.ndarray], epoch: int) -> None:

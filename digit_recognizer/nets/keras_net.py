@@ -22,7 +22,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.augment import Augmentation, predict_with_tta
-from digit_recognizer.nets.epochs import Epoch, OnEpochEnd, check_finite, check_probabilities, iter_epochs
+from digit_recognizer.nets.epochs import (
+    Epoch,
+    OnEpochEnd,
+    check_finite,
+    check_probabilities,
+    iter_epochs,
+    learning_rates,
+)
 from digit_recognizer.nets.keras_model import (
     build_model,
     choose_momentum,
@@ -33,7 +40,6 @@ from digit_recognizer.nets.keras_model import (
 )
 from digit_recognizer.settings import KerasSettings
 
-WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its learning rate
 STEPS_PER_CALL = 32  # of TensorFlow's function, which Ctrl-C cannot interrupt
 PREDICT_BATCH = 4096  # rows
 CPU_INFO = Path("/proc/cpuinfo")
@@ -170,9 +176,9 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
             tf.TensorSpec((None,), tf.float32),
         ]
     )
-    def steps(images: Any, codes: Any, progress: Any) -> None:
-        for step in tf.range(tf.shape(progress)[0]):
-            optimizer.learning_rate.assign(_learning_rate(settings, progress[step]))
+    def steps(images: Any, codes: Any, rates: Any) -> None:
+        for step in tf.range(tf.shape(rates)[0]):
+            optimizer.learning_rate.assign(rates[step])
             batch = slice(step * size, (step + 1) * size)
             with tf.GradientTape() as tape:
                 outputs = forward(model, images[batch], training=True)
@@ -180,12 +186,10 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
             optimizer.apply(tape.gradient(batch_loss, model.trainable_variables))
 
     def train(epoch: Epoch, codes: np.ndarray) -> None:
-        count = -(-len(codes) // size)
-        steps_so_far = np.arange(1, count + 1, dtype=np.float32)
-        progress = epoch.start + (epoch.end - epoch.start) * steps_so_far / (count + 1)
-        for first in range(0, count, STEPS_PER_CALL):
+        rates = learning_rates(settings, epoch, -(-len(codes) // size))
+        for first in range(0, len(rates), STEPS_PER_CALL):
             rows = slice(first * size, (first + STEPS_PER_CALL) * size)
-            steps(epoch.images[rows], codes[rows], progress[first : first + STEPS_PER_CALL])
+            steps(epoch.images[rows], codes[rows], rates[first : first + STEPS_PER_CALL])
 
     return train
 
@@ -199,16 +203,6 @@ def _make_optimizer(settings: KerasSettings) -> Any:
         "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
     }
     return optimizers[settings.optimizer](settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-def _learning_rate(settings: KerasSettings, progress: Any) -> Any:
-    """Return the learning rate when a share of the training, a tensor, has passed."""
-    import tensorflow as tf
-
-    if settings.learning_rate_schedule == "constant":
-        return settings.learning_rate
-    cosine = 0.5 + 0.5 * tf.cos(np.pi * progress)
-    return settings.learning_rate * tf.minimum(progress / WARMUP_FRACTION, cosine)
 
 
 def bfloat16_is_faster() -> bool:

@@ -16,7 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.augment import Augmentation, predict_with_tta
-from digit_recognizer.nets.epochs import OnEpochEnd, check_finite, check_probabilities, iter_epochs
+from digit_recognizer.nets.epochs import (
+    OnEpochEnd,
+    check_finite,
+    check_probabilities,
+    iter_epochs,
+    learning_rates,
+)
 from digit_recognizer.settings import MLPSettings
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, scikit-learn's defaults
@@ -33,7 +39,7 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
     ----------
     settings : MLPSettings or None, default=None
         What the net looks like and how it is trained, see `settings.MLPSettings`; None: the defaults there.
-        With `patience` scikit-learn fits in one go, as `partial_fit` cannot stop early.
+        With `patience`, its own `fit` runs all epochs, as `partial_fit` cannot stop early.
     random_state : int, RandomState instance or None, default=None
         Alone decides initial weights, order of rows and augmentation.
 
@@ -74,9 +80,12 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         self.mlp_.set_params(random_state=rng, shuffle=False)  # each epoch's rows are in a new order already
         if settings.optimizer == "adam":
-            self.mlp_._optimizer = InPlaceAdam(settings.learning_rate)
+            self.mlp_._optimizer = InPlaceAdam()
         last: deque[list[np.ndarray]] = deque(maxlen=settings.averaged_epochs)
         for epoch in iter_epochs(X, settings.epochs, deadline, Augmentation.of(settings), rng):
+            if settings.optimizer == "adam":
+                steps = -(-len(X) // settings.batch_size)
+                self.mlp_._optimizer.rates = iter(learning_rates(settings, epoch, steps))
             with _interruptible(), _divergence_explained(self.mlp_):
                 self.mlp_.partial_fit(epoch.images, y[epoch.order], classes=self.classes_)
             _flush_tiny_values(self.mlp_)
@@ -165,8 +174,8 @@ class InPlaceAdam:
     ms, vs : list of ndarray, first and second moments of each weight
     """
 
-    def __init__(self, learning_rate: float) -> None:
-        self._learning_rate = learning_rate
+    def __init__(self) -> None:
+        self.rates: Iterator[float] = iter(())
         self._step = 0
         self.ms: list[np.ndarray] = []
         self.vs: list[np.ndarray] = []
@@ -177,7 +186,7 @@ class InPlaceAdam:
         if not self.ms:
             self.ms, self.vs, self._scratch = ([np.zeros_like(param) for param in params] for _ in range(3))
         self._step += 1
-        rate = self._learning_rate * (1 - BETA_2**self._step) ** 0.5 / (1 - BETA_1**self._step)
+        rate = next(self.rates) * (1 - BETA_2**self._step) ** 0.5 / (1 - BETA_1**self._step)
         for param, grad, m, v, scratch in zip(params, grads, self.ms, self.vs, self._scratch, strict=True):
             m *= BETA_1
             m += np.multiply(grad, 1 - BETA_1, out=scratch)
