@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py --data-dir data --runs 3
     python scripts/benchmark.py --data-dir data --runs 1 minutes-60      # only these contestants
+    python scripts/benchmark.py --data-dir data --before ../old train    # against another checkout, in turn
+    python scripts/benchmark.py --data-dir data --epochs                 # the seconds of a fit's epochs
 
 Each contestant is a process, timed from its start to its end: imports and CSV reading count. All contestants
 are scored on the same held-out rows, those of `train`'s holdout for that seed; none of them trains on these.
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 HOLDOUT = 0.1
@@ -115,8 +118,8 @@ def sklearn_notebook(folder: Path, seed: int) -> float:
     return float(model.score(held_out, truth))
 
 
-def ours(contestant: str, folder: Path, seed: int) -> float:
-    """Run `train` with the contestant's arguments."""
+def ours(contestant: str, folder: Path, seed: int, checkout: Path = HERE.parent.parent) -> float:
+    """Run `train` with the contestant's arguments, from this checkout or another; return its accuracy."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "digit_recognizer", "train", *OURS[contestant], "--json"]
         completed = subprocess.run(
@@ -134,10 +137,66 @@ def ours(contestant: str, folder: Path, seed: int) -> float:
             check=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=HERE.parent.parent,
+            cwd=checkout,
         )
     summary = json.loads(completed.stdout)
     return (summary["blend"] or summary["models"][0])["accuracy"]
+
+
+def against(before: Path, contestants: list[str], folder: Path, seeds: range) -> Iterator[str]:
+    """Run each contestant from the checkout `before` and from this one in turn; yield Markdown with ratios."""
+    yield "| contestant | before, s | now, s | ratio | accuracy before | accuracy now |"
+    yield "|---|---|---|---|---|---|"
+    for name in contestants:
+        seconds, accuracies = [], []
+        for seed in seeds:
+            for checkout in (before, HERE.parent.parent):
+                started = time.perf_counter()
+                accuracies.append(ours(name, folder, seed, checkout.resolve()))
+                seconds.append(time.perf_counter() - started)
+                print(f"seed {seed}, {name}, {checkout.resolve().name}: {seconds[-1]:.1f} s", file=sys.stderr)
+        ratios = [now / old for old, now in zip(seconds[::2], seconds[1::2], strict=True)]
+        yield (
+            f"| {CONTESTANTS[name]} | {mean(seconds[::2], '.1f')} | {mean(seconds[1::2], '.1f')} "
+            f"| {mean(ratios, '.2f')} | {mean(accuracies[::2], '.4f')} | {mean(accuracies[1::2], '.4f')} |"
+        )
+
+
+def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
+    """Fit each net of the default pair alone, on one thread; yield Markdown with the seconds of its epochs.
+
+    Once weights shrink to denormal numbers, an epoch takes longer; none should.
+    """
+    import numpy as np
+
+    from digit_recognizer import data, recipes, training
+    from digit_recognizer.nets import pipelines
+    from digit_recognizer.nets.augment import distort
+
+    digits = data.load(folder).train
+    images = digits.pixels.astype(np.float32) / 255
+    passes = []
+    for repeat in range(5):
+        started = time.perf_counter()
+        distort(images, 1.0, np.random.default_rng(repeat))
+        passes.append(time.perf_counter() - started)
+    yield f"Distorting all {len(images):,} training digits once: {mean(passes[1:], '.2f')} s."
+    yield ""
+    yield "| recipe | epochs | first 5 epochs, s each | last 5 epochs, s each | ratio |"
+    yield "|---|---|---|---|---|"
+    for name in recipes.DEFAULT:
+        settings = recipes.RECIPES[name].settings
+        moments: list[float] = []
+        with training.limited_threads(settings, 1):
+            classifier = pipelines.build(settings, seed)
+            classifier.fit(
+                digits.pixels,
+                digits.labels,
+                net__on_epoch_end=lambda m=moments: m.append(time.perf_counter()),
+            )
+        epochs = np.diff(moments)  # without the first, which holds the start
+        first, last = epochs[:5].mean(), epochs[-5:].mean()
+        yield f"| {name} | {settings.epochs} | {first:.2f} | {last:.2f} | {last / first:.2f} |"
 
 
 def timed(contestant: str, folder: Path, seed: int) -> tuple[float, float]:
@@ -251,6 +310,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs of each, with seeds from --seed on")
     parser.add_argument("--seed", type=int, default=0, help="the first run's seed")
     parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--before", type=Path, help="another checkout: run ours there too, and print ratios")
+    parser.add_argument("--epochs", action="store_true", help="time the epochs of the default nets instead")
     usual = [name for name in CONTESTANTS if name != "minutes-60"]
     parser.add_argument(
         "contestants", nargs="*", help=f"which of {', '.join(CONTESTANTS)}  [default: all but minutes-60]"
@@ -274,7 +335,18 @@ def main() -> None:
             with zipfile.ZipFile(folder / "digit-recognizer.zip") as archive:
                 archive.extractall(unpacked)
             folder = Path(unpacked)
-        for seed in range(options.seed, options.seed + options.runs):
+        seeds = range(options.seed, options.seed + options.runs)
+        if options.epochs or options.before:
+            chosen = [name for name in contestants if name in OURS]
+            lines = (
+                epoch_seconds(folder, options.seed)
+                if options.epochs
+                else against(options.before, chosen, folder.resolve(), seeds)
+            )
+            for line in lines:
+                print(line, flush=True)
+            return
+        for seed in seeds:
             for name in contestants:
                 seconds, accuracy = timed(name, folder.resolve(), seed)
                 print(f"seed {seed}, {name}: {seconds:.1f} s, {accuracy:.4f}", file=sys.stderr)
