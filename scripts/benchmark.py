@@ -144,7 +144,7 @@ def ours(contestant: str, folder: Path, seed: int, checkout: Path = HERE.parent.
 
 
 def against(before: Path, contestants: list[str], folder: Path, seeds: range) -> Iterator[str]:
-    """Run each contestant from the checkout `before` and from this one in turn; yield Markdown with ratios."""
+    """Run each contestant from `before`, another checkout, and from here, in turn; yield Markdown."""
     yield "| contestant | before, s | now, s | ratio | accuracy before | accuracy now |"
     yield "|---|---|---|---|---|---|"
     for name in contestants:
