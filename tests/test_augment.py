@@ -159,3 +159,10 @@ def test_every_strength_of_the_settings_augments(images: np.ndarray, name: str) 
 def test_no_strength_goes_with_what_would_ignore_it(name: str, other: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"works on images|cannot be combined"):
         MLPSettings(**{name: 1.0}, **other)
+
+
+def test_images_are_distorted_in_place_as_into_new_memory(images: np.ndarray) -> None:
+    distorted = augment.distort(images, 1.0, np.random.default_rng(0))
+    rows = images.copy()
+    assert augment.distort(rows, 1.0, np.random.default_rng(0), out=rows) is rows
+    np.testing.assert_array_equal(rows, distorted)

@@ -5,7 +5,8 @@ from digit_recognizer import data
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets import pipelines
 from digit_recognizer.nets.augment import Augmentation
-from digit_recognizer.nets.epochs import check_finite, check_probabilities, iter_epochs
+from digit_recognizer.nets.epochs import Epoch, check_finite, check_probabilities, iter_epochs, learning_rates
+from digit_recognizer.settings import KerasSettings, MLPSettings
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +130,22 @@ def test_weights_that_are_not_finite_raise_fit_error() -> None:
             check_finite([good, bad], 3)
         with pytest.raises(FitError, match="predictions are not finite"):
             check_probabilities(bad)
+
+
+@pytest.mark.parametrize("settings_type", [KerasSettings, MLPSettings])
+def test_a_cosine_schedule_rises_and_falls_to_0(settings_type: type[KerasSettings | MLPSettings]) -> None:
+    settings = settings_type(learning_rate=0.5, learning_rate_schedule="cosine")
+    nothing = np.zeros(0)
+    epochs = [Epoch(i / 10, (i + 1) / 10, nothing, nothing) for i in range(10)]
+    rates = np.concatenate([learning_rates(settings, epoch, 50) for epoch in epochs])
+    assert rates.dtype == np.float32
+    assert rates.argmax() in range(20, 30)  # after a twentieth of the training
+    assert 0.49 < rates.max() < 0.5
+    assert (np.diff(rates)[30:] < 0).all()
+    assert rates[0] < 0.02
+    assert rates[-1] < 1e-4
+
+
+def test_a_constant_learning_rate_is_that_of_the_settings() -> None:
+    rates = learning_rates(MLPSettings(learning_rate=0.25), Epoch(0, 1, np.zeros(0), np.zeros(0)), 3)
+    assert rates.tolist() == [0.25] * 3

@@ -547,7 +547,8 @@ def test_adam_in_place_takes_scikit_learns_steps() -> None:
     rng = np.random.default_rng(0)
     ours = [rng.normal(size=shape).astype(np.float32) for shape in ((5, 3), (3,))]
     theirs = [param.copy() for param in ours]
-    in_place, adam = sklearn_net.InPlaceAdam(0.01), AdamOptimizer(theirs, 0.01)
+    in_place, adam = sklearn_net.InPlaceAdam(), AdamOptimizer(theirs, 0.01)
+    in_place.rates.extend([0.01] * 50)
     for _ in range(50):
         grads = [rng.normal(size=param.shape).astype(np.float32) for param in ours]
         adam.update_params(theirs, [grad.copy() for grad in grads])
@@ -556,9 +557,12 @@ def test_adam_in_place_takes_scikit_learns_steps() -> None:
         np.testing.assert_allclose(param, expected, atol=1e-6)
 
 
-def test_an_mlp_is_fitted_by_adam_in_place(digits: data.Dataset) -> None:
-    net = net_of(SMALL["mlp"]).fit(pipelines.scale(digits.train.pixels), digits.train.labels)
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_an_mlp_is_fitted_by_adam_in_place(digits: data.Dataset, schedule: str) -> None:
+    settings = SMALL["mlp"].replace(learning_rate_schedule=schedule)
+    net = net_of(settings).fit(pipelines.scale(digits.train.pixels), digits.train.labels)
     assert isinstance(net.mlp_._optimizer, sklearn_net.InPlaceAdam)
+    assert not net.mlp_._optimizer.rates  # one for each step
 
 
 @pytest.mark.slow

@@ -43,19 +43,26 @@ class Augmentation:
         strength = self.strength + (self.strength_end - self.strength) * progress
         return replace(self, strength=strength, strength_end=strength)
 
-    def apply(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the images augmented as at the start; both float32 of shape (n, side * side)."""
-        return distort(images, self.strength, rng) if self.strength else images
+    def apply(
+        self, images: np.ndarray, rng: np.random.Generator, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the images augmented as at the start; both float32 of shape (n, side * side).
+
+        out: where augmented images go, of the same shape; may be `images`.
+        """
+        return distort(images, self.strength, rng, out) if self.strength else images
 
 
-def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+def distort(
+    images: np.ndarray, strength: float, rng: np.random.Generator, out: np.ndarray | None = None
+) -> np.ndarray:
     """Return each image rotated, stretched, sheared, shifted and bent a little, at random.
 
-    images: float32 of shape (n, side * side), ink high on 0; the result has the same shape. The bending is
-    that of P. Simard et al., "Best Practices for Convolutional Neural Networks", ICDAR 2003, from a coarse
-    grid.
+    images: float32 of shape (n, side * side), ink high on 0. out: where the result goes, of the same shape;
+    may be `images`. The bending is that of P. Simard et al., "Best Practices for Convolutional Neural
+    Networks", ICDAR 2003, from a coarse grid.
     """
-    distorted = np.empty_like(images)
+    distorted = np.empty_like(images) if out is None else out
     for start in range(0, len(images), CHUNK):
         chunk = images[start : start + CHUNK]
         n = len(chunk)
@@ -131,11 +138,11 @@ def _remap(
     *,
     out: np.ndarray,
 ) -> None:
-    """Fill `out` with images whose pixel p, from the centre, is the old one at matrix @ p + shift + bend.
+    """Fill `out`, which may be `images`, so that pixel p is the old one at matrix @ p + shift + bend.
 
-    matrix: (n, 2, 2), shift: (n, 2), bend: (n, 2, GRID * GRID) of the coarse grid; x before y. The place that
-    a pixel comes from is linear in these numbers: one product with a fixed basis gives all places. Values
-    between pixels are interpolated bilinearly. images, out: (n, side * side).
+    matrix: (n, 2, 2), shift: (n, 2), bend: (n, 2, GRID * GRID) of the coarse grid; x before y; p counts from
+    the centre. The place that a pixel comes from is linear in these numbers: one product with a fixed basis
+    gives all places. Values between pixels are interpolated bilinearly. images, out: (n, side * side).
     """
     n, side = len(images), _side(images)
     numbers = np.empty((2, n, 3 if bend is None else 3 + GRID * GRID), np.float32)

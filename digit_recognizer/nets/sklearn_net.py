@@ -85,7 +85,7 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
         for epoch in iter_epochs(X, settings.epochs, deadline, Augmentation.of(settings), rng):
             if settings.optimizer == "adam":
                 steps = -(-len(X) // settings.batch_size)
-                self.mlp_._optimizer.rates = iter(learning_rates(settings, epoch, steps))
+                self.mlp_._optimizer.rates.extend(learning_rates(settings, epoch, steps))
             with _interruptible(), _divergence_explained(self.mlp_):
                 self.mlp_.partial_fit(epoch.images, y[epoch.order], classes=self.classes_)
             _flush_tiny_values(self.mlp_)
@@ -172,10 +172,11 @@ class InPlaceAdam:
     Attributes
     ----------
     ms, vs : list of ndarray, first and second moments of each weight
+    rates : deque of float, learning rates of the steps to come
     """
 
     def __init__(self) -> None:
-        self.rates: Iterator[float] = iter(())
+        self.rates: deque[np.float32] = deque()
         self._step = 0
         self.ms: list[np.ndarray] = []
         self.vs: list[np.ndarray] = []
@@ -186,7 +187,7 @@ class InPlaceAdam:
         if not self.ms:
             self.ms, self.vs, self._scratch = ([np.zeros_like(param) for param in params] for _ in range(3))
         self._step += 1
-        rate = next(self.rates) * (1 - BETA_2**self._step) ** 0.5 / (1 - BETA_1**self._step)
+        rate = self.rates.popleft() * (1 - BETA_2**self._step) ** 0.5 / (1 - BETA_1**self._step)
         for param, grad, m, v, scratch in zip(params, grads, self.ms, self.vs, self._scratch, strict=True):
             m *= BETA_1
             m += np.multiply(grad, 1 - BETA_1, out=scratch)
