@@ -24,7 +24,7 @@ SETTINGS = dict(CONFIG.recipes)
         ({"recipes": {"sklearn-mlp": SETTINGS["sklearn-mlp"]}}, "recipes sklearn-mlp, .*, not sklearn-mlp$"),
         (
             {"recipes": {**SETTINGS, "sklearn-mlp": SETTINGS["sklearn-mlp"].replace(epochs=7)}},
-            "recipes.sklearn-mlp.epochs 75, not 7",
+            "recipes.sklearn-mlp.epochs 60, not 7",
         ),
         ({"split": SplitConfig(holdout=0.1, folds=None)}, "split.holdout None, not 0.1"),
         ({"split": SplitConfig(holdout=None, folds=3)}, "split.folds 2, not 3"),

@@ -45,7 +45,7 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
 def test_one_recipes_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         recipes.RECIPES["keras-mlp"].settings.epochs = 1
-    assert recipes.select(["keras-mlp"])[0].settings.epochs == 120
+    assert recipes.select(["keras-mlp"])[0].settings.epochs == 90
 
 
 SMALL = {
