@@ -48,7 +48,7 @@ class Job:
         """Names of recipes, from the quickest group to the best; only `--minutes` has several groups."""
         if self.recipes:
             return (tuple(dict.fromkeys(self.recipes)),)
-        return recipes.FOR_MINUTES if self.minutes else (recipes.DEFAULT,)
+        return recipes.for_minutes(self.minutes) if self.minutes else (recipes.DEFAULT,)
 
 
 def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:

@@ -166,6 +166,11 @@ RECIPES = {
             evidence=Evidence(0.9961, 0.0008, 434, "2026-11-21"),
         ),
         Recipe(
+            name="cnn-deskewed",
+            summary="cnn on deskewed digits, to be blended with it",
+            settings=CNN.replace(deskew=True),
+        ),
+        Recipe(
             name="cnn-small",
             summary="Keras convolutions 32-64-64-128 for fewer minutes, else as cnn",
             settings=CNN.replace(channels=(32, 64, 64, 128), strides=(2, 2, 1, 2), epochs=8),
@@ -192,6 +197,16 @@ DEFAULT = ("keras-mlp", "sklearn-mlp")
 # What `--minutes` fits, from the quickest to the most accurate: the recipes of the last group that this
 # machine has the time for, in turn.
 FOR_MINUTES = (("keras-mlp",), ("cnn-small",), ("cnn",))
+# From so many minutes on there is time for two nets of the last group. Then half of them see deskewed digits:
+# such a pair blends better than two nets that see the same, see docs/experiments.md.
+DESKEWED_FROM_MINUTES = 15
+
+
+def for_minutes(minutes: float) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the recipes that `--minutes` chooses from, from the quickest to the best."""
+    if minutes < DESKEWED_FROM_MINUTES:
+        return FOR_MINUTES
+    return (*FOR_MINUTES[:-1], (*FOR_MINUTES[-1], "cnn-deskewed"))
 
 
 def select(names: Sequence[str], assignments: Sequence[str] = ()) -> list[Recipe]:

@@ -21,7 +21,7 @@ def test_selected_recipes_come_once_in_the_order_asked_for() -> None:
 
 
 def test_default_and_timed_recipes_exist() -> None:
-    names = {*recipes.DEFAULT, *itertools.chain(*recipes.FOR_MINUTES)}
+    names = {*recipes.DEFAULT, *itertools.chain(*recipes.for_minutes(15))}
     assert names == {recipe.name for recipe in recipes.select(sorted(names))}
 
 

@@ -304,7 +304,7 @@ def test_patience_and_minutes_are_refused_together() -> None:
         schedule.check_minutes(recipes.select(["keras-mlp", "sklearn-mlp-pca"]))
 
 
-QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1}
+QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1, "cnn-deskewed": 1}
 
 
 def scheduled(
@@ -319,11 +319,22 @@ def scheduled(
 
     monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
     splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    groups = [recipes.select(group) for group in recipes.FOR_MINUTES]
+    groups = [recipes.select(group) for group in recipes.for_minutes(time)]
     filled = make_schedule(
         groups, splits, digits, refit=False, minutes=time, elapsed=lambda: 1.0, cores=2, gpus=0
     )
     return filled, measured
+
+
+def test_from_15_minutes_on_every_second_net_sees_deskewed_digits(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(time: float) -> list[str]:
+        filled, _ = scheduled(digits, monkeypatch, 0.01, time)
+        return [member.name for stage in filled.stages if stage.group for member in stage.members]
+
+    assert set(later(14)) == {"cnn-1", "cnn-2", "cnn-3", "cnn-4"}
+    assert later(15)[:4] == ["cnn-1", "cnn-deskewed-1", "cnn-2", "cnn-deskewed-2"]
 
 
 @pytest.mark.parametrize(
@@ -341,7 +352,7 @@ def test_a_quicker_machine_fits_better_nets(
     row: float, fitted: str, too_slow: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled, measured = scheduled(digits, monkeypatch, row)
-    assert measured + too_slow == list(QUICKER)
+    assert measured + too_slow == ["keras-mlp", "cnn-small", "cnn"]
     later = [member.name for stage in filled.stages if stage.group for member in stage.members]
     assert later[0] == fitted
     assert names(filled)[0] == "keras-mlp-1"
