@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Run, first_rows, tiny_job, train, typed, write_digits
+from conftest import Run, tiny_job, train, typed
 from PIL import Image
 
 import digit_recognizer
@@ -229,20 +229,10 @@ def test_each_kind_of_run_reads_its_own_test_csv(
     assert (tmp_path / "read.csv").read_bytes() == run.submission.read_bytes()
 
 
-@pytest.fixture(scope="module")
-def accurate(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
-    """A run on the sample's training digits that reads 98 of 100."""
-    home = tmp_path_factory.mktemp("accurate")
-    write_digits(home / "data", first_rows("train.csv.gz", 6000), first_rows("test.csv.gz", 200))
-    overrides = ("epochs=20", "averaged_epochs=5")
-    return train(tiny_job(home, recipes=("sklearn-mlp",), overrides=overrides, folds=None, name="accurate"))
-
-
 @pytest.mark.slow
-def test_pictures_of_any_size_and_paper_are_read_nearly_as_well(accurate: runs.Run, tmp_path: Path) -> None:
-    home = accurate.folder.parents[1]
-    labels = np.loadtxt(ROOT / "data/sample/test_labels.csv", int, delimiter=",", skiprows=1)[:200, 1]
-    test = data.load(home / "data").test.reshape(-1, 28, 28)
+def test_pictures_of_any_size_and_paper_are_read_nearly_as_well(sample_run: runs.Run, tmp_path: Path) -> None:
+    sample = data.load(data.sample_folder())
+    test, labels = sample.test[:100].reshape(-1, 28, 28), np.array(sample.test_labels[:100])
     rng = np.random.default_rng(0)
     plain, altered = [], []
     for side in (14, 28, 70, 160, 400):
@@ -259,7 +249,7 @@ def test_pictures_of_any_size_and_paper_are_read_nearly_as_well(accurate: runs.R
             altered.append(save(np.clip(paper * (1 - 0.85 * shifted), 0, 255), path))
 
     def accuracy(digits: object) -> float:
-        read = [reading.label for reading in digit_recognizer.predict(digits, run=accurate.folder)]
+        read = [reading.label for reading in digit_recognizer.predict(digits, run=sample_run.folder)]
         return float(np.mean(np.array(read).reshape(-1, len(labels)) == labels))
 
     expected = accuracy(test)
