@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from browsers import browser  # noqa: F401
-from conftest import train, typed
+from conftest import typed
 from PIL import Image
 
 from digit_recognizer import data, pipeline, runs
@@ -78,17 +79,15 @@ def status(shown: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
-    """The default recipes' run on the sample, with fewer epochs."""
-    out = tmp_path_factory.mktemp("draw")
-    overrides = ("epochs=15", "averaged_epochs=4")
-    return train(pipeline.Job(overrides=overrides, data_dir=data.sample_folder(), out=out, name="quick"))
+def read_by(tmp_path_factory: pytest.TempPathFactory, sample_run: runs.Run) -> runs.Run:
+    """The run that reads what is drawn: a copy, which gets the page."""
+    return runs.load(shutil.copytree(sample_run.folder, tmp_path_factory.mktemp("draw") / "sample"))
 
 
 @pytest.fixture(scope="module")
-def page(sample_run: runs.Run) -> Path:
+def page(read_by: runs.Run) -> Path:
     """The path that the command prints."""
-    ended = typed("draw", sample_run.folder, "--no-open", cwd=sample_run.folder)
+    ended = typed("draw", read_by.folder, "--no-open", cwd=read_by.folder)
     assert ended.code == 0, ended.err
     return Path(ended.out.splitlines()[-1])
 
@@ -114,13 +113,13 @@ def open_page(browser: Any, page: Path) -> Iterator[Any]:
     assert {url for url in requests if not url.startswith("blob:")} == {page.as_uri()}
 
 
-def test_the_page_is_small_and_holds_the_run(sample_run: runs.Run, page: Path) -> None:
-    assert page == sample_run.folder / "draw.html"
+def test_the_page_is_small_and_holds_the_run(read_by: runs.Run, page: Path) -> None:
+    assert page == read_by.folder / "draw.html"
     assert page.stat().st_size < 1_000_000
 
 
-def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, sample_run: runs.Run) -> None:
-    shown, predict_proba = open_page(), model.load(sample_run)
+def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, read_by: runs.Run) -> None:
+    shown, predict_proba = open_page(), model.load(read_by)
     assert status(shown) == ""
     right = 0
     for variant in VARIANTS:
@@ -273,13 +272,13 @@ def test_the_page_opens_where_there_is_a_display(
 
 
 def test_without_a_run_the_sample_is_trained_on(
-    sample_run: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read_by: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs: list[pipeline.Job] = []
 
     def train_nothing(job: pipeline.Job, **_: Any) -> runs.Run:
         jobs.append(job)
-        return sample_run
+        return read_by
 
     monkeypatch.setattr(pipeline, "train", train_nothing)
     ended = typed("draw", "--no-open", cwd=tmp_path)
