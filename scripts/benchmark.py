@@ -118,7 +118,7 @@ def sklearn_notebook(folder: Path, seed: int) -> float:
     return float(model.score(held_out, truth))
 
 
-def ours(contestant: str, folder: Path, seed: int, checkout: Path = HERE.parent.parent) -> float:
+def ours(contestant: str, folder: Path, seed: int, checkout: Path) -> float:
     """Run `train` with the contestant's arguments, from this checkout or another; return its accuracy."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "digit_recognizer", "train", *OURS[contestant], "--json"]
@@ -143,23 +143,20 @@ def ours(contestant: str, folder: Path, seed: int, checkout: Path = HERE.parent.
     return (summary["blend"] or summary["models"][0])["accuracy"]
 
 
-def against(before: Path, contestants: list[str], folder: Path, seeds: range) -> Iterator[str]:
-    """Run each contestant from `before`, another checkout, and from here, in turn; yield Markdown."""
+def ratios(pairs: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]]) -> Iterator[str]:
+    """Yield seconds and accuracy of each contestant from another checkout and from this one, as Markdown.
+
+    pairs: by contestant, for each seed (seconds, accuracy) there and here.
+    """
     yield "| contestant | before, s | now, s | ratio | accuracy before | accuracy now |"
     yield "|---|---|---|---|---|---|"
-    for name in contestants:
-        seconds, accuracies = [], []
-        for seed in seeds:
-            for checkout in (before, HERE.parent.parent):
-                started = time.perf_counter()
-                accuracies.append(ours(name, folder, seed, checkout.resolve()))
-                seconds.append(time.perf_counter() - started)
-                print(f"seed {seed}, {name}, {checkout.resolve().name}: {seconds[-1]:.1f} s", file=sys.stderr)
-        ratios = [now / old for old, now in zip(seconds[::2], seconds[1::2], strict=True)]
-        yield (
-            f"| {CONTESTANTS[name]} | {mean(seconds[::2], '.1f')} | {mean(seconds[1::2], '.1f')} "
-            f"| {mean(ratios, '.2f')} | {mean(accuracies[::2], '.4f')} | {mean(accuracies[1::2], '.4f')} |"
+    for name, both in pairs.items():
+        before, now = (
+            [list(column) for column in zip(*side, strict=True)] for side in zip(*both, strict=True)
         )
+        ratio = mean([here / there for there, here in zip(before[0], now[0], strict=True)], ".2f")
+        columns = [CONTESTANTS[name], mean(before[0], ".1f"), mean(now[0], ".1f"), ratio]
+        yield f"| {' | '.join([*columns, mean(before[1], '.4f'), mean(now[1], '.4f')])} |"
 
 
 def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
@@ -199,11 +196,15 @@ def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
         yield f"| {name} | {settings.epochs} | {first:.2f} | {last:.2f} | {last / first:.2f} |"
 
 
-def timed(contestant: str, folder: Path, seed: int) -> tuple[float, float]:
-    """Return wall seconds and holdout accuracy of a contestant in a fresh process."""
+def timed(contestant: str, folder: Path, seed: int, checkout: Path | None = None) -> tuple[float, float]:
+    """Return wall seconds and holdout accuracy of a contestant in a fresh process.
+
+    checkout: another one, whose package is run instead of this one's.
+    """
     command = [
         sys.executable,
         str(HERE),
+        *(["--checkout", str(checkout.resolve())] if checkout else []),
         "--only",
         contestant,
         "--data-dir",
@@ -310,6 +311,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs of each, with seeds from --seed on")
     parser.add_argument("--seed", type=int, default=0, help="the first run's seed")
     parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--checkout", type=Path, default=HERE.parent.parent, help=argparse.SUPPRESS)
     parser.add_argument("--before", type=Path, help="another checkout: run ours there too, and print ratios")
     parser.add_argument("--epochs", action="store_true", help="time the epochs of the default nets instead")
     usual = [name for name in CONTESTANTS if name != "minutes-60"]
@@ -318,7 +320,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.only in OURS:
-        print(ours(options.only, options.data_dir, options.seed))
+        print(ours(options.only, options.data_dir, options.seed, options.checkout))
         return
     if options.only:
         contest = {"keras": keras_notebook, "keras-deep": deep_notebook, "sklearn": sklearn_notebook}
@@ -335,20 +337,20 @@ def main() -> None:
             with zipfile.ZipFile(folder / "digit-recognizer.zip") as archive:
                 archive.extractall(unpacked)
             folder = Path(unpacked)
-        seeds = range(options.seed, options.seed + options.runs)
-        if options.epochs or options.before:
-            chosen = [name for name in contestants if name in OURS]
-            lines = (
-                epoch_seconds(folder, options.seed)
-                if options.epochs
-                else against(options.before, chosen, folder.resolve(), seeds)
-            )
-            for line in lines:
+        if options.epochs:
+            for line in epoch_seconds(folder, options.seed):
                 print(line, flush=True)
             return
+        seeds = range(options.seed, options.seed + options.runs)
+        pairs: dict[str, list] = {}
         for seed in seeds:
             for name in contestants:
+                if options.before and name in OURS:
+                    pairs.setdefault(name, []).append([timed(name, folder.resolve(), seed, options.before)])
+                    print(f"seed {seed}, {name}, before: {pairs[name][-1][0]}", file=sys.stderr)
                 seconds, accuracy = timed(name, folder.resolve(), seed)
+                if name in pairs:
+                    pairs[name][-1].append((seconds, accuracy))
                 print(f"seed {seed}, {name}: {seconds:.1f} s, {accuracy:.4f}", file=sys.stderr)
                 results = [row for row in results if (row["contestant"], row["seed"]) != (name, seed)]
                 results.append(
@@ -363,6 +365,8 @@ def main() -> None:
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print(table(results))
+    if pairs:
+        print("", *ratios(pairs), sep="\n")
     draw(results, RESULTS.with_suffix(".png"))
 
 
