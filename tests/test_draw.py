@@ -66,7 +66,8 @@ def draw(shown: Any, strokes: list[list[Point]], size: float, left: float, top: 
         points = [*stroke[:-3:speed], *stroke[-3:]] if len(stroke) > 9 else stroke
         for number, (x, y) in enumerate(points):
             place = (left + size * x) * box["width"] + box["x"], (top + size * y) * box["height"] + box["y"]
-            shown.mouse.move(*place, steps=1 if number == 0 else 4 - speed)
+            between = 4 - speed if number and len(stroke) <= 9 else 1  # straight lines have few points
+            shown.mouse.move(*place, steps=between)
             if number == 0:
                 shown.mouse.down()
         shown.mouse.up()

@@ -20,7 +20,7 @@ CELLS = [
     "print(first.submission, first.score.accuracy)",
     'second = train(recipes=["sklearn-mlp-plain"], settings={"epochs": 3}, data_dir="digits", name="second")',
     'both = ensemble(first, "second", name="both")\nprint(both)',
-    'scored = validate(folds=2, recipes=["softmax"], data_dir="digits", name="scored")',
+    'scored = validate(folds=2, recipes=["sklearn-mlp-pca"], data_dir="digits", name="scored")',
     "print(scored.submission)",
     "first.report()",
     'from digit_recognizer.errors import DigitRecognizerError\ntry:\n    train(recipes=["nosuch"])\n'

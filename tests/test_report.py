@@ -365,6 +365,7 @@ def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     assert ["epochs", "11 to 13"] in [row[:2] for row in dom.rows("settings")]
 
 
+@pytest.mark.usefixtures("coarse")
 def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> None:
     result = typed("report", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
@@ -381,6 +382,7 @@ def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> 
     assert (tmp_path / "submissions/a/report/report.html").is_file()
 
 
+@pytest.mark.usefixtures("coarse")
 def test_train_writes_the_report_at_once(folder: Path, tmp_path: Path) -> None:
     arguments = ("--recipe", "sklearn-mlp-plain", "--set", "epochs=2", "--name", "n", "--report")
     result = typed("train", "--data-dir", folder, *arguments, cwd=tmp_path)

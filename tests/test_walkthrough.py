@@ -24,7 +24,9 @@ def executed(
     client = nbclient.NotebookClient(
         notebook, timeout=DEADLINE, kernel_name="python3", resources={"metadata": {"path": str(working)}}
     )
-    client.execute(env={**os.environ, "PYTHONPATH": str(ROOT), "KAGGLE_WORKING": str(working)})
+    # On one core, so that TensorFlow is imported once; test_notebook.py fits side by side in a notebook.
+    one_core = {"LOKY_MAX_CPU_COUNT": "1"}
+    client.execute(env={**os.environ, **one_core, "PYTHONPATH": str(ROOT), "KAGGLE_WORKING": str(working)})
     return working, [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
