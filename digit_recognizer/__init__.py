@@ -69,7 +69,8 @@ def _fit(*, settings: Mapping[str, object] | None = None, **options: Any) -> Fin
     for name in ("data_dir", "out"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
-    options["recipes"] = tuple(options.get("recipes", ()))
+    names = options.get("recipes", ())
+    options["recipes"] = (names,) if isinstance(names, str) else tuple(names)
     job = pipeline.Job(overrides=overrides, **options)
     return FinishedRun(pipeline.train(job, on_notice=print, on_progress=_progress()))
 

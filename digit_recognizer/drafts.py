@@ -45,7 +45,7 @@ class Draft:
 
     @property
     def running(self) -> bool:
-        """Whether a process is working on it now. Asking changes nothing."""
+        """Whether a process is working on it now; to know, this takes the lock for a moment."""
         if not (self.folder / LOCK).exists():
             return False
         try:

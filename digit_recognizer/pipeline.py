@@ -83,7 +83,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             fits.write_run(config, rows, clock, stopped)
             if stopped:
                 break
-    return _publish(runs.load(draft.final))
+    return _copy_for_kaggle_notebook(runs.load(draft.final))
 
 
 def blend_runs(
@@ -114,10 +114,10 @@ def blend_runs(
     clock.lap("read")
     with drafts.start(out, name, config) as draft, draft.stage_folder() as folder:
         results.write(folder, draft.final.name, config, rows, models, clock, on_notice=on_notice)
-    return _publish(runs.load(draft.final))
+    return _copy_for_kaggle_notebook(runs.load(draft.final))
 
 
-def _publish(run: runs.Run) -> runs.Run:
+def _copy_for_kaggle_notebook(run: runs.Run) -> runs.Run:
     """In a Kaggle notebook, copy the submission to where Kaggle's Submit button looks for it."""
     working = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working")).resolve()
     inside = working.is_dir() and run.folder.resolve().is_relative_to(working)

@@ -130,7 +130,7 @@ class MLPSettings(NetSettings):
 
     @model_validator(mode="after")
     def _check_fields_together(self) -> Self:
-        augmented = bool(self.augment_strength or self.augment_strength_end)
+        augmented = any(value for name, value in self if name.startswith("augment_"))
         for name, on in (("augment_strength", augmented), ("tta", self.tta)):
             if on and self.preprocessing != "scale":
                 raise ValueError(

@@ -199,9 +199,10 @@ def evidence(listed: Iterable[Recipe]) -> Iterator[str]:
     yield "| recipe | what it is | accuracy | seconds | measured |"
     yield "|---|---|---|---|---|"
     for recipe in listed:
+        score = "not measured | - | -"
         if evidence := recipe.evidence:
             score = f"{evidence.mean:.4f} ± {evidence.std:.4f} | {evidence.seconds:.0f} | {evidence.date}"
-            yield f"| `{recipe.name}` | {recipe.summary} | {score} |"
+        yield f"| `{recipe.name}` | {recipe.summary} | {score} |"
 
 
 def _evidence(evidence: Evidence) -> str:

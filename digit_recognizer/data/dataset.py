@@ -82,8 +82,9 @@ def find(data_dir: Path | None = None) -> Path:
     Raises DataError if `data_dir` is given but is not a folder.
     """
     if data_dir is not None:
-        with suppress(OSError):
-            restore(data_dir)  # after a download that was killed while replacing it
+        if not data_dir.exists():
+            with suppress(OSError):
+                restore(data_dir)  # after a download that was killed while replacing it
         if not data_dir.is_dir():
             raise DataError(
                 f"{data_dir}: no such folder; --data-dir takes the folder that holds "

@@ -198,7 +198,7 @@ class InPlaceAdam:
             param -= np.multiply(scratch, rate, out=scratch)
 
     def iteration_ends(self, time_step: int) -> None:
-        """Do nothing: the learning rate is constant."""
+        """Do nothing: `rates` says how the learning rate changes."""
 
     def trigger_stopping(self, message: str, verbose: bool) -> bool:
         """Return True: the epoch is over, and `partial_fit` does one at a time."""
