@@ -257,7 +257,7 @@ def test_a_net_that_diverges_is_left_out(home: Path, monkeypatch: pytest.MonkeyP
     assert set(run.manifest.failed_fits) == {"diverging fold 1", "diverging fold 2"}
 
 
-DIVERGE = set_options((*TINY, "learning_rate=1e6", "optimizer=sgd"))
+DIVERGE = set_options((*TINY, "learning_rate=1e6", "optimizer=sgd", "learning_rate_schedule=constant"))
 
 
 @pytest.mark.parametrize("minutes", [[], ["--minutes", "1"]])

@@ -145,7 +145,9 @@ def test_a_fit_that_raises_is_a_failure_with_its_reason(
 
 
 def test_a_net_that_diverges_is_a_failure_and_no_bug(digits: data.Dataset) -> None:
-    diverging = SETTINGS.replace(optimizer="sgd", learning_rate=1e6, epochs=3, averaged_epochs=1)
+    diverging = SETTINGS.replace(
+        optimizer="sgd", learning_rate=1e6, learning_rate_schedule="constant", epochs=3, averaged_epochs=1
+    )
     failure = training.fit(FitTask("a", diverging, folds_of(digits)[0], 0), digits.train, digits.test)
     assert isinstance(failure, FitFailure)
     assert failure.reason.startswith("the net diverged: ")
