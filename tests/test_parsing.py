@@ -3,49 +3,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, first_rows, write_digits
+from conftest import TEST, TRAIN
 
 from digit_recognizer import data
 from digit_recognizer.data import parsing
 from digit_recognizer.errors import DataError
 
-ROWS = 40  # of each of the files that the tests spoil
-
-
-@pytest.fixture(scope="module")
-def train_text() -> str:
-    return first_rows("train.csv.gz", ROWS)
-
-
-@pytest.fixture(scope="module")
-def test_text() -> str:
-    return first_rows("test.csv.gz", ROWS)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, train_text: str, test_text: str) -> Path:
-    """A folder with a few digits, the test's own to spoil."""
-    return write_digits(tmp_path / "digits", train_text, test_text)
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory, train_text: str, test_text: str) -> data.Dataset:
-    """The digits of such a folder."""
-    return data.load(write_digits(tmp_path_factory.mktemp("few") / "digits", train_text, test_text))
-
 
 def test_a_byte_order_mark_and_blank_last_lines_are_ignored(
-    folder: Path, few: data.Dataset, train_text: str
+    folder: Path, digits: data.Dataset, train_csv: str
 ) -> None:
-    (folder / "train.csv").write_bytes(b"\xef\xbb\xbf" + train_text.encode() + b"\r\n\n")
-    assert data.load(folder).fingerprint == few.fingerprint
+    (folder / "train.csv").write_bytes(b"\xef\xbb\xbf" + train_csv.encode() + b"\r\n\n")
+    assert data.load(folder).fingerprint == digits.fingerprint
 
 
-def test_columns_are_matched_by_name(folder: Path, few: data.Dataset, train_text: str) -> None:
-    rows = [line.split(",") for line in train_text.splitlines()]
+def test_columns_are_matched_by_name(folder: Path, digits: data.Dataset, train_csv: str) -> None:
+    rows = [line.split(",") for line in train_csv.splitlines()]
     turned = [["note", *row[::-1], "note"] for row in rows]
     (folder / "train.csv").write_text("\n".join(",".join(row) for row in turned))
-    assert data.load(folder).fingerprint == few.fingerprint
+    assert data.load(folder).fingerprint == digits.fingerprint
 
 
 def test_pixels_and_labels_equal_the_csv(digits: data.Dataset, train_csv: str, test_csv: str) -> None:
@@ -77,7 +53,7 @@ def cell(row: int, column: int, value: str) -> Callable[[str], str]:
     return edit
 
 
-BAD_ROWS = {
+BAD_TRAIN = {
     "HTML": (lambda _: "<!doctype html><html><title>Kaggle</title>", "is an HTML page"),
     "zip": (lambda _: "PK\x03\x04rest", "is a zip archive under the wrong name"),
     "empty": (lambda _: "", "is empty"),
@@ -87,22 +63,22 @@ BAD_ROWS = {
     "missing pixel": (edited("pixel7,", "pixel,"), "the header lacks pixel7; expected label, pixel0"),
     "double pixel": (edited("pixel7,", "pixel7,pixel7,"), "column pixel7 stands 2 times in the header"),
     "wide row": (edited("\n", "\n1,"), "line 2: found 786 values, expected 785"),
-    "wide last row": (lambda text: text.rstrip() + ",1\n", f"line {ROWS + 1}: found 786 values"),
+    "wide last row": (lambda text: text.rstrip() + ",1\n", f"line {TRAIN + 1}: found 786 values"),
     "blank line, then a wide row": (edited("\n", "\n\n1,"), "line 3: found 786 values, expected 785"),
     "open quote": (cell(2, 9, '"1'), "line "),
     "short row": (edited("\n1,", "\n"), "below the header is cut short: found 784 of 785 values"),
     "truncated": (
         lambda text: text.rstrip()[:-1000],
-        f"row {ROWS} below the header is cut short: found",
+        f"row {TRAIN} below the header is cut short: found",
     ),
 }
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
+@pytest.mark.parametrize(("spoil", "message"), BAD_TRAIN.values(), ids=BAD_TRAIN.keys())
 def test_a_bad_file_raises_data_error_in_one_line(
-    folder: Path, train_text: str, spoil: Callable[[str], str], message: str
+    folder: Path, train_csv: str, spoil: Callable[[str], str], message: str
 ) -> None:
-    (folder / "train.csv").write_text(spoil(train_text))
+    (folder / "train.csv").write_text(spoil(train_csv))
     with pytest.raises(DataError) as error:
         data.load(folder)
     assert str(error.value).startswith(f"{folder / 'train.csv'}: ")
@@ -114,11 +90,11 @@ def test_a_bad_file_raises_data_error_in_one_line(
     "-1", "256", "300", "999", "1e3", "255.0", "0.5", "", " ", "nan", "NaN", "NA", "inf", "ink", "True",
     "-0", "+5", "0x10", "1_0", "5 5", "65536", str(2**32), str(2**63), str(2**64), str(2**64 + 255), "\u0665",
 ])  # fmt: skip
-@pytest.mark.parametrize("row", [1, 2, ROWS])
+@pytest.mark.parametrize("row", [1, 2, TRAIN])
 def test_a_wrong_pixel_is_refused_with_its_row_and_column(
-    folder: Path, train_text: str, test_text: str, value: str, row: int
+    folder: Path, train_csv: str, test_csv: str, value: str, row: int
 ) -> None:
-    for name, text, column in (("train.csv", train_text, 9), ("test.csv", test_text, 8)):
+    for name, text, column in (("train.csv", train_csv, 9), ("test.csv", test_csv, 8)):
         number = min(row, len(text.splitlines()) - 1)
         (folder / name).write_text(cell(number, column, value)(text), encoding="utf-8")
         with pytest.raises(DataError) as error:
@@ -131,9 +107,9 @@ def test_a_wrong_pixel_is_refused_with_its_row_and_column(
 
 
 @pytest.mark.parametrize("value", ["-1", "10", "255", "256", "266", "300", "9.0", "", "nan", "True", "nine"])
-@pytest.mark.parametrize("row", [1, ROWS])
-def test_a_wrong_label_is_refused_with_its_row(folder: Path, train_text: str, value: str, row: int) -> None:
-    (folder / "train.csv").write_text(cell(row, 1, value)(train_text))
+@pytest.mark.parametrize("row", [1, TRAIN])
+def test_a_wrong_label_is_refused_with_its_row(folder: Path, train_csv: str, value: str, row: int) -> None:
+    (folder / "train.csv").write_text(cell(row, 1, value)(train_csv))
     with pytest.raises(DataError) as error:
         data.load(folder)
     assert f"row {row} below the header, column label: found {value or 'nothing'}, expected" in str(
@@ -142,8 +118,8 @@ def test_a_wrong_label_is_refused_with_its_row(folder: Path, train_text: str, va
 
 
 @pytest.mark.parametrize("value", ["-1", "256", "True", "1.0"])
-def test_a_wrong_column_is_refused(folder: Path, train_text: str, value: str) -> None:
-    head, *rows = train_text.splitlines()
+def test_a_wrong_column_is_refused(folder: Path, train_csv: str, value: str) -> None:
+    head, *rows = train_csv.splitlines()
     changed = [",".join([*row.split(",")[:-1], value]) for row in rows]
     (folder / "train.csv").write_text("\n".join([head, *changed]))
     with pytest.raises(DataError, match=rf"row 1 below the header, column pixel783: found {value}, expected"):
@@ -165,12 +141,12 @@ def test_a_wrong_column_is_refused(folder: Path, train_text: str, value: str) ->
 )
 def test_other_spellings_give_the_same_digits(
     folder: Path,
-    few: data.Dataset,
-    train_text: str,
+    digits: data.Dataset,
+    train_csv: str,
     change: Callable[[str], str],
 ) -> None:
-    (folder / "train.csv").write_bytes(change(train_text).encode())
-    assert data.load(folder).fingerprint == few.fingerprint
+    (folder / "train.csv").write_bytes(change(train_csv).encode())
+    assert data.load(folder).fingerprint == digits.fingerprint
 
 
 def test_every_value_is_parsed_alike_by_both_parsers() -> None:
@@ -184,9 +160,9 @@ def test_every_value_is_parsed_alike_by_both_parsers() -> None:
         assert np.array_equal(parsing.parse(spelling.encode(), "train.csv", header), values)
 
 
-def test_a_cell_cannot_steer_the_terminal(folder: Path, train_text: str) -> None:
+def test_a_cell_cannot_steer_the_terminal(folder: Path, train_csv: str) -> None:
     folder = folder.rename(folder.with_name("digits\x1b[31m"))
-    (folder / "train.csv").write_text(cell(2, 9, "\x1b[2J\x07")(train_text))
+    (folder / "train.csv").write_text(cell(2, 9, "\x1b[2J\x07")(train_csv))
     with pytest.raises(DataError) as error:
         data.load(folder)
     assert str(error.value).isprintable()
