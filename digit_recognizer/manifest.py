@@ -28,6 +28,7 @@ DECIDING = (
     "predictions.py",
     "results.py",
     "schedule/*.py",
+    "scoring.py",
     "settings.py",
     "splits.py",
     "training/*.py",

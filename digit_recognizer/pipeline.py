@@ -255,7 +255,7 @@ class _Fits:
             self._on_notice(outcome.bug)
         else:
             self._draft.save_failure(outcome)
-        self._on_notice(f"{outcome.task.name} failed and is left out: {outcome.reason}")
+        self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
 
     def write_run(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
         """Write the run as it stands, from the complete members of the best group.

@@ -130,16 +130,20 @@ class MLPSettings(NetSettings):
 
     @model_validator(mode="after")
     def _check_fields_together(self) -> Self:
-        augmented = any(value for name, value in self if name.startswith("augment_"))
-        for name, on in (("augment_strength", augmented), ("tta", self.tta)):
-            if on and self.preprocessing != "scale":
+        augmenting = [name for name, value in self if name.startswith("augment_") and value]
+        for name in [*augmenting, *(["tta"] if self.tta else [])]:
+            if self.preprocessing != "scale":
                 raise ValueError(
                     f"{name} works on images: use preprocessing=scale, not preprocessing={self.preprocessing}"
                 )
-        if self.patience and (augmented or self.averaged_epochs > 1):
-            raise ValueError("patience cannot be combined with augment_strength or averaged_epochs")
+        averaging = ["averaged_epochs"] if self.averaged_epochs > 1 else []
+        if self.patience and (others := augmenting + averaging):
+            raise ValueError(f"patience cannot be combined with {' or '.join(others)}")
         if self.learning_rate_schedule == "cosine" and (self.patience or self.optimizer != "adam"):
-            raise ValueError("learning_rate_schedule=cosine needs optimizer=adam and patience=0")
+            raise ValueError(
+                "learning_rate_schedule=cosine needs optimizer=adam and no patience; "
+                "give learning_rate_schedule=constant as well"
+            )
         return self
 
 

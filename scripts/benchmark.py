@@ -143,26 +143,28 @@ def ours(contestant: str, folder: Path, seed: int, checkout: Path) -> float:
     return (summary["blend"] or summary["models"][0])["accuracy"]
 
 
-def ratios(pairs: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]]) -> Iterator[str]:
-    """Yield seconds and accuracy of each contestant from another checkout and from this one, as Markdown.
-
-    pairs: by contestant, for each seed (seconds, accuracy) there and here.
-    """
+def ratios(before: list[dict], now: list[dict]) -> Iterator[str]:
+    """Yield seconds and accuracy in another checkout and in this one, as Markdown; rows of one run each."""
     yield "| contestant | before, s | now, s | ratio | accuracy before | accuracy now |"
     yield "|---|---|---|---|---|---|"
-    for name, both in pairs.items():
-        before, now = (
-            [list(column) for column in zip(*side, strict=True)] for side in zip(*both, strict=True)
+    for name in dict.fromkeys(row["contestant"] for row in before):
+        both = [[row for row in rows if row["contestant"] == name] for rows in (before, now)]
+        seconds, accuracies = (
+            [[row[field] for row in rows] for rows in both] for field in ("seconds", "accuracy")
         )
-        ratio = mean([here / there for there, here in zip(before[0], now[0], strict=True)], ".2f")
-        columns = [CONTESTANTS[name], mean(before[0], ".1f"), mean(now[0], ".1f"), ratio]
-        yield f"| {' | '.join([*columns, mean(before[1], '.4f'), mean(now[1], '.4f')])} |"
+        ratio = mean([after / earlier for earlier, after in zip(*seconds, strict=True)], ".2f")
+        columns = [
+            *(mean(each, ".1f") for each in seconds),
+            ratio,
+            *(mean(each, ".4f") for each in accuracies),
+        ]
+        yield f"| {' | '.join([CONTESTANTS[name], *columns])} |"
 
 
 def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
     """Fit each net of the default pair alone, on one thread; yield Markdown with the seconds of its epochs.
 
-    Once weights shrink to denormal numbers, an epoch takes longer; none should.
+    Weights that have become denormal numbers would make the last epochs slower than the first.
     """
     import numpy as np
 
@@ -196,15 +198,16 @@ def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
         yield f"| {name} | {settings.epochs} | {first:.2f} | {last:.2f} | {last / first:.2f} |"
 
 
-def timed(contestant: str, folder: Path, seed: int, checkout: Path | None = None) -> tuple[float, float]:
-    """Return wall seconds and holdout accuracy of a contestant in a fresh process.
+def timed(contestant: str, folder: Path, seed: int, checkout: Path) -> dict:
+    """Return wall seconds and holdout accuracy of a contestant in a fresh process, as a row of the results.
 
-    checkout: another one, whose package is run instead of this one's.
+    checkout: where the package is that ours are run with.
     """
     command = [
         sys.executable,
         str(HERE),
-        *(["--checkout", str(checkout.resolve())] if checkout else []),
+        "--checkout",
+        str(checkout.resolve()),
         "--only",
         contestant,
         "--data-dir",
@@ -214,7 +217,14 @@ def timed(contestant: str, folder: Path, seed: int, checkout: Path | None = None
     ]
     started = time.perf_counter()
     completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - started, float(completed.stdout.split()[-1])
+    row = {
+        "contestant": contestant,
+        "seed": seed,
+        "seconds": round(time.perf_counter() - started, 2),
+        "accuracy": float(completed.stdout.split()[-1]),
+    }
+    print(f"{checkout.resolve().name}: {row}", file=sys.stderr)
+    return row
 
 
 def mean(values: list[float], form: str) -> str:
@@ -341,32 +351,20 @@ def main() -> None:
             for line in epoch_seconds(folder, options.seed):
                 print(line, flush=True)
             return
-        seeds = range(options.seed, options.seed + options.runs)
-        pairs: dict[str, list] = {}
-        for seed in seeds:
+        before, now = [], []
+        for seed in range(options.seed, options.seed + options.runs):
             for name in contestants:
                 if options.before and name in OURS:
-                    pairs.setdefault(name, []).append([timed(name, folder.resolve(), seed, options.before)])
-                    print(f"seed {seed}, {name}, before: {pairs[name][-1][0]}", file=sys.stderr)
-                seconds, accuracy = timed(name, folder.resolve(), seed)
-                if name in pairs:
-                    pairs[name][-1].append((seconds, accuracy))
-                print(f"seed {seed}, {name}: {seconds:.1f} s, {accuracy:.4f}", file=sys.stderr)
-                results = [row for row in results if (row["contestant"], row["seed"]) != (name, seed)]
-                results.append(
-                    {
-                        "contestant": name,
-                        "seed": seed,
-                        "run": this_run,
-                        "seconds": round(seconds, 2),
-                        "accuracy": accuracy,
-                    }
-                )
+                    before.append(timed(name, folder.resolve(), seed, options.before))
+                row = timed(name, folder.resolve(), seed, options.checkout)
+                now.append(row)
+                results = [old for old in results if (old["contestant"], old["seed"]) != (name, seed)]
+                results.append({"run": this_run, **row})
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print(table(results))
-    if pairs:
-        print("", *ratios(pairs), sep="\n")
+    if before:
+        print("", *ratios(before, now), sep="\n")
     draw(results, RESULTS.with_suffix(".png"))
 
 

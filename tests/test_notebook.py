@@ -23,7 +23,7 @@ CELLS = [
     'scored = validate(folds=2, recipes=["sklearn-mlp-pca"], data_dir="digits", name="scored")',
     "print(scored.submission)",
     "first.report()",
-    'from digit_recognizer.errors import DigitRecognizerError\ntry:\n    train(recipes=["nosuch"])\n'
+    'from digit_recognizer.errors import DigitRecognizerError\ntry:\n    train(recipes="nosuch")\n'
     "except DigitRecognizerError as error:\n    print(error)",
 ]
 

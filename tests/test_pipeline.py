@@ -240,7 +240,7 @@ def test_a_fit_that_raises_is_left_out_with_a_notice(
     fail_on(monkeypatch, "sklearn-mlp", error)
     notices: list[str] = []
     run = train(tiny_job(home), notices)
-    assert f"sklearn-mlp fold 2 failed and is left out: {reason}" in notices
+    assert f"sklearn-mlp fold 2 failed; sklearn-mlp is left out: {reason}" in notices
     assert runs.load(run.folder).manifest.failed_fits == {"sklearn-mlp fold 2": reason}
     assert list(run.manifest.scores) == ["sklearn-mlp-plain"]
     assert len(submission.check(run.submission, rows=TEST).labels) == TEST

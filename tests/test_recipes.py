@@ -121,12 +121,15 @@ def test_every_optimizer_works_without_weight_decay(optimizer: str, digits: data
             "tta works on images: use preprocessing=scale, not preprocessing=pca",
         ),
         ("sklearn-mlp-scaled", ["augment_strength=1"], "augment_strength works on images"),
-        ("sklearn-mlp-scaled", ["augment_strength_end=1"], "augment_strength works on images"),
+        ("sklearn-mlp-scaled", ["augment_strength_end=1"], "augment_strength_end works on images"),
         ("sklearn-mlp-pca", ["augment_strength=1", "preprocessing=scale"], "patience cannot be combined"),
+        ("sklearn-mlp-pca", ["averaged_epochs=2"], "patience cannot be combined with averaged_epochs"),
+        ("sklearn-mlp", ["optimizer=sgd"], "give learning_rate_schedule=constant as well"),
+        ("sklearn-mlp-pca", ["learning_rate_schedule=cosine"], "needs optimizer=adam and no patience"),
         (
             "sklearn-mlp",
             ["patience=3"],
-            "patience cannot be combined with augment_strength or averaged_epochs",
+            "patience cannot be combined with augment_strength or augment_strength_end",
         ),
     ],
 )

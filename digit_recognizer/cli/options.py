@@ -59,7 +59,7 @@ TRAINING = [
         type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
-        help="The same seed gives the same numbers, except with --minutes.",
+        help="The same seed gives the same numbers on as many cores, except with --minutes.",
     ),
     click.option("--jobs", type=click.IntRange(min=1), help="Cores to use.  [default: all]"),
     click.option("--data-dir", type=PATH, help="Folder of train.csv and test.csv.  [default: data/]"),

@@ -1,11 +1,11 @@
 """Download the competition's archive into the folder of the data, whole and checked or not at all."""
 
 import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
 from digit_recognizer import data
+from digit_recognizer.data.dataset import BROKEN_ARCHIVE
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
 from digit_recognizer.files import locked
 from digit_recognizer.leaderboard.client import Kaggle, OnBytes, OnText
@@ -72,7 +72,7 @@ def check(archive: Path) -> None:
             files = {name: content.read(name) for name in FILES}
     except KeyError as error:
         raise DataError(f"{archive}: {error.args[0]}") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+    except (OSError, *BROKEN_ARCHIVE) as error:
         raise DataError(f"{archive}: is not a whole zip archive ({error})") from None
     train = data.read_train(files["train.csv"], f"{archive} (train.csv)")
     test = data.read_test(files["test.csv"], f"{archive} (test.csv)")

@@ -163,8 +163,7 @@ def _remap_sheet(
 
     The images lie on the sheet below each other with a row of paper above each; what comes from outside an
     image comes from there. images: (n, side, side); numbers @ basis: (2, n, side * side), x before y; sheet:
-    at least (n, side + 1, side), with paper in each first row; out: (n, side * side), an image in each row:
-    OpenCV is four times faster at few long rows than at many short ones.
+    at least (n, side + 1, side), with paper in each first row; out: (n, side * side), an image in each row.
     """
     n, side, _ = images.shape
     sheet[:n, 1:] = images

@@ -77,14 +77,14 @@ def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
     source = data_dir or Path(config.source)
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
         raise RunError(
-            f"{shorten(str(source), 200)}: no such folder; run {run.folder.name} read its digits there, "
+            f"{shorten(str(source), 200)}: no such folder; run {run.manifest.name} read its digits there, "
             "name their folder now with --data-dir"
         )
     dataset = data.load(source)
     for name, fingerprint in dict(config.fingerprint).items():
         if dataset.fingerprint[name] != fingerprint:
             raise RunError(
-                f"{source}: {name}.csv holds other digits than run {run.folder.name} was made from; "
+                f"{source}: {name}.csv holds other digits than run {run.manifest.name} was made from; "
                 "name their folder with --data-dir"
             )
     return dataset

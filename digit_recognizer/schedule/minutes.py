@@ -81,7 +81,7 @@ def make_schedule(
         return Schedule(stages=(Stage(members=members, workers=count, threads=threads),))
     held_out = max(len(split.valid) for split in splits)
     work = Work(
-        min_members=len(groups[0]) if len(groups) == 1 else 1,
+        min_members=len(groups[0]) if len(groups) == 1 else 1,  # each recipe that the user named
         fits=fits,
         train_rows=len(dataset.train) - (0 if refit else held_out),
         predict_rows=held_out + len(dataset.test),
