@@ -1,9 +1,9 @@
 """Time and score the plain notebooks and `train` on the competition's files.
 
-    python scripts/benchmark.py --data-dir data --runs 3
-    python scripts/benchmark.py --data-dir data --runs 1 minutes-60      # only these contestants
-    python scripts/benchmark.py --data-dir data --before ../old train    # against another checkout, in turn
-    python scripts/benchmark.py --data-dir data --epochs                 # the seconds of a fit's epochs
+    python -m scripts.benchmark --data-dir data --runs 3
+    python -m scripts.benchmark --data-dir data --runs 1 minutes-60      # only these contestants
+    python -m scripts.benchmark --data-dir data --before ../old train    # against another checkout, in turn
+    python -m scripts.benchmark --data-dir data --epochs                 # the seconds of a fit's epochs
 
 Each contestant is a process, timed from its start to its end: imports and CSV reading count. All contestants
 are scored on the same held-out rows, those of `train`'s holdout for that seed; none of them trains on these.
@@ -162,7 +162,7 @@ def ratios(before: list[dict], now: list[dict]) -> Iterator[str]:
 
 
 def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
-    """Fit each net of the default pair alone, on one thread; yield Markdown with the seconds of its epochs.
+    """Fit each net of the default pair alone, on one thread; yield its epochs' processor time as Markdown.
 
     Weights that have become denormal numbers would make the last epochs slower than the first.
     """
@@ -181,7 +181,7 @@ def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
         passes.append(time.perf_counter() - started)
     yield f"Distorting all {len(images):,} training digits once: {mean(passes[1:], '.2f')} s."
     yield ""
-    yield "| recipe | epochs | first 5 epochs, s each | last 5 epochs, s each | ratio |"
+    yield "| recipe | epochs | first quarter, CPU s each | last quarter, CPU s each | ratio |"
     yield "|---|---|---|---|---|"
     for name in recipes.DEFAULT:
         settings = recipes.RECIPES[name].settings
@@ -191,10 +191,11 @@ def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
             classifier.fit(
                 digits.pixels,
                 digits.labels,
-                net__on_epoch_end=lambda m=moments: m.append(time.perf_counter()),
+                net__on_epoch_end=lambda m=moments: m.append(time.process_time()),
             )
         epochs = np.diff(moments)  # without the first, which holds the start
-        first, last = epochs[:5].mean(), epochs[-5:].mean()
+        quarters = np.array_split(epochs, 4)
+        first, last = quarters[0].mean(), quarters[-1].mean()
         yield f"| {name} | {settings.epochs} | {first:.2f} | {last:.2f} | {last / first:.2f} |"
 
 
