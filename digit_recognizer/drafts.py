@@ -154,7 +154,7 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
     busy = RunError(f"{draft.final.name} is still running; wait for it, or stop it first")
     with locked(draft.folder / LOCK, busy, seconds=LOCK_SECONDS):
         if not resume:
-            _fill(draft, config)
+            _begin(draft, config)
         complete = False
         try:
             yield draft
@@ -272,7 +272,7 @@ def _create(out: Path, name: str | None) -> Draft:
     raise AssertionError("unreachable")
 
 
-def _fill(draft: Draft, config: RunConfig) -> None:
+def _begin(draft: Draft, config: RunConfig) -> None:
     """Delete what a run that was cut off before a fit was finished left; raises RunError if one was."""
     if fits := draft.count_fits():
         raise RunError(

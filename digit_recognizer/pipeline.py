@@ -77,12 +77,13 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
         fits.announce()
         rows = held_out(splits, dataset.train.labels, dataset.test_labels)
-        for stage, timed in fits.stages_left():
-            stopped = fits.fit_stage(stage, timed, dataset)
-            clock.lap("fit")
-            fits.write_run(config, rows, clock, stopped)
-            if stopped:
-                break
+        with signals.Hold() as hold:  # while fits run, a signal ends the stage; else it waits for them
+            for stage, timed in fits.stages_left():
+                stopped = fits.fit_stage(stage, timed, dataset, hold)
+                clock.lap("fit")
+                fits.write_run(config, rows, clock, stopped)
+                if stopped:
+                    break
     return _copy_for_kaggle_notebook(runs.load(draft.final))
 
 
@@ -201,7 +202,6 @@ class _Fits:
         self._draft, self._schedule, self._tasks = draft, schedule, tasks
         self._on_notice, self._on_progress = on_notice, on_progress
         self._outcomes = draft.load_fits(tasks, on_notice)
-        self._interrupted = False  # by a signal that came while a stage was written
 
     def announce(self) -> None:
         """Tell what will be fitted, and what is finished already."""
@@ -219,8 +219,10 @@ class _Fits:
     def _unfinished(self) -> list[FitTask]:
         return [task for task in self._tasks if task.name not in self._outcomes]
 
-    def fit_stage(self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset) -> str | None:
-        """Fit the tasks; return why it was stopped early, or None.
+    def fit_stage(
+        self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, hold: signals.Hold
+    ) -> str | None:
+        """Fit the tasks, while signals come through `hold`; return why it was stopped early, or None.
 
         A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
         process end the run with what is finished, and the command with 0; before, they raise.
@@ -230,10 +232,9 @@ class _Fits:
             on_progress=self._on_progress,
         )  # fmt: skip
         try:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            for outcome in fitting:
-                self._keep(outcome)
+            with hold.released():
+                for outcome in fitting:
+                    self._keep(outcome)
         except (KeyboardInterrupt, RunError) as stop:
             if self._draft.latest_stage() is None:
                 raise
@@ -242,8 +243,7 @@ class _Fits:
             self._on_notice(f"Stopped early ({reason}): {finished} of {len(self._tasks)} fits are finished")
             return f"{reason}; {finished} of {len(self._tasks)} fits were finished"
         finally:
-            with signals.held():  # the processes are stopped, however impatient the user is
-                fitting.close()
+            fitting.close()  # stops the processes, however impatient the user is
         return None
 
     def _keep(self, outcome: FitResult | FitFailure) -> None:
@@ -260,7 +260,6 @@ class _Fits:
     def write_run(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
         """Write the run as it stands, from the complete members of the best group.
 
-        Signals that come meanwhile end the run before its next stage, not this writing.
         Raises FitError if all fits are over and no member is complete.
         """
         members = [member.name for member in self._schedule.best_members(self._complete())]
@@ -273,12 +272,11 @@ class _Fits:
         outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
         fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
         models = results.from_fits(fits, count_epochs=config.minutes is not None)
-        with signals.held() as came, self._draft.stage_folder() as folder:
+        with self._draft.stage_folder() as folder:
             results.write(
                 folder, self._draft.final.name, config, rows, models, clock,
                 on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
             )  # fmt: skip
-        self._interrupted = bool(came)
 
     def _complete(self) -> set[str]:
         """Return the models whose fits are all finished."""

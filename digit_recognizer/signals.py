@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 NUMBERS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
@@ -29,16 +30,34 @@ def as_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-@contextmanager
-def held() -> Iterator[list[int]]:
-    """Hold signals back during what takes a second or two; yield the list of those that came."""
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _numbers()}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
+class Hold:
+    """Hold signals back in a `with` block, during what takes a second or two."""
+
+    def __init__(self) -> None:
+        self._came: list[int] = []
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "Hold":
+        self._handlers = {
+            number: signal.signal(number, lambda number, _: self._came.append(number))
+            for number in _numbers()
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Let signals through meanwhile; one that was held back raises KeyboardInterrupt at once."""
+        self.__exit__()
+        try:
+            if self._came:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self.__enter__()
 
 
 @contextmanager

@@ -20,7 +20,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
-from digit_recognizer import cli, data, files, manifest, pipeline, runs
+from digit_recognizer import data, files, manifest, pipeline, runs
+from digit_recognizer.cli import commands
 from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, SplitConfig
 from digit_recognizer.recipes import RECIPES
 
@@ -104,7 +105,7 @@ def typed(*arguments: object, cwd: Path) -> Result:
     words = ["digit-recognizer", *map(str, arguments)]
     try:
         with chdir(cwd), redirect_stdout(out), redirect_stderr(err), mock.patch("sys.argv", words):
-            cli.main()
+            commands.main()
     except SystemExit as end:
         return Result(int(end.code or 0), out.getvalue(), err.getvalue())
     finally:

@@ -106,7 +106,7 @@ def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def staged_job(home: Path, name: str) -> pipeline.Job:
-    return tiny_job(home, recipes=(), overrides=SMALL, folds=3, jobs=4, minutes=0.35, name=name)
+    return tiny_job(home, recipes=(), overrides=SMALL, folds=3, jobs=4, minutes=0.2, name=name)
 
 
 def test_better_nets_take_the_quick_ones_place_and_the_first_stage_is_a_run(
@@ -211,7 +211,7 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")
 def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "died", 0.7, cwd=home)
+    process = start("-c", PROGRAM, "died", 0.4, cwd=home)
     wait_until((home / "submissions/.died/stage-1").exists, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -228,7 +228,7 @@ def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start)
 
 
 def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "sigterm", 1.5, cwd=home)
+    process = start("-c", PROGRAM, "sigterm", 0.8, cwd=home)
     wait_until((home / "submissions/.sigterm/stage-1").exists, process)
     logs = home / "submissions/.sigterm/logs"
     wait_until(lambda: sum(file.stat().st_size > 0 for file in logs.glob("*.jsonl")) > 2, process)
@@ -252,7 +252,7 @@ def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home
 
 
 def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "killed", 0.5, cwd=home)
+    process = start("-c", PROGRAM, "killed", 0.25, cwd=home)
     folder = home / "submissions/.killed"
     wait_until((folder / "stage-1").exists, process)
     process.kill()
@@ -263,7 +263,7 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
     members = [member.name for stage in schedule.stages for member in stage.members]
     assert 1 <= len(kept) < len(members)
     job = pipeline.Job(
-        recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.5, jobs=4, data_dir=home / "data",
+        recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.25, jobs=4, data_dir=home / "data",
         out=home / "submissions", name="killed", resume=True,
     )  # fmt: skip
     with pytest.raises(RunError, match=r"holds no unfinished run killed .*; killed has cores 4, not 1"):
@@ -280,11 +280,11 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
 
 
 def test_one_core_folds_and_a_refit(home: Path) -> None:
-    job = tiny_job(home, recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.15, refit=True, name="folded")
+    job = tiny_job(home, recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.1, refit=True, name="folded")
     run = train(job)
     assert {fit.split for fit in run.manifest.fits.values()} == {"fold 1", "fold 2", "all rows"}
     assert run.manifest.scores["sklearn-mlp-1"].digits == TRAIN
-    assert run.manifest.seconds["total"] < 0.15 * 60 * 3
+    assert run.manifest.seconds["total"] < 0.1 * 60 * 3
     curves = [fit.curve for name, fit in run.manifest.fits.items() if name.startswith("sklearn-mlp-1 ")]
     assert run.manifest.recipes["sklearn-mlp-1"].epochs == max(map(len, curves))
 

@@ -50,6 +50,10 @@ RULES = "You cannot submit until you accept the competition rules"
 PHONE = "You must verify your phone number to submit"
 SCORED = "Submission 4000: public score 0.99142\n"
 EVIL = "\x1b[31m\x9b2J\u202ex\u2066\x07"  # what drives a terminal: C0, C1, direction
+# Exit codes after which Kaggle may have the file.
+UNKNOWN_OUTCOME = {
+    error.exit_code for error in vars(errors).values() if getattr(error, "outcome_unknown", False)
+}
 # How often each number of submits of one file at once is tried; 20 take some ten minutes of two cores.
 REPEATS = int(os.environ.get("SUBMITS_AT_ONCE_REPEATS", "1"))
 
@@ -706,10 +710,10 @@ def assert_submit_outcome(user: User, result: Result, code: int, message: str, a
         assert result.last_line.startswith("Error: ")
         assert message in result.last_line
         assert result.err.count("Error: ") == 1
-    if code in (4, 5, 6):  # Kaggle's clear no leaves no attempt behind
-        assert ledger_of(user) == {}
-    if code == 7:
+    if code in UNKNOWN_OUTCOME:
         assert not [outcome for outcome in ledger_of(user).values() if outcome["status"] != "SENT"]
+    elif code:  # Kaggle's clear no leaves no attempt behind
+        assert ledger_of(user) == {}
 
 
 @pytest.mark.parametrize(
@@ -748,8 +752,16 @@ def test_a_file_that_kaggle_cannot_score_is_reported_with_its_reason(user: User)
     assert len(user.kaggle.submissions) == 1
 
 
-@pytest.mark.parametrize("trouble", [None, reset, refusing(500, "oops"), refusing(401, "no")])
-def test_a_score_that_does_not_come_in_time(user: User, trouble: Fault | None) -> None:
+@pytest.mark.parametrize(
+    ("trouble", "last_look"),
+    [
+        (None, ""),
+        (reset, "the connection broke off"),
+        (refusing(500, "oops"), "Kaggle's server failed (500)"),
+        (refusing(401, "no"), "Kaggle does not accept the credentials"),
+    ],
+)
+def test_a_score_that_does_not_come_in_time(user: User, trouble: Fault | None, last_look: str) -> None:
     user.kaggle.pending = 1_000_000
     if trouble:
         user.kaggle.faults["list"] = [lambda kaggle, request, answer: answer()]
@@ -757,9 +769,12 @@ def test_a_score_that_does_not_come_in_time(user: User, trouble: Fault | None) -
     run = write_run(user)
     result = user.run("submit", "--max-wait", 0.5)
     assert (result.code, result.out) == (8, "")
-    assert result.last_line == (
-        "Submission 4000 is in, but has no score after 0.5 seconds (--max-wait); `submissions` shows it later"
+    assert result.last_line.startswith(
+        "Submission 4000 is in, but has no score after 0.5 seconds (--max-wait); "
     )
+    assert result.last_line.endswith("; `submissions` shows it later")
+    assert last_look in result.last_line
+    assert ("; the last look failed: " in result.last_line) == bool(trouble)
     assert len(user.kaggle.submissions) == 1
     assert stored(run)["status"] == "PENDING"
     user.kaggle.pending = 0

@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from lzma import LZMAError
@@ -108,8 +109,10 @@ def load(folder: Path) -> Dataset:
 
     Raises DataError, naming file, row and column, for anything that is not Digit Recognizer's format.
     """
-    train = read_train(*_content(folder, "train.csv"))
-    test = read_test(*_content(folder, "test.csv"))
+    with ThreadPoolExecutor(2) as threads:  # pandas releases Python's lock
+        reading_test = threads.submit(lambda: read_test(*_content(folder, "test.csv")))
+        train = read_train(*_content(folder, "train.csv"))
+        test = reading_test.result()
     fingerprint = {"train": _sha256(train.labels, train.pixels), "test": _sha256(test)}
     listed_kind = KNOWN_FINGERPRINTS.get(fingerprint["test"])
     kind = listed_kind or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])

@@ -90,14 +90,14 @@ class Kaggle:
     ) -> KaggleSubmission | None:
         """Return the newest submission that `matches`, looked for again and again for `seconds`; else None.
 
-        despite_errors: look again also after an error that does not say that there is nothing to find.
+        despite_errors: while there is time, look again also after an error that lets a score come later.
         """
         deadline = time.monotonic() + seconds
         for attempt in count(1):
             try:
                 listed = self.submissions(all_pages=all_pages)
             except DigitRecognizerError as error:
-                if not (despite_errors and error.score_may_come):
+                if not (despite_errors and error.score_may_come and time.monotonic() < deadline):
                     raise
                 listed = []
             submission = next(filter(matches, listed), None)

@@ -188,6 +188,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
     Raises RejectedError with Kaggle's reason for ERROR, ScorePendingError, and StoppedError on Ctrl-C.
     """
     seconds = kaggle.limits.score_timeout
+    failed = ""
     try:
         scored = kaggle.find(
             lambda listed: listed.ref == outcome.ref and listed.status != "PENDING",
@@ -198,16 +199,20 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
         raise StoppedError(
             f"Stopped; the file is in, submission {outcome.ref}; `submissions` shows its score"
         ) from None
+    except DigitRecognizerError as error:
+        if not error.score_may_come:
+            raise
+        scored, failed = None, f"; the last look failed: {str(error).removesuffix('.')}"
     if scored is None:
         raise ScorePendingError(
-            f"Submission {outcome.ref} is in, but has no score after {seconds:g} seconds (--max-wait); "
-            "`submissions` shows it later"
+            f"Submission {outcome.ref} is in, but has no score after {seconds:g} seconds (--max-wait)"
+            f"{failed}; `submissions` shows it later"
         )
     update = {"status": scored.status, "public_score": scored.public_score}
     outcome = _store(candidate, outcome.model_copy(update=update))
     if scored.status == "ERROR":
-        reason = " ".join(scored.error.split()) or "no reason given"
+        kaggle_says = " ".join(scored.error.split()) or "no reason given"
         raise RejectedError(
-            f"{candidate.file}: Kaggle could not score submission {scored.ref}. Kaggle says: {reason}"
+            f"{candidate.file}: Kaggle could not score submission {scored.ref}. Kaggle says: {kaggle_says}"
         )
     return outcome

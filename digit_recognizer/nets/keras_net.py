@@ -169,21 +169,28 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
     )
     size, classes = settings.batch_size, model.output_shape[1]
 
+    def step(number: Any, images: Any, codes: Any, rates: Any) -> list[Any]:
+        optimizer.learning_rate.assign(rates[number])
+        batch = slice(number * size, (number + 1) * size)
+        with tf.GradientTape() as tape:
+            outputs = forward(model, images[batch], training=True)
+            batch_loss = loss(tf.one_hot(codes[batch], classes), outputs)
+        optimizer.apply(tape.gradient(batch_loss, model.trainable_variables))
+        return [number + 1, images, codes, rates]
+
     @tf.function(
+        autograph=False,  # it leaves a file in the temporary folder when the process is killed
         input_signature=[
             tf.TensorSpec((None, model.input_shape[1]), tf.float32),
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((None,), tf.float32),
-        ]
+        ],
     )
     def steps(images: Any, codes: Any, rates: Any) -> None:
-        for step in tf.range(tf.shape(rates)[0]):
-            optimizer.learning_rate.assign(rates[step])
-            batch = slice(step * size, (step + 1) * size)
-            with tf.GradientTape() as tape:
-                outputs = forward(model, images[batch], training=True)
-                batch_loss = loss(tf.one_hot(codes[batch], classes), outputs)
-            optimizer.apply(tape.gradient(batch_loss, model.trainable_variables))
+        def is_left(number: Any, *_: Any) -> Any:
+            return number < tf.shape(rates)[0]
+
+        tf.while_loop(is_left, step, [tf.constant(0), images, codes, rates], parallel_iterations=1)
 
     def train(epoch: Epoch, codes: np.ndarray) -> None:
         rates = learning_rates(settings, epoch, -(-len(codes) // size))

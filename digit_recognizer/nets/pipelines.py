@@ -42,7 +42,7 @@ def build(settings: Settings, seed: int) -> Pipeline:
 
 def scale(pixels: np.ndarray) -> np.ndarray:
     """Return uint8 0..255 as float32 0..1; nothing else makes floats of pixels."""
-    return np.asarray(pixels, dtype=np.float32) / np.float32(255)
+    return np.divide(pixels, np.float32(255), dtype=np.float32)
 
 
 def prepare_rows(classifier: Pipeline, pixels: np.ndarray) -> np.ndarray:

@@ -90,10 +90,12 @@ def make_schedule(
     shared = [
         split_cores_for_minutes(recipes, cores, gpus, minutes, fits=len(recipes) * fits) for recipes in groups
     ]
-    return _fill(groups, dataset.train, work, shared, lambda: minutes * 60 - elapsed() - OVERHEAD_SECONDS)
+    return _measure_and_schedule(
+        groups, dataset.train, work, shared, lambda: minutes * 60 - elapsed() - OVERHEAD_SECONDS
+    )
 
 
-def _fill(
+def _measure_and_schedule(
     groups: Sequence[Sequence[Recipe]],
     digits: Digits,
     work: Work,
@@ -170,10 +172,10 @@ def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> lis
     first: list[Stage] = []
     if len(groups) > 1 and seconds >= FIRST_STAGE_NEEDS_SECONDS:
         soon = min(FIRST_STAGE_FRACTION * seconds, FIRST_STAGE_MAX_SECONDS)
-        quick = _fill_time(groups[0], work, soon)
+        quick = _best_plan(groups[0], work, soon)
         if quick.epoch_fraction:
             first, seconds = quick.stages(group=0), seconds - soon
-    return [*first, *_fill_time(groups[-1], work, seconds).stages(group=1)]
+    return [*first, *_best_plan(groups[-1], work, seconds).stages(group=1)]
 
 
 @dataclass(frozen=True)
@@ -227,21 +229,21 @@ class _Plan:
         ]
 
 
-def _fill_time(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
+def _best_plan(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
     """Return the plan that fills `seconds` best: more time gives longer nets first, and then more of them.
 
     In each round every worker does one fit. A further round must leave each net
     MIN_EPOCH_FRACTION * rounds**2 of its recipe's epochs.
     """
 
-    def fill(rounds: int) -> _Plan:
+    def plan_of(rounds: int) -> _Plan:
         return _Plan(group, work, seconds, max(work.min_members, rounds * group.workers // work.fits))
 
     fewest = -(-work.min_members * work.fits // group.workers)
-    best_plan = fill(fewest)
+    best_plan = plan_of(fewest)
     for rounds in range(fewest + 1, MAX_ROUNDS + 1):
-        if fill(rounds).epoch_fraction >= MIN_EPOCH_FRACTION * rounds**2:
-            best_plan = fill(rounds)
+        if plan_of(rounds).epoch_fraction >= MIN_EPOCH_FRACTION * rounds**2:
+            best_plan = plan_of(rounds)
     return best_plan
 
 

@@ -16,7 +16,7 @@ from digit_recognizer.training.fit import (
     test_fits,
     total_seconds,
 )
-from digit_recognizer.training.workers import cpu_count, fit_all, gpu_count, run_on_each
+from digit_recognizer.training.workers import cpu_count, fit_all, gpu_count, run_on_each, stop_workers
 
 __all__ = [
     "CURVE_ROWS",
@@ -35,6 +35,7 @@ __all__ = [
     "make_fits",
     "read_log",
     "run_on_each",
+    "stop_workers",
     "test_fits",
     "total_seconds",
 ]

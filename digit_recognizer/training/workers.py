@@ -78,6 +78,13 @@ def run_on_each(
     return [results[i * workers : (i + 1) * workers] for i in range(len(arguments))]
 
 
+def stop_workers() -> None:
+    """Kill the processes that wait for further fits; they would take seconds to end by themselves."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+
+
 @contextmanager
 def _parallel(workers: int, threads: int) -> Iterator[None]:
     """Let joblib use `workers` processes; raise RunError if one of them is killed."""
