@@ -173,7 +173,7 @@ def _config(
 def _uses_bfloat16(chosen: Sequence[recipes.Recipe], gpus: int) -> bool | None:
     """Return whether the nets of this run compute in bfloat16 on this machine, None if none asks for it."""
     settings = [recipe.settings for recipe in chosen if recipe.settings.net == "keras"]
-    if not any(net.bfloat16 and net.channels for net in settings):
+    if not any(net.bfloat16 and net.is_convolutional for net in settings):
         return None
     from digit_recognizer.nets.keras_net import cpu_computes_bfloat16
 

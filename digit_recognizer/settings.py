@@ -48,6 +48,11 @@ class NetSettings(BaseModel):
     augment_strength_end: Strength = Field(default=0.0, description="the same in the end; it changes evenly")
     tta: bool = Field(default=False, description="test-time augmentation: average over shifts by a pixel")
 
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether the net has convolutions; else it is a dense net."""
+        return bool(getattr(self, "channels", ()))
+
     def replace(self, **changes: object) -> Self:
         """Return these settings with other values, checked like the first ones."""
         return self.model_validate({**self.model_dump(), **changes})

@@ -90,7 +90,6 @@ class Result:
 
 
 Run = Callable[..., Result]
-Ended = Result  # its name in tests that have not taken on the new one
 
 
 def environment() -> dict[str, str]:

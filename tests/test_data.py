@@ -126,7 +126,7 @@ def test_a_damaged_archive_raises_data_error_or_gives_the_same_digits(
 ) -> None:
     broken = packed(folder) / ("train.csv.gz" if packed is squeeze else data.ARCHIVE)
     good, rng, refused = broken.read_bytes(), np.random.default_rng(0), 0
-    for _ in range(60):
+    for _ in range(30):
         damaged = bytearray(good)
         for place in rng.integers(0, 400, 3) * rng.choice([1, -1]):  # heads and directories lie at the ends
             damaged[place] = rng.integers(256)
@@ -135,7 +135,7 @@ def test_a_damaged_archive_raises_data_error_or_gives_the_same_digits(
             assert data.load(folder).fingerprint == digits.fingerprint
         except DataError:
             refused += 1
-    assert refused > 10
+    assert refused > 5
 
 
 @pytest.mark.parametrize("name", ["train.csv", "test.csv.gz", data.ARCHIVE])

@@ -16,7 +16,7 @@ TEST_ROWS = 150
 
 CELLS = [
     "from digit_recognizer import train, validate, ensemble, report",
-    'first = train(recipes=["softmax"], settings={"epochs": 2}, name="first", data_dir="digits")',
+    'first = train(recipes=["sklearn-mlp-plain"], settings={"epochs": 2}, name="first", data_dir="digits")',
     "print(first.submission, first.score.accuracy)",
     'second = train(recipes=["sklearn-mlp-plain"], settings={"epochs": 3}, data_dir="digits", name="second")',
     'both = ensemble(first, "second", name="both")\nprint(both)',

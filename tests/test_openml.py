@@ -3,12 +3,10 @@
 import csv
 import hashlib
 import json
-import os
 import ssl
-import subprocess
-import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
-from conftest import DEADLINE, ROOT, Ended
+from conftest import Result, typed
 
 from digit_recognizer import data
 from digit_recognizer.data import openml
@@ -174,11 +172,11 @@ def answers(mnist: data.Digits) -> dict[str, bytes]:
     }
 
 
-Download = Callable[[dict[str, bytes] | None], Ended]
+Download = Callable[[dict[str, bytes] | None], Result]
 
 
 @pytest.fixture
-def download(tmp_path: Path) -> Iterator[Download]:
+def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Download]:
     """`download --source openml`, whose network is the stub; with None, nobody listens."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -189,23 +187,18 @@ def download(tmp_path: Path) -> Iterator[Download]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
 
-    def download(replies: dict[str, bytes] | None) -> Ended:
+    def download(replies: dict[str, bytes] | None) -> Result:
         server.answers = replies or {}
+        urllib.request.install_opener(None)  # one that was made before goes through another proxy
         if replies is None:
             server.shutdown()
             server.server_close()
-        environment = {
-            **{name: value for name, value in os.environ.items() if name.lower() != "no_proxy"},
-            "PYTHONPATH": str(ROOT),
-            "https_proxy": f"http://127.0.0.1:{server.server_port}",
-            "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
-            "SCIKIT_LEARN_DATA": str(tmp_path / "cache"),
-        }
-        ended = subprocess.run(
-            [sys.executable, "-m", "digit_recognizer", "download", "--source", "openml", "--timeout", "0.3"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
-        )  # fmt: skip
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "cache"))
+        return typed("download", "--source", "openml", "--timeout", 0.3, cwd=tmp_path)
 
     yield download
     server.shutdown()

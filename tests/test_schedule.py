@@ -343,7 +343,7 @@ def test_from_15_minutes_on_every_second_net_sees_deskewed_digits(
         (1e-5, "cnn-1", []),
         (0.02, "cnn-small-1", []),
         (0.04, "cnn-small-1", ["cnn"]),
-        (0.1, "cnn-small-1", ["cnn"]),
+        (0.1, "keras-mlp-1", ["cnn-small", "cnn"]),
         (0.2, "keras-mlp-1", ["cnn-small", "cnn"]),
         (0.5, "keras-mlp-1", ["cnn-small", "cnn"]),
     ],
@@ -362,7 +362,8 @@ def test_a_quicker_machine_fits_better_nets(
     ("row", "fitted", "expected"),
     [
         (0.01, "cnn-small-1", ["keras-mlp", "cnn-small", "cnn"]),
-        (0.03, "cnn-small-1", ["keras-mlp", "cnn-small"]),
+        (0.02, "cnn-small-1", ["keras-mlp", "cnn-small"]),
+        (0.03, "keras-mlp-1", ["keras-mlp"]),
         (0.06, "keras-mlp-1", ["keras-mlp"]),
     ],
 )
@@ -372,6 +373,16 @@ def test_half_a_minute_has_no_first_stage(
     filled, measured = scheduled(digits, monkeypatch, row, time=0.5)
     assert measured == expected
     assert {name.rpartition("-")[0] for name in names(filled)} == {fitted.rpartition("-")[0]}
+
+
+def test_where_convolutions_are_slow_the_quick_net_has_all_the_time(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(QUICKER, "cnn-small", 1.0)
+    filled, measured = scheduled(digits, monkeypatch, row=0.04)
+    assert measured == ["keras-mlp", "cnn-small"]
+    (main,) = filled.stages
+    assert {member.recipe for member in main.members} == {"keras-mlp"}
 
 
 def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ from digit_recognizer.leaderboard.messages import KaggleSubmission
 from digit_recognizer.manifest import KaggleOutcome, Manifest
 from digit_recognizer.recipes import RECIPES
 
-pytestmark = pytest.mark.slow
 COMPETITION = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == "competition")
 SAMPLE = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == "sample")
 QUOTA = "Your team has used its daily Submission allowance (5) today, please try again in 9.3 hours."
@@ -70,7 +69,12 @@ def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(data.COMPETITION_ROWS, "test.csv", getattr(request, "param", 100))
 
 
-whole = pytest.mark.parametrize("rows", [data.COMPETITION_ROWS["test.csv"]], indirect=True, ids=["whole"])
+def whole(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of whole processes, slow and with all the competition's rows."""
+    all_rows = pytest.mark.parametrize(
+        "rows", [data.COMPETITION_ROWS["test.csv"]], indirect=True, ids=["whole"]
+    )
+    return pytest.mark.slow(all_rows(test))
 
 
 @pytest.fixture

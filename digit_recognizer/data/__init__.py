@@ -1,4 +1,4 @@
-"""Kaggle's CSVs, or MNIST from OpenML, as checked digits; doors: `load` and `find`."""
+"""Kaggle's CSVs, or MNIST from OpenML, as checked digits; start at `load` and `find`."""
 
 from digit_recognizer.data.dataset import (
     COMPETITION_ROWS,

@@ -82,7 +82,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         settings, rng = self._settings, check_random_state(self.random_state)
         if settings.patience:
             X, valid, codes, valid_codes = train_test_split(X, codes, test_size=0.1, random_state=rng)
-        mixed = settings.bfloat16 and bool(settings.channels) and bfloat16_is_faster()
+        mixed = settings.bfloat16 and settings.is_convolutional and bfloat16_is_faster()
         momentum = choose_momentum(settings.epochs * -(-len(X) // settings.batch_size))
         self.model_ = build_model(
             settings, X.shape[1], len(self.classes_), rng, mixed=mixed, momentum=momentum

@@ -39,9 +39,9 @@ def read(run: "Run", paths: Iterable[Path]) -> Iterator[Reading]:
     from digit_recognizer.reading import files, model
 
     predict_proba = None
-    for digits in files.read_all(paths):
+    for chunk in files.read_all(paths):
         predict_proba = predict_proba or model.load(run)  # a file that is no picture is refused sooner
-        yield from _readings(digits, predict_proba(digits.pixels))
+        yield from _readings(chunk, predict_proba(chunk.pixels))
 
 
 def read_pixels(run: "Run", pixels: "np.ndarray") -> list[Reading]:
@@ -51,20 +51,14 @@ def read_pixels(run: "Run", pixels: "np.ndarray") -> list[Reading]:
     """
     from digit_recognizer.reading import files, model
 
-    digits = files.check_pixels(pixels)
+    chunks = files.check_pixels(pixels)
     predict_proba = model.load(run)
-    return [reading for part in digits for reading in _readings(part, predict_proba(part.pixels))]
+    return [reading for chunk in chunks for reading in _readings(chunk, predict_proba(chunk.pixels))]
 
 
-def _readings(digits: "files.Digits", probabilities: "np.ndarray") -> Iterator[Reading]:
+def _readings(chunk: "files.Chunk", probabilities: "np.ndarray") -> Iterator[Reading]:
     labels = probabilities.argmax(axis=1)  # the first of equals, as in a submission
-    for number, (label, row) in enumerate(zip(labels.tolist(), probabilities, strict=True)):
+    for (file, number), label, row in zip(chunk.places, labels.tolist(), probabilities, strict=True):
         others = row.copy()
         others[label] = -1
-        yield Reading(
-            digits.file,
-            None if digits.first_row is None else digits.first_row + number,
-            label,
-            float(row[label]),
-            int(others.argmax()),
-        )
+        yield Reading(file, number, label, float(row[label]), int(others.argmax()))

@@ -3,9 +3,9 @@
 import logging
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CHUNK = 4096  # rows; PREDICT_BATCH of nets/keras_net.py, so that each batch is one that the run itself had
+PICTURES = 100  # whose digits a net sees at once: for each alone, a Keras net takes many times as long
 MAX_PIXELS = 50_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 TOO_LARGE = f"has more than {MAX_PIXELS:,} pixels; make it smaller"
@@ -27,24 +28,30 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what Pillow logs, 
 
 
 @dataclass(frozen=True)
-class Digits:
-    """Digits to read: pixels uint8 (n, 784). first_row: of a CSV's or array's chunk; None for a picture."""
+class Chunk:
+    """Digits to read together: pixels uint8 (n, 784); places: file and row of each, None for a picture."""
 
-    file: str
-    first_row: int | None
+    places: Sequence[tuple[str, int | None]]
     pixels: np.ndarray
 
 
-def read_all(paths: Iterable[Path]) -> Iterator[Digits]:
+def read_all(paths: Iterable[Path]) -> Iterator[Chunk]:
     """Yield the digits of the files, in their order."""
-    for path in paths:
-        if path.suffix.lower() == ".csv":
-            yield from read_csv(path)
+    for is_csv, group in groupby(paths, key=lambda path: path.suffix.lower() == ".csv"):
+        if is_csv:
+            for path in group:
+                yield from read_csv(path)
         else:
-            yield Digits(str(path), None, read_picture(path).reshape(1, PIXELS))
+            yield from _read_pictures(group)
 
 
-def read_csv(path: Path) -> Iterator[Digits]:
+def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk]:
+    while chunk := list(islice(paths, PICTURES)):
+        pixels = np.stack([read_picture(path) for path in chunk]).reshape(-1, PIXELS)
+        yield Chunk([(str(path), None) for path in chunk], pixels)
+
+
+def read_csv(path: Path) -> Iterator[Chunk]:
     """Yield the rows of a CSV of pixel0 to pixel783 in chunks, so that memory does not grow with its rows."""
     try:
         with path.open("rb") as file:
@@ -52,13 +59,13 @@ def read_csv(path: Path) -> Iterator[Digits]:
             filled = (line for line in file if line.strip())
             while (lines := b"".join(islice(filled, CHUNK))) or row == 1:
                 pixels = parsing.parse(header + lines, str(path), PIXEL_COLUMNS, first_row=row)
-                yield Digits(str(path), row, pixels)
+                yield _rows_of(str(path), row, pixels)
                 row += len(pixels)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def check_pixels(pixels: np.ndarray) -> Iterator[Digits]:
+def check_pixels(pixels: np.ndarray) -> Iterator[Chunk]:
     """Return an array's digits in chunks; raise DataError unless they are integers from 0 to 255."""
     if pixels.shape[1:] not in ((PIXELS,), (SIDE, SIDE)) or not len(pixels):
         raise DataError(f"array: found shape {pixels.shape}, expected (n, {PIXELS}) or (n, {SIDE}, {SIDE})")
@@ -68,7 +75,11 @@ def check_pixels(pixels: np.ndarray) -> Iterator[Digits]:
             f"{pixels.max()}"
         )
     rows = pixels.reshape(len(pixels), PIXELS).astype(np.uint8)
-    return (Digits("array", first + 1, rows[first : first + CHUNK]) for first in range(0, len(rows), CHUNK))
+    return (_rows_of("array", first + 1, rows[first : first + CHUNK]) for first in range(0, len(rows), CHUNK))
+
+
+def _rows_of(file: str, first: int, pixels: np.ndarray) -> Chunk:
+    return Chunk([(file, row) for row in range(first, first + len(pixels))], pixels)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -21,15 +21,11 @@ MAX_ROUNDS = 8
 # Minimum share of its recipe's epochs per net; r rounds need r**2 times it. With that share a recipe reads as
 # many digits right as a quicker one does in the same time.
 MIN_EPOCH_FRACTION = 0.5
-MIN_EPOCH_FRACTIONS = {"cnn-small": 0.25}
 # Share of the time for the first, quick stage, so that stopping early leaves a submission.
 FIRST_STAGE_FRACTION = 1 / 8
 FIRST_STAGE_MAX_SECONDS = 60
 # With fewer seconds there is no first stage: an eighth of them would be lost for a few epochs.
 FIRST_STAGE_NEEDS_SECONDS = 40
-# A better group is measured only if there is time for so many epochs of the quickest. To measure `cnn-small`
-# takes as long as 10 of them, and an epoch of it as long as 20.
-BETTER_GROUP_NEEDS_EPOCHS = 40
 # A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
 MAX_THREAD_MINUTES = 16
 MAX_THREADS = 4
@@ -102,15 +98,13 @@ def _measure_and_schedule(
     cores: Sequence[tuple[int, int]],
     seconds_left: Callable[[], float],
 ) -> Schedule:
-    """Measure group after group while there may be time for a better one, and schedule the best."""
+    """Measure group after group while there is time for all epochs of each, and schedule the best."""
     measured: list[_MeasuredGroup] = []
     for recipes, shared in zip(groups, cores, strict=True):
-        if measured and seconds_left() < BETTER_GROUP_NEEDS_EPOCHS * measured[0].epoch_seconds(work):
-            break
         measured.append(_MeasuredGroup(recipes, measure_speeds(recipes, digits, *shared), *shared))
         fraction = _stages(measured, work, seconds_left())[-1].epoch_fraction
-        if len(measured) > 1 and fraction < 1:  # no time for better ones
-            if fraction < max(MIN_EPOCH_FRACTIONS.get(recipe.name, MIN_EPOCH_FRACTION) for recipe in recipes):
+        if fraction < 1:  # no time for better ones
+            if fraction < MIN_EPOCH_FRACTION and len(measured) > 1:
                 measured.pop()
             break
     stages = _stages(measured, work, seconds_left())
@@ -133,7 +127,7 @@ def split_cores_for_minutes(
     """
     if needs_gpu(recipes, gpus):
         return 1, cores
-    if not any(getattr(recipe.settings, "channels", ()) for recipe in recipes):
+    if not any(recipe.settings.is_convolutional for recipe in recipes):
         processes = max(1, cores // CORES_PER_DENSE_FIT)
         return processes, min(cores, CORES_PER_DENSE_FIT)
     threads = max(1, min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)))
@@ -158,10 +152,6 @@ class _MeasuredGroup:
     speeds: dict[str, Speed]
     workers: int
     threads: int
-
-    def epoch_seconds(self, work: Work) -> float:
-        """Return the seconds of an epoch of the slowest of the recipes."""
-        return max(speed.train_row for speed in self.speeds.values()) * work.train_rows
 
 
 def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""One fit, and fits side by side in processes; doors: `make_fits` and `fit_all`."""
+"""One fit, and fits side by side in processes; start at `make_fits` and `fit_all`."""
 
 from digit_recognizer.training.fit import (
     CURVE_ROWS,
