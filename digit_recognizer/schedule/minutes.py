@@ -34,7 +34,7 @@ CORES_PER_DENSE_FIT = 2
 # Predictions take this many times as long as their first rows did.
 PREDICT_MARGIN = 1.05
 # Seconds for the program's start and end.
-OVERHEAD_SECONDS = 1.5
+OVERHEAD_SECONDS = 2.5
 # Seconds for the blend and the files of each member.
 MEMBER_SECONDS = 0.2
 
