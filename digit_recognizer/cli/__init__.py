@@ -1,6 +1,6 @@
 """The command line: options, progress, tables, exit codes. Click and rich appear here alone."""
 
-import sys
+import multiprocessing
 
 from digit_recognizer.cli import commands
 
@@ -12,7 +12,7 @@ def main() -> None:
     try:
         commands.main()
     finally:
-        if "joblib" in sys.modules:  # else nothing was fitted
+        if multiprocessing.active_children():  # they fitted side by side
             from digit_recognizer import training
 
             training.stop_workers()
