@@ -77,7 +77,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
         fits.announce()
         rows = held_out(splits, dataset.train.labels, dataset.test_labels)
-        with signals.Hold() as hold:  # while fits run, a signal ends the stage; else it waits for them
+        with signals.Hold() as hold:  # a signal ends a stage only while its fits run
             for stage, timed in fits.stages_left():
                 stopped = fits.fit_stage(stage, timed, dataset, hold)
                 clock.lap("fit")

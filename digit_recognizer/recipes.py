@@ -197,6 +197,8 @@ DEFAULT = ("keras-mlp", "sklearn-mlp")
 # What `--minutes` fits, from the quickest to the most accurate: the recipes of the last group that this
 # machine has the time for, in turn.
 FOR_MINUTES = (("keras-mlp",), ("cnn-small",), ("cnn",))
+# With less time, a dense net reads as many digits right; without convolutions, it computes quicker.
+CONVOLUTIONS_FROM_MINUTES = 1
 # From so many minutes on, half of the last group's nets see deskewed digits: such a pair had a lower log loss
 # out of fold than two nets that see the same, see docs/experiments.md.
 DESKEWED_FROM_MINUTES = 15
@@ -204,6 +206,8 @@ DESKEWED_FROM_MINUTES = 15
 
 def for_minutes(minutes: float) -> tuple[tuple[str, ...], ...]:
     """Return the names of the recipes that `--minutes` chooses from, from the quickest to the best."""
+    if minutes < CONVOLUTIONS_FROM_MINUTES:
+        return FOR_MINUTES[:1]
     if minutes < DESKEWED_FROM_MINUTES:
         return FOR_MINUTES
     return (*FOR_MINUTES[:-1], (*FOR_MINUTES[-1], "cnn-deskewed"))

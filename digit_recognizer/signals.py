@@ -51,8 +51,8 @@ class Hold:
     @contextmanager
     def released(self) -> Iterator[None]:
         """Let signals through meanwhile; one that was held back raises KeyboardInterrupt at once."""
-        self.__exit__()
         try:
+            self.__exit__()
             if self._came:
                 raise KeyboardInterrupt
             yield

@@ -86,6 +86,9 @@ def make_schedule(
     shared = [
         split_cores_for_minutes(recipes, cores, gpus, minutes, fits=len(recipes) * fits) for recipes in groups
     ]
+    if not any(recipe.settings.is_convolutional for recipes in groups for recipe in recipes):
+        # In one process, TensorFlow cannot change its threads: one is too few for convolutions that follow.
+        shared = [(processes, 1) for processes, _ in shared]
     return _measure_and_schedule(
         groups, dataset.train, work, shared, lambda: minutes * 60 - elapsed() - OVERHEAD_SECONDS
     )

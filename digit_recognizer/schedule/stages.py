@@ -115,10 +115,12 @@ def recipe_of(member: str) -> str:
 def split_cores(recipes: Sequence[Recipe], cores: int, gpus: int, *, fits: int) -> tuple[int, int]:
     """Return how many processes do `fits` fits on `cores` cores, and the threads of each.
 
-    The threads decide a run's numbers: sums in another number of threads are rounded differently.
+    The threads decide a run's numbers: sums in another number of threads are rounded differently. Dense nets
+    get one: their steps are so short that two threads take longer.
     """
     processes = 1 if needs_gpu(recipes, gpus) else min(cores, fits)
-    return processes, cores // processes
+    convolutional = any(recipe.settings.is_convolutional for recipe in recipes)
+    return processes, cores // processes if convolutional else 1
 
 
 def needs_gpu(recipes: Sequence[Recipe], gpus: int) -> bool:

@@ -246,12 +246,11 @@ def _predict(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:
 def limited_threads(settings: Settings, threads: int) -> Iterator[None]:
     """Compute in `threads` threads; imports TensorFlow, which takes seconds, only for Keras nets.
 
-    A dense net gets one: its steps are so short that two threads take up to twice as long.
+    For a dense net, NumPy gets one: it augments the next epoch meanwhile, and more would wait for each other.
     """
     from threadpoolctl import threadpool_limits
 
-    threads = threads if settings.is_convolutional else 1
-    with threadpool_limits(threads):
+    with threadpool_limits(threads if settings.is_convolutional else 1):
         if settings.net == "keras":
             from digit_recognizer.nets import keras_net
 
