@@ -101,6 +101,7 @@ def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[
 @pytest.fixture
 def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "FOR_MINUTES", (("sklearn-mlp-plain",), ("sklearn-mlp",)))
+    monkeypatch.setattr(recipes, "CONVOLUTIONS_FROM_MINUTES", 0)
     monkeypatch.setattr(minutes, "FIRST_STAGE_FRACTION", 0.4)  # so short a time is not enough for an eighth
     monkeypatch.setattr(minutes, "FIRST_STAGE_NEEDS_SECONDS", 0)
 

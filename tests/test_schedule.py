@@ -191,18 +191,21 @@ def test_each_group_of_minutes_has_the_cores_that_suit_it(
     [(2, 2, (2, 1)), (2, 10, (2, 1)), (8, 2, (2, 4)), (3, 2, (2, 1)), (4, 1, (1, 4))],
 )
 def test_cores_are_split_among_the_fits(cores: int, fits: int, shares: tuple[int, int]) -> None:
-    assert split_cores([SMALL], cores, gpus=0, fits=fits) == shares
+    assert split_cores([SMALL, BIG], cores, gpus=0, fits=fits) == shares
+    assert split_cores([SMALL], cores, gpus=0, fits=fits) == (shares[0], 1)  # dense nets share no steps
 
 
 @pytest.mark.parametrize(
     ("time", "recipe", "gpus", "workers", "threads"),
     [
         (None, "keras-mlp", 0, 4, 1),
-        (None, "keras-mlp", 1, 1, 4),
+        (None, "keras-mlp", 1, 1, 1),
+        (None, "cnn", 1, 1, 4),
         (None, "sklearn-mlp", 1, 4, 1),
-        (5, "keras-mlp", 0, 2, 2),
-        (5, "keras-mlp", 2, 1, 4),
-        (5, "sklearn-mlp", 1, 2, 2),
+        (5, "keras-mlp", 0, 2, 1),
+        (5, "keras-mlp", 2, 1, 1),
+        (5, "cnn", 2, 1, 4),
+        (5, "sklearn-mlp", 1, 2, 1),
     ],
 )
 def test_with_a_gpu_keras_fits_run_one_at_a_time(
@@ -318,12 +321,30 @@ def scheduled(
         return {recipe.name: Speed(1, 0, row / QUICKER[recipe.name], 0, 0) for recipe in group}
 
     monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
+    monkeypatch.setattr(recipes, "CONVOLUTIONS_FROM_MINUTES", 0)
     splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
     groups = [recipes.select(group) for group in recipes.for_minutes(time)]
     filled = make_schedule(
         groups, splits, digits, refit=False, minutes=time, elapsed=lambda: 1.0, cores=2, gpus=0
     )
     return filled, measured
+
+
+def test_convolutional_nets_come_from_2_minutes_on() -> None:
+    assert recipes.for_minutes(1.9) == (("keras-mlp",),)
+    assert recipes.for_minutes(2) == (("keras-mlp",), ("cnn-small",), ("cnn",))
+
+
+def test_a_dense_net_has_one_thread_if_no_convolutions_can_follow(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = {"keras-mlp": Speed(0, 0, 1e-4, 0, 0)}
+    monkeypatch.setattr(minutes, "measure_speeds", lambda *_: speeds)
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    stages = make_schedule(
+        [[SMALL]], splits, digits, refit=False, minutes=1, elapsed=lambda: 0.0, cores=2, gpus=0
+    ).stages
+    assert {(stage.workers, stage.threads) for stage in stages} == {(1, 1)}
 
 
 def test_from_15_minutes_on_every_second_net_sees_deskewed_digits(
