@@ -76,6 +76,20 @@ def test_what_is_no_digit_is_refused_in_one_line(
     assert ended.err.startswith(f"Error: {path}: ")
 
 
+def test_pictures_are_read_together_up_to_a_bad_one(
+    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PICTURES", 2)
+    good = [save(digits.test[n].reshape(28, 28), tmp_path / f"{n}.png") for n in range(4)]
+    bad = tmp_path / "bad.png"
+    bad.write_text("seven")
+    alone = [typed("predict", path, "--run", tiny_run.folder, cwd=tmp_path).out for path in good]
+    ended = typed("predict", *good[:3], bad, good[3], "--run", tiny_run.folder, cwd=tmp_path)
+    assert ended.code == 1
+    assert ended.out == "".join(alone[:3])
+    assert ended.err.startswith(f"Error: {bad}: ")
+
+
 LAMBDA = """{"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda", "config": {"function":
 "import os; os.mkdir('ran')"}}]}}"""
 

@@ -47,8 +47,17 @@ def read_all(paths: Iterable[Path]) -> Iterator[Chunk]:
 
 def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk]:
     while chunk := list(islice(paths, PICTURES)):
-        pixels = np.stack([read_picture(path) for path in chunk]).reshape(-1, PIXELS)
-        yield Chunk([(str(path), None) for path in chunk], pixels)
+        pictures, refused = [], None
+        for path in chunk:
+            try:
+                pictures.append(read_picture(path).reshape(PIXELS))
+            except PictureError as error:
+                refused = error
+                break
+        if pictures:  # those before a refused one are read
+            yield Chunk([(str(path), None) for path in chunk[: len(pictures)]], np.stack(pictures))
+        if refused:
+            raise refused
 
 
 def read_csv(path: Path) -> Iterator[Chunk]:
