@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 def warm_workers() -> None:
     """Start the processes that fit, and import there what takes seconds, so that no run's time goes by."""
-    training.run_on_each(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=2)
+    training.run_on_each(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float])
 
 def test_what_will_be_fitted_is_said_first(short: tuple[runs.Run, list[str], float]) -> None:
     _, notices, _ = short
-    plan = next(i for i, line in enumerate(notices) if "2 at a time on 2 cores each" in line)
+    plan = next(i for i, line in enumerate(notices) if "2 at a time on 1 core each" in line)
     assert " sklearn-mlp, about " in notices[plan + 1]
     assert " sklearn-mlp-plain, about " in notices[plan + 2]
     assert notices.index("sklearn-mlp-1 holdout") > plan + 2
