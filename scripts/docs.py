@@ -23,14 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGE = Path(digit_recognizer.__file__).parent
 MARKED = re.compile(r"(<!-- ([a-z-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
-SHORT = (
-    "keras-deep",
-    "minutes-0.5",
-    "minutes-1",
-    "train",
-    "minutes-5",
-    "minutes-15",
-)  # contestants in the README
+# Contestants in the README.
+SHORT = ("keras-deep", "minutes-0.5", "minutes-1", "train", "minutes-5", "minutes-15")
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

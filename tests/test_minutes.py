@@ -85,7 +85,7 @@ def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float])
 
 def test_what_will_be_fitted_is_said_first(short: tuple[runs.Run, list[str], float]) -> None:
     _, notices, _ = short
-    plan = next(i for i, line in enumerate(notices) if "2 at a time on 1 core each" in line)
+    plan = next(i for i, line in enumerate(notices) if "2 at a time in 1 thread each" in line)
     assert " sklearn-mlp, about " in notices[plan + 1]
     assert " sklearn-mlp-plain, about " in notices[plan + 2]
     assert notices.index("sklearn-mlp-1 holdout") > plan + 2
@@ -103,7 +103,6 @@ def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "FOR_MINUTES", (("sklearn-mlp-plain",), ("sklearn-mlp",)))
     monkeypatch.setattr(recipes, "CONVOLUTIONS_FROM_MINUTES", 0)
     monkeypatch.setattr(minutes, "FIRST_STAGE_FRACTION", 0.4)  # so short a time is not enough for an eighth
-    monkeypatch.setattr(minutes, "FIRST_STAGE_NEEDS_SECONDS", 0)
 
 
 def staged_job(home: Path, name: str) -> pipeline.Job:

@@ -201,6 +201,7 @@ def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Downlo
         return typed("download", "--source", "openml", "--timeout", 0.3, cwd=tmp_path)
 
     yield download
+    urllib.request.install_opener(None)
     server.shutdown()
     server.server_close()
     thread.join()

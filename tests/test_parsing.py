@@ -74,6 +74,14 @@ BAD_TRAIN = {
     "wide last row": (lambda text: text.rstrip() + ",1\n", f"line {TRAIN + 1}: found 786 values"),
     "blank line, then a wide row": (edited("\n", "\n\n1,"), "line 3: found 786 values, expected 785"),
     "open quote": (cell(2, 9, '"1'), "line "),
+    "a wide and a short row": (
+        lambda text: edited("\n1,", "\n")(text.rstrip() + ",1\n"),
+        "below the header is cut short: found 784 of 785 values",
+    ),
+    "a comma behind every row": (
+        lambda text: text.split("\n", 1)[0] + "\n" + text.split("\n", 1)[1].replace("\n", ",\n"),
+        "line 2: found 786 values, expected 785",
+    ),
     "short row": (edited("\n1,", "\n"), "below the header is cut short: found 784 of 785 values"),
     "truncated": (
         lambda text: text.rstrip()[:-1000],

@@ -237,8 +237,7 @@ def test_a_short_first_stage_gives_an_early_submission() -> None:
     assert sum(stage.seconds_per_fit for stage in mains) == pytest.approx(36_000 - 60)
 
 
-def test_without_time_for_an_epoch_there_is_no_first_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minutes, "FIRST_STAGE_NEEDS_SECONDS", 0)
+def test_without_time_for_an_epoch_there_is_no_first_stage() -> None:
     (main,) = fill(12, [SMALL], [BIG]).stages
     assert ([member.name for member in main.members], main.seconds_per_fit) == (["cnn-1", "cnn-2"], 12)
     assert len(fill(20, [SMALL], [BIG]).stages) == 2
@@ -283,9 +282,9 @@ def test_a_schedule_comes_back_from_its_file(tmp_path: Path) -> None:
 
 def test_the_schedule_is_described_in_words() -> None:
     assert list(fill(400, [SMALL], [BIG]).describe()) == [
-        "Fits of 50 s, 2 at a time on 1 core each:",
+        "Fits of 50 s, 2 at a time in 1 thread each:",
         "  2 keras-mlp, about 57 epochs",
-        "Fits of 350 s, 2 at a time on 1 core each:",
+        "Fits of 350 s, 2 at a time in 1 thread each:",
         "  2 cnn, about 16 epochs",
     ]
 
@@ -377,23 +376,6 @@ def test_a_quicker_machine_fits_better_nets(
     later = [member.name for stage in filled.stages if stage.group for member in stage.members]
     assert later[0] == fitted
     assert names(filled)[0] == "keras-mlp-1"
-
-
-@pytest.mark.parametrize(
-    ("row", "fitted", "expected"),
-    [
-        (0.01, "cnn-small-1", ["keras-mlp", "cnn-small", "cnn"]),
-        (0.02, "cnn-small-1", ["keras-mlp", "cnn-small"]),
-        (0.03, "keras-mlp-1", ["keras-mlp"]),
-        (0.06, "keras-mlp-1", ["keras-mlp"]),
-    ],
-)
-def test_half_a_minute_has_no_first_stage(
-    row: float, fitted: str, expected: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    filled, measured = scheduled(digits, monkeypatch, row, time=0.5)
-    assert measured == expected
-    assert {name.rpartition("-")[0] for name in names(filled)} == {fitted.rpartition("-")[0]}
 
 
 def test_where_convolutions_are_slow_the_quick_net_has_all_the_time(

@@ -774,7 +774,7 @@ def test_a_score_that_does_not_come_in_time(user: User, trouble: Fault | None, l
     result = user.run("submit", "--max-wait", 0.5)
     assert (result.code, result.out) == (8, "")
     assert result.last_line.startswith(
-        "Submission 4000 is in, but has no score after 0.5 seconds (--max-wait); "
+        "Submission 4000 is in, but no score was seen in 0.5 seconds (--max-wait); "
     )
     assert result.last_line.endswith("; `submissions` shows it later")
     assert last_look in result.last_line

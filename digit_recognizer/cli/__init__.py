@@ -13,6 +13,7 @@ def main() -> None:
         commands.main()
     finally:
         if multiprocessing.active_children():  # they fitted side by side
-            from digit_recognizer import training
+            from digit_recognizer import signals, training
 
-            training.stop_workers()
+            with signals.Hold():  # the command is over: it keeps its exit code
+                training.stop_workers()

@@ -109,8 +109,8 @@ def load(folder: Path) -> Dataset:
 
     Raises DataError, naming file, row and column, for anything that is not Digit Recognizer's format.
     """
-    with ThreadPoolExecutor(2) as threads:  # pandas releases Python's lock
-        reading_test = threads.submit(lambda: read_test(*_content(folder, "test.csv")))
+    with ThreadPoolExecutor(1) as thread:  # pandas releases Python's lock
+        reading_test = thread.submit(lambda: read_test(*_content(folder, "test.csv")))
         train = read_train(*_content(folder, "train.csv"))
         test = reading_test.result()
     fingerprint = {"train": _sha256(train.labels, train.pixels), "test": _sha256(test)}

@@ -99,17 +99,17 @@ def _parse_quickly(content: bytes, header: list[str], columns: list[int]) -> np.
         return None
     import pandas as pd
 
-    try:  # with usecols, what is too much in a row is no matter for pandas: the commas are counted below
+    try:  # usecols: pandas neither warns of a row that is too wide nor refuses it; the commas tell
         frame = pd.read_csv(io.BytesIO(content), index_col=False, usecols=range(len(header)))
     except (ValueError, OverflowError):  # parser errors are ValueErrors
         return None
     if content.count(b",") - first_line.count(b",") != len(frame) * (len(header) - 1):
         return None
-    if frame.empty or not (frame.dtypes == np.int64).all():
+    if frame.empty or not (frame.dtypes == np.int64).all():  # a short row's last values are NaN
         return None
-    if frame.min().min() < 0 or frame.max().max() > 255:
+    if frame.max().max() > 255:
         return None
-    # As uint8 first: all values as int64 in one array would take eight times the memory.
+    # As uint8 first: to_numpy copies the values.
     return frame.astype(np.uint8).to_numpy()[:, columns]
 
 

@@ -205,7 +205,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
         scored, failed = None, f"; the last look failed: {str(error).removesuffix('.')}"
     if scored is None:
         raise ScorePendingError(
-            f"Submission {outcome.ref} is in, but has no score after {seconds:g} seconds (--max-wait)"
+            f"Submission {outcome.ref} is in, but no score was seen in {seconds:g} seconds (--max-wait)"
             f"{failed}; `submissions` shows it later"
         )
     update = {"status": scored.status, "public_score": scored.public_score}

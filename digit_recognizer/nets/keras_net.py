@@ -169,15 +169,6 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
     )
     size, classes = settings.batch_size, model.output_shape[1]
 
-    def step(number: Any, images: Any, codes: Any, rates: Any) -> list[Any]:
-        optimizer.learning_rate.assign(rates[number])
-        batch = slice(number * size, (number + 1) * size)
-        with tf.GradientTape() as tape:
-            outputs = forward(model, images[batch], training=True)
-            batch_loss = loss(tf.one_hot(codes[batch], classes), outputs)
-        optimizer.apply(tape.gradient(batch_loss, model.trainable_variables))
-        return [number + 1, images, codes, rates]
-
     @tf.function(
         autograph=False,  # it leaves a file in the temporary folder when the process is killed
         input_signature=[
@@ -187,10 +178,17 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
         ],
     )
     def steps(images: Any, codes: Any, rates: Any) -> None:
-        def is_left(number: Any, *_: Any) -> Any:
-            return number < tf.shape(rates)[0]
+        def step(number: Any) -> list[Any]:
+            optimizer.learning_rate.assign(rates[number])
+            batch = slice(number * size, (number + 1) * size)
+            with tf.GradientTape() as tape:
+                outputs = forward(model, images[batch], training=True)
+                batch_loss = loss(tf.one_hot(codes[batch], classes), outputs)
+            optimizer.apply(tape.gradient(batch_loss, model.trainable_variables))
+            return [number + 1]
 
-        tf.while_loop(is_left, step, [tf.constant(0), images, codes, rates], parallel_iterations=1)
+        count = tf.shape(rates)[0]
+        tf.while_loop(lambda number: number < count, step, [tf.constant(0)], parallel_iterations=1)
 
     def train(epoch: Epoch, codes: np.ndarray) -> None:
         rates = learning_rates(settings, epoch, -(-len(codes) // size))

@@ -24,8 +24,6 @@ MIN_EPOCH_FRACTION = 0.5
 # Share of the time for the first, quick stage, so that stopping early leaves a submission.
 FIRST_STAGE_FRACTION = 1 / 8
 FIRST_STAGE_MAX_SECONDS = 60
-# With fewer seconds there is no first stage: an eighth of them would be lost for a few epochs.
-FIRST_STAGE_NEEDS_SECONDS = 40
 # A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
 MAX_THREAD_MINUTES = 16
 MAX_THREADS = 4
@@ -160,10 +158,10 @@ class _MeasuredGroup:
 def _stages(groups: Sequence[_MeasuredGroup], work: Work, seconds: float) -> list[Stage]:
     """Return the stages that fill `seconds`: rounds of the last group, after a short stage of the first.
 
-    The short stage is left out if `seconds` are few, or it has no time for an epoch.
+    The short stage is left out if it has no time for an epoch.
     """
     first: list[Stage] = []
-    if len(groups) > 1 and seconds >= FIRST_STAGE_NEEDS_SECONDS:
+    if len(groups) > 1:
         soon = min(FIRST_STAGE_FRACTION * seconds, FIRST_STAGE_MAX_SECONDS)
         quick = _best_plan(groups[0], work, soon)
         if quick.epoch_fraction:

@@ -97,9 +97,9 @@ class Schedule(Record):
         for stage in self.stages:
             if stage.seconds_per_fit is None:
                 continue
-            cores = f"{stage.threads} core{'s' if stage.threads > 1 else ''}"
+            threads = f"{stage.threads} thread{'s' if stage.threads > 1 else ''}"
             side_by_side = (
-                f"{stage.workers} at a time on {cores} each" if stage.workers > 1 else f"on {cores}"
+                f"{stage.workers} at a time in {threads} each" if stage.workers > 1 else f"in {threads}"
             )
             yield f"Fits of {stage.seconds_per_fit:.0f} s, {side_by_side}:"
             counts = Counter((member.recipe, member.settings.epochs) for member in stage.members)
