@@ -102,6 +102,26 @@ def test_a_bad_file_raises_data_error_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (edited("\n", "\n1,"), "line 2: found 785 values, expected 784"),
+        (lambda text: text.rstrip() + ",1\n", f"line {TEST + 1}: found 785 values, expected 784"),
+        (lambda text: text.rstrip()[:-1000], f"row {TEST} below the header is cut short: found"),
+    ],
+    ids=["wide row", "wide last row", "truncated"],
+)
+def test_a_bad_test_file_raises_data_error_in_one_line(
+    folder: Path, test_csv: str, spoil: Callable[[str], str], message: str
+) -> None:
+    (folder / "test.csv").write_text(spoil(test_csv))
+    with pytest.raises(DataError) as error:
+        data.load(folder)
+    assert str(error.value).startswith(f"{folder / 'test.csv'}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("value", [
     "-1", "256", "300", "999", "1e3", "255.0", "0.5", "", " ", "nan", "NaN", "NA", "inf", "ink", "True",
     "-0", "+5", "0x10", "1_0", "5 5", "65536", str(2**32), str(2**63), str(2**64), str(2**64 + 255), "\u0665",

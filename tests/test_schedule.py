@@ -396,6 +396,19 @@ def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
         scheduled(digits, monkeypatch, row=5.0)
 
 
+def test_a_dense_net_is_timed_on_more_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def measure(_: object, arguments: list[tuple[object, data.Digits, int]], **__: int) -> list[list[object]]:
+        rows.extend(len(few) for _, few, _ in arguments)
+        return [[(0.0,) * 5] for _ in arguments]
+
+    monkeypatch.setattr(speed, "run_on_each", measure)
+    blank = data.Digits(np.zeros((10_000, data.PIXELS), np.uint8), np.zeros(10_000, np.int64))
+    speed.measure_speeds([BIG, SMALL], blank, 1, 1)
+    assert rows == [speed.CONVOLUTIONAL_ROWS, speed.DENSE_ROWS]
+
+
 def test_no_memory_for_measuring_is_one_line(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out(*_: object, **__: object) -> list[list[object]]:
         raise MemoryError

@@ -1,6 +1,8 @@
 """One fit, and fits side by side: seeds, what a net sees, failures, GPUs."""
 
 import importlib
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,23 @@ def test_fits_run_in_other_processes_and_report_each_epoch(digits: data.Dataset,
         assert alone.content == result.content
         assert len(result.curve) == 3
         assert result.curve[-1]["train_loss"] < result.curve[0]["train_loss"]
+
+
+def test_progress_with_a_deadline_ends_at_the_epochs_there_was_time_for(
+    digits: data.Dataset, tmp_path: Path
+) -> None:
+    (short,) = recipes.select(["sklearn-mlp"], ["hidden=8", "epochs=2", "averaged_epochs=1", *PLAIN])
+    (split,) = folds_of(digits, 2)[:1]
+    (task,) = training.make_fits({"sklearn-mlp": short.settings}, [split], refit=False, seed=0)
+    training.fit(task, digits.train, digits.test)  # imports what takes seconds
+    task = replace(task, deadline=time.time() + 1.0)
+    seen: list[Progress] = []
+    (result,) = training.fit_all([task], digits, workers=1, threads=1, logs=tmp_path, on_progress=seen.append)
+    assert isinstance(result, FitResult)
+    *before, last = seen
+    assert last == Progress(task.name, len(result.curve), len(result.curve), result.curve[-1])
+    assert last.epoch > 2
+    assert all(progress.epoch < progress.epochs for progress in before)
 
 
 def test_the_log_of_a_fit_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:

@@ -98,11 +98,12 @@ def _bars() -> Iterator[OnProgress]:
             bars.start()
             if progress.fit not in tasks:
                 tasks[progress.fit] = bars.add_task(progress.fit, total=progress.epochs, accuracy="")
-                epochs = sum(task.total or 0 for task in bars.tasks if task.id != total)
-                bars.update(total, total=epochs, visible=len(tasks) > 1)
             task = bars.tasks[tasks[progress.fit]]
             bars.advance(total, progress.epoch - task.completed)
-            bars.update(task.id, completed=progress.epoch, accuracy=_accuracy(progress).removeprefix(", "))
+            accuracy = _accuracy(progress).removeprefix(", ")
+            bars.update(task.id, total=progress.epochs, completed=progress.epoch, accuracy=accuracy)
+            epochs = sum(task.total or 0 for task in bars.tasks if task.id != total)
+            bars.update(total, total=epochs, visible=len(tasks) > 1)
 
         yield on_progress
 

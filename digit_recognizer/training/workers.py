@@ -55,11 +55,10 @@ def fit_all(
         joblib.delayed(fit)(task, data.train, data.test, threads=threads, log=file)
         for task, file in zip(tasks, files, strict=True)
     ]
-    with _report_progress(tasks, files, on_progress), _parallel(workers, threads):
+    with _report_progress(tasks, files, on_progress) as report_end, _parallel(workers, threads):
         for result in joblib.Parallel(return_as="generator_unordered")(calls):
             if isinstance(result, FitResult):
-                epochs = result.task.settings.epochs  # all, though it may have stopped early
-                on_progress(Progress(result.task.name, epochs, epochs, result.curve[-1]))
+                report_end(result)
             yield result
 
 
@@ -117,29 +116,43 @@ def _exit_with_parent(parent: int) -> None:
 @contextmanager
 def _report_progress(
     tasks: Sequence[FitTask], files: Sequence[Path], on_progress: OnProgress
-) -> Iterator[None]:
-    """Pass on what is new in the fits' logs to `on_progress`, until the block ends."""
-    epochs_seen = [0] * len(tasks)
+) -> Iterator[Callable[[FitResult], None]]:
+    """Pass on what is new in the fits' logs to `on_progress`, until the block ends.
+
+    Yield a function that takes the result of each fit that ended, and tells that all its epochs are done.
+    """
+    epochs_seen = {task.name: 0 for task in tasks}
+    lock = threading.Lock()  # nothing is told of a fit after its end
     stop = threading.Event()
 
     def look() -> None:
-        for i, (task, file) in enumerate(zip(tasks, files, strict=True)):
+        for task, file in zip(tasks, files, strict=True):
             curve = read_log(file)
-            if len(curve) > epochs_seen[i]:
-                epochs_seen[i] = len(curve)
-                on_progress(Progress(task.name, len(curve), task.settings.epochs, curve[-1]))
+            with lock:
+                if len(curve) > epochs_seen[task.name]:
+                    epochs_seen[task.name] = len(curve)
+                    # With a deadline, one more follows until there is no time for it.
+                    epochs = max(task.settings.epochs, len(curve) + (task.deadline is not None))
+                    on_progress(Progress(task.name, len(curve), epochs, curve[-1]))
 
     def follow() -> None:
         while not stop.wait(POLL_SECONDS):
             look()
+
+    def report_end(result: FitResult) -> None:
+        task, curve = result.task, result.curve
+        with lock:
+            epochs_seen[task.name] = len(curve)
+            # All, though it may have stopped early for its patience.
+            epochs = task.settings.epochs if task.deadline is None else len(curve)
+            on_progress(Progress(task.name, epochs, epochs, curve[-1]))
 
     for task in tasks:
         on_progress(Progress(task.name, 0, task.settings.epochs))
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     try:
-        yield
+        yield report_end
     finally:
         stop.set()
         follower.join()
-    look()
