@@ -93,7 +93,7 @@ class Draft:
         write_atomically(self._path(result.task), hashlib.sha256(stored).digest() + stored)
 
     def save_failure(self, failure: FitFailure) -> None:
-        """Store why a fit failed, so that a resumed run does not repeat it."""
+        """Store why a fit failed by its settings, so that a resumed run does not repeat it."""
         records.write(self._path(failure.task, "failed"), _Failure(reason=failure.reason))
 
     def load_fits(
@@ -107,14 +107,16 @@ class Draft:
                 if path.exists():
                     outcomes[task.name] = self._read(task)
                 elif failed.exists():
-                    outcomes[task.name] = FitFailure(task, records.read(failed, _Failure).reason)
+                    outcomes[task.name] = FitFailure(
+                        task, records.read(failed, _Failure).reason, by_settings=True
+                    )
             except (OSError, *runs.DAMAGED, RunError):
                 damaged = path if path.exists() else failed
                 on_notice(f"{damaged}: is damaged; {task.name} is fitted again")
         return outcomes
 
     def delete_fits(self) -> None:
-        """Delete all outcomes, if no run can come of them and a resumed run would only fail again."""
+        """Delete all outcomes: no run can come of them, and a resumed run would only fail again."""
         shutil.rmtree(self.folder / FITS)
 
     def _path(self, task: FitTask, ending: str = "fit") -> Path:
@@ -264,9 +266,9 @@ def _create(out: Path, name: str | None) -> Draft:
         try:
             # What a run of that name left is taken over, or refused, once it is locked.
             draft.folder.mkdir(parents=True, exist_ok=name is not None)
-        except FileExistsError:
-            continue
         except OSError as error:
+            if name is None and draft.folder.is_dir():  # another run has begun in this second
+                continue
             raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
         return draft
     raise AssertionError("unreachable")

@@ -253,7 +253,7 @@ class _Fits:
             return
         if outcome.bug:
             self._on_notice(outcome.bug)
-        else:
+        if outcome.by_settings:
             self._draft.save_failure(outcome)
         self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
 
@@ -265,7 +265,8 @@ class _Fits:
         members = [member.name for member in self._schedule.best_members(self._complete())]
         failures = [outcome for outcome in self._outcomes.values() if isinstance(outcome, FitFailure)]
         if not members and len(self._outcomes) == len(self._tasks):
-            self._draft.delete_fits()
+            if all(failure.by_settings for failure in failures):
+                self._draft.delete_fits()
             raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
         if not members:
             return

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,10 @@ def write(
 
 
 def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
-    """Return the runs' distinct models; a name that occurs twice gets `@run` appended."""
+    """Return the runs' distinct models; a name that occurs twice gets `@run` appended.
+
+    Of runs with the same name, from two folders, the second is called `run-2` there.
+    """
     stored = [run.predictions() for run in parents]
     rows = stored[0][0]
     for run, (other, _) in zip(parents[1:], stored[1:], strict=True):
@@ -146,10 +150,21 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
     if len(distinct) < 2:
         raise RunError("a blend takes at least two different models; name runs that hold more")
     names = [model.name for _, model in distinct]
+    of_runs = _different_names(parents)
     return rows, [
-        _stored_model(run, model, f"@{run.manifest.name}" if names.count(model.name) > 1 else "")
+        _stored_model(run, model, of_runs[run.folder], is_repeated=names.count(model.name) > 1)
         for run, model in distinct
     ]
+
+
+def _different_names(parents: Sequence[runs.Run]) -> dict[Path, str]:
+    """Return a name for each run's folder: the run's own, or one with a number if another run has that."""
+    names: dict[Path, str] = {}
+    for run in parents:
+        name = run.manifest.name
+        numbered = (f"{name}-{number}" for number in count(2))
+        names[run.folder] = next(free for free in chain([name], numbered) if free not in names.values())
+    return names
 
 
 def _check_comparable(first: runs.Run, run: runs.Run, rows: HeldOut, other: HeldOut) -> None:
@@ -173,12 +188,12 @@ def _describe(split: SplitConfig) -> str:
     )
 
 
-def _stored_model(run: runs.Run, model: Predictions, suffix: str) -> Model:
+def _stored_model(run: runs.Run, model: Predictions, run_name: str, *, is_repeated: bool) -> Model:
     """Return a model of another run with the files that predict new digits, as far as they are there."""
-    renamed = {name: _file_name(f"{run.manifest.name}+{name}") for name in run.manifest.test_fits[model.name]}
+    renamed = {name: _file_name(f"{run_name}+{name}") for name in run.manifest.test_fits[model.name]}
     paths = {name: run.folder / runs.MODELS / name for name in renamed}
     return Model(
-        replace(model, name=f"{model.name}{suffix}"),
+        replace(model, name=f"{model.name}@{run_name}" if is_repeated else model.name),
         run.manifest.recipes[model.name],
         run.manifest.scores[model.name].seconds,
         files={renamed[name]: path.read_bytes() for name, path in paths.items() if path.is_file()},

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from digit_recognizer.errors import RecipeError
 
 MAX_LAYERS = 20  # of each kind
+MAX_EPOCHS = 10_000
 
 Units = Annotated[int, Field(ge=1, le=4096)]
 Pixels = Annotated[int, Field(ge=1, le=28)]
@@ -15,7 +16,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0, le=1000)]
 Strength = Annotated[float, Field(ge=0, le=10)]
 # Of these the two kinds of nets have different defaults.
-Epochs = Annotated[int, Field(ge=1, le=10_000, description="times that a net sees each training digit")]
+Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS, description="times that a net sees each training digit")]
 BatchSize = Annotated[int, Field(ge=1, le=65_536, description="training digits in one step")]
 
 

@@ -120,7 +120,8 @@ def test_a_taken_name_at_the_end_raises_run_error_and_loses_no_fit(tmp_path: Pat
 
 
 def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path) -> None:
-    failure = FitFailure(FitTask("other", SETTINGS, TASK.split, seed=1), "out of memory")
+    other = FitTask("other", SETTINGS, TASK.split, seed=1)
+    failure = FitFailure(other, "the net diverged", by_settings=True)
     with pytest.raises(KeyboardInterrupt) as stop, drafts.start(tmp_path, "first", CONFIG) as draft:
         assert draft.load_fits([TASK], pytest.fail) == {}
         draft.save_fit(FIT)
@@ -300,6 +301,18 @@ def test_a_folder_that_cannot_be_written_raises_run_error(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with refused(r"file/runs: cannot be written .*--out"):
         must_not_begin(tmp_path / "file/runs", None)
+
+
+def test_an_out_that_is_a_dangling_link_raises_run_error(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "missing")
+    with refused(r"out: cannot be written .*--out"):
+        must_not_begin(tmp_path / "out", None)
+
+
+def test_a_file_in_the_drafts_place_raises_run_error(tmp_path: Path) -> None:
+    (tmp_path / ".first").touch()
+    with refused(r"cannot be written \(File exists\)"):
+        must_not_begin(tmp_path, "first")
 
 
 def copy_stage(draft: Draft, run: runs.Run, *, shift: int) -> None:

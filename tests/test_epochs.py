@@ -91,8 +91,31 @@ def test_the_deadline_decides_how_many_epochs_fit(
 
 
 def test_a_slow_first_epoch_is_not_projected(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = timed(images, monkeypatch, 8, [3.0, 1.0])
-    assert len(ends) >= 7
+    for first, expected in ((3.0, 8), (3.9, 7)):
+        ends = timed(images, monkeypatch, expected, [first, 1.0])
+        assert len(ends) >= 7
+        assert ends[-1] == 1
+        parts = np.diff([0.0, *ends])
+        assert parts.max() < 2 * parts.min()
+    assert len(timed(images, monkeypatch, 20, [2.0, 0.2])) > 30
+
+
+def test_a_slow_first_epoch_of_a_long_training_is_projected(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("digit_recognizer.nets.epochs.time", clock)
+    ends = []
+    for epoch in iter_epochs(images, 3, clock.now + 300, Augmentation(), np.random.RandomState(0)):
+        clock.now += 160  # the machine has slowed down since the three were planned
+        ends.append(epoch.end)
+    assert ends == [1 / 3]  # in time, rather than complete
+
+
+def test_there_is_a_highest_number_of_epochs(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digit_recognizer.nets.epochs.MAX_EPOCHS", 6)
+    ends = timed(images, monkeypatch, 4, [0.5])
+    assert len(ends) == 6
     assert ends[-1] == 1
 
 

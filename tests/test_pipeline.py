@@ -276,12 +276,29 @@ def test_a_run_of_which_nothing_is_left_is_one_line(home: Path, tmp_path: Path, 
 def test_fits_of_a_run_of_which_nothing_can_come_are_not_kept(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_on(monkeypatch, "sklearn-mlp", MemoryError())
+    fail_on(monkeypatch, "sklearn-mlp", FitError("the net diverged"))
     job = tiny_job(home, recipes=("sklearn-mlp",), name="lost")
-    with pytest.raises(FitError, match="sklearn-mlp fold 2: out of memory") as error:
+    with pytest.raises(FitError, match="sklearn-mlp fold 2: the net diverged") as error:
         train(job)
     assert error.value.__notes__ == ["No run was written."]
     assert not (home / "submissions/.lost").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("a bug")])
+def test_fits_beside_one_that_may_succeed_next_time_are_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    job = tiny_job(home, recipes=("sklearn-mlp",), name=f"next-{type(error).__name__}")
+    with monkeypatch.context() as patch, pytest.raises(FitError) as stop:
+        fail_on(patch, "sklearn-mlp", error)
+        train(job)
+    assert stop.value.__notes__ == [
+        "1 finished fits are kept; the same command with --resume goes on from them."
+    ]
+    begun = fail_on(monkeypatch, "none", error)
+    run = train(replace(job, resume=True))
+    assert begun == ["sklearn-mlp fold 2"]
+    assert run.manifest.failed_fits == {}
 
 
 @pytest.mark.parametrize("minutes", [None, 0.1])
@@ -290,7 +307,7 @@ def test_a_resumed_run_does_not_repeat_a_failed_fit(
 ) -> None:
     model = "sklearn-mlp-plain-1" if minutes else "sklearn-mlp-plain"
     first = "sklearn-mlp-1" if minutes else "sklearn-mlp"
-    begun = fail_on(monkeypatch, first, MemoryError(), "fold 1")
+    begun = fail_on(monkeypatch, first, FitError("the net diverged"), "fold 1")
     save = drafts.Draft.save_fit
 
     def save_and_stop(draft: drafts.Draft, result: training.FitResult) -> None:
@@ -307,7 +324,7 @@ def test_a_resumed_run_does_not_repeat_a_failed_fit(
     run = train(replace(job, resume=True))
     assert f"{first} fold 1" not in begun
     assert f"{first} fold 2" not in begun
-    assert run.manifest.failed_fits == {f"{first} fold 1": "out of memory; try fewer --jobs"}
+    assert run.manifest.failed_fits == {f"{first} fold 1": "the net diverged"}
     assert model in run.manifest.scores
 
 

@@ -1,5 +1,7 @@
 """From fits or other runs to a run's folder: what is stored is what was computed."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 from unittest import mock
@@ -106,6 +108,25 @@ def test_blends_of_blends_keep_valid_file_names(tiny_run: runs.Run, tmp_path: Pa
     stored = {path.name for path in (run.folder / "models").iterdir()}
     assert stored == {file for files in run.manifest.test_fits.values() for file in files}
     assert len(stored) == 4
+
+
+def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run, tmp_path: Path) -> None:
+    name = tiny_run.manifest.name
+    other = tmp_path / "elsewhere" / name
+    shutil.copytree(tiny_run.folder, other)
+    rows, models = tiny_run.predictions()
+    moved = [replace(model, out_of_fold=np.roll(model.out_of_fold, 1, axis=1)) for model in models]
+    runs.write_probabilities(other, rows, moved)
+    run = pipeline.blend_runs(
+        [tiny_run, runs.load(other)], "mean", out=tmp_path, name="both", on_notice=pytest.fail
+    )
+    assert sorted(run.manifest.recipes) == sorted(
+        f"{model.name}@{run_name}"
+        for run_name in (name, f"{name}-2")
+        for model in models
+        if model.name != "blend"
+    )
+    assert len(list((run.folder / "models").iterdir())) == 8
 
 
 def test_a_blend_of_a_strangers_run_has_valid_file_names(tiny_run: runs.Run, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from digit_recognizer.recipes import Recipe
 from digit_recognizer.schedule import Member, Schedule, make_schedule, minutes, speed
 from digit_recognizer.schedule.minutes import PREDICT_MARGIN, Speed, Work
 from digit_recognizer.schedule.stages import split_cores
+from digit_recognizer.settings import MAX_EPOCHS
 from digit_recognizer.splits import Split, make_splits
 
 BIG, SMALL = recipes.select(["cnn", "keras-mlp"], ["epochs=20"])
@@ -85,6 +86,19 @@ def test_every_member_is_fitted_on_every_fold() -> None:
     assert [len(stage.members) for stage in many.stages] == [4, 4]
 
 
+def test_with_folds_and_a_refit_too_twice_the_epochs_make_a_second_net() -> None:
+    once = fill(6 * 20 * BIG.settings.epochs, fits=6, workers=1)
+    assert names(once) == ["cnn-1"]
+    assert names(fill(6 * 2.2 * 20 * BIG.settings.epochs, fits=6, workers=1)) == ["cnn-1"]
+    twice = fill(6 * 4.4 * 20 * BIG.settings.epochs, fits=6, workers=1)
+    assert names(twice) == ["cnn-1", "cnn-2"]
+    assert twice.stages[0].epoch_fraction > 2
+
+
+def test_no_net_is_fitted_for_more_epochs_than_a_recipe_may_have() -> None:
+    assert {member.settings.epochs for member in members(fill(36_000_000))} == {MAX_EPOCHS}
+
+
 @pytest.mark.parametrize("options", [{"fits": 5}, {"workers": 1}])
 def test_each_named_recipe_gets_a_member(options: dict[str, int]) -> None:
     assert names(fill(900, [BIG, SMALL], min_members=2, **options)) == ["cnn-1", "keras-mlp-1"]
@@ -132,7 +146,8 @@ CORES = [
     (2, 5, 5, (2, 1)),
     (1, 5, 1, (1, 1)),
     (3, 5, 1, (1, 3)),
-    (7, 1, 1, (1, 4)),
+    (4, 5, 1, (2, 2)),  # one net in three threads would leave a core idle
+    (7, 1, 1, (2, 3)),
     (8, 5, 1, (2, 3)),  # four threads for five minutes would be too many
     (16, 1, 1, (4, 4)),
     (16, 1, 5, (5, 3)),
@@ -158,7 +173,7 @@ def test_threads_of_a_net_never_exceed_their_limits(time: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "shares"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 2)), (7, (3, 2)), (16, (8, 2))]
+    ("cores", "shares"), [(1, (1, 1)), (2, (1, 1)), (3, (1, 1)), (7, (3, 1)), (16, (8, 1))]
 )
 def test_a_dense_net_has_one_core_to_train_and_one_to_augment(cores: int, shares: tuple[int, int]) -> None:
     dense = recipes.select(["keras-mlp", "sklearn-mlp"])
@@ -181,9 +196,28 @@ def test_each_group_of_minutes_has_the_cores_that_suit_it(
     stages = make_schedule(
         [[SMALL], [BIG]], splits, digits, refit=False, minutes=1, elapsed=lambda: 0.0, cores=16, gpus=0
     ).stages
-    assert measured == {"keras-mlp": (8, 2), "cnn": (4, 4)}
+    assert measured == {"keras-mlp": (8, 1), "cnn": (4, 4)}
     shares = {(stage.members[0].recipe, stage.workers, stage.threads) for stage in stages}
-    assert shares <= {("keras-mlp", 8, 2), ("cnn", 4, 4)}
+    assert shares <= {("keras-mlp", 8, 1), ("cnn", 4, 4)}
+
+
+@pytest.mark.parametrize(("cores", "time", "shares"), [(3, 5, (1, 3)), (2, 5, (1, 2)), (2, 15, (1, 1))])
+def test_in_one_process_all_nets_have_the_same_threads(
+    cores: int, time: float, shares: tuple[int, int], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = {}
+
+    def measure_speeds(group: list[Recipe], _: object, *shares: int) -> dict[str, Speed]:
+        measured[group[0].name] = shares
+        return {group[0].name: SPEEDS[group[0].name]}
+
+    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    make_schedule(
+        [[SMALL], [BIG]], splits, digits, refit=False, minutes=time, elapsed=lambda: 0.0, cores=cores, gpus=0
+    )
+    assert measured["keras-mlp"] == shares
+    assert measured["cnn"] == (shares if shares[1] > 1 else (2, 1))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """One fit, and fits side by side: seeds, what a net sees, failures, GPUs."""
 
 import importlib
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
 from digit_recognizer import data, recipes, training
-from digit_recognizer.nets import pipelines
+from digit_recognizer.errors import FitError
+from digit_recognizer.nets import keras_net, pipelines
 from digit_recognizer.splits import ALL_ROWS, Split, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Progress
 
@@ -143,6 +147,7 @@ class ResourceExhaustedError(Exception):
 @pytest.mark.parametrize(
     ("error", "reason", "bug"),
     [
+        (FitError("the net diverged"), "the net diverged", False),
         (MemoryError(), "out of memory; try fewer --jobs", False),
         (ResourceExhaustedError(), "out of memory; try fewer --jobs, or a smaller batch_size", False),
         (ZeroDivisionError("of mine"), "ZeroDivisionError: of mine", True),
@@ -160,6 +165,7 @@ def test_a_fit_that_raises_is_a_failure_with_its_reason(
     assert isinstance(failure, FitFailure)
     assert failure.reason == reason
     assert (failure.bug is not None) == bug
+    assert failure.by_settings == isinstance(error, FitError)
     assert not bug or "Traceback" in failure.bug
 
 
@@ -174,17 +180,39 @@ def test_a_net_that_diverges_is_a_failure_and_no_bug(digits: data.Dataset) -> No
 
 
 @pytest.mark.parametrize(
-    ("visible", "count"), [(None, 2), ("", 0), ("-1", 0), ("0", 1), ("0,1", 2), ("GPU-x", 1), ("0,1,2", 2)]
+    ("files", "count"), [(["null", "nvidiactl"], 0), (["null", "nvidia0"], 3), (["kfd"], 3), (["dxg"], 3)]
 )
-def test_gpus_are_counted_as_far_as_they_are_visible(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int
+def test_tensorflow_counts_gpus_where_there_may_be_some(
+    monkeypatch: pytest.MonkeyPatch, files: list[str], count: int
 ) -> None:
     glob = Path.glob
-    devices = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
-    monkeypatch.setattr(
-        Path, "glob", lambda path, pattern: devices if path == Path("/dev") else glob(path, pattern)
-    )
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    def found(path: Path, pattern: str) -> list[Path]:
+        if path != Path("/dev"):
+            return glob(path, pattern)
+        return [path / file for file in files if fnmatch(file, pattern)]
+
+    monkeypatch.setattr(Path, "glob", found)
+    monkeypatch.setattr(keras_net, "visible_gpus", lambda: 3)
     assert training.gpu_count() == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after", "warns"), [(1, 2, True), (2, 1, False), (2, 2, False)])
+def test_tensorflow_tells_when_it_keeps_fewer_threads(before: int, after: int, warns: bool) -> None:
+    program = (
+        "import sys, warnings; from digit_recognizer.nets import keras_net\n"
+        "before, after = map(int, sys.argv[1:])\n"
+        "keras_net.visible_gpus()\n"  # asked first, it leaves the threads open
+        "keras_net.limit_threads(before)\n"
+        "import tensorflow as tf; tf.constant(1.0) + 1\n"
+        "with warnings.catch_warnings(record=True) as caught: keras_net.limit_threads(after)\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads(), [str(w.message) for w in caught])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(before), str(after)], capture_output=True, text=True, check=True
+    )
+    threads, _, caught = ended.stdout.partition(" ")
+    assert int(threads) == before
+    assert (f"goes on with {before} of {after} threads" in caught) == warns
+    assert warns or caught == "[]\n"

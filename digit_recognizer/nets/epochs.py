@@ -1,7 +1,7 @@
 """The epochs of a training: order of rows, augmentation, and how many fit into the time; divergence."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import NamedTuple
@@ -10,9 +10,10 @@ import numpy as np
 
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets.augment import Augmentation
-from digit_recognizer.settings import NetSettings
+from digit_recognizer.settings import MAX_EPOCHS, NetSettings
 
 WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its learning rate
+START_SECONDS = 3.0  # by which the first epoch may take longer than others: TensorFlow's graph, first pages
 OnEpochEnd = Callable[[], None]  # called after each epoch, when the net is able to predict
 EPOCH_TOLERANCE = 0.1  # in epochs: how far the last may overrun the deadline, and the reserve kept before it
 
@@ -41,9 +42,9 @@ def iter_epochs(
     """Yield `count` epochs or, with a deadline (Unix time), one and then as many as end by about then.
 
     images: float32 of shape (n, n_features). After each epoch the number left is estimated again from the
-    time that the last ones took: a machine that slows down trains fewer, but its schedules come to an end. A
-    thread augments the next epoch while the caller uses this one, so that a second core is used: OpenCV and
-    NumPy release Python's lock.
+    time that the last ones took: a machine that slows down trains fewer, but its schedules come to an end.
+    There are at most MAX_EPOCHS. A thread augments the next epoch while the caller uses this one, so that a
+    second core is used: OpenCV and NumPy release Python's lock.
     """
 
     def draw(progress: float) -> tuple[Augmentation, np.ndarray, int]:
@@ -57,6 +58,7 @@ def iter_epochs(
     # With two fits side by side, an epoch takes a seventh longer or more in new memory each time.
     buffers = cycle([np.empty_like(images), np.empty_like(images)])
     start, left = 0.0, count
+    planned = 0.0 if deadline is None else (deadline - time.time()) / count
     durations: list[float] = []
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(augmented, *draw(start))
@@ -71,9 +73,21 @@ def iter_epochs(
             if deadline is not None and end < 1:
                 now = time.time()
                 durations.append(now - began)
-                usual = np.mean(durations[1:][-3:] or durations)  # the first epoch is slower than others
-                fitting = float((deadline - now) / usual)
-                left = max(int(fitting - EPOCH_TOLERANCE), int(fitting + EPOCH_TOLERANCE > 1))
+                left = min(_epochs_left(deadline - now, durations, planned), MAX_EPOCHS - len(durations))
+
+
+def _epochs_left(seconds: float, durations: Sequence[float], planned: float) -> int:
+    """Return how many epochs fit into the time.
+
+    durations: of the epochs so far, in seconds; the first also holds the start. planned: seconds of an epoch
+    by the plan that the number of epochs comes from.
+    """
+    if seconds <= 0:
+        return 0
+    first, later = durations[0], durations[1:][-3:]
+    usual = float(np.mean(later)) if later else min(first, max(planned, first - START_SECONDS))
+    fitting = seconds / usual
+    return max(int(fitting - EPOCH_TOLERANCE), int(fitting + EPOCH_TOLERANCE > 1))
 
 
 def learning_rates(settings: NetSettings, epoch: Epoch, steps: int) -> np.ndarray:

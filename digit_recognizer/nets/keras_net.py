@@ -5,8 +5,8 @@ pipeline, and takes up to twice as long.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -212,9 +212,15 @@ def _make_optimizer(settings: KerasSettings) -> Any:
 
 def bfloat16_is_faster() -> bool:
     """Return whether bfloat16 is faster: Linux, a CPU with AVX-512 BF16 or AMX, oneDNN on, no visible GPU."""
+    return cpu_computes_bfloat16() and not visible_gpus()
+
+
+def visible_gpus() -> int:
+    """Return the number of GPUs that TensorFlow computes on: none without their driver and libraries."""
+    import_keras()
     import tensorflow as tf
 
-    return cpu_computes_bfloat16() and not tf.config.get_visible_devices("GPU")
+    return len(tf.config.get_visible_devices("GPU"))
 
 
 def cpu_computes_bfloat16() -> bool:
@@ -227,13 +233,21 @@ def cpu_computes_bfloat16() -> bool:
 def limit_threads(threads: int) -> None:
     """Limit TensorFlow in this process to `threads` threads; no effect once it has computed.
 
-    Of a GPU, each process takes only the memory it needs, so that several fits share it.
+    Warns if it computes in fewer: only a notebook asks for other threads than before in one process. Of a
+    GPU, each process takes only the memory it needs, so that several fits share it.
     """
     import_keras()
     import tensorflow as tf
 
-    with suppress(RuntimeError):  # already computing
+    try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:  # already computing
+        if 0 < (before := tf.config.threading.get_intra_op_parallelism_threads()) < threads:
+            warnings.warn(
+                f"TensorFlow goes on with {before} of {threads} threads, as it has computed in this program "
+                "already; restart the notebook's kernel to use all",
+                stacklevel=2,
+            )

@@ -6,20 +6,21 @@ A plain run has one stage without a deadline. `--minutes` has a quick stage and 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from math import gcd
+from math import gcd, prod
 
 from digit_recognizer.data import Dataset, Digits
 from digit_recognizer.errors import RecipeError
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.schedule.speed import Speed, measure_speeds
 from digit_recognizer.schedule.stages import Member, Schedule, Stage, needs_gpu, split_cores
+from digit_recognizer.settings import MAX_EPOCHS
 from digit_recognizer.splits import Split
 from digit_recognizer.training import CURVE_ROWS
 
-# Beyond this number of rounds, more epochs help more than more nets.
+# Beyond this many times the fewest rounds, more epochs help more than more nets.
 MAX_ROUNDS = 8
-# Minimum share of its recipe's epochs per net; r rounds need r**2 times it. With that share a recipe reads as
-# many digits right as a quicker one does in the same time.
+# Least share of its recipe's epochs that a net is fitted for; r times the rounds need r**2 times that share.
+# With half of its epochs, a recipe reads as many digits right as a quicker one does in the same time.
 MIN_EPOCH_FRACTION = 0.5
 # Share of the time for the first, quick stage, so that stopping early leaves a submission.
 FIRST_STAGE_FRACTION = 1 / 8
@@ -84,9 +85,9 @@ def make_schedule(
     shared = [
         split_cores_for_minutes(recipes, cores, gpus, minutes, fits=len(recipes) * fits) for recipes in groups
     ]
-    if not any(recipe.settings.is_convolutional for recipes in groups for recipe in recipes):
-        # In one process, TensorFlow cannot change its threads: one is too few for convolutions that follow.
-        shared = [(processes, 1) for processes, _ in shared]
+    # In one process, TensorFlow cannot change its threads: dense nets have as many as convolutional ones.
+    most = max((threads for processes, threads in shared if processes == 1), default=1)
+    shared = [(processes, most if processes == 1 else threads) for processes, threads in shared]
     return _measure_and_schedule(
         groups, dataset.train, work, shared, lambda: minutes * 60 - elapsed() - OVERHEAD_SECONDS
     )
@@ -126,13 +127,15 @@ def split_cores_for_minutes(
     convolutional net than on several short ones. The steps of a dense net are too short to be shared; beside
     them its next epoch is augmented, on a second core.
     """
+    convolutional = any(recipe.settings.is_convolutional for recipe in recipes)
     if needs_gpu(recipes, gpus):
-        return 1, cores
-    if not any(recipe.settings.is_convolutional for recipe in recipes):
-        processes = max(1, cores // CORES_PER_DENSE_FIT)
-        return processes, min(cores, CORES_PER_DENSE_FIT)
+        return 1, cores if convolutional else 1
+    if not convolutional:
+        return max(1, cores // CORES_PER_DENSE_FIT), 1
     threads = max(1, min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)))
-    return cores // threads, threads
+    few, many = cores // threads, -(-cores // threads)
+    shared = [(few, threads), (many, cores // many)]
+    return max(shared, key=prod)  # the fewest cores are idle
 
 
 def check_minutes(recipes: Sequence[Recipe]) -> None:
@@ -193,7 +196,7 @@ class _Plan:
         speed, work = self.group.speeds[recipe.name], self.work
         once = speed.startup + speed.preprocess_row * work.train_rows + self._predict_seconds(recipe.name)
         epoch = speed.train_row * work.train_rows + speed.predict_row_without_tta * work.curve_rows
-        return max(0, int((self.seconds_per_fit - once) / epoch - EPOCH_TOLERANCE))
+        return min(max(0, int((self.seconds_per_fit - once) / epoch - EPOCH_TOLERANCE)), MAX_EPOCHS)
 
     def _predict_seconds(self, recipe: str) -> float:
         return self.group.speeds[recipe].predict_row * self.work.predict_rows * PREDICT_MARGIN
@@ -223,8 +226,8 @@ class _Plan:
 def _best_plan(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
     """Return the plan that fills `seconds` best: more time gives longer nets first, and then more of them.
 
-    In each round every worker does one fit. A further round must leave each net
-    MIN_EPOCH_FRACTION * rounds**2 of its recipe's epochs.
+    In each round every worker does one fit. The fewest rounds are as many as the smallest number of members
+    takes; `times` as many must leave each net MIN_EPOCH_FRACTION * times**2 of its recipe's epochs.
     """
 
     def plan_of(rounds: int) -> _Plan:
@@ -232,9 +235,9 @@ def _best_plan(group: _MeasuredGroup, work: Work, seconds: float) -> _Plan:
 
     fewest = -(-work.min_members * work.fits // group.workers)
     best_plan = plan_of(fewest)
-    for rounds in range(fewest + 1, MAX_ROUNDS + 1):
-        if plan_of(rounds).epoch_fraction >= MIN_EPOCH_FRACTION * rounds**2:
-            best_plan = plan_of(rounds)
+    for times in range(2, MAX_ROUNDS + 1):
+        if plan_of(times * fewest).epoch_fraction >= MIN_EPOCH_FRACTION * times**2:
+            best_plan = plan_of(times * fewest)
     return best_plan
 
 

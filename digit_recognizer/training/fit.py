@@ -98,10 +98,15 @@ class FitResult:
 
 @dataclass(frozen=True)
 class FitFailure:
-    """A fit that raised. bug: the traceback if it was not the settings' or the memory's fault, else None."""
+    """A fit that raised.
+
+    by_settings: the same settings fail again; else a repetition may succeed.
+    bug: the traceback if it was neither the settings' nor the memory's fault, else None.
+    """
 
     task: FitTask
     reason: str
+    by_settings: bool = False
     bug: str | None = None
 
 
@@ -175,7 +180,7 @@ def fit(
         with limited_threads(task.settings, threads):
             return _fit(task, train, test, log)
     except FitError as error:
-        return FitFailure(task, str(error))
+        return FitFailure(task, str(error), by_settings=True)
     except MemoryError:
         return FitFailure(task, "out of memory; try fewer --jobs")
     except Exception as error:

@@ -12,6 +12,7 @@ from digit_recognizer.data import Dataset
 from digit_recognizer.errors import RunError
 from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, OnProgress, Progress, fit, read_log
 
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, in Windows' Linux
 POLL_SECONDS = 0.2  # between looks at the logs of fits in other processes
 
 
@@ -23,12 +24,12 @@ def cpu_count() -> int:
 
 
 def gpu_count() -> int:
-    """Return the number of GPUs that TensorFlow may use here; only Linux tells without importing it."""
-    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return gpus
-    return min(gpus, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+    """Return the number of GPUs that TensorFlow sees; it is imported only if /dev has the file of one."""
+    if not any(file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)):
+        return 0
+    from digit_recognizer.nets import keras_net
+
+    return keras_net.visible_gpus()
 
 
 def fit_all(
