@@ -208,7 +208,9 @@ class Manifest(Record):
         description="of each model, and of the blend if there is one"
     )
     main_model: str = Field(description="the blend if there is one, else the most accurate model")
-    recipes: dict[str, Settings] = Field(description="settings of each model, with the epochs it had")
+    recipes: dict[str, Settings] = Field(
+        description="settings of each model; of --minutes, with the epochs it had"
+    )
     test_fits: dict[str, tuple[FileName, ...]] = Field(
         description="files in models/ whose mean prediction is each model's for new digits"
     )
@@ -220,7 +222,9 @@ class Manifest(Record):
     fits: dict[str, FitRecord] = Field(default={}, description="each fit, by model and split")
     failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")
     stopped_early: str | None = Field(default=None, description="why not all was fitted, or null")
-    seconds: dict[str, Seconds] = Field(description="of each step, and in total")
+    seconds: dict[str, Seconds] = Field(
+        description="of each step, and in total; of a resumed run, since it went on"
+    )
     kaggle: KaggleOutcome | None = Field(default=None, description="what became of the submission")
 
     @model_validator(mode="after")

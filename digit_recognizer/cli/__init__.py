@@ -1,5 +1,6 @@
 """The command line: options, progress, tables, exit codes. Click and rich appear here alone."""
 
+import gc
 import multiprocessing
 
 from digit_recognizer.cli import commands
@@ -17,3 +18,4 @@ def main() -> None:
 
             with signals.Hold():  # the command is over: it keeps its exit code
                 training.stop_workers()
+        gc.freeze()  # else Python looks for garbage among all objects of TensorFlow, and exits a second later
