@@ -112,6 +112,16 @@ def test_a_slow_first_epoch_of_a_long_training_is_projected(
     assert ends == [1 / 3]  # in time, rather than complete
 
 
+def test_a_long_last_epoch_does_not_overrun_the_deadline(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("digit_recognizer.nets.epochs.time", clock)
+    for _ in iter_epochs(images, 10, clock.now + 998, Augmentation(), np.random.RandomState(0)):
+        clock.now += 100
+    assert clock.now == 1000 + 900
+
+
 def test_there_is_a_highest_number_of_epochs(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("digit_recognizer.nets.epochs.MAX_EPOCHS", 6)
     ends = timed(images, monkeypatch, 4, [0.5])

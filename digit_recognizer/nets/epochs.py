@@ -16,6 +16,7 @@ WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its
 START_SECONDS = 3.0  # by which the first epoch may take longer than others: TensorFlow's graph, first pages
 OnEpochEnd = Callable[[], None]  # called after each epoch, when the net is able to predict
 EPOCH_TOLERANCE = 0.1  # in epochs: how far the last may overrun the deadline, and the reserve kept before it
+MAX_OVERRUN = 0.5  # the same in seconds, for long epochs
 
 
 class Epoch(NamedTuple):
@@ -87,7 +88,8 @@ def _epochs_left(seconds: float, durations: Sequence[float], planned: float) -> 
     first, later = durations[0], durations[1:][-3:]
     usual = float(np.mean(later)) if later else min(first, max(planned, first - START_SECONDS))
     fitting = seconds / usual
-    return max(int(fitting - EPOCH_TOLERANCE), int(fitting + EPOCH_TOLERANCE > 1))
+    overrun = min(EPOCH_TOLERANCE, MAX_OVERRUN / usual)
+    return max(int(fitting - EPOCH_TOLERANCE), int(fitting + overrun > 1))
 
 
 def learning_rates(settings: NetSettings, epoch: Epoch, steps: int) -> np.ndarray:
