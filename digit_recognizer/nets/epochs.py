@@ -16,7 +16,7 @@ WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its
 START_SECONDS = 3.0  # by which the first epoch may take longer than others: TensorFlow's graph, first pages
 OnEpochEnd = Callable[[], None]  # called after each epoch, when the net is able to predict
 EPOCH_TOLERANCE = 0.1  # in epochs: how far the last may overrun the deadline, and the reserve kept before it
-MAX_OVERRUN = 0.5  # the same in seconds, for long epochs
+MAX_OVERRUN = 0.5  # in seconds, for long epochs: how far the last may overrun the deadline
 
 
 class Epoch(NamedTuple):
@@ -86,10 +86,10 @@ def _epochs_left(seconds: float, durations: Sequence[float], planned: float) -> 
     if seconds <= 0:
         return 0
     first, later = durations[0], durations[1:][-3:]
-    usual = float(np.mean(later)) if later else min(first, max(planned, first - START_SECONDS))
-    fitting = seconds / usual
-    overrun = min(EPOCH_TOLERANCE, MAX_OVERRUN / usual)
-    return max(int(fitting - EPOCH_TOLERANCE), int(fitting + overrun > 1))
+    last_ones = later or [min(first, max(planned, first - START_SECONDS))]
+    usual, slowest = float(np.mean(last_ones)), max(last_ones)
+    overrun = min(EPOCH_TOLERANCE * usual, MAX_OVERRUN)
+    return max(int(seconds / usual - EPOCH_TOLERANCE), int(seconds + overrun > slowest))
 
 
 def learning_rates(settings: NetSettings, epoch: Epoch, steps: int) -> np.ndarray:
