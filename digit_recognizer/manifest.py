@@ -209,7 +209,7 @@ class Manifest(Record):
     )
     main_model: str = Field(description="the blend if there is one, else the most accurate model")
     recipes: dict[str, Settings] = Field(
-        description="settings of each model; of --minutes, with the epochs it had"
+        description="settings of each model; in a run of --minutes, epochs is how many it had"
     )
     test_fits: dict[str, tuple[FileName, ...]] = Field(
         description="files in models/ whose mean prediction is each model's for new digits"
@@ -223,7 +223,7 @@ class Manifest(Record):
     failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")
     stopped_early: str | None = Field(default=None, description="why not all was fitted, or null")
     seconds: dict[str, Seconds] = Field(
-        description="of each step, and in total; of a resumed run, since it went on"
+        description="of each step, and in total; for a resumed run, counted from its resumption"
     )
     kaggle: KaggleOutcome | None = Field(default=None, description="what became of the submission")
 

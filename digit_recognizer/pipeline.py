@@ -108,7 +108,7 @@ def blend_runs(
             "versions": manifest.current_versions(),
             "code": manifest.code_hash(),
             "ensemble": manifest.EnsembleConfig(
-                runs=tuple(run.manifest.name for run in parents), method=method
+                runs=tuple(results.different_names(parents).values()), method=method
             ),
         }
     )
@@ -265,7 +265,8 @@ class _Fits:
         members = [member.name for member in self._schedule.best_members(self._complete())]
         failures = [outcome for outcome in self._outcomes.values() if isinstance(outcome, FitFailure)]
         if not members and len(self._outcomes) == len(self._tasks):
-            if all(failure.by_settings for failure in failures):
+            hopeless = {failure.task.model for failure in failures if failure.by_settings}
+            if hopeless == {task.model for task in self._tasks}:
                 self._draft.delete_fits()
             raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
         if not members:

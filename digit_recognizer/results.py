@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -150,20 +150,23 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
     if len(distinct) < 2:
         raise RunError("a blend takes at least two different models; name runs that hold more")
     names = [model.name for _, model in distinct]
-    of_runs = _different_names(parents)
+    run_names = different_names(parents)
     return rows, [
-        _stored_model(run, model, of_runs[run.folder], is_repeated=names.count(model.name) > 1)
+        _stored_model(run, model, run_names[run.folder], is_repeated=names.count(model.name) > 1)
         for run, model in distinct
     ]
 
 
-def _different_names(parents: Sequence[runs.Run]) -> dict[Path, str]:
-    """Return a name for each run's folder: the run's own, or one with a number if another run has that."""
+def different_names(parents: Sequence[runs.Run]) -> dict[Path, str]:
+    """Return a name for each run's folder: the run's own or, if another run has that, one with a number."""
     names: dict[Path, str] = {}
+    own = {run.manifest.name for run in parents}
     for run in parents:
         name = run.manifest.name
-        numbered = (f"{name}-{number}" for number in count(2))
-        names[run.folder] = next(free for free in chain([name], numbered) if free not in names.values())
+        if name in names.values():
+            numbered = (f"{name}-{number}" for number in count(2))
+            name = next(free for free in numbered if free not in own.union(names.values()))
+        names[run.folder] = name
     return names
 
 

@@ -160,7 +160,7 @@ def test_a_damaged_fit_is_fitted_again_with_a_notice(tmp_path: Path, damage: str
 
 def test_a_damaged_failure_is_fitted_again_with_a_notice(tmp_path: Path) -> None:
     draft = cut_off(tmp_path, "first", fits=0)
-    draft.save_failure(FitFailure(TASK, "diverged"))
+    draft.save_failure(FitFailure(TASK, "diverged", by_settings=True))
     (path,) = (draft.folder / drafts.FITS).iterdir()
     path.write_text("{}")
     notices: list[str] = []

@@ -91,13 +91,19 @@ def test_the_deadline_decides_how_many_epochs_fit(
 
 
 def test_a_slow_first_epoch_is_not_projected(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    for first, expected in ((3.0, 8), (3.9, 7)):
-        ends = timed(images, monkeypatch, expected, [first, 1.0])
-        assert len(ends) >= 7
+    for expected, first, others in ((9, 1.9, 1.0), (90, 1.1, 0.1), (90, 0.9, 0.1)):
+        ends = timed(images, monkeypatch, expected, [first, others])
+        assert len(ends) == pytest.approx(expected, abs=1)
         assert ends[-1] == 1
         parts = np.diff([0.0, *ends])
-        assert parts.max() < 2 * parts.min()
-    assert len(timed(images, monkeypatch, 20, [2.0, 0.2])) > 30
+        assert parts.max() < 1.5 * parts.min()
+
+
+def test_a_machine_that_slows_down_at_once_ends_about_in_time(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert timed(images, monkeypatch, 3, [6.0]) == [1 / 3]
+    assert timed(images, monkeypatch, 4, [4.5])[-1] == 1
 
 
 def test_a_slow_first_epoch_of_a_long_training_is_projected(

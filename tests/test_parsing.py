@@ -90,34 +90,27 @@ BAD_TRAIN = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD_TRAIN.values(), ids=BAD_TRAIN.keys())
+BAD_TEST = {
+    "wide row": (edited("\n", "\n1,"), "line 2: found 785 values, expected 784"),
+    "wide last row": (lambda text: text.rstrip() + ",1\n", f"line {TEST + 1}: found 785 values"),
+    "truncated": (lambda text: text.rstrip()[:-1000], f"row {TEST} below the header is cut short: found"),
+}
+BAD = [
+    pytest.param(name, spoil, message, id=f"{name} {what}")
+    for name, cases in (("train.csv", BAD_TRAIN), ("test.csv", BAD_TEST))
+    for what, (spoil, message) in cases.items()
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "message"), BAD)
 def test_a_bad_file_raises_data_error_in_one_line(
-    folder: Path, train_csv: str, spoil: Callable[[str], str], message: str
+    folder: Path, name: str, spoil: Callable[[str], str], message: str
 ) -> None:
-    (folder / "train.csv").write_text(spoil(train_csv))
+    file = folder / name
+    file.write_text(spoil(file.read_text()))
     with pytest.raises(DataError) as error:
         data.load(folder)
-    assert str(error.value).startswith(f"{folder / 'train.csv'}: ")
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (edited("\n", "\n1,"), "line 2: found 785 values, expected 784"),
-        (lambda text: text.rstrip() + ",1\n", f"line {TEST + 1}: found 785 values, expected 784"),
-        (lambda text: text.rstrip()[:-1000], f"row {TEST} below the header is cut short: found"),
-    ],
-    ids=["wide row", "wide last row", "truncated"],
-)
-def test_a_bad_test_file_raises_data_error_in_one_line(
-    folder: Path, test_csv: str, spoil: Callable[[str], str], message: str
-) -> None:
-    (folder / "test.csv").write_text(spoil(test_csv))
-    with pytest.raises(DataError) as error:
-        data.load(folder)
-    assert str(error.value).startswith(f"{folder / 'test.csv'}: ")
+    assert str(error.value).startswith(f"{file}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -284,6 +284,16 @@ def test_fits_of_a_run_of_which_nothing_can_come_are_not_kept(
     assert not (home / "submissions/.lost").exists()
 
 
+def test_fits_of_a_model_that_can_never_be_complete_are_not_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_on(monkeypatch, "sklearn-mlp", FitError("the net diverged"), "fold 1")
+    fail_on(monkeypatch, "sklearn-mlp", MemoryError(), "fold 2")
+    with pytest.raises(FitError):
+        train(tiny_job(home, recipes=("sklearn-mlp",), folds=3, name="never"))
+    assert not (home / "submissions/.never").exists()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("a bug")])
 def test_fits_beside_one_that_may_succeed_next_time_are_kept(
     home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

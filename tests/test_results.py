@@ -126,6 +126,7 @@ def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run
         for model in models
         if model.name != "blend"
     )
+    assert run.manifest.config.ensemble.runs == (name, f"{name}-2")
     assert len(list((run.folder / "models").iterdir())) == 8
 
 

@@ -430,7 +430,7 @@ def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
         scheduled(digits, monkeypatch, row=5.0)
 
 
-def test_a_dense_net_is_timed_on_more_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_net_is_timed_on_more_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
     def measure(_: object, arguments: list[tuple[object, data.Digits, int]], **__: int) -> list[list[object]]:
@@ -439,8 +439,11 @@ def test_a_dense_net_is_timed_on_more_digits(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(speed, "run_on_each", measure)
     blank = data.Digits(np.zeros((10_000, data.PIXELS), np.uint8), np.zeros(10_000, np.int64))
-    speed.measure_speeds([BIG, SMALL], blank, 1, 1)
-    assert rows == [speed.CONVOLUTIONAL_ROWS, speed.DENSE_ROWS]
+    wide, many_steps = (
+        recipes.select(["keras-mlp"], [option])[0] for option in ("hidden=4096,4096", "batch_size=1")
+    )
+    speed.measure_speeds([BIG, SMALL, wide, many_steps], blank, 1, 1)
+    assert rows == [speed.FEW_ROWS, speed.MANY_ROWS, speed.FEW_ROWS, speed.FEW_ROWS]
 
 
 def test_no_memory_for_measuring_is_one_line(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from digit_recognizer.nets.augment import Augmentation
 from digit_recognizer.settings import MAX_EPOCHS, NetSettings
 
 WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its learning rate
-START_SECONDS = 3.0  # by which the first epoch may take longer than others: TensorFlow's graph, first pages
+START_SECONDS = 1.0  # by which the first epoch may take longer than others; the last may be late by as much
 OnEpochEnd = Callable[[], None]  # called after each epoch, when the net is able to predict
 EPOCH_TOLERANCE = 0.1  # in epochs: how far the last may overrun the deadline, and the reserve kept before it
 MAX_OVERRUN = 0.5  # in seconds, for long epochs: how far the last may overrun the deadline
@@ -87,7 +87,7 @@ def _epochs_left(seconds: float, durations: Sequence[float], planned: float) -> 
         return 0
     first, later = durations[0], durations[1:][-3:]
     last_ones = later or [min(first, max(planned, first - START_SECONDS))]
-    usual, slowest = float(np.mean(last_ones)), max(last_ones)
+    usual, slowest = max(float(np.mean(last_ones)), 1e-6), max(last_ones)  # a coarse clock may tell 0
     overrun = min(EPOCH_TOLERANCE * usual, MAX_OVERRUN)
     return max(int(seconds / usual - EPOCH_TOLERANCE), int(seconds + overrun > slowest))
 

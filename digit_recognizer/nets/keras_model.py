@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise, zip_longest
@@ -147,8 +148,11 @@ def _draw_seed(rng: np.random.RandomState) -> int:
 
 def import_keras() -> Any:
     """Return the keras module, imported late, as it takes seconds, and quietly."""
-    with _silent_stderr(), _no_garbage_collection():
-        import keras
+    if "keras" not in sys.modules:
+        with _silent_stderr(), _no_garbage_collection():
+            import keras
+    import keras
+
     return keras
 
 

@@ -233,8 +233,8 @@ def cpu_computes_bfloat16() -> bool:
 def limit_threads(threads: int) -> None:
     """Limit TensorFlow in this process to `threads` threads; no effect once it has computed.
 
-    Warns if it computes in fewer: only a notebook asks for other threads than before in one process. Of a
-    GPU, each process takes only the memory it needs, so that several fits share it.
+    Warns if it goes on with fewer, which no command does, but a notebook or a program may. Of a GPU, each
+    process takes only the memory it needs, so that several fits share it.
     """
     import_keras()
     import tensorflow as tf
@@ -247,7 +247,7 @@ def limit_threads(threads: int) -> None:
     except RuntimeError:  # already computing
         if 0 < (before := tf.config.threading.get_intra_op_parallelism_threads()) < threads:
             warnings.warn(
-                f"TensorFlow goes on with {before} of {threads} threads, as it has computed in this program "
-                "already; restart the notebook's kernel to use all",
+                f"TensorFlow goes on with {before} of {threads} threads, as it has computed in this process "
+                "already; start Python, or the notebook's kernel, anew to use all",
                 stacklevel=2,
             )

@@ -135,7 +135,7 @@ def split_cores_for_minutes(
     threads = max(1, min(cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)))
     few, many = cores // threads, -(-cores // threads)
     shared = [(few, threads), (many, cores // many)]
-    return max(shared, key=prod)  # the fewest cores are idle
+    return max(shared, key=prod)  # fewer cores are idle
 
 
 def check_minutes(recipes: Sequence[Recipe]) -> None:

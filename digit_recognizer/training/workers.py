@@ -24,7 +24,7 @@ def cpu_count() -> int:
 
 
 def gpu_count() -> int:
-    """Return the number of GPUs that TensorFlow sees; it is imported only if /dev has the file of one."""
+    """Return the number of GPUs that TensorFlow sees; without a GPU's file in /dev, it is not asked."""
     if not any(file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)):
         return 0
     from digit_recognizer.nets import keras_net
@@ -132,8 +132,9 @@ def _report_progress(
             with lock:
                 if len(curve) > epochs_seen[task.name]:
                     epochs_seen[task.name] = len(curve)
-                    # With a deadline, one more follows until there is no time for it.
-                    epochs = max(task.settings.epochs, len(curve) + (task.deadline is not None))
+                    epochs = task.settings.epochs
+                    while task.deadline is not None and epochs <= len(curve):  # there is time for more
+                        epochs += -(-epochs // 10)
                     on_progress(Progress(task.name, len(curve), epochs, curve[-1]))
 
     def follow() -> None:
