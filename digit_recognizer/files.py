@@ -1,15 +1,55 @@
-"""Files and folders that appear whole or not at all, and locks between processes."""
+"""Plain files to read, files and folders that appear whole or not at all, and locks between processes."""
 
+import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from digit_recognizer.errors import RunError
+
+
+@contextmanager
+def open_plain(path: Path) -> Iterator[BinaryIO]:
+    """Open a plain file to read its bytes.
+
+    A FIFO would wait for a writer, and a device may never end, wherever a link leads.
+    Raises OSError, whose `strerror` says why, for anything that is no plain file or cannot be opened.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "is no plain file", str(path))
+            yield file
+    except ValueError as error:  # Python's, of a NUL in the path
+        if "\0" not in str(path):
+            raise
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else a FIFO waits here
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """Return the content of a plain file of at most `limit` bytes.
+
+    Raises OSError, whose `strerror` says why, for a longer one and as `open_plain` does.
+    """
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"is larger than {limit:,} bytes", str(path))
+        content = file.read(size + 1)  # takes memory for as many at once
+    if len(content) > size:
+        raise OSError(errno.EFBIG, "has grown while it was read", str(path))
+    return content
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

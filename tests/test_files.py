@@ -194,3 +194,22 @@ def test_a_write_that_fails_leaves_no_partial_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["folder"]
     with pytest.raises(FileNotFoundError):
         files.write_atomically(tmp_path / "nowhere" / "file", "text")
+
+
+def test_only_plain_files_are_read(tmp_path: Path) -> None:
+    plain, pipe, link = tmp_path / "plain", tmp_path / "pipe", tmp_path / "link"
+    plain.write_bytes(b"digits")
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    assert files.read_plain(plain, limit=6) == b"digits"
+    for path, reason in {
+        plain: "is larger than 5 bytes",
+        pipe: "is no plain file",  # which nobody writes to: to wait for it would hang
+        link: "is no plain file",
+        tmp_path: "Is a directory",
+        tmp_path / "a\0b": "embedded null byte",
+        tmp_path / ("a" * 300): "File name too long",
+        tmp_path / "nosuch": "No such file or directory",
+    }.items():
+        with pytest.raises(OSError, match=reason):
+            files.read_plain(path, limit=5)
