@@ -127,9 +127,9 @@ def report(
 
 
 def _stored(run: "FinishedRun | str | Path", out: str | Path) -> "Run":
-    from digit_recognizer import drafts
+    from digit_recognizer import runs
 
-    return run.run if isinstance(run, FinishedRun) else drafts.find_run(Path(out), str(run))
+    return run.run if isinstance(run, FinishedRun) else runs.find(Path(out), str(run))
 
 
 def _progress() -> "OnProgress":

@@ -1,35 +1,40 @@
-"""A run in the making: a hidden folder that keeps each fit and each complete stage, and becomes the run.
+"""A run's folder while it is filled: `run.json` is the commit, and true at any moment.
 
-submissions/.NAME/    config.json      all that decides the run's numbers
-                      schedule.json    the stages
-                      fits/            finished fits, for --resume
-                      logs/            learning curves so far
-                      lock             held while a process works on it; the system ends that of a killed one
-                      stage-1/ ...     complete runs; the latest becomes submissions/NAME
+until the run is complete:
+  config.json          all that decides the run's numbers
+  schedule.json        the stages
+  logs/                learning curves so far
+  lock                 held while a process works on it; the system ends that of a killed one
+for good:
+  fits/                each finished fit, for --resume and for new digits
+  probabilities-N.npz  of stage N, the latest complete one
+  run.json             what stage N gave; without it, nothing is complete
+  submission.csv       written last; `runs.load` makes it again if a process was killed before
 """
 
 import errno
-import hashlib
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from digit_recognizer import records, runs
+import numpy as np
+
+from digit_recognizer import records, runs, submission
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import atomic_folder, locked, write_atomically
-from digit_recognizer.manifest import RunConfig
+from digit_recognizer.files import delete, is_partial, locked, write_atomically
+from digit_recognizer.manifest import Manifest, RunConfig
+from digit_recognizer.predictions import HeldOut, Predictions
+from digit_recognizer.runs import CONFIG, FITS, LOCK
 from digit_recognizer.schedule import Schedule
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
-CONFIG, SCHEDULE, FITS, LOGS, STAGE, LOCK = "config.json", "schedule.json", "fits", "logs", "stage-", "lock"
+SCHEDULE, LOGS = "schedule.json", "logs"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the draft is running
-DIGEST = hashlib.sha256().digest_size
+LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the run is being fitted
 
 
 class _Failure(records.Record):
@@ -38,44 +43,19 @@ class _Failure(records.Record):
 
 @dataclass(frozen=True)
 class Draft:
-    """The hidden folder to fill, and the run's folder that it becomes."""
+    """The folder of a run that this process works on."""
 
     folder: Path
-    final: Path
 
     @property
-    def running(self) -> bool:
-        """Whether a process is working on it now; to know, this takes the lock for a moment."""
-        if not (self.folder / LOCK).exists():
-            return False
-        try:
-            with locked(self.folder / LOCK, BlockingIOError()):
-                return False
-        except BlockingIOError:
-            return True
-        except RunError:  # another user's
-            return False
-
-    @property
-    def state(self) -> str:
-        """What the draft is, and what to do about it, in words."""
-        if self.running:
-            return f"{self.final.name} is still running"
-        if count := self.count_fits():
-            return (
-                f"{self.final.name} was cut off with {count} finished fits; "
-                f"its command with --resume goes on, or delete {self.folder}"
-            )
-        return f"{self.final.name} was cut off before a fit was finished; its command starts it anew"
+    def manifest(self) -> Manifest | None:
+        """What the latest complete stage gave; None before there is one."""
+        return runs.read_manifest(self.folder)
 
     @property
     def logs(self) -> Path:
         """The folder of the fits' learning curves so far."""
         return self.folder / LOGS
-
-    def count_fits(self) -> int:
-        """Return the number of finished fits."""
-        return len(list((self.folder / FITS).glob("*.fit")))
 
     def save_schedule(self, schedule: Schedule) -> Schedule:
         """Store the stages, so that a resumed run fits the same; return them."""
@@ -88,9 +68,8 @@ class Draft:
         return records.read(path, Schedule) if path.exists() else None
 
     def save_fit(self, result: FitResult) -> None:
-        """Store a fit at once and whole, with its SHA-256, so that a resumed run need not repeat it."""
-        stored = result.to_bytes()
-        write_atomically(self._path(result.task), hashlib.sha256(stored).digest() + stored)
+        """Store a fit, whole or not at all."""
+        write_atomically(self._path(result.task), result.to_bytes())
 
     def save_failure(self, failure: FitFailure) -> None:
         """Store why a fit failed by its settings, so that a resumed run does not repeat it."""
@@ -105,121 +84,120 @@ class Draft:
             path, failed = self._path(task), self._path(task, "failed")
             try:
                 if path.exists():
-                    outcomes[task.name] = self._read(task)
+                    outcomes[task.name] = FitResult.from_bytes(task, runs.read_fit(path))
                 elif failed.exists():
-                    outcomes[task.name] = FitFailure(
-                        task, records.read(failed, _Failure).reason, by_settings=True
-                    )
-            except (OSError, *runs.DAMAGED, RunError):
+                    reason = records.read(failed, _Failure).reason
+                    outcomes[task.name] = FitFailure(task, reason, deterministic=True)
+            except (ValueError, RunError):
                 damaged = path if path.exists() else failed
                 on_notice(f"{damaged}: is damaged; {task.name} is fitted again")
         return outcomes
 
-    def delete_fits(self) -> None:
-        """Delete all outcomes: no run can come of them, and a resumed run would only fail again."""
-        shutil.rmtree(self.folder / FITS)
-
-    def _path(self, task: FitTask, ending: str = "fit") -> Path:
+    def _path(self, task: FitTask, ending: str = "npz") -> Path:
         return self.folder / FITS / f"{task.file_name}.{ending}"
 
-    def _read(self, task: FitTask) -> FitResult:
-        content = self._path(task).read_bytes()
-        digest, stored = content[:DIGEST], content[DIGEST:]
-        if hashlib.sha256(stored).digest() != digest:
-            raise ValueError("the content does not match its SHA-256")
-        return FitResult.from_bytes(task, stored)
+    def write_probabilities(self, held_out: HeldOut, predictions: Sequence[Predictions]) -> None:
+        """Write those of the next stage, beside those of the latest."""
+        runs.write_probabilities(
+            runs.probabilities_file(self.folder, self._next_stage()), held_out, predictions
+        )
 
-    @contextmanager
-    def stage_folder(self) -> Iterator[Path]:
-        """Yield a folder for a complete run, the next stage's, which appears whole or not at all."""
-        with atomic_folder(self.folder / f"{STAGE}{len(self._stages()) + 1}") as folder:
-            yield folder
+    def commit(self, manifest: Manifest, labels: np.ndarray | None) -> None:
+        """Complete the next stage, whose fits and probabilities are written.
 
-    def latest_stage(self) -> Path | None:
-        """Return the folder of the latest complete stage."""
-        return next(reversed(self._stages()), None)
+        labels: of the test digits, int of shape (n,); None for a run without a submission. A process that is
+        killed here leaves the earlier stage or this one, never a mixture.
+        """
+        earlier, stage = self.manifest, self._next_stage()
+        content = None if labels is None else submission.to_bytes(labels)
+        checked = content and submission.check_bytes(content, runs.SUBMISSION, manifest.config.data.rows.test)
+        self.write_manifest(
+            manifest.model_copy(
+                update={
+                    "stage": stage,
+                    "submission_sha256": checked.sha256 if checked else None,
+                    "replaced_sha256": earlier.submission_sha256 if earlier else None,
+                }
+            )
+        )
+        if content:
+            write_atomically(self.folder / runs.SUBMISSION, content)
+        if earlier:
+            delete(runs.probabilities_file(self.folder, earlier.stage))
 
-    def _stages(self) -> list[Path]:
-        stages = [path for path in self.folder.glob(f"{STAGE}*") if path.name[len(STAGE) :].isdigit()]
-        return sorted(stages, key=lambda path: int(path.name[len(STAGE) :]))
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace `run.json`; pages that were made of what it said before are deleted."""
+        for page in runs.PAGES:  # of what it said before
+            delete(self.folder / page)
+        runs.write_manifest(self.folder, manifest)
+
+    def _next_stage(self) -> int:
+        return self.manifest.stage + 1 if self.manifest else 1
+
+    def copy_fits(self, sources: dict[str, Path]) -> None:
+        """Copy fits of other runs, by their names here; those that are no longer there are left out."""
+        for name, path in sources.items():
+            if path.is_file():
+                write_atomically(self.folder / FITS / name, runs.read_fit(path))
+
+    def delete_fits(self) -> None:
+        """Delete all outcomes: no run can come of them, and a resumed run would only fail again."""
+        delete(self.folder / FITS)
+
+    def tidy(self) -> None:
+        """Delete what nobody needs any more: all of it if nothing can come of the folder."""
+        manifest = self.manifest
+        if manifest is None and not runs.count_fits(self.folder):
+            delete(self.folder)
+        elif manifest and manifest.stopped_early is None:
+            kept = {file for files in manifest.inference_fits.values() for file in files}
+            kept |= {fit.file for fit in manifest.fits.values()}
+            for path in (self.folder / FITS).iterdir():
+                if path.name not in kept:  # of an earlier stage, or failed
+                    delete(path)
+            for name in (LOGS, SCHEDULE, CONFIG):
+                delete(self.folder / name)
 
 
 @contextmanager
 def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = False) -> Iterator[Draft]:
-    """Yield a draft whose latest stage becomes the run `name` in `out` when the block ends well.
+    """Yield the locked folder of the run `name` in `out`; without a name, it is called by date and time.
 
-    Without a name, it is called by date and time. `resume` goes on with the newest draft of an equal config.
-    If the block raises, the draft stays if it keeps a fit.
-    Raises RunError, before a fit begins, if `out` cannot be written, holds that name, or has no such draft.
+    resume: go on with the newest run of an equal config that is not complete.
+    If the block raises, what is complete stays, and finished fits stay.
+    Raises RunError, before a fit begins, if `out` cannot be written, holds that name, or has no such run.
     """
     draft = _find_unfinished(out, name, config) if resume else _create(out, name)
-    busy = RunError(f"{draft.final.name} is still running; wait for it, or stop it first")
-    with locked(draft.folder / LOCK, busy, seconds=LOCK_SECONDS):
+    busy = RunError(f"{draft.folder.name} is still running; wait for it, or stop it first")
+    with locked(draft.folder / LOCK, busy, seconds=LOCK_SECONDS, delete=True):
         if not resume:
             _begin(draft, config)
-        complete = False
         try:
             yield draft
-            _finish(draft)
-            complete = True
         except BaseException as error:
             raise _add_note(draft, error) from error.__cause__
         finally:
-            if complete or not draft.count_fits():
-                shutil.rmtree(draft.folder, ignore_errors=True)
-
-
-def _finish(draft: Draft) -> None:
-    stage = draft.latest_stage()
-    assert stage is not None, "a run ended without a complete stage"
-    try:
-        if draft.final.exists():
-            raise FileExistsError(errno.EEXIST, "it exists already")
-        stage.rename(draft.final)
-    except OSError as error:
-        raise RunError(f"{draft.final}: cannot be written ({error.strerror})") from None
+            draft.tidy()
 
 
 def _add_note(draft: Draft, error: BaseException) -> BaseException:
     """Return the error with a note on what it leaves behind; a full disk becomes a RunError."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = RunError(f"{draft.folder}: cannot be written ({error.strerror}); make room.")
-    if count := draft.count_fits():
-        error.add_note(f"{count} finished fits are kept; the same command with --resume goes on from them.")
+    goes_on = "the same command with --resume goes on"
+    if draft.manifest is not None:
+        error.add_note(f"{draft.folder} holds what was complete; {goes_on}.")
+    elif fits := runs.count_fits(draft.folder):
+        error.add_note(f"{fits} finished fits are kept; {goes_on} from them.")
     else:
         error.add_note("No run was written.")
     return error
 
 
-def list_all(out: Path) -> list[Draft]:
-    """Return the drafts in `out`, newest first."""
-    dated: list[tuple[float, Draft]] = []
-    for path in out.glob(f".*/{FITS}"):
-        draft = Draft(path.parent, out / path.parent.name[1:])
-        with suppress(FileNotFoundError):  # it was finished just now
-            if not draft.final.exists():
-                dated.append((path.stat().st_mtime, draft))
-    return [draft for _, draft in sorted(dated, key=lambda pair: pair[0], reverse=True)]
-
-
-def find_run(out: Path, name: str) -> runs.Run:
-    """Return the run of that name or, while it is still being fitted, its latest complete stage.
-
-    Raises RunError if there is neither.
-    """
-    draft = Draft(out / f".{name}", out / name)
-    for _ in range(2):  # it may be finished in between
-        if draft.final.is_dir() or (stage := draft.latest_stage()) is None:
-            return runs.find(out, name)
-        with suppress(RunError):
-            return runs.Run(stage, runs.load(stage).manifest, unfinished=True)
-    return runs.find(out, name)
-
-
-def unfinished_curves(run: runs.Run) -> dict[str, list[list[Metrics]]]:
+def curves_so_far(run: runs.Run) -> dict[str, list[list[Metrics]]]:
     """Return the learning curves so far of all members of a run that is still being fitted, by member."""
-    draft = Draft(run.folder.parent, run.folder.parent)
-    if not run.unfinished or (schedule := draft.load_schedule()) is None:
+    draft = Draft(run.folder)
+    if not run.is_running or (schedule := draft.load_schedule()) is None:
         return {}
     return {
         member.name: [read_log(file) for file in sorted(draft.logs.glob(f"{member.name}-*.jsonl"))]
@@ -229,20 +207,22 @@ def unfinished_curves(run: runs.Run) -> dict[str, list[list[Metrics]]]:
 
 
 def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Draft:
-    """Return the newest draft of an equal config; raises RunError, with what differs, if there is none."""
+    """Return the newest run of an equal config to go on with; raises RunError, with what differs."""
     difference = ""
-    for draft in list_all(out):
-        if name not in (None, draft.final.name):
+    for folder in runs.incomplete_folders(out):
+        if name not in (None, folder.name):
             continue
         try:
-            stored = records.read(draft.folder / CONFIG, RunConfig)
+            stored, manifest = records.read(folder / CONFIG, RunConfig), runs.read_manifest(folder)
         except RunError as error:
             if name is None:
                 continue
-            raise RunError(f"{error}; it cannot be resumed, delete {draft.folder}") from None
+            raise RunError(f"{error}; it cannot be resumed, delete {folder}") from None
+        if manifest and manifest.stopped_early is None:
+            continue
         if not (changed := config.difference_from(stored)):
-            return draft
-        difference = difference or f"; {draft.final.name} has {changed}"
+            return Draft(folder)
+        difference = difference or f"; {folder.name} has {changed}"
     raise RunError(
         f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "
         f"library versions{difference}; start it without --resume"
@@ -257,36 +237,34 @@ def _create(out: Path, name: str | None) -> Draft:
         )
     date = datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in count(1):
-        free = name or (date if number == 1 else f"{date}-{number}")
-        draft = Draft(out / f".{free}", out / free)
-        if draft.final.exists():
-            if name is None:
-                continue
-            raise RunError(f"{draft.final}: exists already; take another --name, or delete that run")
+        folder = out / (name or (date if number == 1 else f"{date}-{number}"))
         try:
-            # What a run of that name left is taken over, or refused, once it is locked.
-            draft.folder.mkdir(parents=True, exist_ok=name is not None)
+            folder.mkdir(parents=True, exist_ok=name is not None)
         except OSError as error:
-            if name is None and draft.folder.is_dir():  # another run has begun in this second
+            if name is None and folder.is_dir():  # another run has begun in this second
                 continue
             raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
-        return draft
+        return Draft(folder)
     raise AssertionError("unreachable")
 
 
 def _begin(draft: Draft, config: RunConfig) -> None:
-    """Delete what a run that was cut off before a fit was finished left; raises RunError if one was."""
-    if fits := draft.count_fits():
+    """Empty the folder of what was cut off before a fit was finished; raises RunError if it holds more."""
+    folder = draft.folder
+    if fits := runs.count_fits(draft.folder):
         raise RunError(
-            f"{draft.folder}: is an unfinished run with {fits} finished fits; go on with --resume, "
-            "or delete it"
+            f"{folder}: is an unfinished run with {fits} finished fits; go on with --resume, or delete it"
         )
+    ours = {LOCK, CONFIG, SCHEDULE, LOGS, FITS, runs.probabilities_file(folder, 1).name}
     try:
-        for left in draft.folder.glob("*"):
-            if left.name != LOCK:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        left = [path for path in folder.iterdir() if path.name != LOCK]
+        if not all(path.name in ours or is_partial(path) for path in left):
+            raise RunError(f"{folder}: exists already; take another --name, or delete that run")
+        for path in left:
+            delete(path)
         for inside in (FITS, LOGS):
-            (draft.folder / inside).mkdir()
+            (folder / inside).mkdir()
     except OSError as error:
-        raise RunError(f"{draft.folder}: cannot be written ({error.strerror})") from None
-    records.write(draft.folder / CONFIG, config)
+        raise RunError(f"{folder}: cannot be written ({error.strerror})") from None
+    if config.command != "ensemble":  # which takes seconds, and is started anew
+        records.write(folder / CONFIG, config)

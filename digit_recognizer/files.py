@@ -2,9 +2,11 @@
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from digit_recognizer.errors import RunError
+
+TOKEN_BYTES = 4  # of the random end of a partial file's name
+REPLACE_TRIES = 10
 
 
 @contextmanager
@@ -57,15 +62,39 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Raises OSError if it cannot be written.
     """
-    partial = _hidden(path, secrets.token_hex(4))
+    partial = _hidden(path, secrets.token_hex(TOKEN_BYTES))
     try:
         with partial.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        _replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Give `partial` the name `path`; on Windows, wait a second for those who have that file open."""
+    for _ in range(REPLACE_TRIES if os.name == "nt" else 0):
+        with suppress(PermissionError):
+            partial.replace(path)
+            return
+        time.sleep(1 / REPLACE_TRIES)
+    partial.replace(path)
+
+
+def is_partial(path: Path) -> bool:
+    """Return whether it is what a killed `write_atomically` left."""
+    return re.fullmatch(rf"\..+-[0-9a-f]{{{2 * TOKEN_BYTES}}}", path.name) is not None
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a link or a whole folder, as far as it is there and can be deleted."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager
@@ -78,7 +107,7 @@ def atomic_folder(final: Path) -> Iterator[Path]:
     """
     final = final.resolve()  # a link to a folder on another disk stays a link
     restore(final)
-    filling, old = _hidden(final, secrets.token_hex(4)), _hidden(final, "old")
+    filling, old = _hidden(final, secrets.token_hex(TOKEN_BYTES)), _hidden(final, "old")
     try:
         filling.mkdir()
         yield filling

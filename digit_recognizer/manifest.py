@@ -16,7 +16,7 @@ from digit_recognizer.predictions import BLEND
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
 
-FORMAT = 2
+FORMAT = 3
 # Libraries whose version can change a number.
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-python-headless")
 # Files of the package that decide numbers besides the settings, which are in the config themselves.
@@ -97,7 +97,7 @@ class EnsembleConfig(Record):
 
 
 class RunConfig(Record):
-    """All that decides a run's numbers; `--resume` goes on only with a draft of an equal one."""
+    """All that decides a run's numbers; `--resume` goes on only with a run of an equal one."""
 
     command: Literal["train", "validate", "ensemble"] = Field(description="that made the run")
     data: DataConfig = Field(description="the digits")
@@ -117,7 +117,7 @@ class RunConfig(Record):
     )
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
-    code: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
+    source_hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
         description="start of the SHA-256 of the package's files that decide numbers"
     )
 
@@ -173,7 +173,7 @@ class FitRecord(Record):
 
     model: str = Field(description="the recipe, or a member such as cnn-2")
     split: str = Field(description="holdout, fold 1 ..., fold 1 repeat 2 ..., or all rows")
-    file: FileName = Field(description="in models/")
+    file: FileName = Field(description="in fits/")
     seconds: Seconds = Field(description="of the fit and its predictions")
     curve: tuple[EpochMetrics, ...] = Field(description="metrics after each epoch")
 
@@ -200,9 +200,12 @@ class KaggleOutcome(Record):
 class Manifest(Record):
     """What `run.json` says."""
 
-    format: Literal[2] = Field(default=2, description="of this file")
+    format: Literal[3] = Field(default=3, description="of this file")
     name: str = Field(description="of the run")
-    created: AwareDatetime = Field(description="when the run was written")
+    created: AwareDatetime = Field(description="when the stage was complete")
+    stage: Annotated[int, Field(ge=1, le=10**6)] = Field(
+        default=1, description="number of the latest complete stage; probabilities-N.npz is of it"
+    )
     config: RunConfig = Field(description="all that decided the numbers")
     scores: Annotated[dict[str, ModelScore], Field(min_length=1)] = Field(
         description="of each model, and of the blend if there is one"
@@ -211,17 +214,20 @@ class Manifest(Record):
     recipes: dict[str, Settings] = Field(
         description="settings of each model; in a run of --minutes, epochs is how many it had"
     )
-    test_fits: dict[str, tuple[FileName, ...]] = Field(
-        description="files in models/ whose mean prediction is each model's for new digits"
+    inference_fits: dict[str, tuple[FileName, ...]] = Field(
+        description="files in fits/ whose mean prediction is each model's for new digits"
     )
     blend: Combiner | None = Field(description="how the models' probabilities are blended, in their order")
     submission_model: str | None = Field(
         description="the model that submission.csv is of, or null without one"
     )
     submission_sha256: Sha256 | None = Field(default=None, description="of submission.csv")
+    replaced_sha256: Sha256 | None = Field(default=None, description="of the earlier stage's submission.csv")
     fits: dict[str, FitRecord] = Field(default={}, description="each fit, by model and split")
     failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")
-    stopped_early: str | None = Field(default=None, description="why not all was fitted, or null")
+    stopped_early: str | None = Field(
+        default=None, description="why not all is fitted, which --resume can go on with; null if it is"
+    )
     seconds: dict[str, Seconds] = Field(
         description="of each step, and in total; for a resumed run, counted from its resumption"
     )
@@ -233,8 +239,8 @@ class Manifest(Record):
             raise ValueError("main_model or submission_model is not among the scores")
         if not self.models:
             raise ValueError("scores name no model besides the blend")
-        if set(self.models) != set(self.recipes) or set(self.models) != set(self.test_fits):
-            raise ValueError("scores, recipes and test_fits name different models")
+        if set(self.models) != set(self.recipes) or set(self.models) != set(self.inference_fits):
+            raise ValueError("scores, recipes and inference_fits name different models")
         if self.blend is not None and len(self.blend.weights) != len(self.models):
             raise ValueError("the blend has another number of weights than there are models")
         return self
@@ -256,7 +262,7 @@ def current_versions() -> dict[str, str]:
     return versions
 
 
-def code_hash() -> str:
+def source_hash() -> str:
     """Return the start of the SHA-256 of the package's files that decide numbers."""
     package = Path(__file__).parent
     digest = hashlib.sha256()

@@ -81,10 +81,10 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             for stage, timed in fits.stages_left():
                 stopped = fits.fit_stage(stage, timed, dataset, hold)
                 clock.lap("fit")
-                fits.write_run(config, rows, clock, stopped)
+                fits.write_stage(config, rows, clock, stopped)
                 if stopped:
                     break
-    return _copy_for_kaggle_notebook(runs.load(draft.final))
+    return _copy_for_kaggle_notebook(runs.load(draft.folder))
 
 
 def blend_runs(
@@ -106,16 +106,36 @@ def blend_runs(
             "blend": True,
             "bfloat16": None,
             "versions": manifest.current_versions(),
-            "code": manifest.code_hash(),
+            "source_hash": manifest.source_hash(),
             "ensemble": manifest.EnsembleConfig(
                 runs=tuple(results.different_names(parents).values()), method=method
             ),
         }
     )
     clock.lap("read")
-    with drafts.start(out, name, config) as draft, draft.stage_folder() as folder:
-        results.write(folder, draft.final.name, config, rows, models, clock, on_notice=on_notice)
-    return _copy_for_kaggle_notebook(runs.load(draft.final))
+    with drafts.start(out, name, config) as draft:
+        evaluation = _evaluate(models, rows, method, clock, on_notice)
+        draft.copy_fits({name: path for model in models for name, path in model.sources.items()})
+        draft.write_probabilities(rows, evaluation.predictions)
+        clock.lap("write")
+        draft.commit(
+            results.describe(draft.folder.name, config, models, evaluation, clock), evaluation.labels
+        )
+    return _copy_for_kaggle_notebook(runs.load(draft.folder))
+
+
+def _evaluate(
+    models: Sequence[results.Model],
+    rows: HeldOut,
+    method: Method | None,
+    clock: Clock,
+    on_notice: OnNotice,
+) -> results.Evaluation:
+    evaluation = results.evaluate(models, rows, method)
+    if evaluation.blend and not evaluation.blend.converged:
+        on_notice("The weights of the blend could not be found; its models are weighted equally")
+    clock.lap("score")
+    return evaluation
 
 
 def _copy_for_kaggle_notebook(run: runs.Run) -> runs.Run:
@@ -166,7 +186,7 @@ def _config(
         gpus=gpus,
         bfloat16=_uses_bfloat16(chosen, gpus),
         versions=manifest.current_versions(),
-        code=manifest.code_hash(),
+        source_hash=manifest.source_hash(),
     )
 
 
@@ -208,7 +228,7 @@ class _Fits:
         for line in self._schedule.describe():
             self._on_notice(line)
         if self._outcomes:
-            self._on_notice(f"{len(self._outcomes)} of {len(self._tasks)} fits are finished already")
+            self._on_notice(f"{self._finished()} fits are finished already")
         for task in self._unfinished():
             self._on_progress(Progress(task.name, 0, task.settings.epochs))
 
@@ -217,16 +237,31 @@ class _Fits:
         return self._schedule.timed(self._unfinished())
 
     def _unfinished(self) -> list[FitTask]:
-        return [task for task in self._tasks if task.name not in self._outcomes]
+        """Return the fits to do: not those of members that better ones have replaced."""
+        complete, stages = self._complete(), self._schedule.stages
+        replaced = {
+            member.name
+            for stage in stages
+            for member in stage.members
+            if any(
+                other.group > stage.group and complete.intersection(m.name for m in other.members)
+                for other in stages
+            )
+        }
+        return [
+            task for task in self._tasks if task.name not in self._outcomes and task.model not in replaced
+        ]
 
     def fit_stage(
         self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, hold: signals.Hold
     ) -> str | None:
         """Fit the tasks, while signals come through `hold`; return why it was stopped early, or None.
 
-        A fit that fails is dropped with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
+        A fit that fails is left out with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
         process end the run with what is finished, and the command with 0; before, they raise.
         """
+        if not tasks:
+            return None
         fitting = training.fit_all(
             tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
             on_progress=self._on_progress,
@@ -236,12 +271,11 @@ class _Fits:
                 for outcome in fitting:
                     self._keep(outcome)
         except (KeyboardInterrupt, RunError) as stop:
-            if self._draft.latest_stage() is None:
+            if self._draft.manifest is None:
                 raise
-            finished = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
             reason = str(stop) or "interrupted"
-            self._on_notice(f"Stopped early ({reason}): {finished} of {len(self._tasks)} fits are finished")
-            return f"{reason}; {finished} of {len(self._tasks)} fits were finished"
+            self._on_notice(f"Stopped early ({reason}): {self._finished()} fits are finished")
+            return reason
         finally:
             fitting.close()  # stops the processes, however impatient the user is
         return None
@@ -251,34 +285,50 @@ class _Fits:
         if isinstance(outcome, FitResult):
             self._draft.save_fit(outcome)
             return
-        if outcome.bug:
-            self._on_notice(outcome.bug)
-        if outcome.by_settings:
+        if outcome.deterministic:
             self._draft.save_failure(outcome)
         self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
 
-    def write_run(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
-        """Write the run as it stands, from the complete members of the best group.
+    def write_stage(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
+        """Commit the run as it stands, if that is news: the complete members of the best group.
 
         Raises FitError if all fits are over and no member is complete.
         """
         members = [member.name for member in self._schedule.best_members(self._complete())]
         failures = [outcome for outcome in self._outcomes.values() if isinstance(outcome, FitFailure)]
-        if not members and len(self._outcomes) == len(self._tasks):
-            hopeless = {failure.task.model for failure in failures if failure.by_settings}
+        if not members and not self._unfinished():
+            hopeless = {failure.task.model for failure in failures if failure.deterministic}
             if hopeless == {task.model for task in self._tasks}:
                 self._draft.delete_fits()
             raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
+        if stopped is None and self._unfinished():
+            stopped = "cut off"  # unless a later stage says otherwise
+        early = f"{stopped}; {self._finished()} fits were finished" if stopped else None
+        earlier = self._draft.manifest
+        if earlier and list(earlier.recipes) == members:
+            self._draft.write_manifest(earlier.model_copy(update={"stopped_early": early}))
+            return
         if not members:
             return
-        outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model in members]
-        fits = [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
-        models = results.from_fits(fits, count_epochs=config.minutes is not None)
-        with self._draft.stage_folder() as folder:
-            results.write(
-                folder, self._draft.final.name, config, rows, models, clock,
-                on_notice=self._on_notice, fits=fits, failures=failures, stopped_early=stopped,
-            )  # fmt: skip
+        models = [
+            results.from_fits(name, self._results_of(name), use_actual_epochs=config.minutes is not None)
+            for name in members
+        ]
+        evaluation = _evaluate(models, rows, "weighted" if config.blend else None, clock, self._on_notice)
+        self._draft.write_probabilities(rows, evaluation.predictions)
+        clock.lap("write")
+        manifest = results.describe(
+            self._draft.folder.name, config, models, evaluation, clock, failures=failures, stopped_early=early
+        )
+        self._draft.commit(manifest, evaluation.labels if manifest.submission_model else None)
+
+    def _results_of(self, model: str) -> list[FitResult]:
+        outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model == model]
+        return [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
+
+    def _finished(self) -> str:
+        finished = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
+        return f"{finished} of {len(self._tasks)}"
 
     def _complete(self) -> set[str]:
         """Return the models whose fits are all finished."""

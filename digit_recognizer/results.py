@@ -1,27 +1,28 @@
-"""From finished fits, or other runs, to a complete run's folder: scores, blend, submission and manifest."""
+"""From finished fits, or other runs, to what a run says: scores, blend and manifest."""
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import blending, manifest, runs, scoring, submission
+from digit_recognizer import blending, manifest, runs, scoring
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import (
     EpochMetrics,
     FitRecord,
     Manifest,
+    Method,
     ModelScore,
     RunConfig,
     SplitConfig,
 )
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
-from digit_recognizer.training import FitFailure, FitResult, collect_predictions, test_fits, total_seconds
+from digit_recognizer.training import FitFailure, FitResult, collect_predictions, inference_fits
 
 
 class Clock:
@@ -43,92 +44,91 @@ class Clock:
 
 @dataclass(frozen=True)
 class Model:
-    """A model and what a run stores of it.
+    """A model and what a run says of it.
 
-    files: contents of models/ by name; test_files: those whose mean prediction is the model's for new digits.
+    inference_fits: names of the files in fits/ whose mean prediction is the model's for new digits.
+    fits: its fits, by name. sources: files of other runs to copy into fits/, by their names there.
     """
 
     predictions: Predictions
     settings: Settings
     seconds: float
-    files: Mapping[str, bytes]
-    test_files: tuple[str, ...]
+    inference_fits: tuple[str, ...]
+    fits: Mapping[str, FitRecord] = field(default_factory=dict)
+    sources: Mapping[str, Path] = field(default_factory=dict)
 
 
-def from_fits(fits: Sequence[FitResult], *, count_epochs: bool) -> list[Model]:
-    """Return the models that the fits make, in their order.
+@dataclass(frozen=True)
+class Evaluation:
+    """What the held-out rows say of models.
 
-    count_epochs: store the epochs there were, not those of the settings.
+    scores: by model, the blend's last; predictions: in the same order; main_model: the blend if there is one,
+    else the most accurate model.
     """
-    models = []
-    for name in dict.fromkeys(result.task.model for result in fits):
-        of_model = [result for result in fits if result.task.model == name]
-        settings = of_model[0].task.settings
-        if count_epochs:
-            settings = settings.model_copy(update={"epochs": max(len(result.curve) for result in of_model)})
-        models.append(
-            Model(
-                collect_predictions(name, fits),
-                settings,
-                seconds=total_seconds(name, fits),
-                files={_file(result): result.content for result in of_model},
-                test_files=tuple(_file(result) for result in test_fits(name, fits)),
-            )
-        )
-    return models
+
+    scores: dict[str, ModelScore]
+    predictions: list[Predictions]
+    blend: blending.Blend | None
+    main_model: str
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the main model's digits of the test rows, int of shape (n,)."""
+        return next(model.test for model in self.predictions if model.name == self.main_model).argmax(axis=1)
 
 
-def write(
-    folder: Path,
+def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: bool) -> Model:
+    """Return the model that its fits make; use_actual_epochs: instead of those that its settings say."""
+    settings = results[0].task.settings
+    if use_actual_epochs:
+        settings = settings.model_copy(update={"epochs": max(len(result.curve) for result in results)})
+    return Model(
+        collect_predictions(name, results),
+        settings,
+        seconds=sum(result.seconds for result in results),
+        inference_fits=tuple(_file(result) for result in inference_fits(results)),
+        fits={result.task.name: _fit_record(result) for result in results},
+    )
+
+
+def evaluate(models: Sequence[Model], rows: HeldOut, method: Method | None) -> Evaluation:
+    """Score the models on their held-out rows and, with a method, blend them if there are several."""
+    predictions = [model.predictions for model in models]
+    scores = {model.predictions.name: _score(model.predictions, rows, model.seconds) for model in models}
+    blend = blending.blend(predictions, rows, method) if method and len(models) > 1 else None
+    main_model = max(scores, key=lambda name: scores[name].accuracy)
+    if blend:
+        main_model = BLEND
+        scores[BLEND] = _score(blend.predictions, rows, sum(model.seconds for model in models))
+        predictions.append(blend.predictions)
+    return Evaluation(scores, predictions, blend, main_model)
+
+
+def describe(
     name: str,
     config: RunConfig,
-    rows: HeldOut,
     models: Sequence[Model],
+    evaluation: Evaluation,
     clock: Clock,
     *,
-    on_notice: Callable[[str], None],
-    fits: Sequence[FitResult] = (),
     failures: Sequence[FitFailure] = (),
     stopped_early: str | None = None,
-) -> None:
-    """Write the models as a complete run, called `name`, into an empty folder."""
-    predictions = [model.predictions for model in models]
-    method = config.ensemble.method if config.ensemble else "weighted"
-    blend = blending.blend(predictions, rows, method) if config.blend and len(models) > 1 else None
-    if blend and not blend.converged:
-        on_notice("The weights of the blend could not be found; its models are weighted equally")
-    scores = {model.predictions.name: _score(model.predictions, rows, model.seconds) for model in models}
-    if blend:
-        scores[BLEND] = _score(blend.predictions, rows, sum(model.seconds for model in models))
-    main_model = BLEND if blend else max(scores, key=lambda name: scores[name].accuracy)
-    if blend:
-        predictions.append(blend.predictions)
-    test = {model.name: model.test for model in predictions}
-    clock.lap("score")
-    runs.write_models(folder, {name: file for model in models for name, file in model.files.items()})
-    sha256 = None
-    if config.command != "validate":
-        sha256 = _write_submission(folder / runs.SUBMISSION, test[main_model])
-    runs.write_probabilities(folder, rows, predictions)
-    clock.lap("write")
-    runs.write_manifest(
-        folder,
-        Manifest(
-            name=name,
-            created=manifest.now(),
-            config=config,
-            scores=scores,
-            main_model=main_model,
-            recipes={model.predictions.name: model.settings for model in models},
-            test_fits={model.predictions.name: model.test_files for model in models},
-            blend=blend.combiner if blend else None,
-            submission_model=main_model if sha256 else None,
-            submission_sha256=sha256,
-            fits={result.task.name: _fit_record(result) for result in fits},
-            failed_fits={failure.task.name: failure.reason for failure in failures},
-            stopped_early=stopped_early,
-            seconds={**clock.laps, "total": round(clock.elapsed(), 2)},
-        ),
+) -> Manifest:
+    """Return what `run.json` says of a run called `name`."""
+    return Manifest(
+        name=name,
+        created=manifest.now(),
+        config=config,
+        scores=evaluation.scores,
+        main_model=evaluation.main_model,
+        recipes={model.predictions.name: model.settings for model in models},
+        inference_fits={model.predictions.name: model.inference_fits for model in models},
+        blend=evaluation.blend.combiner if evaluation.blend else None,
+        submission_model=None if config.command == "validate" else evaluation.main_model,
+        fits={name: fit for model in models for name, fit in model.fits.items()},
+        failed_fits={failure.task.name: failure.reason for failure in failures},
+        stopped_early=stopped_early,
+        seconds={**clock.laps, "total": round(clock.elapsed(), 2)},
     )
 
 
@@ -192,27 +192,20 @@ def _describe(split: SplitConfig) -> str:
 
 
 def _stored_model(run: runs.Run, model: Predictions, run_name: str, *, is_repeated: bool) -> Model:
-    """Return a model of another run with the files that predict new digits, as far as they are there."""
-    renamed = {name: _file_name(f"{run_name}+{name}") for name in run.manifest.test_fits[model.name]}
-    paths = {name: run.folder / runs.MODELS / name for name in renamed}
+    """Return a model of another run with the files that predict new digits."""
+    renamed = {_file_name(f"{run_name}+{name}"): name for name in run.manifest.inference_fits[model.name]}
     return Model(
         replace(model, name=f"{model.name}@{run_name}" if is_repeated else model.name),
         run.manifest.recipes[model.name],
         run.manifest.scores[model.name].seconds,
-        files={renamed[name]: path.read_bytes() for name, path in paths.items() if path.is_file()},
-        test_files=tuple(renamed.values()),
+        inference_fits=tuple(renamed),
+        sources={name: run.folder / runs.FITS / original for name, original in renamed.items()},
     )
 
 
 def _file_name(text: str) -> str:
     """Return the end of the text as manifest.FileName demands: long names come of blends of blends."""
     return re.sub(r"[^A-Za-z0-9@._+-]", "-", text)[-200:].lstrip("@._+-")
-
-
-def _write_submission(path: Path, probabilities: np.ndarray) -> str:
-    """Write and check the likeliest digits; return the file's SHA-256."""
-    submission.write(probabilities.argmax(axis=1), path)
-    return submission.check(path, rows=len(probabilities)).sha256
 
 
 def _score(predictions: Predictions, rows: HeldOut, seconds: float) -> ModelScore:

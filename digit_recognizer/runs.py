@@ -1,10 +1,15 @@
-"""A finished run's folder: manifest, probabilities, fitted models and the submission."""
+"""A run's folder as it is read: `run.json` says what is complete, even while the run is still being fitted.
 
+`drafts` fills the folder, and shows its files.
+"""
+
+import hashlib
 import io
 import struct
 import tokenize
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,16 +17,16 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import BaseModel
 
-from digit_recognizer import records
+from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import write_atomically
+from digit_recognizer.files import locked, read_plain, write_atomically
 from digit_recognizer.manifest import FORMAT, KaggleOutcome, Manifest, ModelScore
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 
-MANIFEST = "run.json"
-SUBMISSION = "submission.csv"
-PROBABILITIES = "probabilities.npz"
-MODELS = "models"
+MANIFEST, SUBMISSION, FITS, CONFIG, LOCK = "run.json", "submission.csv", "fits", "config.json", "lock"
+PAGES = ("report", "draw.html")  # made of a run on demand
+MAX_FIT_BYTES = 2**30
+MAX_SUBMISSION_BYTES = 2**26
 # What numpy and zipfile raise for a file that was cut off or has bytes changed.
 DAMAGED = (
     EOFError, KeyError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, ValueError,
@@ -31,14 +36,15 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class Run:
-    """A run on the disk: its folder and what `run.json` says.
-
-    unfinished: whether it is the latest complete stage of a run that is still being fitted.
-    """
+    """A run on the disk: its folder and what `run.json` says."""
 
     folder: Path
     manifest: Manifest
-    unfinished: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process is still fitting it, so that later stages may come."""
+        return is_running(self.folder)
 
     @property
     def submission(self) -> Path:
@@ -61,7 +67,7 @@ class Run:
 
         Raises RunError if they cannot be read.
         """
-        path = self.folder / PROBABILITIES
+        path = probabilities_file(self.folder, self.manifest.stage)
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
                 models = [
@@ -99,12 +105,55 @@ def _problem(held_out: HeldOut, models: Iterable[Predictions], test_rows: int) -
     return ""
 
 
+def probabilities_file(folder: Path, stage: int) -> Path:
+    """Return the path of a stage's probabilities."""
+    return folder / f"probabilities-{stage}.npz"
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a process is working on the run; to know, this takes its lock for a moment."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked(folder / LOCK, BlockingIOError()):
+            return False
+    except BlockingIOError:
+        return True
+    except RunError:  # another user's
+        return False
+
+
 def load(folder: Path) -> Run:
-    """Return the run in that folder; raises RunError if there is none."""
+    """Return the run in that folder, with its submission in place; raises RunError if there is none."""
     manifest = read_manifest(folder)
     if manifest is None:
-        raise RunError(f"{folder}: holds no {MANIFEST}, so it is no run; `runs` lists the runs")
-    return Run(folder, manifest)
+        state = "is still running, and nothing of it is complete yet" if is_running(folder) else (
+            f"holds no {MANIFEST}, so it is no run; `runs` lists the runs"
+        )  # fmt: skip
+        raise RunError(f"{folder}: {state}")
+    run = Run(folder, manifest)
+    _restore_submission(run)
+    return run
+
+
+def _restore_submission(run: Run) -> None:
+    """Write submission.csv again if a process was killed between run.json and it."""
+    manifest, path = run.manifest, run.submission
+    if manifest.submission_model is None:
+        return
+    try:
+        found = hashlib.sha256(read_plain(path, MAX_SUBMISSION_BYTES)).hexdigest()
+    except FileNotFoundError:
+        found = None
+    except OSError:
+        return  # who needs it tells why
+    if found not in (None, manifest.replaced_sha256) or found == manifest.submission_sha256 or run.is_running:
+        return
+    with suppress(RunError, OSError):  # of a damaged run, or one that cannot be written
+        test = {model.name: model.test for model in run.predictions()[1]}
+        content = submission.to_bytes(test[manifest.submission_model].argmax(axis=1))
+        if hashlib.sha256(content).hexdigest() == manifest.submission_sha256:
+            write_atomically(path, content)
 
 
 def find(out: Path, name: str) -> Run:
@@ -122,6 +171,38 @@ def list_all(out: Path) -> tuple[list[Run], list[str]]:
         except RunError as error:
             problems.append(f"{error}; it is left out")
     return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True), problems
+
+
+def incomplete_folders(out: Path) -> list[Path]:
+    """Return the folders of runs in `out` that are not complete, the one that was worked on last first."""
+    dated: list[tuple[float, Path]] = []
+    for path in out.glob(f"[!.]*/{CONFIG}"):
+        with suppress(OSError):  # it became complete just now
+            dated.append(((path.parent / FITS).stat().st_mtime, path.parent))
+    return [folder for _, folder in sorted(dated, key=lambda pair: pair[0], reverse=True)]
+
+
+def count_fits(folder: Path) -> int:
+    """Return the number of finished fits that --resume can go on from."""
+    return len(list(folder.glob(f"{FITS}/*.npz"))) if (folder / CONFIG).exists() else 0
+
+
+def list_unfinished(out: Path) -> list[str]:
+    """Return a line on each run in `out` that is being fitted, or has nothing complete, and what to do."""
+    lines = []
+    for folder in incomplete_folders(out):
+        if is_running(folder):
+            lines.append(f"{folder.name} is still running")
+        elif (folder / MANIFEST).exists():
+            continue
+        elif fits := count_fits(folder):
+            lines.append(
+                f"{folder.name} was cut off with {fits} finished fits; "
+                f"its command with --resume goes on, or delete {folder}"
+            )
+        else:
+            lines.append(f"{folder.name} was cut off before a fit was finished; its command starts it anew")
+    return lines
 
 
 def record_kaggle(run: Run, outcome: KaggleOutcome) -> Run:
@@ -170,18 +251,19 @@ def _format(path: Path) -> int:
         return FORMAT
 
 
-def write_models(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the fitted models into `models/`, by file name."""
-    (folder / MODELS).mkdir(exist_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / MODELS / name, content)
+def read_fit(path: Path) -> bytes:
+    """Return the content of a fit's file; raises RunError if it cannot be read."""
+    try:
+        return read_plain(path, MAX_FIT_BYTES)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
 
 
-def write_probabilities(folder: Path, held_out: HeldOut, predictions: Iterable[Predictions]) -> None:
-    """Write `probabilities.npz`: HeldOut's fields and, of each model, `<name>/out_of_fold`, `<name>/test`."""
+def write_probabilities(path: Path, held_out: HeldOut, predictions: Iterable[Predictions]) -> None:
+    """Write HeldOut's fields and, of each model, `<name>/out_of_fold` and `<name>/test`."""
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
     for model in predictions:
         arrays |= {f"{model.name}/out_of_fold": model.out_of_fold, f"{model.name}/test": model.test}
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
-    write_atomically(folder / PROBABILITIES, content.getvalue())
+    write_atomically(path, content.getvalue())

@@ -31,10 +31,15 @@ class Submission:
         return np.bincount(self.labels, minlength=10).tolist()
 
 
-def write(labels: np.ndarray, path: Path) -> None:
-    """Write labels of shape (n,) as ImageId 1 to n; LF line ends, the same bytes on every system."""
+def to_bytes(labels: np.ndarray) -> bytes:
+    """Return the CSV of labels of shape (n,), ImageId 1 to n; LF line ends, everywhere the same bytes."""
     rows = [",".join(HEADER), *(f"{number},{label}" for number, label in enumerate(labels, start=1))]
-    write_atomically(path, "\n".join(rows) + "\n")
+    return ("\n".join(rows) + "\n").encode()
+
+
+def write(labels: np.ndarray, path: Path) -> None:
+    """Write the CSV of labels of shape (n,)."""
+    write_atomically(path, to_bytes(labels))
 
 
 def check(path: Path, rows: int) -> Submission:

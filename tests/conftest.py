@@ -24,6 +24,7 @@ from digit_recognizer import data, files, manifest, pipeline, runs
 from digit_recognizer.cli import commands
 from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, SplitConfig
 from digit_recognizer.recipes import RECIPES
+from digit_recognizer.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = 600, 150  # rows of the sample that the tests use
@@ -165,6 +166,20 @@ def living(group: int) -> list[str]:
     return [args for pgid, stat, args in fields if pgid == str(group) and "Z" not in stat]
 
 
+def to_bytes(classifier: Any) -> bytes:
+    """Return a fitted classifier as the content of a file."""
+    from digit_recognizer.nets import arrays, pipelines
+
+    return arrays.write_arrays(pipelines.to_arrays(classifier))
+
+
+def from_bytes(content: bytes, settings: Settings) -> Any:
+    """Return the classifier that `to_bytes` wrote; raise ValueError if it is none of these settings."""
+    from digit_recognizer.nets import arrays, pipelines
+
+    return pipelines.from_arrays(arrays.read_arrays(content), settings)
+
+
 # Two small scikit-learn nets, which need no TensorFlow, and in which everything happens.
 PLAIN = ("augment_strength=0", "augment_strength_end=0", "tta=no")
 TINY = ("hidden=16", "epochs=8", "learning_rate=0.01", "averaged_epochs=1", *PLAIN)
@@ -204,7 +219,7 @@ def make_config(**changes: Any) -> RunConfig:
         "seed": 3,
         "threads": 1,
         "versions": manifest.current_versions(),
-        "code": manifest.code_hash(),
+        "source_hash": manifest.source_hash(),
     }  # fmt: skip
     return RunConfig(**{**fields, **changes})
 

@@ -48,13 +48,13 @@ def write_run(
         "scores": {model.name: score_of(held_out, model.out_of_fold) for model in models},
         "main_model": models[-1].name,
         "recipes": dict.fromkeys(names, MLP),
-        "test_fits": dict.fromkeys(names, ()),
+        "inference_fits": dict.fromkeys(names, ()),
         "blend": None,
         "submission_model": None,
         "seconds": {"total": 3.25},
     }
     folder.mkdir(parents=True)
-    runs.write_probabilities(folder, held_out, models)
+    runs.write_probabilities(runs.probabilities_file(folder, 1), held_out, models)
     runs.write_manifest(folder, Manifest.model_validate(plain({**fields, **changes})))
     return runs.load(folder)
 
@@ -78,7 +78,7 @@ def config_of(dataset: data.Dataset, names: Sequence[str], **changes: Any) -> ma
         "refit": True,
         "threads": 1,
         "versions": manifest.current_versions(),
-        "code": "0" * 16,
+        "source_hash": "0" * 16,
     }
     return manifest.RunConfig(**{**fields, **changes})
 

@@ -34,7 +34,7 @@ OPTIONS = {
 # Paths that the program makes, and keys in `probabilities.npz`.
 MADE_BY_RUNS = {
     "draw.html",
-    "models/",
+    "fits/",
     "report/",
     "data/openml/",
     "submissions/.submitted.json",

@@ -1,28 +1,27 @@
-"""A run in the making: begun, locked, cut off, resumed, finished; no net is trained here."""
+"""A run's folder while it is filled: begun, locked, cut off, resumed, complete; no net is trained here."""
 
 import errno
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, environment, make_config, typed
+from conftest import DEADLINE, TEST, make_config
 from filelock import FileLock
 
-from digit_recognizer import drafts, pipeline, recipes, runs
+from digit_recognizer import drafts, files, pipeline, recipes, records, runs, submission
 from digit_recognizer.drafts import Draft
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import RunConfig
-from digit_recognizer.predictions import Predictions
+from digit_recognizer.manifest import Manifest, RunConfig
+from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.splits import Split
 from digit_recognizer.training import FitFailure, FitResult, FitTask
 
+Parts = tuple[Manifest, HeldOut, list[Predictions]]
 CONFIG = make_config()
 SETTINGS = recipes.RECIPES["keras-mlp"].settings
 TASK = FitTask("keras-mlp", SETTINGS, Split("fold 1", np.arange(3), np.arange(2)), seed=1)
@@ -30,27 +29,51 @@ FIT = FitResult(
     TASK,
     valid=np.random.default_rng(0).random((2, 10)).astype(np.float32),
     test=np.random.default_rng(1).random((4, 10)).astype(np.float32),
-    content=bytes(range(256)),
-    curve=[{"train_loss": 0.25, "valid_accuracy": 0.1}],
+    model={"dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "mixed_bfloat16": np.array(True)},
+    curve=[{"train_loss": 0.25, "valid_accuracy": 0.1}, {"train_loss": 0.125, "valid_accuracy": 0.2}],
     seconds=1.5,
 )
 
 
-def write_stage(draft: Draft, content: str = "x") -> None:
-    with draft.stage_folder() as folder:
-        (folder / "file").write_text(content)
+@pytest.fixture(scope="module")
+def parts(tiny_run: runs.Run) -> Parts:
+    """The manifest, held-out rows and predictions of a complete run, to commit as stages of others."""
+    return (tiny_run.manifest, *tiny_run.predictions())
+
+
+def commit(draft: Draft, parts: Parts, shift: int = 0, *, stopped_early: str | None = None) -> None:
+    """Complete a stage, whose test digits are those of `parts` moved by `shift` rows."""
+    manifest, held_out, models = parts
+    moved = [replace(model, test=np.roll(model.test, shift, 0)) for model in models]
+    draft.write_probabilities(held_out, moved)
+    manifest = manifest.model_copy(
+        update={
+            "stopped_early": stopped_early,
+            "inference_fits": dict.fromkeys(manifest.models, ()),
+            "fits": {},
+        }
+    )
+    draft.commit(manifest, moved[-1].test.argmax(axis=1))
 
 
 def cut_off(out: Path, name: str, *, fits: int = 1, config: RunConfig = CONFIG) -> Draft:
-    """Leave a draft as a killed process does: unlocked, with `fits` finished fits."""
-    with drafts.start(out, name, config) as draft:
+    """Leave a run as a killed process does: unlocked, with `fits` finished fits."""
+    with suppress(Killed), drafts.start(out, name, config) as draft:
         if fits:
             draft.save_fit(FIT)
-        write_stage(draft)
         shutil.copytree(draft.folder, out / "copy")
-    shutil.rmtree(draft.final)
+        raise Killed
+    shutil.rmtree(draft.folder, ignore_errors=True)
     (out / "copy").rename(draft.folder)
     return draft
+
+
+class Killed(Exception):
+    """Ends a block that a killed process would not have left."""
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @contextmanager
@@ -66,36 +89,109 @@ def must_not_begin(out: Path, name: str | None, *, resume: bool = False, config:
         pytest.fail("must not begin")
 
 
-def test_the_latest_stage_becomes_the_run_and_nothing_else_stays(tmp_path: Path) -> None:
+COMPLETE = ["fits", "probabilities-3.npz", "run.json", "submission.csv"]
+
+
+def test_each_stage_is_a_run_and_only_the_latest_stays(tmp_path: Path, parts: Parts) -> None:
     with drafts.start(tmp_path, "first", CONFIG) as draft:
-        write_stage(draft, "quick")
-        draft.save_fit(FIT)
-        for number in range(10):
-            write_stage(draft, f"better {number}")
-        assert not draft.final.exists()
-    assert draft.final == tmp_path / "first"
-    assert [path.name for path in tmp_path.iterdir()] == ["first"]
-    assert (draft.final / "file").read_text() == "better 9"
+        with refused("first: is still running, and nothing of it is complete yet"):
+            runs.find(tmp_path, "first")
+        for shift in (1, 2, 3):
+            for page in ("draw.html", "report/report.html"):  # of the stage before
+                (draft.folder / page).parent.mkdir(exist_ok=True)
+                (draft.folder / page).touch()
+            draft.save_fit(FIT)
+            commit(draft, parts, shift, stopped_early="cut off" if shift < 3 else None)
+            run = runs.find(tmp_path, "first")
+            assert run.is_running
+            np.testing.assert_array_equal(run.predictions()[1][0].test, np.roll(parts[2][0].test, shift, 0))
+            assert submission.check(run.submission, rows=TEST).sha256 == run.manifest.submission_sha256
+            assert f"probabilities-{shift}.npz" in contents(draft.folder)
+    assert contents(tmp_path) == ["first"]
+    assert contents(draft.folder) == COMPLETE
+    assert contents(draft.folder / "fits") == []  # the one of no model
+    assert not runs.load(draft.folder).is_running
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_run_that_raises_before_a_fit_is_finished_leaves_nothing(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
-    with pytest.raises(error) as stop, drafts.start(tmp_path, "first", CONFIG) as draft:
-        write_stage(draft)
+    with pytest.raises(error) as stop, drafts.start(tmp_path, "first", CONFIG):
         raise error
     assert stop.value.__notes__ == ["No run was written."]
-    assert list(tmp_path.iterdir()) == []
+    assert contents(tmp_path) == []
 
 
-def test_a_stage_that_raises_is_not_the_latest(tmp_path: Path) -> None:
+def test_a_run_that_raises_after_a_stage_keeps_it_and_goes_on(tmp_path: Path, parts: Parts) -> None:
+    with pytest.raises(ValueError, match="bug") as stop, drafts.start(tmp_path, "first", CONFIG) as draft:
+        draft.save_fit(FIT)
+        commit(draft, parts, stopped_early="cut off")
+        raise ValueError("bug")
+    assert stop.value.__notes__ == [
+        f"{draft.folder} holds what was complete; the same command with --resume goes on."
+    ]
+    assert runs.find(tmp_path, "first").manifest.stage == 1
+    with drafts.start(tmp_path, None, CONFIG, resume=True) as draft:
+        assert draft.load_fits([TASK], pytest.fail)
+        commit(draft, parts)
+    assert runs.find(tmp_path, "first").manifest.stage == 2
+    with refused("holds no unfinished run"):
+        must_not_begin(tmp_path, None, resume=True)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_killed_before_any_change_of_a_file_the_run_is_whole(
+    tmp_path: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    left = [0]  # changes until the kill
+
+    def killed_at_0(change: Callable[..., None]) -> Callable[..., None]:
+        def changed(*arguments: object) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            change(*arguments)
+
+        return changed
+
+    stages, complete = [], False
+    while not complete:
+        name = f"run-{len(stages)}"
+        with monkeypatch.context() as patch, suppress(Killed), drafts.start(tmp_path, name, CONFIG) as draft:
+            draft.save_fit(FIT)
+            if earlier:
+                commit(draft, parts, 1, stopped_early="cut off")
+            left[0] = len(stages)
+            for module in (drafts, runs, records):
+                patch.setattr(module, "write_atomically", killed_at_0(files.write_atomically))
+            patch.setattr(drafts, "delete", killed_at_0(files.delete))
+            patch.setattr(Draft, "tidy", lambda _: None)
+            commit(draft, parts, 2, stopped_early="cut off")
+            complete = True
+        if not (draft.folder / "run.json").exists():
+            stages.append(0)
+            continue
+        run = runs.find(tmp_path, name)
+        stages.append(run.manifest.stage)
+        shift = run.manifest.stage if earlier else 2
+        np.testing.assert_array_equal(run.predictions()[1][0].test, np.roll(parts[2][0].test, shift, 0))
+        assert submission.check(run.submission, rows=TEST).sha256 == run.manifest.submission_sha256
+    assert stages == sorted(stages)
+    assert set(stages) == ({1, 2} if earlier else {0, 1})
+
+
+def test_a_submission_that_is_gone_is_made_again_and_a_changed_one_left(tmp_path: Path, parts: Parts) -> None:
     with drafts.start(tmp_path, "first", CONFIG) as draft:
-        write_stage(draft, "whole")
-        with pytest.raises(OSError, match="disk"), draft.stage_folder() as folder:
-            (folder / "file").write_text("half")
-            raise OSError("disk")
-    assert (draft.final / "file").read_text() == "whole"
+        commit(draft, parts)
+    path = draft.folder / "submission.csv"
+    content = path.read_bytes()
+    path.unlink()
+    runs.load(draft.folder)
+    assert path.read_bytes() == content
+    path.write_text("ImageId,Label\n")
+    runs.load(draft.folder)
+    assert path.read_text() == "ImageId,Label\n"
 
 
 def test_a_full_disk_raises_run_error_and_loses_no_fit(tmp_path: Path) -> None:
@@ -107,21 +203,9 @@ def test_a_full_disk_raises_run_error_and_loses_no_fit(tmp_path: Path) -> None:
     assert draft.load_fits([TASK], pytest.fail)
 
 
-def test_a_taken_name_at_the_end_raises_run_error_and_loses_no_fit(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="first: cannot be written"):  # noqa: SIM117
-        with drafts.start(tmp_path, "first", CONFIG) as draft:
-            draft.save_fit(FIT)
-            write_stage(draft)
-            draft.final.mkdir()
-            (draft.final / "other").touch()
-    (draft.final / "other").unlink()
-    draft.final.rmdir()
-    assert draft.load_fits([TASK], pytest.fail)
-
-
-def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path) -> None:
+def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path, parts: Parts) -> None:
     other = FitTask("other", SETTINGS, TASK.split, seed=1)
-    failure = FitFailure(other, "the net diverged", by_settings=True)
+    failure = FitFailure(other, "the net diverged", deterministic=True)
     with pytest.raises(KeyboardInterrupt) as stop, drafts.start(tmp_path, "first", CONFIG) as draft:
         assert draft.load_fits([TASK], pytest.fail) == {}
         draft.save_fit(FIT)
@@ -130,28 +214,32 @@ def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path) -> None:
     assert stop.value.__notes__ == [
         "1 finished fits are kept; the same command with --resume goes on from them."
     ]
-    assert not (tmp_path / "first").exists()
+    assert not (tmp_path / "first/run.json").exists()
     config = RunConfig.model_validate_json(CONFIG.model_dump_json())
     with drafts.start(tmp_path, None, config, resume=True) as draft:
         outcomes = draft.load_fits([TASK, failure.task], pytest.fail)
-        write_stage(draft)
-    assert (tmp_path / "first").exists()
+        commit(draft, parts)
     kept = outcomes[TASK.name]
     assert outcomes[failure.task.name] == failure
-    for name, value in vars(FIT).items():
-        np.testing.assert_array_equal(getattr(kept, name), value, strict=isinstance(value, np.ndarray))
+    assert isinstance(kept, FitResult)
+    np.testing.assert_array_equal(kept.valid, FIT.valid, strict=True)
+    np.testing.assert_array_equal(kept.test, FIT.test, strict=True)
+    assert (kept.curve, kept.seconds, list(kept.model)) == (FIT.curve, FIT.seconds, list(FIT.model))
+    for name, array in FIT.model.items():
+        np.testing.assert_array_equal(kept.model[name], array, strict=True)
 
 
 def spoil(content: bytes, damage: str) -> bytes:
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    return {"empty": b"", "half": content[:middle], "flipped": flipped, "digest": content[:32]}[damage]
+    other = replace(FIT, valid=FIT.valid[:1]).to_bytes()
+    return {"empty": b"", "half": content[:middle], "flipped": flipped, "other": other}[damage]
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "flipped", "digest"])
+@pytest.mark.parametrize("damage", ["empty", "half", "flipped", "other"])
 def test_a_damaged_fit_is_fitted_again_with_a_notice(tmp_path: Path, damage: str) -> None:
     draft = cut_off(tmp_path, "first")
-    (path,) = (draft.folder / drafts.FITS).iterdir()
+    (path,) = (draft.folder / "fits").iterdir()
     path.write_bytes(spoil(path.read_bytes(), damage))
     notices: list[str] = []
     assert draft.load_fits([TASK], notices.append) == {}
@@ -160,34 +248,34 @@ def test_a_damaged_fit_is_fitted_again_with_a_notice(tmp_path: Path, damage: str
 
 def test_a_damaged_failure_is_fitted_again_with_a_notice(tmp_path: Path) -> None:
     draft = cut_off(tmp_path, "first", fits=0)
-    draft.save_failure(FitFailure(TASK, "diverged", by_settings=True))
-    (path,) = (draft.folder / drafts.FITS).iterdir()
+    draft.save_failure(FitFailure(TASK, "diverged", deterministic=True))
+    (path,) = (draft.folder / "fits").iterdir()
     path.write_text("{}")
     notices: list[str] = []
     assert draft.load_fits([TASK], notices.append) == {}
     assert notices == [f"{path}: is damaged; keras-mlp fold 1 is fitted again"]
 
 
-def test_a_running_draft_is_neither_resumed_nor_begun_again(tmp_path: Path) -> None:
+def test_a_running_run_is_neither_resumed_nor_begun_again(tmp_path: Path, parts: Parts) -> None:
     with drafts.start(tmp_path, "first", CONFIG) as draft:
         draft.save_fit(FIT)
-        assert draft.running
-        assert draft.state == "first is still running"
+        assert runs.list_unfinished(tmp_path) == ["first is still running"]
         with refused("first is still running"):
             must_not_begin(tmp_path, None, resume=True)
         with refused("first is still running"):
             must_not_begin(tmp_path, "first")
-        write_stage(draft)
-    assert not draft.running
+        commit(draft, parts)
+        assert runs.list_unfinished(tmp_path) == ["first is still running"]
+    assert runs.list_unfinished(tmp_path) == []
 
 
-def test_asking_whether_a_draft_is_running_creates_nothing(tmp_path: Path) -> None:
+def test_asking_whether_a_run_is_running_creates_nothing(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        assert not Draft(folder, tmp_path / "final").running
-    assert list(tmp_path.iterdir()) == []
+        assert not runs.is_running(folder)
+    assert contents(tmp_path) == []
 
 
-def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path) -> None:
+def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path, parts: Parts) -> None:
     lock = FileLock(cut_off(tmp_path, "first").folder / "lock")
     locked, stop = threading.Event(), threading.Event()
 
@@ -200,26 +288,10 @@ def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path) -> None:
     other.start()
     assert locked.wait(DEADLINE)
     with drafts.start(tmp_path, "first", CONFIG, resume=True) as draft:
-        write_stage(draft)
+        commit(draft, parts)
     stop.set()
     other.join(DEADLINE)
-    assert draft.final.exists()
-
-
-def test_drafts_that_finish_while_they_are_listed_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone, stays = cut_off(tmp_path, "gone"), cut_off(tmp_path, "stays")
-    glob = Path.glob
-
-    def finishing(self: Path, pattern: str) -> list[Path]:
-        paths = list(glob(self, pattern))
-        if self == tmp_path:
-            shutil.rmtree(gone.folder, ignore_errors=True)
-        return paths
-
-    monkeypatch.setattr(Path, "glob", finishing)
-    assert [draft.final for draft in drafts.list_all(tmp_path)] == [stays.final]
+    assert runs.find(tmp_path, "first")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +302,7 @@ def test_drafts_that_finish_while_they_are_listed_are_left_out(
         ({}, "second", ""),
     ],
 )
-def test_only_a_draft_of_an_equal_config_is_resumed(
+def test_only_a_run_of_an_equal_config_is_resumed(
     tmp_path: Path, changes: dict[str, object], name: str | None, difference: str
 ) -> None:
     cut_off(tmp_path, "first")
@@ -238,144 +310,73 @@ def test_only_a_draft_of_an_equal_config_is_resumed(
         must_not_begin(tmp_path, name, resume=True, config=make_config(**changes))
 
 
-def test_a_draft_with_fits_is_not_begun_again(tmp_path: Path) -> None:
+def test_a_run_with_fits_is_not_begun_again(tmp_path: Path) -> None:
     cut_off(tmp_path, "first")
-    with refused(r"\.first: is an unfinished run with 1 finished fits; go on with --resume, or delete it"):
+    with refused(r"first: is an unfinished run with 1 finished fits; go on with --resume, or delete it"):
         must_not_begin(tmp_path, "first")
 
 
-def test_a_draft_without_fits_is_begun_anew(tmp_path: Path) -> None:
-    left = cut_off(tmp_path, "first", fits=0, config=make_config(command="ensemble"))
-    (left.folder / "logs/left.jsonl").touch()
-    assert "cut off before a fit was finished" in left.state
+def test_what_was_cut_off_before_a_fit_is_begun_anew(tmp_path: Path, parts: Parts) -> None:
+    left = cut_off(tmp_path, "first", fits=0)
+    for path in ("logs/left.jsonl", ".config.json-0a1b2c3d", "probabilities-1.npz"):
+        (left.folder / path).touch()
+    assert "cut off before a fit was finished" in runs.list_unfinished(tmp_path)[0]
     with drafts.start(tmp_path, "first", CONFIG) as draft:
-        assert list(draft.logs.iterdir()) == []
-        assert draft.latest_stage() is None
-        write_stage(draft)
-    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+        assert contents(draft.folder) == ["config.json", "fits", "lock", "logs"]
+        assert contents(draft.logs) == []
+        commit(draft, parts)
+    assert contents(tmp_path) == ["first"]
 
 
 def test_a_killed_ensemble_is_begun_anew_under_its_name(tmp_path: Path, tiny_run: runs.Run) -> None:
-    cut_off(tmp_path, "blend", fits=0, config=make_config(command="ensemble"))
+    cut_off(tmp_path, "blend", config=make_config(command="ensemble"))
+    assert runs.list_unfinished(tmp_path) == []
     run = pipeline.blend_runs([tiny_run], "mean", out=tmp_path, name="blend", on_notice=print)
     assert run.submission.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["blend"]
+    assert contents(run.folder) == ["fits", "probabilities-1.npz", "run.json", "submission.csv"]
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"command": "train"}', "\0" * 100])
-def test_a_draft_with_a_damaged_config_says_to_delete_it(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"command": "train"}', "\0" * 100])
+def test_a_run_with_a_damaged_config_says_to_delete_it(tmp_path: Path, content: str) -> None:
     draft = cut_off(tmp_path, "first")
-    config = draft.folder / "config.json"
-    config.unlink() if content is None else config.write_text(content)
-    with refused(r"\.first/config\.json: .*; it cannot be resumed, delete .*\.first$"):
+    (draft.folder / "config.json").write_text(content)
+    with refused(r"first/config\.json: .*; it cannot be resumed, delete .*first$"):
         must_not_begin(tmp_path, "first", resume=True)
-    with refused(r"\.first: is an unfinished run .*delete it"):
+    with refused(r"first: is an unfinished run .*delete it"):
         must_not_begin(tmp_path, "first")
     with refused("holds no unfinished run with these settings"):
         must_not_begin(tmp_path, None, resume=True)
-    assert "delete" in draft.state
+    assert "delete" in runs.list_unfinished(tmp_path)[0]
 
 
-def test_runs_without_a_name_do_not_collide(tmp_path: Path) -> None:
+def test_runs_without_a_name_do_not_collide(tmp_path: Path, parts: Parts) -> None:
     for _ in range(3):
         with drafts.start(tmp_path, None, CONFIG) as draft:
-            write_stage(draft)
-    assert len(list(tmp_path.iterdir())) == 3
+            commit(draft, parts)
+    assert len(contents(tmp_path)) == 3
 
 
-def test_no_run_is_overwritten(tmp_path: Path) -> None:
-    with drafts.start(tmp_path, "first", CONFIG) as draft:
-        write_stage(draft)
+@pytest.mark.parametrize("foreign", ["run.json", "notes.txt", "submission.csv", ".git", "fits-of-mine"])
+def test_no_run_and_no_folder_of_the_users_is_overwritten(tmp_path: Path, foreign: str) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / foreign).write_text("mine")
     with refused("first: exists already; take another --name, or delete that run"):
         must_not_begin(tmp_path, "first")
+    assert (tmp_path / "first" / foreign).read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "two words", "nul\0", "a" * 101, "\x1b[31m"])
 def test_a_name_that_is_no_folders_raises_run_error(tmp_path: Path, name: str) -> None:
     with refused("--name .*: expected up to 100 letters"):
         must_not_begin(tmp_path / "out", name)
-    assert list(tmp_path.iterdir()) == []
+    assert contents(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written_raises_run_error(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_raises_run_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with refused(r"file/runs: cannot be written .*--out"):
-        must_not_begin(tmp_path / "file/runs", None)
-
-
-def test_an_out_that_is_a_dangling_link_raises_run_error(tmp_path: Path) -> None:
-    (tmp_path / "out").symlink_to(tmp_path / "missing")
-    with refused(r"out: cannot be written .*--out"):
-        must_not_begin(tmp_path / "out", None)
-
-
-def test_a_file_in_the_drafts_place_raises_run_error(tmp_path: Path) -> None:
-    (tmp_path / ".first").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    for out in (tmp_path / "file/runs", tmp_path / "link"):
+        with refused(r"cannot be written .*--out"):
+            must_not_begin(out, None)
     with refused(r"cannot be written \(File exists\)"):
-        must_not_begin(tmp_path, "first")
-
-
-def copy_stage(draft: Draft, run: runs.Run, *, shift: int) -> None:
-    """Write the run as a stage whose test probabilities are those of other digits."""
-    with draft.stage_folder() as folder:
-        shutil.copytree(run.folder, folder, dirs_exist_ok=True)
-        held_out, members = run.predictions()
-        moved = [Predictions(m.name, m.out_of_fold, np.roll(m.test, shift, 0)) for m in members]
-        runs.write_probabilities(folder, held_out, moved)
-        runs.write_manifest(folder, run.manifest.model_copy(update={"stopped_early": f"shift {shift}"}))
-
-
-def test_a_run_being_fitted_is_read_from_one_stage(tmp_path: Path, tiny_run: runs.Run) -> None:
-    with drafts.start(tmp_path, "first", CONFIG) as draft:
-        with refused("first: holds no run.json"):
-            drafts.find_run(tmp_path, "first")
-        copy_stage(draft, tiny_run, shift=1)
-        before = drafts.find_run(tmp_path, "first")
-        copy_stage(draft, tiny_run, shift=2)
-        after = drafts.find_run(tmp_path, "first")
-        for run, shift in ((before, 1), (after, 2)):
-            assert run.unfinished
-            assert run.manifest.stopped_early == f"shift {shift}"
-            for member, original in zip(run.predictions()[1], tiny_run.predictions()[1], strict=True):
-                np.testing.assert_array_equal(member.test, np.roll(original.test, shift, 0))
-    finished = drafts.find_run(tmp_path, "first")
-    assert not finished.unfinished
-    assert finished.manifest == after.manifest
-
-
-KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-from digit_recognizer import drafts, runs
-from digit_recognizer.errors import RunError
-run, out = map(Path, sys.argv[1:])
-with drafts.start(out, "cut", runs.load(run).manifest.config) as draft:
-    (draft.folder / "fits/a.fit").touch()
-    with draft.stage_folder() as folder:
-        shutil.copytree(run, folder, dirs_exist_ok=True)
-    shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_killed_between_the_rename_and_the_clean_up_the_run_is_whole(
-    tmp_path: Path, tiny_run: runs.Run
-) -> None:
-    out = tmp_path / "submissions"
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tiny_run.folder), str(out)], env=environment(), timeout=DEADLINE
-    )
-    assert killed.returncode == -signal.SIGKILL
-    assert (out / ".cut").exists()
-    run = drafts.find_run(out, "cut")
-    assert not run.unfinished
-    assert [member.name for member in run.predictions()[1]] == list(tiny_run.manifest.scores)
-    listed = typed("runs", cwd=tmp_path)
-    assert (listed.code, listed.err) == (0, "")
-    assert listed.out.splitlines()[1].startswith("cut ")
-    again = typed("ensemble", "cut", "--name", "cut", cwd=tmp_path)
-    assert again.err.startswith("Error: submissions/cut: exists already")
-    assert typed("ensemble", "cut", "--name", "other", cwd=tmp_path).code == 0
-    with refused("holds no unfinished run"):
-        must_not_begin(out, None, resume=True, config=run.manifest.config)
+        must_not_begin(tmp_path, "file")

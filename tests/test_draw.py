@@ -18,7 +18,7 @@ from conftest import typed
 from PIL import Image
 
 from digit_recognizer import data, pipeline, runs
-from digit_recognizer.nets import arrays, pipelines
+from digit_recognizer.nets import pipelines
 from digit_recognizer.reading import model, preparation, weights
 from digit_recognizer.reading import page as drawing_page
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
@@ -235,7 +235,7 @@ NETS = {
 def test_every_kind_of_net_predicts_the_same(open_page: Any, digits: data.Dataset, name: str) -> None:
     settings: Settings = NETS[name].replace(epochs=3)
     classifier = pipelines.build(settings, 0).fit(digits.train.pixels, digits.train.labels)
-    stored = arrays.read_arrays(pipelines.to_bytes(classifier))
+    stored = pipelines.to_arrays(classifier)
     net = weights.Net(models=(weights.make_model(settings, [weights.fold(stored, settings)]),), blend=None)
     rows = digits.test[:40]
     probabilities = np.array(open_page().evaluate(FORWARD, [net.model_dump_json(), rows.tolist()]))

@@ -37,7 +37,7 @@ SETTINGS = dict(CONFIG.recipes)
         ({"cores": 2}, "cores None, not 2"),
         ({"gpus": 1}, "gpus 0, not 1"),
         ({"bfloat16": True}, "bfloat16 None, not True"),
-        ({"code": "0" * 16}, "code .*, not 0000000000000000"),
+        ({"source_hash": "0" * 16}, "source_hash .*, not 0000000000000000"),
         ({"ensemble": EnsembleConfig(runs=("a",), method="mean")}, "ensemble None, not "),
         (
             {"data": DATA.model_copy(update={"fingerprint": Fingerprint(train="a" * 64, test="c" * 64)})},
@@ -61,7 +61,7 @@ def test_a_config_of_an_older_version_is_read_and_differs_if_a_net_computes_in_b
 
 def test_all_fields_of_a_config_are_compared() -> None:
     tested = {"command", "data", "recipes", "split", "seed", "refit", "minutes", "blend", "threads", "cores",
-              "gpus", "bfloat16", "ensemble", "versions", "code"}  # fmt: skip
+              "gpus", "bfloat16", "ensemble", "versions", "source_hash"}  # fmt: skip
     assert set(RunConfig.model_fields) == tested
 
 
@@ -98,19 +98,21 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
      "schedule/minutes.py", "training/fit.py"],
 )  # fmt: skip
 def test_a_change_of_code_that_decides_numbers_is_a_difference(package: Path, file: str) -> None:
-    assert manifest.code_hash() == CONFIG.code
+    assert manifest.source_hash() == CONFIG.source_hash
     (package / file).write_text((package / file).read_text() + "# changed\n")
-    changed = manifest.code_hash()
-    assert changed != CONFIG.code
-    assert CONFIG.model_copy(update={"code": changed}).difference_from(CONFIG).startswith("code ")
+    changed = manifest.source_hash()
+    assert changed != CONFIG.source_hash
+    assert (
+        CONFIG.model_copy(update={"source_hash": changed}).difference_from(CONFIG).startswith("source_hash ")
+    )
     (package / file).rename(package / file.replace(".py", "_renamed.py"))
-    assert manifest.code_hash() not in (changed, CONFIG.code)
+    assert manifest.source_hash() not in (changed, CONFIG.source_hash)
 
 
 @pytest.mark.parametrize("file", ["cli/tables.py", "reports/page.py", "leaderboard/client.py"])
 def test_a_change_of_other_code_is_no_difference(package: Path, file: str) -> None:
     (package / file).write_text("")
-    assert manifest.code_hash() == CONFIG.code
+    assert manifest.source_hash() == CONFIG.source_hash
 
 
 def test_a_recipes_settings_come_back_from_a_config() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ Start = Callable[..., subprocess.Popen[str]]
 PROGRAM = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from digit_recognizer import pipeline
 from digit_recognizer.cli import commands, progress, terminal
 def train():
@@ -118,19 +120,19 @@ def test_better_nets_take_the_quick_ones_place_and_the_first_stage_is_a_run(
 
     def on_progress(progress: pipeline.Progress) -> None:
         if progress.fit.startswith("sklearn-mlp-1") and progress.epoch and not early:
-            early.append(drafts.find_run(job.out, "staged"))
+            early.append(runs.find(job.out, "staged"))
             early[0].predictions()
             sha256.append(submission.check(early[0].submission, rows=TEST).sha256)
 
     run = pipeline.train(job, on_notice=print, on_progress=on_progress)
-    assert early[0].unfinished
+    assert early[0].manifest.stopped_early.startswith("cut off; ")
     assert sha256 == [early[0].manifest.submission_sha256]
     assert all(name.startswith("sklearn-mlp-plain-") for name in early[0].manifest.models)
     assert all(score.digits == TRAIN for score in early[0].manifest.scores.values())
     models = run.manifest.models
     assert models
     assert all(name.startswith("sklearn-mlp-") and "plain" not in name for name in models)
-    assert sorted(path.name for path in (run.folder / "models").iterdir()) == sorted(
+    assert sorted(path.name for path in (run.folder / "fits").iterdir()) == sorted(
         f"{name}-fold-{fold}.npz" for name in models for fold in (1, 2, 3)
     )
     assert {path.name for path in job.out.iterdir() if "staged" in path.name} == {"staged"}
@@ -163,23 +165,22 @@ def test_a_signal_after_the_first_stage_ends_the_run(
     assert any(line.startswith("Stopped early (interrupted): ") for line in notices)
     assert all(name.startswith("sklearn-mlp-plain-") for name in run.manifest.models)
     assert len(submission.check(run.submission, rows=TEST).labels) == TEST
-    assert not (job.out / f".{run.folder.name}").exists()
 
 
 def test_a_signal_while_a_stage_is_written_ends_the_run_as_stopped_early(
     home: Path, two_groups: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, written = pipeline.results.write, []
+    commit, written = drafts.Draft.commit, []
 
-    def interrupted_write(*arguments: object, **options: object) -> None:
-        write(*arguments, **options)
-        written.append(options["stopped_early"])
-        if len(written) == 1:
+    def interrupted_commit(draft: drafts.Draft, *arguments: Any) -> None:
+        if not written:
             os.kill(os.getpid(), signal.SIGINT)
+        commit(draft, *arguments)
+        written.append(draft.manifest.stage)
 
-    monkeypatch.setattr(pipeline.results, "write", interrupted_write)
+    monkeypatch.setattr(drafts.Draft, "commit", interrupted_commit)
     run = train(staged_job(home, "written"))
-    assert len(written) == 2
+    assert written == [1]
     assert run.manifest.stopped_early.startswith("interrupted; ")
 
 
@@ -197,22 +198,23 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
 
     with pytest.raises(KeyboardInterrupt) as stop:
         pipeline.train(job, on_notice=print, on_progress=on_progress)
-    draft = drafts.Draft(job.out / f".{job.name}", job.out / job.name)
-    assert not draft.final.exists()
-    assert draft.count_fits() == fits
+    draft = drafts.Draft(job.out / job.name)
+    assert runs.count_fits(draft.folder) == fits
     assert draft.folder.exists() == bool(fits)
     if not fits:
         assert stop.value.__notes__ == ["No run was written."]
         return
     assert stop.value.__notes__[0].startswith("1 finished fits are kept; the same command with --resume")
-    assert "early-1 was cut off with 1 finished fits" in draft.state
+    assert any(
+        line.startswith("early-1 was cut off with 1 finished fits") for line in runs.list_unfinished(job.out)
+    )
     assert train(replace(job, resume=True)).manifest.stopped_early is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")
 def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start) -> None:
     process = start("-c", PROGRAM, "died", 0.4, cwd=home)
-    wait_until((home / "submissions/.died/stage-1").exists, process)
+    wait_until((home / "submissions/died/run.json").exists, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert workers
@@ -229,8 +231,8 @@ def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start)
 
 def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home: Path, start: Start) -> None:
     process = start("-c", PROGRAM, "sigterm", 0.8, cwd=home)
-    wait_until((home / "submissions/.sigterm/stage-1").exists, process)
-    logs = home / "submissions/.sigterm/logs"
+    wait_until((home / "submissions/sigterm/run.json").exists, process)
+    logs = home / "submissions/sigterm/logs"
     wait_until(lambda: sum(file.stat().st_size > 0 for file in logs.glob("*.jsonl")) > 2, process)
     report = typed("report", "sigterm", cwd=home)  # of what is finished so far
     assert report.code == 0, report.err
@@ -243,7 +245,6 @@ def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home
     assert "Traceback" not in err
     assert out.splitlines()[-1] == "submissions/sigterm/submission.csv"
     wait_until(lambda: not living(process.pid))
-    assert not (home / "submissions/.sigterm").exists()
     assert not (home / "submissions/sigterm/report").exists()
     assert "<title>Run sigterm" in page
     unfinished = re.search(r"Still being fitted, and so only in these curves: ([^.]+)\.", page)
@@ -253,12 +254,12 @@ def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home
 
 def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, start: Start) -> None:
     process = start("-c", PROGRAM, "killed", 0.25, cwd=home)
-    folder = home / "submissions/.killed"
-    wait_until((folder / "stage-1").exists, process)
+    folder = home / "submissions/killed"
+    wait_until((folder / "run.json").exists, process)
     process.kill()
     process.communicate(timeout=DEADLINE)
     wait_until(lambda: not living(process.pid))  # its workers end by themselves
-    kept = {path.name: path.read_bytes() for path in (folder / "fits").glob("*.fit")}
+    kept = {path.name: path.read_bytes() for path in (folder / "fits").glob("*.npz")}
     schedule = records.read(folder / "schedule.json", Schedule)
     members = [member.name for stage in schedule.stages for member in stage.members]
     assert 1 <= len(kept) < len(members)
@@ -274,9 +275,9 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
     assert run.manifest.models == members
     stored = {member.name: member.test for member in run.predictions()[1]}
     for file, content in kept.items():
-        (home / "fit.npz").write_bytes(content[drafts.DIGEST :])
+        (home / "fit.npz").write_bytes(content)
         with np.load(home / "fit.npz") as fit:
-            np.testing.assert_array_equal(stored[file.removesuffix("-holdout.fit")], fit["test"])
+            np.testing.assert_array_equal(stored[file.removesuffix("-holdout.npz")], fit["test"])
 
 
 def test_one_core_folds_and_a_refit(home: Path) -> None:

@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, ROOT
+from conftest import DEADLINE, ROOT, from_bytes, to_bytes
 from sklearn.neural_network import MLPClassifier
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -153,9 +153,9 @@ def test_a_diverged_fit_raises_fit_error(
 def test_predictions_of_huge_weights_raise_fit_error(kind: str, digits: data.Dataset) -> None:
     classifier = pipelines.build(SMALL[kind].replace(epochs=1), seed=0)
     classifier.fit(digits.train.pixels, digits.train.labels)
-    arrays = read_arrays(pipelines.to_bytes(classifier))
+    arrays = pipelines.to_arrays(classifier)
     arrays["layer0/kernel"][:] = 3e38
-    huge = pipelines.from_bytes(write_arrays(arrays), classifier[-1].settings)
+    huge = from_bytes(write_arrays(arrays), classifier[-1].settings)
     with pytest.raises(FitError, match="its predictions are not finite"):
         huge.predict_proba(digits.test)
 
@@ -303,7 +303,7 @@ def test_convolutions_use_bfloat16_if_it_is_faster(
     assert probabilities.dtype == np.float32
     assert (probabilities.argmax(axis=1) == test_labels).mean() > 0.8
     monkeypatch.setattr(keras_net, "bfloat16_is_faster", lambda: not faster)  # loaded on another machine
-    loaded = pipelines.from_bytes(pipelines.to_bytes(classifier), settings)
+    loaded = from_bytes(to_bytes(classifier), settings)
     np.testing.assert_array_equal(loaded.predict_proba(digits.test), probabilities)
 
 
@@ -383,11 +383,11 @@ def test_preprocessing_is_fitted_on_training_rows(preprocessing: str, digits: da
 def test_a_net_read_back_predicts_bit_identically(name: str, digits: data.Dataset) -> None:
     settings = recipes.RECIPES[name].settings.replace(epochs=1)
     classifier = pipelines.build(settings, seed=1).fit(digits.train.pixels, digits.train.labels)
-    content = pipelines.to_bytes(classifier)
-    loaded = pipelines.from_bytes(content, settings)
+    content = to_bytes(classifier)
+    loaded = from_bytes(content, settings)
     assert loaded.predict_proba(digits.test).tobytes() == classifier.predict_proba(digits.test).tobytes()
     np.testing.assert_array_equal(loaded.predict(digits.test), classifier.predict(digits.test))
-    assert pipelines.to_bytes(loaded) == content
+    assert to_bytes(loaded) == content
 
 
 @pytest.mark.parametrize(
@@ -397,19 +397,19 @@ def test_a_net_read_back_predicts_bit_identically(name: str, digits: data.Datase
 def test_an_mlp_read_back_predicts_bit_identically(changes: dict[str, object], digits: data.Dataset) -> None:
     settings = MLPSettings(epochs=2, **changes) if "learning_rate" not in changes else MLPSettings(epochs=2)
     classifier = pipelines.build(settings, seed=1).fit(digits.train.pixels, digits.train.labels)
-    loaded = pipelines.from_bytes(pipelines.to_bytes(classifier), settings.replace(**changes))
+    loaded = from_bytes(to_bytes(classifier), settings.replace(**changes))
     np.testing.assert_array_equal(loaded.predict_proba(digits.test), classifier.predict_proba(digits.test))
 
 
 def test_reading_an_mlp_needs_no_tensorflow(digits: data.Dataset, tmp_path: Path) -> None:
     settings = MLPSettings(epochs=1, preprocessing="pca")
     classifier = pipelines.build(settings, seed=1).fit(digits.train.pixels, digits.train.labels)
-    (tmp_path / "net.npz").write_bytes(pipelines.to_bytes(classifier))
+    (tmp_path / "net.npz").write_bytes(to_bytes(classifier))
     code = (
-        "import sys; from pathlib import Path; from digit_recognizer.nets import pipelines;"
+        "import sys; from pathlib import Path; from digit_recognizer.nets import arrays, pipelines;"
         "from digit_recognizer.settings import MLPSettings;"
         "settings = MLPSettings(epochs=1, preprocessing='pca');"
-        "pipelines.from_bytes(Path(sys.argv[1]).read_bytes(), settings);"
+        "pipelines.from_arrays(arrays.read_arrays(Path(sys.argv[1]).read_bytes()), settings);"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     subprocess.run(
@@ -420,7 +420,7 @@ def test_reading_an_mlp_needs_no_tensorflow(digits: data.Dataset, tmp_path: Path
 @pytest.fixture(scope="module")
 def mlp_arrays(digits: data.Dataset) -> dict[str, np.ndarray]:
     classifier = pipelines.build(FILE_SETTINGS, seed=1).fit(digits.train.pixels, digits.train.labels)
-    return read_arrays(pipelines.to_bytes(classifier))
+    return pipelines.to_arrays(classifier)
 
 
 FILE_SETTINGS = MLPSettings(hidden=(4,), epochs=1, preprocessing="standardize")
@@ -428,7 +428,7 @@ FILE_SETTINGS = MLPSettings(hidden=(4,), epochs=1, preprocessing="standardize")
 
 def refused(content: bytes, settings: Settings = FILE_SETTINGS) -> str:
     with pytest.raises(ValueError, match="not a model") as error:
-        pipelines.from_bytes(content, settings)
+        from_bytes(content, settings)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -467,7 +467,7 @@ def test_a_file_of_other_settings_raises_value_error(mlp_arrays: dict[str, np.nd
 def test_a_keras_file_of_other_settings_raises_value_error(digits: data.Dataset) -> None:
     settings = KerasSettings(channels=(3,), hidden=(4,), batch_norm=True, epochs=1)
     classifier = pipelines.build(settings, seed=1).fit(digits.train.pixels, digits.train.labels)
-    content = pipelines.to_bytes(classifier)
+    content = to_bytes(classifier)
     names = {"kernel", "gamma", "beta", "moving_mean", "moving_variance"}
     assert {name for name in read_arrays(content) if name.startswith("layer1/")} == {
         f"layer1/{name}" for name in names - {"kernel"}
@@ -528,7 +528,7 @@ def test_a_truncated_or_altered_file_raises_value_error(mlp_arrays: dict[str, np
         altered = bytearray(content)
         altered[rng.integers(len(content))] ^= 1 << rng.integers(8)
         with suppress(ValueError):  # some bytes, such as dates, mean nothing
-            pipelines.from_bytes(bytes(altered), FILE_SETTINGS)
+            from_bytes(bytes(altered), FILE_SETTINGS)
 
 
 @pytest.mark.slow

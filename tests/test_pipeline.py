@@ -34,6 +34,7 @@ from digit_recognizer import manifest as manifest_module
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.nets import keras_net, pipelines
+from digit_recognizer.nets.arrays import read_arrays
 
 pytestmark = pytest.mark.slow
 HOLDOUT = 60
@@ -90,9 +91,9 @@ def test_the_run_folder_holds_all_of_it(trained: tuple[Path, Result]) -> None:
     assert files == {
         "submission.csv",
         "run.json",
-        "probabilities.npz",
-        "models/keras-mlp-holdout.npz",
-        "models/sklearn-mlp-holdout.npz",
+        "probabilities-1.npz",
+        "fits/keras-mlp-holdout.npz",
+        "fits/sklearn-mlp-holdout.npz",
     }
 
 
@@ -100,7 +101,7 @@ def test_the_submission_is_the_likeliest_digit_of_the_blend(
     trained: tuple[Path, Result], test_labels: list[int]
 ) -> None:
     folder = trained[0] / "submissions/first"
-    stored = np.load(folder / "probabilities.npz", allow_pickle=False)
+    stored = np.load(folder / "probabilities-1.npz", allow_pickle=False)
     blend = stored["blend/test"]
     np.testing.assert_allclose(blend.sum(axis=1), 1, rtol=1e-5)
     labels = submission.check(folder / "submission.csv", rows=TEST).labels
@@ -113,7 +114,7 @@ def test_the_scores_are_those_of_the_held_out_rows(
 ) -> None:
     home, _ = trained
     labels = data.load(home / "data").train.labels
-    stored = np.load(home / "submissions/first/probabilities.npz", allow_pickle=False)
+    stored = np.load(home / "submissions/first/probabilities-1.npz", allow_pickle=False)
     assert len(stored["rows"]) == HOLDOUT
     for name, score in manifest["scores"].items():
         right = stored[f"{name}/out_of_fold"].argmax(axis=1) == labels[stored["rows"]]
@@ -123,11 +124,11 @@ def test_the_scores_are_those_of_the_held_out_rows(
 def test_the_stored_models_say_what_the_stored_probabilities_say(trained: tuple[Path, Result]) -> None:
     home, _ = trained
     digits = data.load(home / "data")
-    stored = np.load(home / "submissions/first/probabilities.npz", allow_pickle=False)
+    stored = np.load(home / "submissions/first/probabilities-1.npz", allow_pickle=False)
     run = runs.load(home / "submissions/first")
     for name in recipes.DEFAULT:
-        content = (home / f"submissions/first/models/{name}-holdout.npz").read_bytes()
-        model = pipelines.from_bytes(content, run.manifest.recipes[name])
+        arrays = read_arrays((home / f"submissions/first/fits/{name}-holdout.npz").read_bytes())
+        model = pipelines.from_arrays(training.read_model(arrays), run.manifest.recipes[name])
         np.testing.assert_allclose(model.predict_proba(digits.test), stored[f"{name}/test"], atol=1e-5)
 
 
@@ -171,10 +172,10 @@ def test_json_with_folds_refit_and_one_recipe(folder: Path) -> None:
     assert model["digits"] == TRAIN
     assert summary["data"]["kind"] == "other"
     run = runs.load(folder / "my runs/third")
-    assert {path.name for path in (run.folder / "models").iterdir()} == {
+    assert {path.name for path in (run.folder / "fits").iterdir()} == {
         f"sklearn-mlp-{split}.npz" for split in ("fold-1", "fold-2", "fold-3", "all-rows")
     }
-    assert run.manifest.test_fits == {"sklearn-mlp": ("sklearn-mlp-all-rows.npz",)}
+    assert run.manifest.inference_fits == {"sklearn-mlp": ("sklearn-mlp-all-rows.npz",)}
 
 
 def test_without_the_ensemble_the_best_model_is_submitted(home: Path) -> None:
@@ -231,7 +232,6 @@ def fail_on(
     [
         (MemoryError(), "out of memory; try fewer --jobs"),
         (FitError("the net diverged: why"), "the net diverged: why"),
-        (ZeroDivisionError("bug"), "ZeroDivisionError: bug"),
     ],
 )
 def test_a_fit_that_raises_is_left_out_with_a_notice(
@@ -281,7 +281,7 @@ def test_fits_of_a_run_of_which_nothing_can_come_are_not_kept(
     with pytest.raises(FitError, match="sklearn-mlp fold 2: the net diverged") as error:
         train(job)
     assert error.value.__notes__ == ["No run was written."]
-    assert not (home / "submissions/.lost").exists()
+    assert not (home / "submissions/lost").exists()
 
 
 def test_fits_of_a_model_that_can_never_be_complete_are_not_kept(
@@ -291,7 +291,7 @@ def test_fits_of_a_model_that_can_never_be_complete_are_not_kept(
     fail_on(monkeypatch, "sklearn-mlp", MemoryError(), "fold 2")
     with pytest.raises(FitError):
         train(tiny_job(home, recipes=("sklearn-mlp",), folds=3, name="never"))
-    assert not (home / "submissions/.never").exists()
+    assert not (home / "submissions/never").exists()
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("a bug")])
@@ -299,7 +299,7 @@ def test_fits_beside_one_that_may_succeed_next_time_are_kept(
     home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     job = tiny_job(home, recipes=("sklearn-mlp",), name=f"next-{type(error).__name__}")
-    with monkeypatch.context() as patch, pytest.raises(FitError) as stop:
+    with monkeypatch.context() as patch, pytest.raises((FitError, ZeroDivisionError)) as stop:
         fail_on(patch, "sklearn-mlp", error)
         train(job)
     assert stop.value.__notes__ == [
@@ -343,9 +343,9 @@ def test_a_damaged_fit_is_fitted_again_with_equal_numbers(
 ) -> None:
     job = tiny_job(home, name="damaged")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="write"):
-        patch.setattr(results, "write", raise_os_error)
+        patch.setattr(results, "evaluate", raise_os_error)
         train(job)
-    fits = sorted((home / "submissions/.damaged/fits").iterdir())
+    fits = sorted((home / "submissions/damaged/fits").iterdir())
     assert len(fits) == 4
     fits[0].write_bytes(b"")
     fits[1].write_bytes(fits[1].read_bytes()[:-100])
@@ -367,7 +367,7 @@ def raise_os_error(*_: object, **__: object) -> None:
 def test_a_run_of_another_command_or_code_is_not_resumed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = tiny_job(home, name="cut")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="write"):
-        patch.setattr(results, "write", raise_os_error)
+        patch.setattr(results, "evaluate", raise_os_error)
         train(job)
     for other, difference in (
         (replace(job, write_submission=False), "cut has command train, not validate"),
@@ -376,8 +376,8 @@ def test_a_run_of_another_command_or_code_is_not_resumed(home: Path, monkeypatch
     ):
         with pytest.raises(RunError, match=difference):
             train(replace(other, resume=True))
-    with monkeypatch.context() as patch, pytest.raises(RunError, match="cut has code "):
-        patch.setattr(manifest_module, "code_hash", lambda: "0" * 16)
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="cut has source_hash "):
+        patch.setattr(manifest_module, "source_hash", lambda: "0" * 16)
         train(replace(job, resume=True))
     moved = home / "moved"
     shutil.copytree(home / "data", moved)
@@ -433,7 +433,7 @@ def test_ctrl_c_before_a_fit_is_finished_leaves_nothing(
     folder: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = start("-m", "digit_recognizer", "train", "--data-dir", folder, cwd=tmp_path)
-    wait_until(lambda: list(tmp_path.glob("submissions/.*/schedule.json")), process)
+    wait_until(lambda: list(tmp_path.glob("submissions/*/schedule.json")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130

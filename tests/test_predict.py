@@ -123,9 +123,9 @@ def skops_archive(path: Path) -> None:
 
 
 def other_shape(path: Path) -> None:
-    shapes = {name: array.shape for name, array in arrays.read_arrays(path.read_bytes()).items()}
-    wider = {name: np.zeros((*shape[:-1], shape[-1] + 1), np.float32) for name, shape in shapes.items()}
-    path.write_bytes(arrays.write_arrays(wider))
+    stored = arrays.read_arrays(path.read_bytes())
+    wider = {name: np.append(array, array[..., -1:], axis=-1) for name, array in stored.items() if array.ndim}
+    path.write_bytes(arrays.write_arrays(stored | wider))
 
 
 @pytest.mark.parametrize("write", [keras_archive, pickled, skops_archive, other_shape, Path.unlink])
@@ -133,7 +133,7 @@ def test_what_is_no_model_of_the_run_is_refused_unrun(
     tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     stranger = shutil.copytree(tiny_run.folder, tmp_path / "stranger")
-    path = stranger / runs.MODELS / tiny_run.manifest.test_fits["sklearn-mlp"][0]
+    path = stranger / runs.FITS / tiny_run.manifest.inference_fits["sklearn-mlp"][0]
     write(path)
     picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
     ended = typed("predict", picture, "--run", stranger, cwd=tmp_path)
@@ -151,8 +151,8 @@ STACKED = {
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("test_fits", {"sklearn-mlp": ["../../x.npz"], "sklearn-mlp-plain": []}),
-        ("test_fits", {"sklearn-mlp": [], "sklearn-mlp-plain": []}),
+        ("inference_fits", {"sklearn-mlp": ["../../x.npz"], "sklearn-mlp-plain": []}),
+        ("inference_fits", {"sklearn-mlp": [], "sklearn-mlp-plain": []}),
         ("submission_model", "other"),
         ("blend", None),
         ("blend", {"method": "mean", "weights": [1.0]}),

@@ -335,7 +335,7 @@ def test_a_run_without_a_mistake_says_so(
 
 
 @pytest.mark.usefixtures("coarse")
-def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
+def test_a_minutes_run_is_reported_while_it_is_fitted(
     digits: data.Dataset,
     held_out: HeldOut,
     model: Predictions,
@@ -345,17 +345,15 @@ def test_an_unfinished_minutes_run_is_reported_beside_its_stage(
     members = [replace(model, name=f"cnn-{number}") for number in (1, 2)]
     cnn = RECIPES["cnn"].settings
     run = write_run(
-        tmp_path / ".quick/stage", digits, held_out, members,
+        tmp_path / "quick", digits, held_out, members,
         config=config_of(digits, ["cnn"], minutes=2.0, cores=2, threads=None),
         recipes={"cnn-1": cnn.replace(epochs=11), "cnn-2": cnn.replace(epochs=13)},
         fits={"cnn-1 fold 1": fit("fold 1", 2, "cnn-1")},
     )  # fmt: skip
     epochs = [{"train_loss": 0.5, "train_accuracy": 0.9, "valid_loss": 0.5, "valid_accuracy": 0.8}]
     so_far = {"keras-mlp-1": [epochs], "cnn-1": [epochs], "cnn-3": [epochs], "cnn-4": [[]]}
-    monkeypatch.setattr(drafts, "unfinished_curves", lambda _: so_far)
-    page = reports.write(replace(run, unfinished=True), digits)
-    assert page == tmp_path / ".quick/report/report.html"
-    assert not (run.folder / "report").exists()
+    monkeypatch.setattr(drafts, "curves_so_far", lambda _: so_far)
+    page = reports.write(run, digits)
     dom = Page(page)
     assert "Still being fitted, and so only in these curves: cnn-3." in dom.find("section", id="curves")[0][1]
     alt = dom.find("img", "curves")[0][0]["alt"]

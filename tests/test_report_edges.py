@@ -28,7 +28,7 @@ from report_runs import (  # noqa: F401
 from digit_recognizer import data, report, reports, runs
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import HeldOut, Predictions
-from digit_recognizer.reports import facts, figures, page
+from digit_recognizer.reports import facts, figures
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse")]
 
@@ -36,56 +36,36 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("coarse")]
 def test_files_of_two_stages_raise_run_error(
     digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
 ) -> None:
-    run = write_run(tmp_path / ".n/stage", digits, held_out, [model])
+    run = write_run(tmp_path / "n", digits, held_out, [model])
+    path = runs.probabilities_file(run.folder, 1)
     later = replace(model, out_of_fold=read_as(held_out.labels, 0.01, seed=2))
-    runs.write_probabilities(run.folder, held_out, [later])
+    runs.write_probabilities(path, held_out, [later])
     with pytest.raises(RunError, match=r"its files do not belong together: run.json says accuracy 0\.9"):
-        reports.write(replace(run, unfinished=True), digits)
-    assert not (tmp_path / ".n/report").exists()
-    runs.write_probabilities(run.folder, held_out, [replace(model, name="another")])
-    with pytest.raises(RunError, match="is damaged"):
-        reports.write(replace(run, unfinished=True), digits)
-
-
-@pytest.mark.parametrize("moment", ["before it is read", "before it is written"])
-def test_a_run_that_finishes_meanwhile_raises_run_error(
-    small: runs.Run, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    shutil.copytree(small.folder, tmp_path / ".n/stage", ignore=shutil.ignore_patterns("report"))
-    run = replace(runs.load(tmp_path / ".n/stage"), unfinished=True)
-
-    def finish(*_: object) -> dict[str, Any]:
-        (tmp_path / ".n").rename(tmp_path / "n")
-        return {}
-
-    if moment == "before it is read":
-        finish()
-    else:
-        monkeypatch.setattr(page, "_draw", finish)
-        monkeypatch.setattr(page, "_render", lambda *_: "page")
-    with pytest.raises(RunError, match="No such file or directory"):
         reports.write(run, digits)
-    assert {path.name for path in tmp_path.iterdir()} == {"n"}
+    runs.write_probabilities(path, held_out, [replace(model, name="another")])
+    with pytest.raises(RunError, match="is damaged"):
+        reports.write(run, digits)
+    assert not (run.folder / "report").exists()
 
 
-def test_a_run_that_finishes_while_its_stage_is_read_is_looked_for_again(
+def test_a_run_whose_next_stage_is_complete_meanwhile_is_read_again(
     small: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the notebook's function; the command calls the same one."""
-    shutil.copytree(small.folder, tmp_path / ".n/stage-1", ignore=shutil.ignore_patterns("report"))
+    folder = tmp_path / "n"
+    shutil.copytree(small.folder, folder, ignore=shutil.ignore_patterns("report"))
     read = facts.digits_of
 
-    def finish(*arguments: Any) -> data.Dataset:
-        if not (tmp_path / "n").exists():
-            (tmp_path / ".n/stage-1").rename(tmp_path / "n")
-            (tmp_path / ".n").rmdir()
+    def go_on(*arguments: Any) -> data.Dataset:
+        if (earlier := runs.probabilities_file(folder, 1)).exists():
+            earlier.rename(runs.probabilities_file(folder, 2))
+            runs.write_manifest(folder, small.manifest.model_copy(update={"stage": 2}))
         return read(*arguments)
 
-    monkeypatch.setattr(facts, "digits_of", finish)
-    assert report("n", out=tmp_path) == tmp_path / "n/report/report.html"
-    assert {path.name for path in tmp_path.iterdir()} == {"n"}
-    shutil.rmtree(tmp_path / "n/report")
-    assert typed("report", "n", "--out", tmp_path, cwd=tmp_path).code == 0
+    monkeypatch.setattr(facts, "digits_of", go_on)
+    assert report("n", out=tmp_path) == folder / "report/report.html"
+    runs.probabilities_file(folder, 2).unlink()
+    assert typed("report", "n", "--out", tmp_path, cwd=tmp_path).code == 1
 
 
 def unread(digits: data.Dataset) -> np.ndarray:
@@ -129,7 +109,7 @@ def test_probabilities_that_do_not_fit_the_data_raise_run_error(
 ) -> None:
     run = write_run(tmp_path / "n", digits, held_out, [model])
     damaged_held_out, damaged_model = damage(held_out, model, how)
-    runs.write_probabilities(run.folder, damaged_held_out, [damaged_model])
+    runs.write_probabilities(runs.probabilities_file(run.folder, 1), damaged_held_out, [damaged_model])
     with pytest.raises(RunError, match=r"^[^\n]*(sklearn-mlp are not of the digits in|is damaged)[^\n]+$"):
         reports.write(run, digits)
     assert not (run.folder / "report").exists()
@@ -161,7 +141,7 @@ def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path
     assert [row[0] for row in dom.rows("scores")[1:]].count("<script>alert(1)</script>") == 1
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", html.read_text(encoding="utf-8"))
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
-    assert {path.name for path in run.folder.iterdir()} == {"run.json", "probabilities.npz", "report"}
+    assert {path.name for path in run.folder.iterdir()} == {"run.json", "probabilities-1.npz", "report"}
 
 
 def test_thousands_of_models_make_a_page_of_the_most_accurate(digits: data.Dataset, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import scipy.optimize
 from conftest import TEST, TRAIN
 
-from digit_recognizer import data, pipeline, runs, submission
+from digit_recognizer import data, pipeline, runs, submission, training
 from digit_recognizer.manifest import Method
 from digit_recognizer.nets import pipelines
+from digit_recognizer.nets.arrays import read_arrays
 
 METHODS = get_args(Method)
 
@@ -71,11 +72,12 @@ def test_the_stored_models_give_the_stored_probabilities(
 ) -> None:
     for run in (tiny_run, blends["mean"]):
         stored = {member.name: member.test for member in run.predictions()[1]}
-        for name, files in run.manifest.test_fits.items():
+        for name, files in run.manifest.inference_fits.items():
             settings = run.manifest.recipes[name]
-            models = [
-                pipelines.from_bytes((run.folder / "models" / file).read_bytes(), settings) for file in files
+            arrays = [
+                training.read_model(read_arrays((run.folder / "fits" / file).read_bytes())) for file in files
             ]
+            models = [pipelines.from_arrays(model, settings) for model in arrays]
             assert len(models) == 2
             mean = np.mean([model.predict_proba(digits.test) for model in models], axis=0)
             np.testing.assert_allclose(mean, stored[name], atol=1e-6)
@@ -105,8 +107,8 @@ def test_blends_of_blends_keep_valid_file_names(tiny_run: runs.Run, tmp_path: Pa
     run = tiny_run
     for letter in "abc":
         run = pipeline.blend_runs([run], "mean", out=tmp_path, name=letter * 100, on_notice=pytest.fail)
-    stored = {path.name for path in (run.folder / "models").iterdir()}
-    assert stored == {file for files in run.manifest.test_fits.values() for file in files}
+    stored = {path.name for path in (run.folder / "fits").iterdir()}
+    assert stored == {file for files in run.manifest.inference_fits.values() for file in files}
     assert len(stored) == 4
 
 
@@ -116,7 +118,7 @@ def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run
     shutil.copytree(tiny_run.folder, other)
     rows, models = tiny_run.predictions()
     moved = [replace(model, out_of_fold=np.roll(model.out_of_fold, 1, axis=1)) for model in models]
-    runs.write_probabilities(other, rows, moved)
+    runs.write_probabilities(other / "probabilities-1.npz", rows, moved)
     run = pipeline.blend_runs(
         [tiny_run, runs.load(other)], "mean", out=tmp_path, name="both", on_notice=pytest.fail
     )
@@ -127,11 +129,11 @@ def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run
         if model.name != "blend"
     )
     assert run.manifest.config.ensemble.runs == (name, f"{name}-2")
-    assert len(list((run.folder / "models").iterdir())) == 8
+    assert len(list((run.folder / "fits").iterdir())) == 8
 
 
 def test_a_blend_of_a_strangers_run_has_valid_file_names(tiny_run: runs.Run, tmp_path: Path) -> None:
     strange = tiny_run.manifest.model_copy(update={"name": "../my <run>"})
     parent = runs.Run(tiny_run.folder, strange)
     run = pipeline.blend_runs([parent], "mean", out=tmp_path, name="blend", on_notice=pytest.fail)
-    assert len(list((run.folder / "models").iterdir())) == 4
+    assert len(list((run.folder / "fits").iterdir())) == 4

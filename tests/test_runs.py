@@ -30,7 +30,7 @@ def test_a_folder_without_a_manifest_is_no_run(tmp_path: Path) -> None:
 
 def test_what_a_run_stored_is_what_is_loaded(tmp_path: Path, tiny_run: runs.Run) -> None:
     held_out, members = tiny_run.predictions()
-    runs.write_probabilities(tmp_path, held_out, members)
+    runs.write_probabilities(tmp_path / "probabilities-1.npz", held_out, members)
     runs.write_manifest(tmp_path, tiny_run.manifest)
     run = runs.load(tmp_path)
     assert run.manifest == tiny_run.manifest
@@ -51,7 +51,7 @@ def test_test_labels_are_stored_if_they_are_known(copied: runs.Run) -> None:
     held_out, members = copied.predictions()
     labels = np.arange(TEST) % 10
     known = HeldOut(held_out.rows, held_out.folds, held_out.labels, labels)
-    runs.write_probabilities(copied.folder, known, members)
+    runs.write_probabilities(copied.folder / "probabilities-1.npz", known, members)
     np.testing.assert_array_equal(copied.predictions()[0].test_labels, labels)
 
 
@@ -100,7 +100,7 @@ def test_one_damaged_manifest_hides_no_other_run(tmp_path: Path, copied: runs.Ru
 def test_a_damaged_manifest_does_not_stop_the_report_of_another_run(tmp_path: Path, copied: runs.Run) -> None:
     damaged = copied.folder.with_name("damaged")
     damaged.mkdir()
-    (damaged / "run.json").write_text('{"format": 2}')
+    (damaged / "run.json").write_text('{"format": 3}')
     named = typed("report", "damaged", "--out", "runs", cwd=tmp_path)
     assert (named.code, named.out) == (1, "")
     assert named.err.startswith("Error: runs/damaged/run.json: name: field required")
@@ -116,7 +116,7 @@ def damage(content: bytes, place: int) -> bytes:
 
 
 def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> None:
-    path = copied.folder / "probabilities.npz"
+    path = copied.folder / "probabilities-1.npz"
     content = path.read_bytes()
     cut = [content[:length] for length in (0, 2, 100, len(content) // 2, len(content) - 1)]
     step = len(content) // 400
@@ -134,7 +134,7 @@ def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> 
     assert all(message.startswith(f"{path}: is damaged (") for message in messages)
     assert not any("\n" in message for message in messages)
     path.unlink()
-    with pytest.raises(RunError, match=r"probabilities\.npz: cannot be read \(No such file"):
+    with pytest.raises(RunError, match=r"probabilities-1\.npz: cannot be read \(No such file"):
         copied.predictions()
 
 
@@ -154,11 +154,11 @@ def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> 
 def test_probabilities_of_another_shape_raise_run_error(
     copied: runs.Run, name: str, array: np.ndarray
 ) -> None:
-    path = copied.folder / "probabilities.npz"
+    path = copied.folder / "probabilities-1.npz"
     with np.load(path) as stored:
         arrays = dict(stored)
     np.savez(path, **{**arrays, name: array})
-    with pytest.raises(RunError, match=rf"probabilities\.npz: is damaged \({name} ") as error:
+    with pytest.raises(RunError, match=rf"probabilities-1\.npz: is damaged \({name} ") as error:
         copied.predictions()
     assert "\n" not in str(error.value)
 

@@ -170,13 +170,13 @@ def ensemble(names: tuple[str, ...], method: Any, out: Path, name: str | None, a
 @JSON
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
     """List the runs with their local and public scores."""
-    from digit_recognizer import drafts, runs
+    from digit_recognizer import runs
     from digit_recognizer.cli import tables
 
     listed, problems = runs.list_all(out)
     if sort == "score":
         listed.sort(key=lambda run: run.main_score.accuracy, reverse=True)
-    for line in [*problems, *(draft.state for draft in drafts.list_all(out))]:
+    for line in [*problems, *runs.list_unfinished(out)]:
         notice(line)
     if as_json:
         result(tables.run_list(listed))

@@ -30,10 +30,10 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
     there is a display. Without any run, the default recipes are trained on the sample first. The last line
     on stdout is the page's path.
     """
-    from digit_recognizer import drafts
+    from digit_recognizer import runs
     from digit_recognizer.reading import page
 
-    run = drafts.find_run(out, name) if name else find_newest(out) or _train_on_sample(out)
+    run = runs.find(out, name) if name else find_newest(out) or _train_on_sample(out)
     path = page.write(run)
     if not no_open and _has_display():
         webbrowser.open(path.resolve().as_uri())

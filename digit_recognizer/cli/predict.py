@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def find_newest(out: Path) -> "Run | None":
-    """Return the newest run in `out`, None without any, with a notice of each that cannot be read."""
+    """Return the newest run in `out` that nobody is fitting, None without any; notices of unreadable ones."""
     from digit_recognizer import runs
 
     listed, problems = runs.list_all(out)
     for line in problems:
         notice(line)
-    return listed[0] if listed else None
+    return next((run for run in listed if not run.is_running), None)
 
 
 def newest(out: Path) -> "Run":
@@ -49,9 +49,9 @@ def predict(
             raise click.UsageError(f"{printable(image)}: there is no such file.")
     import numpy as np
 
-    from digit_recognizer import drafts, reading, submission
+    from digit_recognizer import reading, runs, submission
 
-    run = drafts.find_run(out, name) if name else newest(out)
+    run = runs.find(out, name) if name else newest(out)
     readings = reading.read(run, images)
     if csv_file is not None:
         submission.write(np.fromiter((digit.label for digit in readings), np.uint8), csv_file)

@@ -1,8 +1,10 @@
-"""Pipelines from pixels to a net, as recipes' settings say, and their files.
+"""Pipelines from pixels to a net, as recipes' settings say.
 
 To their callers all nets are scikit-learn classifiers: `fit`, `predict_proba`, `classes_`. They fit epoch by
 epoch, and call back after each epoch, when they are able to predict.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -11,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from digit_recognizer.nets.arrays import check_arrays, read_arrays, write_arrays
+from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.augment import Augmentation, deskew
 from digit_recognizer.nets.keras_net import KerasNet
 from digit_recognizer.nets.sklearn_net import EpochwiseMLPClassifier
@@ -51,22 +53,22 @@ def prepare_rows(classifier: Pipeline, pixels: np.ndarray) -> np.ndarray:
     return Augmentation.of(classifier[-1].settings).at(0).apply(rows, np.random.default_rng(0))
 
 
-def to_bytes(classifier: Pipeline) -> bytes:
-    """Return a fitted classifier of the digits 0 to 9 as the content of an .npz file of plain arrays."""
+def to_arrays(classifier: Pipeline) -> dict[str, np.ndarray]:
+    """Return all that a fitted classifier of the digits 0 to 9 is, besides its settings, as plain arrays."""
     arrays = {
         f"{name}/{attribute}": getattr(step, f"{attribute}_")
         for name, step in classifier.steps
         for attribute in FITTED.get(name, ())
     }
-    return write_arrays(arrays | classifier[-1].to_arrays())
+    return arrays | classifier[-1].to_arrays()
 
 
-def from_bytes(content: bytes, settings: Settings) -> Pipeline:
-    """Return the fitted classifier that `to_bytes` wrote; it predicts the same, bit by bit.
+def from_arrays(arrays: Mapping[str, np.ndarray], settings: Settings) -> Pipeline:
+    """Return the fitted classifier that `to_arrays` was called of; it predicts the same, bit by bit.
 
-    Raises ValueError in one line if the content is not exactly the arrays that these settings need.
+    Raises ValueError in one line if these are not exactly the arrays that the settings need.
     """
-    classifier, arrays = build(settings, seed=0), read_arrays(content)
+    classifier, arrays = build(settings, seed=0), dict(arrays)
     features = PIXELS
     for name, step in classifier.steps[:-1]:
         if name in FITTED:

@@ -21,7 +21,7 @@ def load(run: runs.Run) -> PredictProba:
             probabilities = [model(pixels) for model in models]
         except FitError:
             raise RunError(
-                f"{run.folder / runs.MODELS}: predictions are not finite; train that run again"
+                f"{run.folder / runs.FITS}: predictions are not finite; train that run again"
             ) from None
         return combiner.combine(probabilities).astype(np.float32) if combiner else probabilities[0]
 
@@ -34,7 +34,7 @@ def _load_model(run: runs.Run, name: str) -> PredictProba:
     settings = run.manifest.recipes[name]
     threads = max(1, min(run.manifest.config.threads or training.cpu_count(), training.cpu_count()))
     with training.limited_threads(settings, threads):
-        fits = read_fits(run, name, lambda content: pipelines.from_bytes(content, settings))
+        fits = read_fits(run, name, lambda arrays: pipelines.from_arrays(arrays, settings))
 
     def predict_proba(pixels: np.ndarray) -> np.ndarray:
         with training.limited_threads(settings, threads):

@@ -22,7 +22,7 @@ def write(run: runs.Run) -> Path:
     Raises RunError if a model cannot be read or the page cannot be written.
     """
     content = render(run, weights.read_net(run))
-    path = (run.folder.parent if run.unfinished else run.folder) / PAGE
+    path = run.folder / PAGE
     try:
         write_atomically(path, content)
     except OSError as error:

@@ -1,15 +1,18 @@
 """The models that a run's submission is of, as they are stored."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
-from digit_recognizer import runs
+import numpy as np
+
+from digit_recognizer import runs, training
 from digit_recognizer.blending import AnyCombiner
 from digit_recognizer.errors import RunError
+from digit_recognizer.nets.arrays import read_arrays
 from digit_recognizer.predictions import BLEND
 
-MAX_BYTES = 2**30  # of a model's file
-
+Arrays = dict[str, np.ndarray]
 Fit = TypeVar("Fit")
 
 
@@ -29,24 +32,20 @@ def submission_models(run: runs.Run) -> tuple[list[str], AnyCombiner | None]:
     return list(manifest.models), manifest.blend
 
 
-def read_fits(run: runs.Run, model: str, read: Callable[[bytes], Fit]) -> list[Fit]:
-    """Return what `read` makes of the file of each fit of a model, whose mean predicts new digits.
+def read_fits(run: runs.Run, model: str, read: Callable[[Arrays], Fit]) -> list[Fit]:
+    """Return what `read` makes of the arrays of each fit of a model, whose mean predicts new digits.
 
     Raises RunError if a file cannot be read, or `read` raises ValueError.
     """
-    names = run.manifest.test_fits[model]
+    names = run.manifest.inference_fits[model]
     if not names:
         raise RunError(f"{run.folder / runs.MANIFEST}: names no files of {model}; train that run again")
-    return [_read(run, name, read) for name in names]
+    return [_read(run.folder / runs.FITS / name, read) for name in names]
 
 
-def _read(run: runs.Run, name: str, read: Callable[[bytes], Fit]) -> Fit:
-    path = run.folder / runs.MODELS / name
+def _read(path: Path, read: Callable[[Arrays], Fit]) -> Fit:
+    content = runs.read_fit(path)
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise RunError(f"{path}: expected a model's file of at most 1 GiB; train that run again")
-        return read(path.read_bytes())
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
+        return read(training.read_model(read_arrays(content)))
     except ValueError as error:
         raise RunError(f"{path}: is {error}; train that run again") from None

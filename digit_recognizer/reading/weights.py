@@ -11,14 +11,13 @@ from numpy.typing import DTypeLike
 from digit_recognizer import runs
 from digit_recognizer.blending import AnyCombiner
 from digit_recognizer.data import CLASSES, SIDE
-from digit_recognizer.nets.arrays import check_arrays, read_arrays
+from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.keras_model import kernel_shapes
-from digit_recognizer.reading.stored import read_fits, submission_models
+from digit_recognizer.reading.stored import Arrays, read_fits, submission_models
 from digit_recognizer.records import Record
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
 EPSILON = 1e-3  # that Keras adds to a variance in batch normalisation
-Arrays = dict[str, np.ndarray]
 
 
 class Layer(Record):
@@ -57,7 +56,7 @@ def read_net(run: runs.Run) -> Net:
 
 def _read_model(run: runs.Run, name: str) -> Model:
     settings = run.manifest.recipes[name]
-    return make_model(settings, read_fits(run, name, lambda content: fold(read_arrays(content), settings)))
+    return make_model(settings, read_fits(run, name, lambda arrays: fold(arrays, settings)))
 
 
 def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:

@@ -28,10 +28,10 @@ def digits_of(run: "Run", data_dir: Path | None = None) -> "Dataset":
 def write(run: "Run", dataset: "Dataset") -> Path:
     """Write the page and its pictures into the run's `report/`, replacing an older one, and return its path.
 
-    The report of a run that is still being fitted is written beside its stages' folder, so that it does not
-    become part of the finished run. dataset: the run's digits. The same run gives the same bytes.
-    Raises RunError if the run's files cannot be read, do not belong together or have just been moved (as a
-    run that is finished meanwhile: read it again), or if the folder cannot be written.
+    Of a run that is still being fitted it is deleted when the next stage is complete. dataset: the run's
+    digits. The same run gives the same bytes.
+    Raises RunError if the run's files cannot be read or do not belong together, or if the folder cannot be
+    written.
     """
     from digit_recognizer.reports import page
 
@@ -39,17 +39,17 @@ def write(run: "Run", dataset: "Dataset") -> Path:
 
 
 def write_by_name(out: Path, name: str, data_dir: Path | None = None) -> tuple["Run", Path]:
-    """Write the report of a run, finished or not, by its name or folder; return the run and the page's path.
+    """Write the report of a run by its name or folder; return the run and the page's path.
 
     Raises what `digits_of` and `write` raise.
     """
-    from digit_recognizer import drafts
+    from digit_recognizer import runs
 
-    run = drafts.find_run(out, name)
+    run = runs.find(out, name)
     try:
         return run, write(run, digits_of(run, data_dir))
     except RunError:
-        if not run.unfinished:
+        newer = runs.find(out, name)
+        if newer.manifest == run.manifest:
             raise
-    run = drafts.find_run(out, name)  # it was finished while its stage was read
-    return run, write(run, digits_of(run, data_dir))
+    return newer, write(newer, digits_of(newer, data_dir))  # its next stage was complete meanwhile

@@ -175,12 +175,7 @@ def _blend(run: Run) -> list[BlendPart]:
 
 def _curves(run: Run) -> dict[str, list[Curve]]:
     """Return the learning curves of each model's fits so far."""
-    try:
-        curves: dict[str, list[Curve]] = {
-            name: list(fits) for name, fits in drafts.unfinished_curves(run).items()
-        }
-    except OSError as error:
-        raise RunError(f"{run.folder}: cannot be read ({error.strerror}); report it again") from None
+    curves: dict[str, list[Curve]] = {name: list(fits) for name, fits in drafts.curves_so_far(run).items()}
     finished: dict[str, list[Curve]] = {}
     for fit in run.manifest.fits.values():
         epochs = [epoch.model_dump(exclude_none=True) for epoch in fit.curve[:MAX_EPOCHS]]

@@ -39,7 +39,7 @@ class SettingsTable:
 
 def write(run: Run, dataset: Dataset) -> Path:
     """Write the report; see `reports.write`."""
-    final = (run.folder.parent if run.unfinished else run.folder) / REPORT
+    final = run.folder / REPORT
     # A link in a stranger's run could lead to a folder of the user's, which would be replaced.
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise RunError(f"{final}: is a link or a file, expected a folder or nothing; move it away")

@@ -10,11 +10,11 @@ from digit_recognizer.training.fit import (
     Progress,
     collect_predictions,
     fit,
+    inference_fits,
     limited_threads,
     make_fits,
     read_log,
-    test_fits,
-    total_seconds,
+    read_model,
 )
 from digit_recognizer.training.workers import cpu_count, fit_all, gpu_count, run_on_each, stop_workers
 
@@ -31,11 +31,11 @@ __all__ = [
     "fit",
     "fit_all",
     "gpu_count",
+    "inference_fits",
     "limited_threads",
     "make_fits",
     "read_log",
+    "read_model",
     "run_on_each",
     "stop_workers",
-    "test_fits",
-    "total_seconds",
 ]

@@ -1,10 +1,8 @@
 """One fit: a recipe's settings on one split -> held-out and test probabilities, and the fitted model."""
 
-import io
 import json
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 
 from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.errors import FitError
+from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import ALL_ROWS, Split
@@ -22,6 +21,7 @@ from digit_recognizer.splits import ALL_ROWS, Split
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+CURVE, MODEL = "curve/", "model/"  # what begins the names of their arrays in a fit's file
 CURVE_ROWS = 2048  # training digits that the learning curve's training side is measured on
 
 Metrics = dict[str, float]  # after an epoch: train_loss, train_accuracy, valid_loss, valid_accuracy
@@ -57,57 +57,61 @@ class FitResult:
     """What came of a fit.
 
     valid, test: float32 of shape (rows, 10), probabilities of the split's held-out and of the test digits.
-    content: the fitted model's file.
+    model: the arrays that make the fitted model.
     curve: the metrics after each epoch.
     """
 
     task: FitTask
     valid: np.ndarray
     test: np.ndarray
-    content: bytes
+    model: dict[str, np.ndarray]
     curve: list[Metrics]
     seconds: float
 
     def to_bytes(self) -> bytes:
         """Return all but the task as the content of an .npz file of plain arrays."""
-        file = io.BytesIO()
-        np.savez(
-            file,
-            allow_pickle=False,
-            valid=self.valid,
-            test=self.test,
-            content=np.frombuffer(self.content, np.uint8),
-            curve=np.array(json.dumps(self.curve)),
-            seconds=np.array(self.seconds),
+        metrics = {name: np.array([epoch[name] for epoch in self.curve]) for name in self.curve[0]}
+        return write_arrays(
+            {"valid": self.valid, "test": self.test, "seconds": np.array(self.seconds)}
+            | {f"{CURVE}{name}": values for name, values in metrics.items()}
+            | {f"{MODEL}{name}": array for name, array in self.model.items()}
         )
-        return file.getvalue()
 
     @classmethod
     def from_bytes(cls, task: FitTask, content: bytes) -> "FitResult":
-        """Return the result of the task that `to_bytes` wrote."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(
-                task,
-                valid=arrays["valid"],
-                test=arrays["test"],
-                content=arrays["content"].tobytes(),
-                curve=json.loads(str(arrays["curve"])),
-                seconds=float(arrays["seconds"]),
-            )
+        """Return the result of the task that `to_bytes` wrote; raise ValueError if it is of another."""
+        arrays = read_arrays(content)
+        metrics = _with_prefix(arrays, CURVE)
+        try:
+            valid, test, seconds = arrays["valid"], arrays["test"], float(arrays["seconds"])
+            rows = zip(*(values.tolist() for values in metrics.values()), strict=True)
+            curve = [dict(zip(metrics, row, strict=True)) for row in rows]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a fit's file: {error}") from None
+        if valid.shape != (len(task.split.valid), CLASSES) or test.shape[1:] != (CLASSES,):
+            raise ValueError(f"not of this fit: its probabilities are of shape {valid.shape}, {test.shape}")
+        return cls(task, valid, test, read_model(arrays), curve, seconds)
+
+
+def read_model(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays of the model, by name, from those of a fit's file."""
+    return _with_prefix(arrays, MODEL)
+
+
+def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)
 class FitFailure:
-    """A fit that raised.
+    """A fit that its settings or the machine's memory did not allow; a programming error raises instead.
 
-    by_settings: the same settings fail again; else a repetition may succeed.
-    bug: the traceback if it was neither the settings' nor the memory's fault, else None.
+    deterministic: the same settings fail again; else a repetition may succeed.
     """
 
     task: FitTask
     reason: str
-    by_settings: bool = False
-    bug: str | None = None
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,27 +150,21 @@ def _fit_seed(seed: int, model: str, split: str) -> int:
 
 
 def collect_predictions(model: str, results: Sequence[FitResult]) -> Predictions:
-    """Return one model's predictions from all its fits.
+    """Return a model's predictions from all its fits.
 
     out_of_fold: the splits' held-out rows, in the order of `results`. test: the mean over the fits or, with
     `refit`, the prediction of the fit on all rows.
     """
     return Predictions(
         model,
-        out_of_fold=np.concatenate([result.valid for result in results if result.task.model == model]),
-        test=np.mean([result.test for result in test_fits(model, results)], axis=0),
+        out_of_fold=np.concatenate([result.valid for result in results]),
+        test=np.mean([result.test for result in inference_fits(results)], axis=0),
     )
 
 
-def test_fits(model: str, results: Sequence[FitResult]) -> list[FitResult]:
-    """Return the fits of a model whose mean predicts new digits."""
-    fits = [result for result in results if result.task.model == model]
-    return [result for result in fits if result.task.split.name == ALL_ROWS] or fits
-
-
-def total_seconds(model: str, results: Iterable[FitResult]) -> float:
-    """Return the seconds of all fits of one model, added up."""
-    return sum(result.seconds for result in results if result.task.model == model)
+def inference_fits(results: Sequence[FitResult]) -> list[FitResult]:
+    """Return those of a model's fits whose mean predicts new digits."""
+    return [result for result in results if result.task.split.name == ALL_ROWS] or list(results)
 
 
 def fit(
@@ -180,13 +178,13 @@ def fit(
         with limited_threads(task.settings, threads):
             return _fit(task, train, test, log)
     except FitError as error:
-        return FitFailure(task, str(error), by_settings=True)
+        return FitFailure(task, str(error), deterministic=True)
     except MemoryError:
         return FitFailure(task, "out of memory; try fewer --jobs")
     except Exception as error:
-        if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's, which is not imported here
-            return FitFailure(task, "out of memory; try fewer --jobs, or a smaller batch_size")
-        return FitFailure(task, f"{type(error).__name__}: {error}", bug=traceback.format_exc())
+        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which is not imported here
+            raise
+        return FitFailure(task, "out of memory; try fewer --jobs, or a smaller batch_size")
 
 
 def _fit(task: FitTask, train: Digits, test: np.ndarray, log: Path | None) -> FitResult:
@@ -206,7 +204,7 @@ def _fit(task: FitTask, train: Digits, test: np.ndarray, log: Path | None) -> Fi
         task,
         valid=_predict(classifier, train.pixels[split.valid]),
         test=_predict(classifier, test),
-        content=pipelines.to_bytes(classifier),
+        model=pipelines.to_arrays(classifier),
         curve=curve.epochs,
         seconds=time.perf_counter() - started,
     )
