@@ -4,10 +4,14 @@ In a notebook: `from digit_recognizer import train, validate, ensemble, predict,
 the commands' options by name, show progress in the cell, and raise the package's errors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call
+from digit_recognizer.version import __version__
 
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
@@ -15,13 +19,14 @@ if TYPE_CHECKING:
     from digit_recognizer.reading import Reading
     from digit_recognizer.runs import Run
 
-__version__ = "0.1.0"
-__all__ = ["FinishedRun", "ensemble", "predict", "report", "train", "validate"]
+__all__ = ["FinishedRun", "__version__", "ensemble", "predict", "report", "train", "validate"]
+
+StrPath = str | PathLike[str]
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A run on the disk.
+class FinishedRun(PathLike[str]):
+    """A run on the disk, and the path of its folder.
 
     submission: the CSV's path; None after `validate`. score: accuracy, low and high on held-out rows.
     """
@@ -38,83 +43,118 @@ class FinishedRun:
         """Accuracy on held-out rows with its 95% interval, of the run's main model."""
         return self.run.main_score
 
-    def report(self, data_dir: str | Path | None = None) -> Any:
+    @check_call
+    def report(self, data_dir: StrPath | None = None) -> Any:
         """Write the report; return it for a notebook to show, else its path."""
-        return report(self.run.folder, data_dir=data_dir)
+        return report(self, data_dir=data_dir)
+
+    def __fspath__(self) -> str:
+        return str(self.run.folder)
 
     def __repr__(self) -> str:
         score = self.score
         return f"{self.run.folder}: {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
 
 
-def train(**options: Any) -> FinishedRun:
-    """Train and write a submission, as the command `train` does.
+@check_call
+def train(
+    recipes: str | Iterable[str] | None = None,
+    *,
+    minutes: float | None = None,
+    holdout: float | None = None,
+    folds: int | None = None,
+    repeats: int = 1,
+    refit: bool = False,
+    ensemble: bool = True,
+    settings: Mapping[str, object] | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    data_dir: StrPath | None = None,
+    out: StrPath = "submissions",
+    name: str | None = None,
+    resume: bool = False,
+) -> FinishedRun:
+    """Train, score on held-out rows and write a submission, as the command `train` does.
 
-    options: the fields of `pipeline.Job`, such as recipes=["cnn"], minutes=15, folds=5, seed=1, data_dir=...,
-    and `settings`, a dictionary such as {"epochs": 3}, for --set.
+    recipes: names of recipes; the default ones, or with `minutes` the best that fit.
+    minutes: 0.5 to 600, to fill with the best ensemble.
+    holdout: share of the rows held out, 0.1 without folds. folds, repeats: of cross-validation instead.
+    refit: train again on all rows before predicting. ensemble: blend, or take the best model alone.
+    settings: of the nets, for all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
+    seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
+    data_dir: folder of train.csv and test.csv. out: folder of the runs. name: date and time by default.
+    resume: go on with a run of the same call that was cut off.
+    Raises a DigitRecognizerError, in one line, for what the caller can mend.
     """
-    return _fit(write_submission=True, **options)
+    return _fit(Job(**locals()))  # the parameters are Job's fields
 
 
-def validate(folds: int = 5, **options: Any) -> FinishedRun:
-    """Score recipes by cross-validation without a submission, as the command `validate` does."""
-    return _fit(write_submission=False, folds=folds, **options)
+@check_call
+def validate(
+    recipes: str | Iterable[str] | None = None,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    minutes: float | None = None,
+    ensemble: bool = True,
+    settings: Mapping[str, object] | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    data_dir: StrPath | None = None,
+    out: StrPath = "submissions",
+    name: str | None = None,
+    resume: bool = False,
+) -> FinishedRun:
+    """Score recipes by cross-validation without a submission, as `validate` does; see `train`."""
+    return _fit(Job(write_submission=False, **locals()))
 
 
-def _fit(*, settings: Mapping[str, object] | None = None, **options: Any) -> FinishedRun:
+def _fit(job: Job) -> FinishedRun:
     from digit_recognizer import pipeline
-    from digit_recognizer.settings import format_value
 
-    overrides = tuple(f"{name}={format_value(value)}" for name, value in (settings or {}).items())
-    for name in ("data_dir", "out"):
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
-    names = options.get("recipes", ())
-    options["recipes"] = (names,) if isinstance(names, str) else tuple(names)
-    job = pipeline.Job(overrides=overrides, **options)
     return FinishedRun(pipeline.train(job, on_notice=print, on_progress=_progress()))
 
 
-def ensemble(*parents: "FinishedRun | str", method: Any = "weighted", **options: Any) -> FinishedRun:
-    """Blend runs, or runs of these names, into a new run with a submission, as `ensemble` does.
+@check_call
+def ensemble(
+    *runs: StrPath, method: Method = "weighted", out: StrPath = "submissions", name: str | None = None
+) -> FinishedRun:
+    """Blend runs, or runs of these names or folders, into a new run with a submission, as `ensemble` does."""
+    asked = Blend(**locals())
+    from digit_recognizer import pipeline
+    from digit_recognizer.runs import find
 
-    options: out, the folder of the runs, and name.
+    parents = [find(asked.out, str(run)) for run in asked.runs]
+    return FinishedRun(
+        pipeline.blend_runs(parents, asked.method, out=asked.out, name=asked.name, on_notice=print)
+    )
+
+
+@check_call
+def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list[Reading]":
+    """Read new digits with a run, as the command `predict` does; return a record for each, in their order.
+
+    digits: the path of a picture or CSV, a list of paths, an array or a list of arrays of integers from 0 to
+    255 of shape (n, 784) or (n, 28, 28), white on black as in the competition's CSVs, or a DataFrame of their
+    pixel columns.
     """
-    from digit_recognizer import pipeline, runs
+    asked = StoredRun(**dict[str, Any](run=run, out=out))
+    from digit_recognizer import reading, runs
+    from digit_recognizer.reading import given
 
-    out = Path(options.pop("out", "submissions"))
-    blended = [
-        parent.run if isinstance(parent, FinishedRun) else runs.find(out, parent) for parent in parents
-    ]
-    return FinishedRun(pipeline.blend_runs(blended, method, out=out, on_notice=print, **options))
-
-
-def predict(
-    digits: Any, *, run: "FinishedRun | str | Path", out: str | Path = "submissions"
-) -> "list[Reading]":
-    """Read new digits with a run, as `predict` does; return a record for each, in their order.
-
-    digits: the path of a picture or CSV, a list of paths, or an array of integers from 0 to 255 of shape
-    (n, 784) or (n, 28, 28), white on black as in the competition's CSVs.
-    """
-    from digit_recognizer import reading
-
-    stored = _stored(run, out)
-    if isinstance(digits, str | Path):
-        digits = [digits]
-    if hasattr(digits, "dtype"):
-        return reading.read_pixels(stored, digits)
-    return list(reading.read(stored, map(Path, digits)))
+    stored, digits = runs.find(asked.out, str(asked.run)), given.read(digits)
+    if isinstance(digits, list):
+        return list(reading.read(stored, digits))
+    return reading.read_pixels(stored, digits)
 
 
-def report(
-    run: "FinishedRun | str | Path", *, out: str | Path = "submissions", data_dir: str | Path | None = None
-) -> Any:
+@check_call
+def report(run: StrPath, *, out: StrPath = "submissions", data_dir: StrPath | None = None) -> Any:
     """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
+    asked = StoredRun(**locals())
     from digit_recognizer import reports
 
-    name = run.run.folder if isinstance(run, FinishedRun) else run
-    _, page = reports.write_by_name(Path(out), str(name), Path(data_dir) if data_dir else None)
+    _, page = reports.write_by_name(asked.out, str(asked.run), asked.data_dir)
     if not _in_notebook():
         return page
     import html
@@ -124,12 +164,6 @@ def report(
     document = html.escape(page.read_text(encoding="utf-8"))
     frame = f'<iframe srcdoc="{document}" style="width: 100%; height: 80vh; border: 0"></iframe>'
     return HTML(f"<div>{frame}</div>")  # a bare frame gives a warning in the cell
-
-
-def _stored(run: "FinishedRun | str | Path", out: str | Path) -> "Run":
-    from digit_recognizer import runs
-
-    return run.run if isinstance(run, FinishedRun) else runs.find(Path(out), str(run))
 
 
 def _progress() -> "OnProgress":

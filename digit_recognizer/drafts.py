@@ -13,7 +13,6 @@ for good:
 """
 
 import errno
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -230,11 +229,7 @@ def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Draft:
 
 
 def _create(out: Path, name: str | None) -> Draft:
-    """Return a draft whose folder is there; raises RunError if the name is taken, or cannot be a folder's."""
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
-        raise RunError(
-            f"--name {name!r}: expected up to 100 letters, digits and . _ + -, first a letter or digit"
-        )
+    """Return a draft whose folder is there; raises RunError if the name is taken."""
     date = datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in count(1):
         folder = out / (name or (date if number == 1 else f"{date}-{number}"))

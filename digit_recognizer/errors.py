@@ -1,5 +1,9 @@
 """Errors that a user can mend. A message is one line: where, what was found and expected, what to do next."""
 
+import reprlib
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 # Every exit code, in the words of `submit --help` and the docs; the classes below say what ends with which.
 EXIT_CODES = {
     0: "done: scored, or accepted with --no-wait; a run was written, even if it was stopped early",
@@ -21,6 +25,28 @@ def printable(text: object) -> str:
     File names, CSV cells and Kaggle's texts may hold sequences that would drive the terminal.
     """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
+class _Shown(reprlib.Repr):
+    """A value's beginning: of any type, nested in itself, or with a `repr` that raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return the number, unless it has more digits than Python writes."""
+        return super().repr_int(x, level) if abs(x) < 10**99 else "a huge integer"
+
+
+def shown(value: object) -> str:
+    """Return what was found, for a message: the beginning of its `repr`, in one line."""
+    return printable(" ".join(_Shown().repr(value).split())[:100])
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that was meant, if one is close."""
+    return next(iter(get_close_matches(name.lower(), list(names), n=1, cutoff=0.65)), None)
 
 
 class DigitRecognizerError(Exception):
@@ -64,10 +90,14 @@ class PictureError(DigitRecognizerError):
     """A picture cannot be read as one digit."""
 
 
-class RecipeError(DigitRecognizerError):
-    """No recipe has that name, or a setting has no such value."""
+class OptionError(DigitRecognizerError):
+    """An option has no such value, or several do not go together; the message names them as `data_dir`."""
 
     exit_code = 2
+
+
+class RecipeError(OptionError):
+    """No recipe has that name, or a setting has no such value."""
 
 
 class SplitError(DigitRecognizerError):

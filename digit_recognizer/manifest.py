@@ -9,12 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 
-from digit_recognizer import __version__
 from digit_recognizer.blending import Combiner
 from digit_recognizer.errors import printable
+from digit_recognizer.job import Method
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
+from digit_recognizer.version import __version__
 
 FORMAT = 3
 # Libraries whose version can change a number.
@@ -38,7 +39,6 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
-Method = Literal["weighted", "mean", "stacked"]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 
 

@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from digit_recognizer import data, drafts, manifest, recipes, results, runs, signals, training
-from digit_recognizer.errors import FitError, RecipeError, RunError
+from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.files import write_atomically
-from digit_recognizer.manifest import Method, RunConfig
+from digit_recognizer.job import Job, Method
+from digit_recognizer.manifest import RunConfig
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
-from digit_recognizer.schedule import Schedule, Stage, check_minutes, make_schedule, split_cores
+from digit_recognizer.schedule import Schedule, Stage, make_schedule, split_cores
 from digit_recognizer.splits import held_out, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
 
@@ -23,44 +23,16 @@ KIND_NOTICES = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to train, on what; the fields are the options of `train` and `validate`."""
-
-    recipes: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    minutes: float | None = None
-    ensemble: bool = True
-    holdout: float = 0.1
-    folds: int | None = None
-    repeats: int = 1
-    refit: bool = False
-    seed: int = 0
-    jobs: int | None = None
-    data_dir: Path | None = None
-    out: Path = Path("submissions")
-    name: str | None = None
-    resume: bool = False
-    write_submission: bool = True
-
-    @property
-    def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Names of recipes, from the quickest group to the best; only `--minutes` has several groups."""
-        if self.recipes:
-            return (tuple(dict.fromkeys(self.recipes)),)
-        return recipes.for_minutes(self.minutes) if self.minutes else (recipes.DEFAULT,)
-
-
 def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:
     """Go from the CSVs to a run's folder, with a checked submission in it if `job.write_submission`.
 
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
     clock = Clock()
-    groups = _select(job)
+    groups = job.groups
     dataset = data.load(data.find(job.data_dir))
     splits = make_splits(
-        dataset.train.labels, holdout=job.holdout, folds=job.folds, repeats=job.repeats, seed=job.seed
+        dataset.train.labels, holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed
     )
     config = _config(job, groups, dataset, len(splits))
     clock.lap("read")
@@ -147,16 +119,6 @@ def _copy_for_kaggle_notebook(run: runs.Run) -> runs.Run:
     return run
 
 
-def _select(job: Job) -> list[list[recipes.Recipe]]:
-    """Return the groups' recipes, with the job's settings put in."""
-    selected = recipes.select([name for group in job.groups for name in group], job.overrides)
-    if job.minutes:
-        if not job.ensemble:
-            raise RecipeError("--minutes fits an ensemble; leave out --no-ensemble")
-        check_minutes(selected)
-    return [[recipe for recipe in selected if recipe.name in group] for group in job.groups]
-
-
 def _config(
     job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.Dataset, splits: int
 ) -> RunConfig:
@@ -174,9 +136,7 @@ def _config(
             fingerprint=manifest.Fingerprint(**dataset.fingerprint),
         ),
         recipes={recipe.name: recipe.settings for recipe in chosen},
-        split=manifest.SplitConfig(
-            holdout=None if job.folds else job.holdout, folds=job.folds, repeats=job.repeats
-        ),
+        split=manifest.SplitConfig(holdout=job.share, folds=job.folds, repeats=job.repeats),
         seed=job.seed,
         refit=job.refit,
         minutes=job.minutes,

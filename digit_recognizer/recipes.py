@@ -4,12 +4,11 @@ To try another value, use `--set`; to add a recipe, see CONTRIBUTING.md; what wa
 docs/experiments.md.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
-from digit_recognizer.errors import RecipeError
-from digit_recognizer.settings import KerasSettings, MLPSettings, Settings, describe, override
+from digit_recognizer.errors import RecipeError, nearest, shown
+from digit_recognizer.settings import KerasSettings, MLPSettings, Settings, override
 
 
 @dataclass(frozen=True)
@@ -214,33 +213,35 @@ def for_minutes(minutes: float) -> tuple[tuple[str, ...], ...]:
     return (*FOR_MINUTES[:-1], (*FOR_MINUTES[-1], "cnn-deskewed"))
 
 
-def select(names: Sequence[str], assignments: Sequence[str] = ()) -> list[Recipe]:
-    """Return the recipes of these names, each once, with each `field=value` put in if they have the field.
+def select(names: Iterable[str], overrides: Mapping[str, object] | None = None) -> list[Recipe]:
+    """Return the recipes of these names, each once, with the overrides put in whose fields they have.
 
     Raises RecipeError if there is no such recipe, field or value. A recipe that changes has no evidence.
     """
-    selected, used = [], set()
-    for name in dict.fromkeys(names):
-        if name not in RECIPES:
-            raise RecipeError(f"no recipe {name!r}; {_suggest(name, RECIPES)}there are {', '.join(RECIPES)}")
-        recipe = RECIPES[name]
-        settings, fitting = override(recipe.settings, assignments)
-        unchanged = settings == recipe.settings
-        selected.append(recipe if unchanged else replace(recipe, settings=settings, evidence=None))
-        used |= fitting
-    for assignment in assignments:
-        if assignment not in used:
-            fields = dict.fromkeys(
-                field.name for recipe in selected for field in describe(type(recipe.settings))
-            )
-            near = _suggest(assignment.partition("=")[0], fields)
+    selected, overrides = [_find(name) for name in dict.fromkeys(names)], overrides or {}
+    fields = dict.fromkeys(name for recipe in selected for name in type(recipe.settings).model_fields)
+    del fields["net"]
+    for name in overrides:
+        if name not in fields:
+            found = shown(name).strip("'")
             raise RecipeError(
-                f"--set {assignment}: no selected recipe has that field; {near}there are {', '.join(fields)}"
+                f"`settings` {found}: no selected recipe has that field; "
+                f"{_suggest(found, fields)}there are {', '.join(fields)}"
             )
-    return selected
+    changed = [override(recipe.settings, overrides) for recipe in selected]
+    return [
+        recipe if settings == recipe.settings else replace(recipe, settings=settings, evidence=None)
+        for recipe, settings in zip(selected, changed, strict=True)
+    ]
+
+
+def _find(name: str) -> Recipe:
+    if recipe := RECIPES.get(name):
+        return recipe
+    raise RecipeError(f"no recipe {shown(name)}; {_suggest(name, RECIPES)}there are {', '.join(RECIPES)}")
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:
     """Return the name that was meant, if one is close."""
-    close = get_close_matches(name, list(names), n=1)
-    return f"did you mean {close[0]}? " if close else ""
+    close = nearest(name, names)
+    return f"did you mean {close}? " if close else ""

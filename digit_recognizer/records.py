@@ -1,11 +1,15 @@
-"""Frozen, validated records, and the one place where JSON becomes a record."""
+"""Frozen, validated records; the one place where JSON, typed text or a call's values become a record."""
 
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from digit_recognizer.errors import RunError, printable
+from digit_recognizer.errors import RunError, printable, shown
 from digit_recognizer.files import write_atomically
 
 MAX_BYTES = 1 << 26  # a JSON file of ours has at most some MB; more is refused unread
@@ -18,6 +22,102 @@ class Record(BaseModel):
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class Options(Record):
+    """Base of records of what a user asks for: numbers may be of any type, and lists stand for tuples."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _to_plain(cls, values: object) -> object:
+        return {name: _plain(value) for name, value in values.items()} if isinstance(values, dict) else values
+
+
+def _plain(value: Any) -> object:
+    """Return NumPy's and pandas' numbers and arrays as Python's, and lists as tuples."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind and kind not in "biufcUO":
+        return (value,)  # refused: NumPy would make a number of a span of time
+    value = value.tolist() if kind else value
+    return tuple(map(_plain_number, value)) if isinstance(value, list | tuple) else _plain_number(value)
+
+
+def _plain_number(value: object) -> object:
+    """Return a real number as an int if it is whole, else as a float; and anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # a huge fraction, a signalling NaN
+        return value
+    return int(number) if number.is_integer() else number
+
+
+# How the kinds of JSON values are typed. An integer is digits alone, so that 1_0 is a mistake, not ten.
+TYPED: dict[str, tuple[str, Callable[[str], object]]] = {
+    "integer": (r"-?[0-9]{1,18}", int),
+    "number": (r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", float),
+    "boolean": ("yes|no|true|false", {"yes": True, "true": True, "no": False, "false": False}.get),
+}
+
+
+class FieldSchema(BaseModel):
+    """What a field's JSON schema says of its values; null, if it is allowed, goes without saying."""
+
+    type: str = "string"
+    enum: tuple[str, ...] = ()
+    items: "FieldSchema | None" = None
+    max_items: int = Field(default=0, alias="maxItems")
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = Field(default=None, alias="exclusiveMinimum")
+    below: float | None = Field(default=None, alias="exclusiveMaximum")
+    words: str = Field(default="", alias="allowed")
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.words:
+            return self.words
+        if self.type == "boolean":
+            return "yes or no (True or False)"
+        if self.type == "string":
+            return " or ".join(self.enum)
+        if self.items:
+            return f"a list of up to {self.max_items}, each {self.items.allowed}"
+        number = "an integer" if self.type == "integer" else "a number"
+        low = f"from {self.minimum:g}" if self.above is None else f"above {self.above:g}"
+        high = f"{self.maximum:.0f}" if self.below is None else f"below {self.below:g}"
+        return f"{number} {low} to {high}"
+
+    def read(self, text: str) -> object:
+        """Return the value that was typed; what reads as no such value stays text."""
+        if self.items:
+            return [] if text == "none" else [self.items.read(part) for part in text.split(",")]
+        pattern, value = TYPED.get(self.type, ("", str))
+        return value(text) if re.fullmatch(pattern, text) else text
+
+
+def field_schema(schema: Mapping[str, Any]) -> FieldSchema:
+    """Return what pydantic's JSON schema of a field says; that it may be null goes without saying."""
+    return FieldSchema(**schema.get("anyOf", [schema])[0])
+
+
+def explain(error: ValidationError, kind: type[Options], label: str) -> str:
+    """Return the first failure of a validation in one line: the field, what was found, what is expected.
+
+    label: what the field is called, with {} for its name.
+    """
+    failure = error.errors(include_url=False)[0]
+    if not failure["loc"]:  # of fields that do not go together
+        return str(failure["ctx"]["error"])
+    field = failure["loc"][0]
+    expected = field_schema(kind.model_json_schema()["properties"][field]).allowed
+    reason = str(failure.get("ctx", {}).get("error", ""))
+    found = shown(failure["input"]) + (f" ({reason})" if reason else "")
+    return f"{label.format(field)}: found {found}, expected {expected}"
 
 
 def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
@@ -55,6 +155,4 @@ def first_error(error: ValidationError) -> str:
         return message
     if failure["type"] in ("missing", "extra_forbidden"):
         return f"{field}: {message}"
-    value = failure["input"]
-    shown = "a huge integer" if isinstance(value, int) and abs(value) > 10**99 else repr(value)[:60]
-    return f"{field}: found {shown}; {message}"
+    return f"{field}: found {shown(failure['input'])}; {message}"

@@ -1,11 +1,12 @@
 """What can be set of a net: each field's default, bounds and description, and `--set FIELD=VALUE`."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple, Self, TypeVar, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from digit_recognizer.errors import RecipeError
+from digit_recognizer.records import Options, explain, field_schema
 
 MAX_LAYERS = 20  # of each kind
 MAX_EPOCHS = 10_000
@@ -20,10 +21,8 @@ Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS, description="times that a net
 BatchSize = Annotated[int, Field(ge=1, le=65_536, description="training digits in one step")]
 
 
-class NetSettings(BaseModel):
+class NetSettings(Options):
     """Hold the fields that both kinds of nets have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     hidden: tuple[Units, ...] = Field(
         default=(128, 64), max_length=MAX_LAYERS, description="units of each hidden dense layer"
@@ -155,6 +154,13 @@ class MLPSettings(NetSettings):
 
 Settings = Annotated[KerasSettings | MLPSettings, Field(discriminator="net")]
 AnySettings = TypeVar("AnySettings", bound=NetSettings)
+# The JSON schema of each field that `--set` takes; one that both kinds of nets have reads text alike.
+FIELDS = {
+    name: schema
+    for kind in (KerasSettings, MLPSettings)
+    for name, schema in kind.model_json_schema()["properties"].items()
+    if name != "net"
+}
 
 
 class FieldText(NamedTuple):
@@ -166,39 +172,12 @@ class FieldText(NamedTuple):
     description: str
 
 
-class _Schema(BaseModel):
-    """What a field's JSON schema says of its values."""
-
-    type: str
-    enum: tuple[str, ...] = ()
-    items: "_Schema | None" = None
-    max_items: int = Field(default=0, alias="maxItems")
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = Field(default=None, alias="exclusiveMinimum")
-    below: float | None = Field(default=None, alias="exclusiveMaximum")
-
-    @property
-    def allowed(self) -> str:
-        """What is allowed, in words."""
-        if self.type == "boolean":
-            return "yes or no"
-        if self.type == "string":
-            return " or ".join(self.enum)
-        if self.items:
-            return f"{self.items.allowed}; up to {self.max_items} separated by commas; or none"
-        number = "an integer" if self.type == "integer" else "a number"
-        low = f"from {self.minimum:g}" if self.above is None else f"above {self.above:g}, up"
-        high = f"to {self.maximum:.0f}" if self.below is None else f"to below {self.below:g}"
-        return f"{number} {low} {high}"
-
-
 def describe(settings_type: type[NetSettings]) -> list[FieldText]:
     """Return all fields that can be set, in words."""
     schemas = settings_type.model_json_schema()["properties"]
     return [
         FieldText(
-            name, format_value(field.default), _Schema(**schemas[name]).allowed, field.description or ""
+            name, format_value(field.default), field_schema(schemas[name]).allowed, field.description or ""
         )
         for name, field in settings_type.model_fields.items()
         if name != "net"
@@ -212,34 +191,19 @@ def format_value(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def override(settings: AnySettings, assignments: Sequence[str]) -> tuple[AnySettings, set[str]]:
-    """Return the settings with each `field=value` put in, and the assignments that named a field of theirs.
+def parse(assignment: str) -> tuple[str, object]:
+    """Return field and value of a typed FIELD=VALUE; what reads as no value of the field stays text."""
+    name, _, text = assignment.partition("=")
+    return name, field_schema(FIELDS[name]).read(text) if name in FIELDS else text
 
-    Raises RecipeError with what is allowed if a value is not.
+
+def override(settings: AnySettings, overrides: Mapping[str, object]) -> AnySettings:
+    """Return the settings with those values put in that are of fields of theirs.
+
+    Raises RecipeError, with what is expected, if they do not take a value.
     """
-    fields = type(settings).model_fields
-    values: dict[str, str | list[str]] = {}
-    used: dict[str, str] = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {assignment}: expected FIELD=VALUE, such as epochs=20")
-        if name in fields and name != "net":
-            several = get_origin(fields[name].annotation) is tuple
-            values[name] = ([] if text == "none" else text.split(",")) if several else text
-            used[assignment] = name
+    theirs = {name: value for name, value in overrides.items() if name in type(settings).model_fields}
     try:
-        return settings.replace(**values), set(used)
+        return settings.replace(**theirs)
     except ValidationError as error:
-        raise RecipeError(_explain(error, type(settings), used)) from None
-
-
-def _explain(error: ValidationError, settings_type: type[NetSettings], used: dict[str, str]) -> str:
-    """Return the first of the errors in one line."""
-    first = error.errors()[0]
-    if not first["loc"]:  # of fields that do not go together
-        return str(first["ctx"]["error"])
-    name = first["loc"][0]
-    assignment = [assignment for assignment, field in used.items() if field == name][-1]
-    allowed = next(field.allowed for field in describe(settings_type) if field.name == name)
-    return f"--set {assignment}: {name} is {allowed}"
+        raise RecipeError(explain(error, type(settings), "`settings` {}")) from None

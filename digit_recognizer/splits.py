@@ -26,21 +26,18 @@ def fold_name(number: int, folds: int) -> str:
 
 
 def make_splits(
-    labels: np.ndarray, *, holdout: float, folds: int | None, repeats: int = 1, seed: int
+    labels: np.ndarray, *, holdout: float | None, folds: int | None, repeats: int = 1, seed: int
 ) -> list[Split]:
-    """Return stratified splits: one that holds out a share `holdout`, or `folds` * `repeats` folds.
+    """Return stratified splits: `folds` * `repeats` of them or, without folds, one that holds out a share.
 
     Raises SplitError if a digit has too few rows to be on both sides of each split.
     """
     from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
 
     rows = np.arange(len(labels))
-    if folds is not None and folds < 2:
-        raise SplitError(f"--folds {folds}: expected at least 2")
-    if not 0 < holdout < 1:
-        raise SplitError(f"--holdout {holdout:g}: expected a share between 0 and 1, such as 0.1")
     _check_classes(labels, folds or 2, f"{folds} folds" if folds else "a holdout")
     if folds is None:
+        assert holdout is not None, "neither a holdout nor folds"
         if min(len(labels) * holdout, len(labels) * (1 - holdout)) < CLASSES:
             raise SplitError(
                 f"--holdout {holdout:g} of {len(labels)} rows: expected at least {CLASSES} rows on both "

@@ -96,25 +96,16 @@ def _option(option: click.Option) -> list[str]:
     if isinstance(option.type, click.Choice):
         value = "|".join(option.type.choices)
     elif not option.is_flag:
-        types = {click.IntRange: "N", click.Path: "PATH"}
-        value = option.metavar or types.get(type(option.type), str(option.name).upper())
+        path = "PATH" if isinstance(option.type, click.Path) else str(option.name).upper()
+        value = option.metavar or path
     names = " / ".join([", ".join(option.opts), *option.secondary_opts])
-    notes = [_range(option.type)] if isinstance(option.type, (click.IntRange, click.FloatRange)) else []
+    notes = []
     if option.show_default:
         notes.append(f"default: {option.opts[0][2:] if option.is_flag else option.default}")
     if option.show_envvar:
         notes.append(f"environment: `{option.envvar}`")
-    notes = [note for note in notes if note]
     text = " ".join(str(option.help).split()) + (f" [{'; '.join(notes)}]" if notes else "")
     return [f"`{names} {value}`".replace(" `", "`"), text]
-
-
-def _range(kind: click.IntRange | click.FloatRange) -> str:
-    """Return the allowed numbers, if there are bounds."""
-    if kind.min is None:
-        return ""
-    low = f"above {kind.min:g}" if kind.min_open else f"from {kind.min:g}"
-    return f"{low} to {kind.max}" if kind.max is not None else low
 
 
 def environment() -> Iterator[str]:

@@ -22,9 +22,10 @@ import pytest
 
 from digit_recognizer import data, files, manifest, pipeline, runs
 from digit_recognizer.cli import commands
+from digit_recognizer.job import Job
 from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, SplitConfig
 from digit_recognizer.recipes import RECIPES
-from digit_recognizer.settings import Settings
+from digit_recognizer.settings import Settings, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = 600, 150  # rows of the sample that the tests use
@@ -191,16 +192,26 @@ def set_options(assignments: tuple[str, ...]) -> list[str]:
     return [word for assignment in assignments for word in ("--set", assignment)]
 
 
-def tiny_job(home: Path, **options: Any) -> pipeline.Job:
-    """Return a job of two tiny nets on two folds, in this process, into home/submissions."""
+def tiny_job(
+    home: Path, *, overrides: tuple[str, ...] = TINY, minutes: float | None = None, **options: Any
+) -> Job:
+    """Return a job of two tiny nets on two folds, in this process, into home/submissions.
+
+    minutes: also fewer than a user may ask for.
+    """
     defaults: dict[str, Any] = {
-        "recipes": TINY_RECIPES, "overrides": TINY, "folds": 2, "jobs": 1, "data_dir": home / "data",
-        "out": home / "submissions",
+        "recipes": TINY_RECIPES, "settings": dict(map(parse, overrides)), "folds": 2, "jobs": 1,
+        "data_dir": home / "data", "out": home / "submissions",
     }  # fmt: skip
-    return pipeline.Job(**{**defaults, **options})
+    return changed(Job(**{**defaults, **options}), minutes=minutes)
 
 
-def train(job: pipeline.Job, notices: list[str] | None = None) -> runs.Run:
+def changed(job: Job, **fields: object) -> Job:
+    """Return a job with other fields, unchecked."""
+    return job.model_copy(update=fields)
+
+
+def train(job: Job, notices: list[str] | None = None) -> runs.Run:
     """Train in this process; `notices` gets what the user is told."""
     on_notice = (notices if notices is not None else []).append
     return pipeline.train(job, on_notice=on_notice, on_progress=lambda _: None)
@@ -242,7 +253,7 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
     with files.locked(folder / "sample-run.lock", busy, seconds=5 * DEADLINE):
         out = folder / "sample-run"
         if not (out / "sample").exists():
-            train(pipeline.Job(holdout=0.01, data_dir=data.sample_folder(), out=out, name="sample"))
+            train(Job(holdout=0.01, data_dir=data.sample_folder(), out=out, name="sample"))
         return runs.load(out / "sample")
 
 

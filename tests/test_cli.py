@@ -7,6 +7,7 @@ import pytest
 from conftest import TRAIN, typed
 
 from digit_recognizer import recipes, runs
+from digit_recognizer.errors import shown
 from digit_recognizer.manifest import Rows
 
 
@@ -82,10 +83,14 @@ def test_recipes_as_json(tmp_path: Path) -> None:
         (["train", "--data-dir", "nowhere"], 1, "Error: nowhere: no such folder; --data-dir takes"),
         (["train", "--recipe", "resnet"], 2, "Error: no recipe 'resnet'; there are keras-mlp, sklearn-mlp"),
         (["train", "--folds", "3", "--holdout", "0.2"], 2, "Error: --holdout and --folds exclude each other"),
-        (["train", "--folds", "1"], 2, "Error: --folds 1: expected at least 2"),
-        (["train", "--folds", "5000"], 2, "Error: train.csv: found"),
+        (["train", "--repeats", "3"], 2, "Error: --repeats: found 3 without --folds; give --folds as well."),
+        (["train", "--set", "epochs=1_0"], 2, "Error: --set epochs: found '1_0', expected an integer from 1"),
+        (
+            ["validate", "--set", "epoch=3"],
+            2,
+            "Error: --set epoch: no selected recipe has that field; did you",
+        ),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),
-        (["train", "--name", "../x"], 1, "Error: --name '../x': expected up to 100 letters"),
         (["check", "nowhere.csv"], 1, "Error: nowhere.csv: cannot be read (No such file or directory)"),
     ],
 )
@@ -101,29 +106,60 @@ def test_a_users_mistake_is_one_line_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+NAMES = "up to 100 letters, digits and . _ + -, first a letter or digit"
+TEXTS = [
+    "nan",
+    "-1",
+    "1_0",
+    " 3",
+    "+3",
+    "\N{FULLWIDTH DIGIT THREE}",
+    "0x3",
+    "9" * 20,
+    "x",
+    "",
+]
+# Option, what is expected, what is beyond it; of `train`, and of `check FILE`.
+BOUNDS = [
+    ("--folds", "an integer from 2 to 100", ["0", "1", "101", "2.0", *TEXTS]),
+    ("--repeats", "an integer from 1 to 100", ["0", "1000000", *TEXTS]),
+    ("--seed", "an integer from 0 to 4294967295", ["4294967296", "1e3", *TEXTS]),
+    ("--jobs", "an integer from 1 to 1024", ["0", "1025", *TEXTS]),
+    ("--minutes", "a number from 0.5 to 600", ["0.49", "601", "inf", "1e999", *TEXTS]),
+    ("--holdout", "a number above 0 to below 1", ["0", "0.0", "1", "1.5", "-inf", *TEXTS]),
+    ("--rows", "an integer from 1 to 10000000", ["0", "9999999999999", *TEXTS]),
+]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", ".x", "a/b", "a b", "a\n", "é", "x" * 101, "-"])
+@pytest.mark.parametrize("command", [["train"], ["validate"], ["ensemble", "a", "b"]])
+def test_a_name_that_no_folder_can_have_is_wrong_usage(tmp_path: Path, command: list[str], name: str) -> None:
+    result = typed(*command, "--name", name, cwd=tmp_path)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith(f"Error: Invalid value for '--name': found {shown(name)}, expected {NAMES}.")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "command"),
     [
-        (
-            ["train", "--holdout", "nan"],
-            "Invalid value for '--holdout': nan is not a finite number.",
-            " train",
-        ),
         *(
             (
-                ["train", "--holdout", value],
-                f"Invalid value for '--holdout': {value} is not in the range 0<x<1.",
-                " train",
+                ["check", "s.csv", option, text] if option == "--rows" else ["train", option, text],
+                f"Invalid value for '{option}': found {text!r}, expected {allowed}.",
+                " check" if option == "--rows" else " train",
             )
-            for value in ("inf", "-inf", "1.5", "0.0", "1.0")
+            for option, allowed, texts in BOUNDS
+            for text in texts
         ),
         (
-            ["train", "--minutes", "nan"],
-            "Invalid value for '--minutes': nan is not a finite number.",
-            " train",
+            ["validate", "--repeats", "1000000"],
+            "Invalid value for '--repeats': found '1000000', expected an integer from 1 to 100.",
+            " validate",
         ),
-        (["train", "--jobs", "0"], "Invalid value for '--jobs': 0 is not in the range x>=1.", " train"),
-        (["train", "--seed", "x"], "Invalid value for '--seed': 'x' is not a valid integer range.", " train"),
+        (["train", "--epochs", "2"], "No such option '--epochs'; give --set epochs=2.", " train"),
+        (["validate", "--hiden=64,8"], "No such option '--hiden'; give --set hidden=64,8.", " validate"),
+        (["train", "--tta"], "No such option '--tta'; give --set tta=VALUE.", " train"),
+        (["train", "--zzz", "2"], "No such option '--zzz'.", " train"),
         (["nosuch"], "No such command 'nosuch'.", ""),
         (["check"], "Missing argument 'FILE'.", " check"),
     ],

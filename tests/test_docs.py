@@ -148,9 +148,9 @@ def test_calls_that_pages_show_are_valid(page: str) -> None:
         command = commands.cli.commands[name]
         context = command.make_context(name, arguments)  # raises a usage error
         selected = [recipe for recipe in context.params.get("recipes") or () if recipe != "NAME"]
-        overrides = [value for value in context.params.get("overrides") or () if value != "FIELD=VALUE"]
-        if overrides:
-            recipes.select(selected or recipes.DEFAULT, overrides)
+        settings = dict(context.params.get("settings") or ())
+        if settings.pop("FIELD", "VALUE") == "VALUE":
+            recipes.select(selected or recipes.DEFAULT, settings)
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)

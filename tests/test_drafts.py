@@ -365,13 +365,6 @@ def test_no_run_and_no_folder_of_the_users_is_overwritten(tmp_path: Path, foreig
     assert (tmp_path / "first" / foreign).read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "two words", "nul\0", "a" * 101, "\x1b[31m"])
-def test_a_name_that_is_no_folders_raises_run_error(tmp_path: Path, name: str) -> None:
-    with refused("--name .*: expected up to 100 letters"):
-        must_not_begin(tmp_path / "out", name)
-    assert contents(tmp_path) == []
-
-
 def test_a_place_that_cannot_be_written_raises_run_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "missing")

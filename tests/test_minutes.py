@@ -8,16 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, PLAIN, TEST, TRAIN, living, tiny_job, train, typed, wait_until
+from conftest import DEADLINE, PLAIN, TEST, TRAIN, changed, living, tiny_job, train, typed, wait_until
 
 from digit_recognizer import drafts, pipeline, recipes, records, runs, submission, training
 from digit_recognizer.errors import RunError
+from digit_recognizer.job import Job
 from digit_recognizer.schedule import Schedule, minutes
 
 pytestmark = pytest.mark.slow
@@ -26,17 +26,15 @@ Start = Callable[..., subprocess.Popen[str]]
 # What `python -c` runs: `train` with fewer minutes than the command line takes.
 PROGRAM = f"""
 import sys
-from pathlib import Path
-from typing import Any
-from digit_recognizer import pipeline
+from digit_recognizer import job, pipeline, settings
 from digit_recognizer.cli import commands, progress, terminal
 def train():
     with progress.show_progress() as on_progress:
-        job = pipeline.Job(
-            recipes=("sklearn-mlp",), overrides={SMALL!r}, minutes=float(arguments[2]), jobs=4,
-            data_dir=Path("data"), name=arguments[1],
-        )
-        run = pipeline.train(job, on_notice=terminal.notice, on_progress=on_progress)
+        asked = job.Job(
+            recipes=["sklearn-mlp"], settings=dict(map(settings.parse, {SMALL!r})), jobs=4, data_dir="data",
+            name=arguments[1],
+        ).model_copy(update={{"minutes": float(arguments[2])}})
+        run = pipeline.train(asked, on_notice=terminal.notice, on_progress=on_progress)
     terminal.result(run.submission)
 commands.cli = commands.click.Command("train", callback=train)
 sys.argv, arguments = sys.argv[:1], sys.argv
@@ -61,10 +59,7 @@ def short(home: Path) -> tuple[runs.Run, list[str], float]:
     """A run of twelve seconds, less than the command line takes, with what it said."""
     warm_workers()
     notices: list[str] = []
-    job = pipeline.Job(
-        recipes=("sklearn-mlp", "sklearn-mlp-plain"), overrides=SMALL, minutes=0.2, jobs=4,
-        data_dir=home / "data", out=home / "submissions", name="short",
-    )  # fmt: skip
+    job = tiny_job(home, overrides=SMALL, folds=None, minutes=0.2, jobs=4, name="short")
     began = time.monotonic()
     run = pipeline.train(
         job, on_notice=notices.append, on_progress=lambda progress: notices.append(progress.fit)
@@ -107,8 +102,8 @@ def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minutes, "FIRST_STAGE_FRACTION", 0.4)  # so short a time is not enough for an eighth
 
 
-def staged_job(home: Path, name: str) -> pipeline.Job:
-    return tiny_job(home, recipes=(), overrides=SMALL, folds=3, jobs=4, minutes=0.2, name=name)
+def staged_job(home: Path, name: str) -> Job:
+    return tiny_job(home, recipes=None, overrides=SMALL, folds=3, jobs=4, minutes=0.2, name=name)
 
 
 def test_better_nets_take_the_quick_ones_place_and_the_first_stage_is_a_run(
@@ -208,7 +203,7 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
     assert any(
         line.startswith("early-1 was cut off with 1 finished fits") for line in runs.list_unfinished(job.out)
     )
-    assert train(replace(job, resume=True)).manifest.stopped_early is None
+    assert train(changed(job, resume=True)).manifest.stopped_early is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")
@@ -263,12 +258,12 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
     schedule = records.read(folder / "schedule.json", Schedule)
     members = [member.name for stage in schedule.stages for member in stage.members]
     assert 1 <= len(kept) < len(members)
-    job = pipeline.Job(
-        recipes=("sklearn-mlp",), overrides=SMALL, minutes=0.25, jobs=4, data_dir=home / "data",
-        out=home / "submissions", name="killed", resume=True,
+    job = tiny_job(
+        home, recipes=("sklearn-mlp",), overrides=SMALL, folds=None, minutes=0.25, jobs=4, name="killed",
+        resume=True,
     )  # fmt: skip
     with pytest.raises(RunError, match=r"holds no unfinished run killed .*; killed has cores 4, not 1"):
-        train(replace(job, jobs=1))
+        train(changed(job, jobs=1))
     notices: list[str] = []
     run = train(job, notices)
     assert f"{len(kept)} of {len(members)} fits are finished already" in notices
@@ -293,9 +288,9 @@ def test_one_core_folds_and_a_refit(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--minutes", "0.4"], "0.4 is not in the range 0.5<=x<=600"),
-        (["--minutes", "nan"], "nan is not a finite number"),
-        (["--minutes", "inf"], "inf is not in the range"),
+        (["--minutes", "0.4"], "found '0.4', expected a number from 0.5 to 600"),
+        (["--minutes", "nan"], "found 'nan', expected a number from 0.5 to 600"),
+        (["--minutes", "inf"], "found 'inf', expected a number from 0.5 to 600"),
         (["--minutes", "1", "--no-ensemble"], "--minutes fits an ensemble; leave out --no-ensemble"),
         (
             ["--minutes", "1", "--recipe", "sklearn-mlp-pca"],

@@ -357,7 +357,7 @@ def test_patience_goes_back_to_the_best_weights(digits: data.Dataset) -> None:
 
 
 def test_patience_uses_scikit_learns_early_stopping(digits: data.Dataset) -> None:
-    (recipe,) = recipes.select(["sklearn-mlp-pca"], ["epochs=60", "learning_rate=0.01"])
+    (recipe,) = recipes.select(["sklearn-mlp-pca"], {"epochs": 60, "learning_rate": 0.01})
     calls = []
     classifier = pipelines.build(recipe.settings, seed=0)
     classifier.fit(digits.train.pixels, digits.train.labels, net__on_epoch_end=lambda: calls.append(1))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from conftest import (
     TINY_RECIPES,
     TRAIN,
     Result,
+    changed,
     environment,
     set_options,
     tiny_job,
@@ -35,6 +35,7 @@ from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.nets import keras_net, pipelines
 from digit_recognizer.nets.arrays import read_arrays
+from digit_recognizer.settings import parse
 
 pytestmark = pytest.mark.slow
 HOLDOUT = 60
@@ -248,7 +249,7 @@ def test_a_fit_that_raises_is_left_out_with_a_notice(
 
 def test_a_net_that_diverges_is_left_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     diverging = recipes.RECIPES["sklearn-mlp-plain"].settings.replace(optimizer="sgd", learning_rate=1e6)
-    tiny = recipes.select(["sklearn-mlp"], TINY)[0]
+    tiny = recipes.select(["sklearn-mlp"], dict(map(parse, TINY)))[0]
     monkeypatch.setitem(recipes.RECIPES, "sklearn-mlp", tiny)
     monkeypatch.setitem(recipes.RECIPES, "diverging", recipes.Recipe("diverging", "", diverging))
     run = train(tiny_job(home, recipes=("sklearn-mlp", "diverging"), overrides=()))
@@ -306,7 +307,7 @@ def test_fits_beside_one_that_may_succeed_next_time_are_kept(
         "1 finished fits are kept; the same command with --resume goes on from them."
     ]
     begun = fail_on(monkeypatch, "none", error)
-    run = train(replace(job, resume=True))
+    run = train(changed(job, resume=True))
     assert begun == ["sklearn-mlp fold 2"]
     assert run.manifest.failed_fits == {}
 
@@ -331,7 +332,7 @@ def test_a_resumed_run_does_not_repeat_a_failed_fit(
         train(job)
     assert f"{first} fold 1" in begun
     begun.clear()
-    run = train(replace(job, resume=True))
+    run = train(changed(job, resume=True))
     assert f"{first} fold 1" not in begun
     assert f"{first} fold 2" not in begun
     assert run.manifest.failed_fits == {f"{first} fold 1": "the net diverged"}
@@ -351,7 +352,7 @@ def test_a_damaged_fit_is_fitted_again_with_equal_numbers(
     fits[1].write_bytes(fits[1].read_bytes()[:-100])
     begun = fail_on(monkeypatch, "none", MemoryError())
     notices: list[str] = []
-    run = train(replace(job, resume=True), notices)
+    run = train(changed(job, resume=True), notices)
     assert sorted(begun) == ["sklearn-mlp fold 1", "sklearn-mlp fold 2"]
     assert sum("is damaged" in line for line in notices) == 2
     assert "2 of 4 fits are finished already" in notices
@@ -370,18 +371,18 @@ def test_a_run_of_another_command_or_code_is_not_resumed(home: Path, monkeypatch
         patch.setattr(results, "evaluate", raise_os_error)
         train(job)
     for other, difference in (
-        (replace(job, write_submission=False), "cut has command train, not validate"),
-        (replace(job, recipes=TINY_RECIPES[::-1]), "cut has recipes sklearn-mlp, sklearn-mlp-plain, not "),
-        (replace(job, ensemble=False), "cut has blend True, not False"),
+        (changed(job, write_submission=False), "cut has command train, not validate"),
+        (changed(job, recipes=TINY_RECIPES[::-1]), "cut has recipes sklearn-mlp, sklearn-mlp-plain, not "),
+        (changed(job, ensemble=False), "cut has blend True, not False"),
     ):
         with pytest.raises(RunError, match=difference):
-            train(replace(other, resume=True))
+            train(changed(other, resume=True))
     with monkeypatch.context() as patch, pytest.raises(RunError, match="cut has source_hash "):
         patch.setattr(manifest_module, "source_hash", lambda: "0" * 16)
-        train(replace(job, resume=True))
+        train(changed(job, resume=True))
     moved = home / "moved"
     shutil.copytree(home / "data", moved)
-    assert train(replace(job, resume=True, data_dir=moved)).manifest.config.data.source == str(moved)
+    assert train(changed(job, resume=True, data_dir=moved)).manifest.config.data.source == str(moved)
 
 
 def test_validate_leaves_no_submission(home: Path) -> None:

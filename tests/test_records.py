@@ -15,7 +15,7 @@ from digit_recognizer.cli import tables
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.schedule import Member, Schedule, Stage
-from digit_recognizer.settings import MLPSettings
+from digit_recognizer.settings import MLPSettings, parse
 from digit_recognizer.splits import Split
 
 MISSING = object()
@@ -96,7 +96,7 @@ def test_every_field_of_a_config_is_read_or_named(tmp_path: Path) -> None:
 
 
 def make_schedule() -> Schedule:
-    settings = recipes.select(["sklearn-mlp"], PLAIN)[0].settings
+    settings = recipes.select(["sklearn-mlp"], dict(map(parse, PLAIN)))[0].settings
     members = tuple(Member(name=f"sklearn-mlp-{n}", recipe="sklearn-mlp", settings=settings) for n in (1, 2))
     times = {"sklearn-mlp-1": 0.5, "sklearn-mlp-2": 0.5}
     plain = Stage(members=(Member(name="other", recipe="other", settings=settings),), workers=2, threads=1)

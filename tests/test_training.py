@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from digit_recognizer import data, recipes, training
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets import keras_net, pipelines
+from digit_recognizer.settings import parse
 from digit_recognizer.splits import ALL_ROWS, Split, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Progress
 
@@ -96,7 +97,7 @@ def test_fold_models_are_averaged_on_the_test_rows_unless_one_saw_all(digits: da
 
 @pytest.mark.slow
 def test_fits_run_in_other_processes_and_report_each_epoch(digits: data.Dataset, tmp_path: Path) -> None:
-    (short,) = recipes.select(["sklearn-mlp"], ["epochs=3", "averaged_epochs=1", *PLAIN])
+    (short,) = recipes.select(["sklearn-mlp"], {"epochs": 3, "averaged_epochs": 1, **dict(map(parse, PLAIN))})
     tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 2), refit=False, seed=0)
     seen: list[Progress] = []
     (tmp_path / "sklearn-mlp-fold-1.jsonl").write_text("of a fit that was cut off\n")
@@ -119,7 +120,9 @@ def test_fits_run_in_other_processes_and_report_each_epoch(digits: data.Dataset,
 def test_progress_with_a_deadline_ends_at_the_epochs_there_was_time_for(
     digits: data.Dataset, tmp_path: Path
 ) -> None:
-    (short,) = recipes.select(["sklearn-mlp"], ["hidden=8", "epochs=2", "averaged_epochs=1", *PLAIN])
+    (short,) = recipes.select(
+        ["sklearn-mlp"], {"hidden": [8], "epochs": 2, "averaged_epochs": 1, **dict(map(parse, PLAIN))}
+    )
     (split,) = folds_of(digits, 2)[:1]
     (task,) = training.make_fits({"sklearn-mlp": short.settings}, [split], refit=False, seed=0)
     seen: list[Progress] = []

@@ -6,18 +6,32 @@ Nothing here imports what takes seconds.
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
+from pydantic import Field
 
-from digit_recognizer import __version__, signals
+from digit_recognizer import signals
 from digit_recognizer.cli import kaggle
 from digit_recognizer.cli.draw import draw
-from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, TRAINING, FiniteFloat, with_options
+from digit_recognizer.cli.options import (
+    JSON,
+    NAME,
+    OUT,
+    PATH,
+    TRAINING,
+    TrainingCommand,
+    ask,
+    bounded,
+    option,
+    with_options,
+)  # fmt: skip
 from digit_recognizer.cli.predict import newest, predict
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import notice, result, results
 from digit_recognizer.errors import DigitRecognizerError
+from digit_recognizer.job import Blend, Job
+from digit_recognizer.version import __version__
 
 
 def main() -> None:
@@ -52,22 +66,10 @@ for command in (*kaggle.COMMANDS, draw, predict):
     cli.add_command(command)
 
 
-@cli.command()
-@click.option(
-    "--holdout",
-    type=FiniteFloat(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    metavar="SHARE",
-    help="Share of the training rows held out to score on.",
-)
-@click.option(
-    "--folds",
-    type=int,
-    metavar="K",
-    help="Score by K-fold cross-validation instead; the K models are averaged.",
-)
-@click.option("--refit", is_flag=True, help="Train again on all rows before predicting.")
+@cli.command(cls=TrainingCommand)
+@option(Job, "holdout", metavar="SHARE")
+@option(Job, "folds", metavar="K")
+@option(Job, "refit")
 @click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
 @with_options(TRAINING)
 def train(with_report: bool, as_json: bool, **options: Any) -> None:
@@ -75,14 +77,12 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
 
     The last line on stdout is the path of the CSV.
     """
-    given = click.get_current_context().get_parameter_source("holdout")
-    if options["folds"] is not None and given is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--holdout and --folds exclude each other; give one.")
+    job = ask(Job, **options)
     from digit_recognizer import pipeline, reports
     from digit_recognizer.cli import tables
 
     with show_progress() as on_progress:
-        run = pipeline.train(pipeline.Job(**options), on_notice=notice, on_progress=on_progress)
+        run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
     page = None
     if not as_json:
         results(tables.scores(run))
@@ -97,16 +97,8 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     result(tables.summary(run, page) if as_json else run.submission)
 
 
-@cli.command()
-@click.option("--folds", type=int, default=5, show_default=True, metavar="K", help="Number of folds.")
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="R",
-    help="Number of repeats of the cross-validation, each with other folds.",
-)
+@cli.command(cls=TrainingCommand)
+@option(Job, "folds", metavar="K", default=5, help="Number of folds.")
 @with_options(TRAINING)
 def validate(as_json: bool, **options: Any) -> None:
     """Score recipes by stratified K-fold cross-validation, without a submission.
@@ -114,11 +106,11 @@ def validate(as_json: bool, **options: Any) -> None:
     Prints each fold, mean, standard deviation over the folds, and a 95% interval for the accuracy on unseen
     digits. The run is stored, so that `ensemble` can blend it.
     """
+    job = ask(Job, write_submission=False, **options)
     from digit_recognizer import pipeline
     from digit_recognizer.cli import tables
 
     with show_progress() as on_progress:
-        job = pipeline.Job(write_submission=False, **options)
         run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
     if as_json:
         result(tables.summary(run))
@@ -129,27 +121,22 @@ def validate(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("names", metavar="RUN RUN...", nargs=-1, required=True)
-@click.option(
-    "--method",
-    type=click.Choice(["weighted", "mean", "stacked"]),
-    default="weighted",
-    show_default=True,
-    help="Weights that minimise log loss, equal weights, or logistic regression on log probabilities.",
-)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@option(Blend, "method")
 @OUT
 @NAME
 @JSON
-def ensemble(names: tuple[str, ...], method: Any, out: Path, name: str | None, as_json: bool) -> None:
+def ensemble(as_json: bool, **options: Any) -> None:
     """Blend stored runs by their out-of-fold probabilities into a new run with a submission.
 
     A RUN is a run's name, or its folder. The last line on stdout is the path of the CSV.
     """
+    asked = ask(Blend, **options)
     from digit_recognizer import pipeline, runs
     from digit_recognizer.cli import tables
 
-    parents = [runs.find(out, parent) for parent in dict.fromkeys(names)]
-    run = pipeline.blend_runs(parents, method, out=out, name=name, on_notice=notice)
+    parents = [runs.find(asked.out, str(name)) for name in asked.runs]
+    run = pipeline.blend_runs(parents, asked.method, out=asked.out, name=asked.name, on_notice=notice)
     if as_json:
         result(tables.summary(run))
         return
@@ -224,8 +211,11 @@ def list_recipes(as_json: bool) -> None:
 @click.argument("file", type=PATH)
 @click.option(
     "--rows",
-    type=click.IntRange(min=1),
-    help="Number of test digits.  [default: as run.json beside FILE says, else 28000]",
+    metavar="N",
+    **bounded(
+        Annotated[int, Field(ge=1, le=10_000_000)],
+        "Number of test digits.  [default: as run.json beside FILE says, else 28000]",
+    ),
 )
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
+from pydantic import Field
 
 from digit_recognizer.cli import tables, terminal
-from digit_recognizer.cli.options import JSON, OUT, PATH, FiniteFloat, with_options
+from digit_recognizer.cli.options import JSON, OUT, PATH, bounded, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import result, results
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
@@ -24,13 +25,12 @@ def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
     """Return an option of a number of seconds, which an environment variable sets too."""
     return click.option(
         f"--{name}",
-        type=FiniteFloat(min=0, min_open=True),
         default=default,
         show_default=True,
         envvar=f"DIGIT_RECOGNIZER_{name.upper().replace('-', '_')}",
         show_envvar=True,
         metavar="SECONDS",
-        help=f"Seconds {help}",
+        **bounded(Annotated[float, Field(gt=0, le=86_400)], f"Seconds {help}"),
     )
 
 

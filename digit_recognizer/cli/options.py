@@ -1,76 +1,103 @@
-"""Options that several commands share."""
+"""Options, made from the records that hold what they may be."""
 
-import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
-from digit_recognizer.recipes import DEFAULT
+from digit_recognizer.errors import OptionError, nearest, shown
+from digit_recognizer.job import Asked, Job, NewRun
+from digit_recognizer.records import Record, field_schema
+from digit_recognizer.settings import FIELDS, parse
 
 PATH = click.Path(path_type=Path)
+AskedFor = TypeVar("AskedFor", bound=Asked)
+Decorator = Callable[..., Any]
 
 
-class FiniteFloat(click.FloatRange):
-    """A number in a range; `nan` and `inf` are usage errors."""
+class Checked(click.ParamType):
+    """The type of a value that an annotation of pydantic's allows."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
+    name = "value"
+
+    def __init__(self, annotation: Any) -> None:
+        self._adapter = TypeAdapter[Any](annotation, config=Record.model_config)
+        self._schema = field_schema(self._adapter.json_schema())
+        self.allowed = self._schema.allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value that the text stands for; anything that is not allowed is a usage error."""
+        try:
+            return self._adapter.validate_python(
+                self._schema.read(value) if isinstance(value, str) else value
+            )
+        except ValidationError:
+            self.fail(f"found {shown(value)}, expected {self.allowed}.", param, ctx)
+
+
+def bounded(annotation: Any, help: str | None) -> dict[str, Any]:
+    """Return type and help of an option, for click, of an annotation."""
+    kind = Checked(annotation)
+    return {"type": kind, "help": f"{help} [{kind.allowed}]"}
+
+
+def option(record: type[Asked], name: str, *flags: str, **attributes: Any) -> Decorator:
+    """Return the option for a record's field; `flags` and `attributes` are click's, where they differ."""
+    field = record.model_fields[name]
+    help = attributes.pop("help", field.description)
+    made: dict[str, Any] = {"help": help, "default": field.default}
+    if field.annotation is bool:
+        made["is_flag"] = True
+    elif get_origin(field.annotation) is Literal:
+        made["type"] = click.Choice(get_args(field.annotation))
+    elif "type" not in attributes:
+        made |= bounded(field.rebuild_annotation(), help)
+    made |= attributes
+    shown_default = made["default"] is not None and made["default"] is not False
+    return click.option(*(flags or ["--" + name.replace("_", "-")]), name, show_default=shown_default, **made)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
-OUT = click.option("--out", type=PATH, default="submissions", show_default=True, help="Folder of the runs.")
-NAME = click.option("--name", help="The run's name.  [default: date and time]")
+OUT = option(Asked, "out", type=PATH)
+NAME = option(NewRun, "name", metavar="NAME")
 TRAINING = [
-    click.option(
-        "--recipe",
-        "recipes",
-        multiple=True,
-        metavar="NAME",
-        help="What to train; repeat it for several. `recipes` lists them.  "
-        f"[default: {', '.join(DEFAULT)}; with --minutes the best that fit]",
-    ),
-    click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="FIELD=VALUE",
-        help="Override a setting in the recipes that have it, such as epochs=20; repeat it for several.",
-    ),
-    click.option(
-        "--minutes",
-        type=FiniteFloat(0.5, 600),
-        metavar="M",
-        help="Fill M minutes, 0.5 to 600, with the best ensemble that this machine fits in them.",
-    ),
-    click.option(
-        "--ensemble/--no-ensemble",
-        default=True,
-        show_default=True,
-        help="Blend the models' probabilities, or take the best model alone.",
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(0, 2**32 - 1),
-        default=0,
-        show_default=True,
-        help="The same seed gives the same numbers on as many cores, except with --minutes.",
-    ),
-    click.option("--jobs", type=click.IntRange(min=1), help="Cores to use.  [default: all]"),
-    click.option("--data-dir", type=PATH, help="Folder of train.csv and test.csv.  [default: data/]"),
+    option(Job, "repeats", metavar="R"),
+    option(Job, "recipes", "--recipe", type=str, multiple=True, metavar="NAME"),
+    option(Job, "settings", "--set", type=parse, multiple=True, metavar="FIELD=VALUE"),
+    option(Job, "minutes", metavar="M"),
+    option(Job, "ensemble", "--ensemble/--no-ensemble"),
+    option(Job, "seed", metavar="N"),
+    option(Job, "jobs", metavar="N"),
+    option(Job, "data_dir", type=PATH),
     OUT,
     NAME,
-    click.option("--resume", is_flag=True, help="Go on with a run of the same command that was cut off."),
+    option(Job, "resume"),
     JSON,
 ]
 
 
-def with_options(options: Iterable[Callable[..., Any]]) -> Callable[..., Any]:
+class TrainingCommand(click.Command):
+    """A command that says how to give a net's setting, if one is typed as an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Return what is left of the arguments."""
+        typed = " ".join(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            options = [str(parameter.name) for parameter in self.params]
+            name = nearest(error.option_name.strip("-").replace("-", "_"), [*options, *FIELDS])
+            if name not in FIELDS:
+                raise
+            value = typed.partition(error.option_name)[2].lstrip(" =").partition(" ")[0]
+            setting = f"--set {name}={value or 'VALUE'}"
+            raise click.UsageError(f"No such option {error.option_name!r}; give {setting}.", ctx) from None
+
+
+def with_options(options: Iterable[Decorator]) -> Decorator:
     """Return a decorator that adds several options at once, in this order."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,3 +106,15 @@ def with_options(options: Iterable[Callable[..., Any]]) -> Callable[..., Any]:
         return command
 
     return decorate
+
+
+def ask(record: type[AskedFor], **options: Any) -> AskedFor:
+    """Return a command's options as their record; what does not go together is a usage error."""
+    try:
+        settings = {"settings": dict(options["settings"])} if options.get("settings") else {}
+        return record(**{name: value for name, value in options.items() if value != ()} | settings)
+    except OptionError as error:
+        context = click.get_current_context()
+        typed = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+        text = re.sub(r"`(\w+)`", lambda name: typed.get(name[1], name[0]), str(error))
+        raise click.UsageError(f"{text}.", context) from None

@@ -45,7 +45,7 @@ def read(run: "Run", paths: Iterable[Path]) -> Iterator[Reading]:
 
 
 def read_pixels(run: "Run", pixels: "np.ndarray") -> list[Reading]:
-    """Return what the run reads in an array of digits like MNIST's: uint8 (n, 784) or (n, 28, 28).
+    """Return what the run reads in an array of digits like MNIST's: integers (n, 784) or (n, 28, 28).
 
     Raises DataError if the array is no such one, RunError if the run's models cannot be read.
     """

@@ -78,12 +78,15 @@ def check_pixels(pixels: np.ndarray) -> Iterator[Chunk]:
     """Return an array's digits in chunks; raise DataError unless they are integers from 0 to 255."""
     if pixels.shape[1:] not in ((PIXELS,), (SIDE, SIDE)) or not len(pixels):
         raise DataError(f"array: found shape {pixels.shape}, expected (n, {PIXELS}) or (n, {SIDE}, {SIDE})")
-    if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 255:
-        raise DataError(
-            f"array: expected integers from 0 to 255, found {pixels.dtype} from {pixels.min()} to "
-            f"{pixels.max()}"
-        )
-    rows = pixels.reshape(len(pixels), PIXELS).astype(np.uint8)
+    if pixels.dtype.kind not in "iuf":
+        raise DataError(f"array: found {pixels.dtype}, expected 0 to 255 (integers)")
+    low, high = pixels.min(), pixels.max()
+    scaled = pixels.dtype.kind == "f" and (
+        high <= 1 or (pixels != np.floor(pixels)).any()
+    )  # floats may be whole
+    if scaled or low < 0 or high > 255:
+        raise DataError(f"array: found {pixels.dtype} from {low} to {high}, expected 0 to 255 (integers)")
+    rows = np.ascontiguousarray(pixels.reshape(len(pixels), PIXELS), dtype=np.uint8)
     return (_rows_of("array", first + 1, rows[first : first + CHUNK]) for first in range(0, len(rows), CHUNK))
 
 

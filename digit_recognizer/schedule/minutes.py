@@ -138,16 +138,6 @@ def split_cores_for_minutes(
     return max(shared, key=prod)  # fewer cores are idle
 
 
-def check_minutes(recipes: Sequence[Recipe]) -> None:
-    """Raise RecipeError for recipes that `--minutes` cannot end in time."""
-    for recipe in recipes:
-        if recipe.settings.patience:
-            raise RecipeError(
-                f"--minutes sets when to stop, and so does patience of {recipe.name}; "
-                "leave out --minutes, or take another recipe"
-            )
-
-
 @dataclass(frozen=True)
 class _MeasuredGroup:
     """Recipes that are fitted in turn, their speeds by name, and the cores they have."""

@@ -1,0 +1,210 @@
+"""What a run is asked to do, checked once, whether it is typed or called from a notebook."""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from digit_recognizer.errors import OptionError, RunError, nearest, shown
+from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
+from digit_recognizer.records import Options, explain
+from digit_recognizer.settings import FIELDS
+
+HOLDOUT = 0.1
+MAX_NAMES = 100  # ends an endless iterator as well
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+
+def to_path(value: object) -> Path:
+    """Return the path, `~` expanded; raise ValueError if no file can have it."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError
+    try:
+        path = Path(text).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # for whoever opens it
+    except (OSError, RuntimeError) as error:  # too long, a circle of links; a user without a home
+        raise ValueError(getattr(error, "strerror", error)) from None
+    return path
+
+
+def _to_names(value: object) -> object:
+    """Return the names; sets and the like have no order to fit and blend in."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping | set | frozenset):
+        return tuple(islice(value, MAX_NAMES + 1))
+    return value
+
+
+def _expect(text: str) -> Any:
+    return Field(json_schema_extra={"allowed": text})
+
+
+Method = Literal["weighted", "mean", "stacked"]
+Folder = Annotated[Path, BeforeValidator(to_path), _expect("a path")]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$"),
+    _expect("up to 100 letters, digits and . _ + -, first a letter or digit"),
+]
+Names = Annotated[
+    tuple[str, ...],
+    Field(min_length=1, max_length=MAX_NAMES),
+    BeforeValidator(_to_names),
+    _expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
+]
+Overrides = Annotated[
+    dict[str, object],
+    BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value),
+    _expect("a dictionary of settings, such as {'epochs': 20}"),
+]
+
+
+class Asked(Options):
+    """Base of what a command or a function is asked to do; a wrong value raises OptionError in one line."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)  # they are the help of the command line, too
+
+    out: Folder = Path("submissions")
+    """Folder of the runs."""
+
+    def __init__(self, **options: object) -> None:
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            raise OptionError(explain(error, type(self), "`{}`")) from None
+
+
+class NewRun(Asked):
+    """Base of what makes a run."""
+
+    name: Name | None = None
+    """The run's name.  [default: date and time]"""
+
+    @field_validator("out")
+    @classmethod
+    def _check_out(cls, out: Path) -> Path:
+        """Raise RunError where no folder can be made, before the digits are read."""
+        existing = next(path for path in (out, *out.parents, Path()) if os.access(path, os.F_OK))
+        if not existing.is_dir():
+            raise RunError(f"{out}: cannot be written ({existing} is no folder); choose another --out")
+        return out
+
+
+class Job(NewRun):
+    """What to train, on what: the options of `train` and `validate`."""
+
+    recipes: Names | None = None
+    """What to train; repeat it for several. `recipes` lists them.
+    [default: keras-mlp, sklearn-mlp; with --minutes the best that fit]
+    """
+    settings: Overrides | None = None
+    """Override a setting in the recipes that have it, such as epochs=20; repeat it for several."""
+    minutes: float | None = Field(default=None, ge=0.5, le=600)
+    """Fill so many minutes with the best ensemble that this machine fits in them."""
+    holdout: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training rows held out to score on.  [default: 0.1]"""
+    folds: int | None = Field(default=None, ge=2, le=100)
+    """Score by K-fold cross-validation instead; the K models are averaged."""
+    repeats: int = Field(default=1, ge=1, le=100)
+    """Number of repeats of the cross-validation, each with other folds."""
+    refit: bool = False
+    """Train again on all rows before predicting."""
+    ensemble: bool = True
+    """Blend the models' probabilities, or take the best model alone."""
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    """The same seed gives the same numbers on as many cores, except with --minutes."""
+    jobs: int | None = Field(default=None, ge=1, le=1024)
+    """Cores to use.  [default: all]"""
+    data_dir: Folder | None = None
+    """Folder of train.csv and test.csv.  [default: data/]"""
+    resume: bool = False
+    """Go on with a run of the same command that was cut off."""
+    write_submission: bool = True
+    """What `validate` does without."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.folds is not None and self.holdout is not None:
+            raise OptionError("`holdout` and `folds` exclude each other; give one")
+        if self.folds is None and not self.write_submission:
+            raise OptionError("`folds`: found None, expected an integer from 2 to 100")
+        if self.folds is None and self.repeats > 1:
+            raise OptionError(f"`repeats`: found {self.repeats} without `folds`; give `folds` as well")
+        if self.minutes and not self.ensemble:
+            raise OptionError("`minutes` fits an ensemble; leave out --no-ensemble (ensemble=False)")
+        for recipe in chain.from_iterable(self.groups):
+            if self.minutes and recipe.settings.patience:
+                raise OptionError(
+                    f"`minutes` sets when to stop, and so does patience of {recipe.name}; "
+                    "leave out `minutes`, or take another recipe"
+                )
+        return self
+
+    @property
+    def groups(self) -> list[list[Recipe]]:
+        """The recipes with their settings, from the quickest group to the best; only `minutes` has more."""
+        timed = for_minutes(self.minutes) if self.minutes else (DEFAULT,)
+        groups = (self.recipes,) if self.recipes else timed
+        selected = select(chain.from_iterable(groups), self.settings)
+        return [[recipe for recipe in selected if recipe.name in group] for group in groups]
+
+    @property
+    def share(self) -> float | None:
+        """The share of the rows held out; None with folds."""
+        return None if self.folds else self.holdout or HOLDOUT
+
+
+class Blend(NewRun):
+    """Which runs to blend: the options of `ensemble`."""
+
+    runs: Annotated[
+        tuple[Folder, ...],
+        Field(min_length=1, max_length=MAX_NAMES),
+        _expect("one or more runs, their names or folders"),
+    ]
+    method: Method = "weighted"
+    """Weights that minimise log loss, equal weights, or logistic regression on log probabilities."""
+
+
+class StoredRun(Asked):
+    """Which run to read, and where its digits are: the options of `predict` and `report`."""
+
+    run: Annotated[Folder, _expect("a run, its name or folder")]
+    data_dir: Folder | None = None
+
+
+def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """Return the function; called with other options than its own, it raises OptionError, not TypeError."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
+        try:
+            signature.bind(*args, **options)
+        except TypeError as error:
+            unknown = next((name for name in options if name not in signature.parameters), None)
+            advice = _advice(unknown, options[unknown], signature.parameters) if unknown else str(error)
+            raise OptionError(f"{function.__name__}: {advice}") from None
+        return function(*args, **options)
+
+    return call
+
+
+def _advice(unknown: str, value: object, options: Iterable[str]) -> str:
+    """Return what to give instead of an option that is unknown."""
+    settings = FIELDS if "settings" in options else {}
+    close = nearest(unknown, [*options, *settings])
+    if close in settings:
+        return f"has no option {shown(unknown)}; give the setting as settings={{{close!r}: {shown(value)}}}"
+    meant = f"did you mean {close}? " if close else ""
+    return f"has no option {shown(unknown)}; {meant}it takes {', '.join(options)}"

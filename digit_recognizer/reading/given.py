@@ -1,0 +1,57 @@
+"""What `predict` is given in a notebook, paths, arrays or a DataFrame, as paths or one array."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digit_recognizer.data import PIXEL_COLUMNS
+from digit_recognizer.errors import DataError, shown
+from digit_recognizer.job import to_path
+
+EXPECTED = "paths of pictures and CSVs, an array of digits, or a DataFrame of their pixels"
+
+
+def read(digits: Any) -> list[Path] | np.ndarray:
+    """Return the paths, or the digits as one array of any shape and type, for `files.check_pixels`.
+
+    Raises DataError for what is neither, and for a DataFrame of other columns than pixel0 to pixel783.
+    """
+    if hasattr(digits, "columns") and hasattr(digits, "to_numpy"):
+        digits = _pixels_of(digits)
+    if hasattr(digits, "__array__"):
+        array = np.asarray(digits)
+        if array.dtype.kind not in "OU":
+            return array
+        digits = array.tolist()  # paths, or numbers of Python's
+    if isinstance(digits, str | os.PathLike):
+        digits = [digits]
+    if not isinstance(digits, Iterable) or isinstance(digits, bytes | Mapping | set | frozenset):
+        raise DataError(f"digits: found {shown(digits)}, expected {EXPECTED}")
+    given = list(digits)
+    if given and all(hasattr(digit, "__array__") or isinstance(digit, list | tuple) for digit in given):
+        try:
+            return np.asarray(given)
+        except ValueError:
+            raise DataError("digits: found arrays of different shapes, expected equal ones") from None
+    return [_path(path) for path in given]
+
+
+def _path(value: object) -> Path:
+    try:
+        return to_path(value)
+    except ValueError:
+        raise DataError(f"digits: found {shown(value)}, expected {EXPECTED}") from None
+
+
+def _pixels_of(frame: Any) -> np.ndarray:
+    names = list(frame.columns)
+    for name in [*names, *PIXEL_COLUMNS]:
+        if names.count(name) != PIXEL_COLUMNS.count(name):
+            raise DataError(
+                f"DataFrame: found column {shown(name)} {names.count(name)} times, expected pixel0 to "
+                "pixel783, each once, and no others"
+            )
+    return frame[PIXEL_COLUMNS].to_numpy()
