@@ -12,7 +12,6 @@ for good:
   submission.csv       written last; `runs.load` makes it again if a process was killed before
 """
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from digit_recognizer.schedule import Schedule
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
 SCHEDULE, LOGS = "schedule.json", "logs"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the run is being fitted
 
 
@@ -174,15 +172,14 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
         try:
             yield draft
         except BaseException as error:
-            raise _add_note(draft, error) from error.__cause__
+            _add_note(draft, error)
+            raise
         finally:
             draft.tidy()
 
 
-def _add_note(draft: Draft, error: BaseException) -> BaseException:
-    """Return the error with a note on what it leaves behind; a full disk becomes a RunError."""
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        error = RunError(f"{draft.folder}: cannot be written ({error.strerror}); make room.")
+def _add_note(draft: Draft, error: BaseException) -> None:
+    """Let the error say what it leaves behind."""
     goes_on = "the same command with --resume goes on"
     if draft.manifest is not None:
         error.add_note(f"{draft.folder} holds what was complete; {goes_on}.")
@@ -190,7 +187,6 @@ def _add_note(draft: Draft, error: BaseException) -> BaseException:
         error.add_note(f"{fits} finished fits are kept; {goes_on} from them.")
     else:
         error.add_note("No run was written.")
-    return error
 
 
 def curves_so_far(run: runs.Run) -> dict[str, list[list[Metrics]]]:

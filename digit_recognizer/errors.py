@@ -1,9 +1,15 @@
 """Errors that a user can mend. A message is one line: where, what was found and expected, what to do next."""
 
+import errno
 import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# What the machine is to blame for, not the code: no room, no permission, no such path.
+REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
 # Every exit code, in the words of `submit --help` and the docs; the classes below say what ends with which.
 EXIT_CODES = {
     0: "done: scored, or accepted with --no-wait; a run was written, even if it was stopped early",
@@ -112,6 +118,10 @@ class SubmissionError(DigitRecognizerError):
 
 class RunError(DigitRecognizerError):
     """A run's folder cannot be written or read."""
+
+
+class WriteError(RunError):
+    """A file, a folder or stdout cannot be written."""
 
 
 class FitError(DigitRecognizerError):

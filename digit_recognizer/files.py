@@ -1,4 +1,7 @@
-"""Plain files to read, files and folders that appear whole or not at all, and locks between processes."""
+"""Plain files to read, files and folders that appear whole or not at all, and locks between processes.
+
+Where the user names a path, `user_path` takes it, and `check_output` and `write_output` write to it.
+"""
 
 import errno
 import os
@@ -7,17 +10,37 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from digit_recognizer.errors import RunError
+from digit_recognizer.errors import RunError, WriteError
 
 TOKEN_BYTES = 4  # of the random end of a partial file's name
 REPLACE_TRIES = 10
+
+
+def user_path(name: str | os.PathLike[str]) -> Path:
+    """Return the path that a user named, `~` expanded; nothing need be there.
+
+    Raises OSError, whose `strerror` says why, if the system cannot even look: too long, a loop of links.
+    """
+    if not os.fspath(name):
+        raise OSError(errno.EINVAL, "the path is empty")
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for a file `~x`
+    try:
+        path.stat()
+    except FileNotFoundError:
+        if str(path).startswith("~"):
+            raise OSError(errno.ENOENT, "there is no such user", str(path)) from None
+    except NotADirectoryError:
+        pass
+    except ValueError as error:  # Python's, of a NUL
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    return path
 
 
 @contextmanager
@@ -57,18 +80,36 @@ def read_plain(path: Path, limit: int) -> bytes:
     return content
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write `content` (text as UTF-8) to `path`; a reader sees the old file or the new one, never a part.
+@contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Turn the system's refusal into WriteError, which names what could not be written, `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written ({error.strerror or error}){advice}") from error
 
-    Raises OSError if it cannot be written.
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`; a reader sees the old file or the new one, never a part.
+
+    Text is written as UTF-8, what is no Unicode (a file name of other bytes) escaped. Raises WriteError.
     """
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
+    with writing(path), _partial(path, content) as partial:
+        _replace(partial, path)
+
+
+@contextmanager
+def _partial(path: Path, content: bytes) -> Iterator[Path]:
+    """Yield a hidden file beside `path` that holds the content; it is gone afterwards."""
     partial = _hidden(path, secrets.token_hex(TOKEN_BYTES))
     try:
         with partial.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _replace(partial, path)
+        yield partial
     finally:
         partial.unlink(missing_ok=True)
 
@@ -95,6 +136,68 @@ def delete(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
+
+
+def check_folder(folder: Path, advice: str = "") -> None:
+    """Raise WriteError unless `folder` can be made, or written into; it leaves nothing behind."""
+    with writing(folder, advice):
+        there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        with _partial(there / "x", b"x"):
+            pass
+
+
+def check_output(path: Path, keep: Iterable[Path] = ()) -> None:
+    """Raise WriteError, before any work, unless `write_output` can write to the path that a user named.
+
+    One of the files to keep is refused, whatever name or link leads to it.
+    """
+    with writing(path, "; name another file"):
+        status = _status(path)
+        if status and any(other and os.path.samestat(status, other) for other in map(_status, keep)):
+            raise OSError(errno.EINVAL, "it is an input, or a file of a run")
+        if status and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if _through(path) is not None:
+            return
+        if status and not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        with _partial(Path(os.path.realpath(path)), b"x"):
+            pass
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write to the path that a user named, or to what it links to, whole or not at all.
+
+    A device, a FIFO, and what is stdout or stderr of this process are written through. Raises WriteError.
+    """
+    through = _through(path)
+    if through is None:
+        write_atomically(Path(os.path.realpath(path)), content)
+        return
+    with writing(path), open(through, "wb", closefd=through is path) as file:
+        file.write(content)
+
+
+def is_stdout(path: Path) -> bool:
+    """Return whether `write_output` to the path goes to stdout, as to /dev/stdout."""
+    return _through(path) == 1
+
+
+def _through(path: Path) -> Path | int | None:
+    """Return what to open where no file can take the place of the path; None for a plain file, or nothing."""
+    status = _status(path)
+    if status is None:
+        return None
+    own = (number for number in (1, 2) if os.path.samestat(status, os.fstat(number)))
+    special = stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)
+    return next(own, path if special else None)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
@@ -154,4 +257,4 @@ def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = Fa
 
 
 def _hidden(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}-{suffix}")
+    return path.with_name(f".{path.name[:200]}-{suffix}")  # a name has at most 255 bytes

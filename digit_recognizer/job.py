@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from digit_recognizer.errors import OptionError, RunError, nearest, shown
+from digit_recognizer.errors import OptionError, nearest, shown
+from digit_recognizer.files import check_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
 from digit_recognizer.settings import FIELDS
@@ -27,13 +28,9 @@ def to_path(value: object) -> Path:
     if not isinstance(text, str) or not text.strip():
         raise ValueError
     try:
-        path = Path(text).expanduser()
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # for whoever opens it
-    except (OSError, RuntimeError) as error:  # too long, a circle of links; a user without a home
-        raise ValueError(getattr(error, "strerror", error)) from None
-    return path
+        return user_path(text)
+    except OSError as error:
+        raise ValueError(error.strerror) from None
 
 
 def _to_names(value: object) -> object:
@@ -93,10 +90,8 @@ class NewRun(Asked):
     @field_validator("out")
     @classmethod
     def _check_out(cls, out: Path) -> Path:
-        """Raise RunError where no folder can be made, before the digits are read."""
-        existing = next(path for path in (out, *out.parents, Path()) if os.access(path, os.F_OK))
-        if not existing.is_dir():
-            raise RunError(f"{out}: cannot be written ({existing} is no folder); choose another --out")
+        """Raise WriteError where no folder can be made or written, before the digits are read."""
+        check_folder(out, "; choose another --out")
         return out
 
 

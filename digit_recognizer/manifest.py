@@ -2,12 +2,21 @@
 
 import hashlib
 import platform
+import re
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 from digit_recognizer.blending import Combiner
 from digit_recognizer.errors import printable
@@ -53,6 +62,16 @@ def _utc(value: object) -> object:
     return moment
 
 
+def _escape(text: str) -> str:
+    """Return a path's text with the bytes that are no Unicode as `\\udcff`, which JSON can hold."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), text)
+
+
+FolderName = Annotated[str, AfterValidator(_unescape), PlainSerializer(_escape)]
 UtcDatetime = Annotated[datetime | None, BeforeValidator(_utc)]
 
 
@@ -74,7 +93,7 @@ class DataConfig(Record):
     """The digits that a run was made from."""
 
     kind: str = Field(description="competition, sample, openml, contaminated or other")
-    source: str = Field(description="the folder they were read from")
+    source: FolderName = Field(description="the folder they were read from")
     rows: Rows = Field(description="numbers of digits")
     fingerprint: Fingerprint = Field(description="which digits they were")
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from digit_recognizer.errors import RunError, printable, shown
-from digit_recognizer.files import write_atomically
+from digit_recognizer.files import write_atomically, writing
 
 MAX_BYTES = 1 << 26  # a JSON file of ours has at most some MB; more is refused unread
 
@@ -138,12 +138,10 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
 
 
 def write(path: Path, record: Record) -> None:
-    """Write a record as a JSON file, whole or not at all; raises RunError if it cannot be written."""
-    try:
+    """Write a record as a JSON file, whole or not at all; raises WriteError if it cannot be written."""
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, record.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+    write_atomically(path, record.model_dump_json(indent=2) + "\n")
 
 
 def first_error(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest import mock
 
 # More threads than cores wait for each other in a busy loop: principal components took ten times as long.
@@ -99,13 +99,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def typed(*arguments: object, cwd: Path) -> Result:
+def typed(*arguments: object, cwd: Path, stdout: TextIO | None = None) -> Result:
     """Run a command in this very process, as if it were typed in the folder `cwd`; a bug raises."""
     out, err = io.StringIO(), io.StringIO()
     handler = signal.getsignal(signal.SIGTERM)
     words = ["digit-recognizer", *map(str, arguments)]
     try:
-        with chdir(cwd), redirect_stdout(out), redirect_stderr(err), mock.patch("sys.argv", words):
+        with chdir(cwd), redirect_stdout(stdout or out), redirect_stderr(err), mock.patch("sys.argv", words):
             commands.main()
     except SystemExit as end:
         return Result(int(end.code or 0), out.getvalue(), err.getvalue())

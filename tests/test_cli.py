@@ -1,10 +1,12 @@
 """The program as its user types it; what training prints is in test_pipeline.py."""
 
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
-from conftest import TRAIN, typed
+from conftest import TINY, TRAIN, set_options, typed
 
 from digit_recognizer import recipes, runs
 from digit_recognizer.errors import shown
@@ -174,6 +176,64 @@ def test_no_command_shows_them_all(tmp_path: Path) -> None:
     result = typed(cwd=tmp_path)
     assert result.code == 2
     assert all(command in result.err for command in ("check", "recipes", "train"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
+@pytest.mark.parametrize("refusal", ["a rename", "a large file"])
+def test_a_disk_that_refuses_is_one_line_that_names_the_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    import resource
+
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if target.suffix != ".json":  # a fit comes after them
+            raise PermissionError(13, "Permission denied")
+        replace(source, target)
+
+    words = ("train", "--data-dir", folder, "--recipe", "sklearn-mlp", *set_options(TINY), "--jobs", "1")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patched:
+        if refusal == "a rename":
+            patched.setattr(os, "replace", refuse)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        try:
+            result = typed(*words, "--name", "a", cwd=tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (result.code, result.out) == (1, "")
+    reason = "Permission denied" if refusal == "a rename" else "File too large"
+    assert re.match(rf"Error: submissions/\S+: cannot be written \({reason}\)", result.err.splitlines()[-1])
+    assert "Traceback" not in result.err
+    assert not list(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop", "a\0b", ""], ids=["long", "loop", "NUL", "empty"])
+def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    options = {
+        "train": ["--data-dir", "--out"],
+        "validate": ["--data-dir", "--out"],
+        "ensemble": [None, "--out"],
+        "runs": ["--out"],
+        "report": [None, "--out", "--data-dir"],
+        "draw": [None, "--out"],
+        "predict": [None, "--run", "--csv", "--out"],
+        "check": [None],
+        "download": ["--data-dir"],
+        "submit": [None, "--out"],
+        "submissions": ["--out"],
+    }
+    for command, named in options.items():
+        needed = {"ensemble": ["a", "b"], "predict": ["x.png"], "check": []}.get(command, [])
+        for option in named:
+            typed_words = [option, name] if option else [name]
+            result = typed(command, *(needed if option else []), *typed_words, cwd=tmp_path)
+            assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result.err
+            assert result.err.startswith("Error: Invalid value for "), result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 EVIL = "a\x1b[31m\x1b]0;title\x07\u202eb"  # colours, a window's title, reversed text

@@ -1,6 +1,5 @@
 """A run's folder while it is filled: begun, locked, cut off, resumed, complete; no net is trained here."""
 
-import errno
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -194,11 +193,17 @@ def test_a_submission_that_is_gone_is_made_again_and_a_changed_one_left(tmp_path
     assert path.read_text() == "ImageId,Label\n"
 
 
-def test_a_full_disk_raises_run_error_and_loses_no_fit(tmp_path: Path) -> None:
+def test_a_full_disk_raises_run_error_and_loses_no_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
     with pytest.raises(RunError, match="No space left on device") as error:  # noqa: SIM117
         with drafts.start(tmp_path, "first", CONFIG) as draft:
             draft.save_fit(FIT)
-            raise OSError(errno.ENOSPC, "No space left on device")
+            monkeypatch.setattr("os.fsync", full)
+            draft.save_fit(FIT)
     assert "--resume goes on" in error.value.__notes__[0]
     assert draft.load_fits([TASK], pytest.fail)
 

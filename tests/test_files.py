@@ -1,8 +1,10 @@
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from conftest import DEADLINE, environment
 
 from digit_recognizer import files
+from digit_recognizer.errors import WriteError
 
 
 def fill(final: Path, name: str) -> None:
@@ -40,7 +43,7 @@ def raise_at_line(count: int, error: BaseException, action: Callable[[], object]
     sys.settrace(trace)
     try:
         action()
-    except type(error):
+    except (type(error), WriteError):
         return True
     finally:
         sys.settrace(before)
@@ -189,10 +192,10 @@ def test_an_exception_at_any_line_leaves_the_old_file_or_the_new_one(
 def test_a_write_that_fails_leaves_no_partial_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").touch()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(WriteError, match=r"folder: cannot be written \(Is a directory\)"):
         files.write_atomically(tmp_path / "folder", "text")
     assert names(tmp_path) == ["folder"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(WriteError, match=r"nowhere/file: cannot be written \(No such file"):
         files.write_atomically(tmp_path / "nowhere" / "file", "text")
 
 
@@ -213,3 +216,99 @@ def test_only_plain_files_are_read(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(OSError, match=reason):
             files.read_plain(path, limit=5)
+
+
+def make_device(path: Path, number: int) -> Path:
+    """Make a device, 3 as /dev/null or 7 as /dev/full; the real ones could be replaced."""
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, number))
+        os.close(os.open(path, os.O_WRONLY))
+    except PermissionError:
+        pytest.skip("only root makes devices, and not everywhere")
+    return path
+
+
+def test_an_output_goes_where_its_path_leads(tmp_path: Path) -> None:
+    plain, link, pipe = tmp_path / "plain.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link.symlink_to(plain)
+    for content in (b"new", b"replaced"):  # the link leads nowhere at first
+        files.check_output(link)
+        files.write_output(link, content)
+        assert plain.read_bytes() == content
+    with ThreadPoolExecutor(1) as thread:
+        read = thread.submit(pipe.read_bytes)
+        files.check_output(pipe)
+        files.write_output(pipe, b"through")
+        assert read.result(DEADLINE) == b"through"
+    assert link.is_symlink()
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["link.csv", "pipe", "plain.csv"]
+
+
+def test_an_output_to_a_device_is_written_through(tmp_path: Path) -> None:
+    null, full = make_device(tmp_path / "null", 3), make_device(tmp_path / "full", 7)
+    files.check_output(null)
+    files.write_output(null, b"gone")
+    with pytest.raises(WriteError, match=r"full: cannot be written \(No space left on device\)"):
+        files.write_output(full, b"too much")
+    assert null.is_char_device()
+    assert full.is_char_device()
+
+
+def test_an_output_that_will_be_refused_is_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, soft, hard = tmp_path / "plain.csv", tmp_path / "soft.csv", tmp_path / "hard.csv"
+    plain.write_text("digits")
+    soft.symlink_to(plain)
+    os.link(plain, hard)
+    long = tmp_path / ("x" * 245)  # its partial file's name, too, has to be short enough
+    files.check_output(long, keep=[plain, tmp_path / "nosuch"])
+    for path, reason in {
+        plain: "it is an input",
+        soft: "it is an input",
+        hard: "it is an input",
+        tmp_path: "it is no file",
+        tmp_path / "nosuch" / "x.csv": "No such file or directory",
+        plain / "x.csv": "Not a directory",
+    }.items():
+        with pytest.raises(WriteError, match=rf"{path}: cannot be written \({reason}"):
+            files.check_output(path, keep=[plain])
+    for path in (plain / "runs", plain):
+        with pytest.raises(WriteError, match=rf"{path}: cannot be written \(Not a directory"):
+            files.check_folder(path)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", raise_full)
+        for check in (files.check_output, files.check_folder):
+            with pytest.raises(WriteError, match=r"new: cannot be written \(No space left on device"):
+                check(tmp_path / "new")
+        patched.setattr("os.access", lambda *_: False)
+        with pytest.raises(WriteError, match=r"plain.csv: cannot be written \(Permission denied"):
+            files.check_output(plain)
+    assert names(tmp_path) == ["hard.csv", "plain.csv", "soft.csv"]
+    assert plain.read_text() == "digits"
+
+
+def raise_full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_path_that_a_user_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert files.user_path("~/runs") == tmp_path / "runs"
+    for name in ("nosuch/x", "~file", "~file/x"):
+        assert files.user_path(name) == Path(name)
+    for name, reason in {
+        "": "the path is empty",
+        "x" * 300: "File name too long",
+        "loop": "Too many levels of symbolic links",
+        "a\0b": "embedded null byte",
+        "~nobody-of-this-name/x": "there is no such user",
+    }.items():
+        with pytest.raises(OSError, match=reason) as error:
+            files.user_path(name)
+        assert error.value.strerror == reason

@@ -55,7 +55,7 @@ SLOW = {
     "threadpoolctl",
 }
 ONLY_IN = {
-    "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict", "cli.terminal"},
+    "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
     "PIL": {"reading.files"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},

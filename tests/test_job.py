@@ -230,9 +230,9 @@ MISUSES = {
     lambda: train(
         settings={"hidden": [8], "dropout": [0.1, 0.2]}
     ): "dropout has 2 shares for 1 hidden layers",
-    lambda: train(out="file"): "file: cannot be written (file is no folder); choose another --out",
-    lambda: validate(out=Path("file/runs")): "file/runs: cannot be written (file is no folder)",
-    lambda: ensemble("a", out="file"): "file: cannot be written (file is no folder)",
+    lambda: train(out="file"): "file: cannot be written (Not a directory); choose another --out",
+    lambda: validate(out=Path("file/runs")): "file/runs: cannot be written (Not a directory)",
+    lambda: ensemble("a", out="file"): "file: cannot be written (Not a directory)",
     lambda: ensemble(): "`runs`: found (), expected one or more runs, their names or folders",
     lambda: ensemble(None): "`runs`: found None, expected one or more runs",
     lambda: ensemble(["a", "b"]): "`runs`: found ['a', 'b'], expected one or more runs",

@@ -324,7 +324,7 @@ def test_a_resumed_run_does_not_repeat_a_failed_fit(
     def save_and_stop(draft: drafts.Draft, result: training.FitResult) -> None:
         save(draft, result)
         if result.task.model == model:
-            raise OSError(28, "No space left on device")
+            raise RunError("No space left on device")
 
     job = tiny_job(home, name=f"again-{minutes}", minutes=minutes)
     with monkeypatch.context() as patch, pytest.raises(RunError, match="No space left"):

@@ -1,6 +1,7 @@
 """`predict` reads new digits as the run read its own test digits."""
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -33,6 +34,32 @@ def test_a_run_reads_its_own_test_csv_byte_for_byte(tiny_run: runs.Run, tmp_path
             ended = typed("predict", test_csv, "--run", run.folder, "--csv", "read.csv", cwd=tmp_path)
             assert ended.code == 0, ended.err
             assert (tmp_path / "read.csv").read_bytes() == run.submission.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["test.csv", "link.csv", "run/run.json", "run/submission.csv", "nosuch/x.csv", "."]
+)
+def test_a_csv_that_cannot_be_written_is_refused_before_the_digits_are_read(
+    tiny_run: runs.Run, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "test.csv").write_text("none of these are digits")
+    (tmp_path / "link.csv").symlink_to("test.csv")
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ended = typed("predict", "test.csv", "--run", tiny_run.folder, "--csv", name, cwd=tmp_path)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith(f"Error: {name}: cannot be written (")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/stdout")
+def test_stdout_gets_the_csv_alone(
+    tiny_run: runs.Run, test_csv: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test.csv").write_text(test_csv)
+    ended = typed("predict", "test.csv", "--run", tiny_run.folder, "--csv", "/dev/stdout", cwd=tmp_path)
+    assert (ended.code, ended.out) == (0, "")
+    assert capfd.readouterr().out == tiny_run.submission.read_text()
 
 
 def test_pictures_are_read_as_the_rows_that_they_show(

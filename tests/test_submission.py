@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from digit_recognizer import submission
-from digit_recognizer.errors import SubmissionError
+from digit_recognizer.errors import SubmissionError, WriteError
 
 LABELS = np.array([7, 0, 9, 9, 3], np.uint8)
 
@@ -127,7 +127,7 @@ def test_a_failed_write_leaves_the_older_submission(good: Path, monkeypatch: pyt
 
     before = good.read_bytes()
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match=r"cannot be written \(No space left"):
         submission.write(LABELS[::-1], good)
     assert good.read_bytes() == before
     assert list(good.parent.iterdir()) == [good]

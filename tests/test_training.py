@@ -96,7 +96,11 @@ def test_fold_models_are_averaged_on_the_test_rows_unless_one_saw_all(digits: da
 
 
 @pytest.mark.slow
-def test_fits_run_in_other_processes_and_report_each_epoch(digits: data.Dataset, tmp_path: Path) -> None:
+def test_fits_run_in_other_processes_and_report_each_epoch(
+    digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = replace(digits, test=np.tile(digits.test, (10, 1)))  # which joblib would put into a file
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", __file__)  # where no file can be
     (short,) = recipes.select(["sklearn-mlp"], {"epochs": 3, "averaged_epochs": 1, **dict(map(parse, PLAIN))})
     tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 2), refit=False, seed=0)
     seen: list[Progress] = []
@@ -137,6 +141,14 @@ def test_progress_with_a_deadline_ends_at_the_epochs_there_was_time_for(
     assert last == Progress(task.name, len(result.curve), len(result.curve), result.curve[-1])
     assert last.epoch > 2
     assert all(progress.epoch < progress.epochs for progress in before)
+
+
+def test_a_fit_goes_on_without_a_log_that_cannot_be_written(digits: data.Dataset, tmp_path: Path) -> None:
+    (short,) = recipes.select(["sklearn-mlp"], ["hidden=8", "epochs=2", "averaged_epochs=1", *PLAIN])
+    task = FitTask("sklearn-mlp", short.settings, folds_of(digits)[0], 0)
+    result = training.fit(task, digits.train, digits.test, log=tmp_path)
+    assert isinstance(result, FitResult)
+    assert len(result.curve) == 2
 
 
 def test_the_log_of_a_fit_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from digit_recognizer.cli.options import (
     NAME,
     OUT,
     PATH,
+    RUN,
     TRAINING,
     TrainingCommand,
     ask,
@@ -28,8 +29,8 @@ from digit_recognizer.cli.options import (
 )  # fmt: skip
 from digit_recognizer.cli.predict import newest, predict
 from digit_recognizer.cli.progress import show_progress
-from digit_recognizer.cli.terminal import notice, result, results
-from digit_recognizer.errors import DigitRecognizerError
+from digit_recognizer.cli.terminal import done, notice, result, results
+from digit_recognizer.errors import REFUSALS, DigitRecognizerError
 from digit_recognizer.job import Blend, Job
 from digit_recognizer.version import __version__
 
@@ -40,7 +41,7 @@ def main() -> None:
         with signals.as_ctrl_c():
             code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort as stop:
-        notice(" ".join(["Stopped.", *getattr(stop.__cause__, "__notes__", [])]))
+        _tell("Stopped.", stop.__cause__)
         code = 130
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -51,9 +52,23 @@ def main() -> None:
         notice(f"Error: {error.format_message()}{see}")
         code = error.exit_code
     except DigitRecognizerError as error:
-        notice(" ".join([f"{error.heading}{error}", *getattr(error, "__notes__", [])]))
+        _tell(f"{error.heading}{error}" if str(error) else "", error)
         code = error.exit_code
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        _tell(f"Error: {where}{error.strerror}", error)
+        code = 1
     sys.exit(code)
+
+
+def _tell(text: str, error: BaseException | None) -> None:
+    """Print in a line what ended the command, and what it leaves."""
+    if notes := getattr(error, "__notes__", []):
+        text = " ".join([f"{text.rstrip('.')}." if text else "", *notes]).strip()
+    if text:
+        notice(text)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -84,17 +99,14 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     with show_progress() as on_progress:
         run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
     page = None
-    if not as_json:
-        results(tables.scores(run))
-        results(tables.weights(run))
-    if with_report:
-        try:
+    with done(f"The run is complete: {run.submission}"):
+        if not as_json:
+            results(tables.scores(run))
+            results(tables.weights(run))
+        if with_report:
             page = reports.write(run, reports.digits_of(run))
-        except BaseException as error:
-            error.add_note(f"The run is complete: {run.submission}")
-            raise
-        notice(f"Report: {page}")
-    result(tables.summary(run, page) if as_json else run.submission)
+            notice(f"Report: {page}")
+        result(tables.summary(run, page) if as_json else run.submission)
 
 
 @cli.command(cls=TrainingCommand)
@@ -112,16 +124,17 @@ def validate(as_json: bool, **options: Any) -> None:
 
     with show_progress() as on_progress:
         run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
-    if as_json:
-        result(tables.summary(run))
-        return
-    results(tables.folds(run))
-    results(tables.weights(run))
-    result(run.folder)
+    with done(f"The run is complete: {run.folder}"):
+        if as_json:
+            result(tables.summary(run))
+            return
+        results(tables.folds(run))
+        results(tables.weights(run))
+        result(run.folder)
 
 
 @cli.command()
-@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=RUN)
 @option(Blend, "method")
 @OUT
 @NAME
@@ -137,12 +150,13 @@ def ensemble(as_json: bool, **options: Any) -> None:
 
     parents = [runs.find(asked.out, str(name)) for name in asked.runs]
     run = pipeline.blend_runs(parents, asked.method, out=asked.out, name=asked.name, on_notice=notice)
-    if as_json:
-        result(tables.summary(run))
-        return
-    results(tables.scores(run))
-    results(tables.weights(run))
-    result(run.submission)
+    with done(f"The run is complete: {run.submission}"):
+        if as_json:
+            result(tables.summary(run))
+            return
+        results(tables.scores(run))
+        results(tables.weights(run))
+        result(run.submission)
 
 
 @cli.command("runs")
@@ -174,7 +188,7 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("name", metavar="[RUN]", required=False)
+@click.argument("name", metavar="[RUN]", required=False, type=RUN)
 @OUT
 @click.option("--data-dir", type=PATH, help="Folder of the run's digits.  [default: where it read them]")
 @JSON
@@ -191,7 +205,8 @@ def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) ->
     else:
         run = newest(out)
         page = reports.write(run, reports.digits_of(run, data_dir))
-    result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
+    with done(f"The report is written: {page}"):
+        result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 
 
 @cli.command("recipes")

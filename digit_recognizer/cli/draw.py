@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from digit_recognizer.cli.options import JSON, OUT
+from digit_recognizer.cli.options import JSON, OUT, RUN
 from digit_recognizer.cli.predict import find_newest
 from digit_recognizer.cli.progress import show_progress
-from digit_recognizer.cli.terminal import notice, result
+from digit_recognizer.cli.terminal import done, notice, result
 
 if TYPE_CHECKING:
     from digit_recognizer.runs import Run
 
 
 @click.command()
-@click.argument("name", metavar="[RUN]", required=False)
+@click.argument("name", metavar="[RUN]", required=False, type=RUN)
 @OUT
 @click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
 @JSON
@@ -35,9 +35,10 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
 
     run = runs.find(out, name) if name else find_newest(out) or _train_on_sample(out)
     path = page.write(run)
-    if not no_open and _has_display():
-        webbrowser.open(path.resolve().as_uri())
-    result(json.dumps({"run": str(run.folder), "page": str(path)}) if as_json else path)
+    with done(f"The page is written: {path}"):
+        if not no_open and _has_display():
+            webbrowser.open(path.resolve().as_uri())
+        result(json.dumps({"run": str(run.folder), "page": str(path)}) if as_json else path)
 
 
 def _train_on_sample(out: Path) -> "Run":

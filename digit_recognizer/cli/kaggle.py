@@ -9,9 +9,9 @@ import click
 from pydantic import Field
 
 from digit_recognizer.cli import tables, terminal
-from digit_recognizer.cli.options import JSON, OUT, PATH, bounded, with_options
+from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
-from digit_recognizer.cli.terminal import result, results
+from digit_recognizer.cli.terminal import done, result, results
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
 
@@ -93,14 +93,17 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
     if source == "openml":
         from digit_recognizer.data import openml
 
-        result(openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["timeout"]))
+        folder = openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["timeout"])
+        with done(f"The download is complete: {folder}"):
+            result(folder)
         return
     require_client()
     from digit_recognizer.leaderboard import download
 
     with _reach(**reaching) as kaggle, download_bar() as on_progress:
         path = download.download(kaggle, data_dir or Path("data"), force=force, on_progress=on_progress)
-    result(path)
+    with done(f"The download is complete: {path}"):
+        result(path)
 
 
 def _check_message(context: click.Context, parameter: click.Parameter, message: str | None) -> str | None:
@@ -115,7 +118,7 @@ def _check_message(context: click.Context, parameter: click.Parameter, message: 
 @click.command(
     epilog="Exit codes: " + "; ".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 )
-@click.argument("target", metavar="[FILE|RUN]", required=False)
+@click.argument("target", metavar="[FILE|RUN]", required=False, type=RUN)
 @click.option(
     "-m",
     "--message",
@@ -164,10 +167,11 @@ def submit(
         outcome = submit.submit(candidate, kaggle, force=force)
         if wait:
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
-    if wait:
-        result(_scored(outcome, candidate.run))
-    else:
-        result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
+    with done(f"Kaggle has submission {outcome.ref}; `submissions` shows its score."):
+        if wait:
+            result(_scored(outcome, candidate.run))
+        else:
+            result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
 
 
 @click.command()

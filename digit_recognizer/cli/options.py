@@ -8,14 +8,29 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from digit_recognizer.errors import OptionError, nearest, shown
+from digit_recognizer import files
+from digit_recognizer.errors import OptionError, nearest, printable, shown
 from digit_recognizer.job import Asked, Job, NewRun
 from digit_recognizer.records import Record, field_schema
 from digit_recognizer.settings import FIELDS, parse
 
-PATH = click.Path(path_type=Path)
 AskedFor = TypeVar("AskedFor", bound=Asked)
 Decorator = Callable[..., Any]
+
+
+class UserPath(click.Path):
+    """A path that the user names; one that the system cannot even look at is a usage error."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or its text with `path_type=str`."""
+        try:
+            return self.coerce_path_result(files.user_path(value))
+        except OSError as error:
+            self.fail(f"'{printable(value)}': {error.strerror}.", param, ctx)
+
+
+PATH = UserPath(path_type=Path)
+RUN = UserPath(path_type=str)  # a run's name, or its folder
 
 
 class Checked(click.ParamType):

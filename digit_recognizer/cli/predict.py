@@ -1,13 +1,14 @@
 """The command `predict`: what a run reads in pictures and CSVs."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from digit_recognizer.cli.options import JSON, OUT, PATH
-from digit_recognizer.cli.terminal import notice, result
+from digit_recognizer.cli.options import JSON, OUT, PATH, RUN
+from digit_recognizer.cli.terminal import done, notice, result
 from digit_recognizer.errors import RunError, printable
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def newest(out: Path) -> "Run":
 
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
-@click.option("--run", "name", metavar="RUN", help="The run that reads them.  [default: the newest]")
+@click.option(
+    "--run", "name", type=RUN, metavar="RUN", help="The run that reads them.  [default: the newest]"
+)
 @click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="Write ImageId,Label to FILE instead.")
 @OUT
 @JSON
@@ -49,16 +52,31 @@ def predict(
             raise click.UsageError(f"{printable(image)}: there is no such file.")
     import numpy as np
 
-    from digit_recognizer import reading, runs, submission
+    from digit_recognizer import files, reading, runs, submission
 
     run = runs.find(out, name) if name else newest(out)
+    if csv_file is not None:
+        files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
     readings = reading.read(run, images)
     if csv_file is not None:
-        submission.write(np.fromiter((digit.label for digit in readings), np.uint8), csv_file)
-        result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
+        labels = np.fromiter((digit.label for digit in readings), np.uint8)
+        files.write_output(csv_file, submission.to_bytes(labels))
+        if not files.is_stdout(csv_file):
+            with done(f"The file is written: {csv_file}"):
+                result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
     elif as_json:
         result(json.dumps({"run": str(run.folder), "predictions": [vars(digit) for digit in readings]}))
     else:
         for digit in readings:
             where = digit.file if digit.row is None else f"{digit.file} row {digit.row}"
             result(f"{where}: {digit.label}, {digit.probability:.4f}, else {digit.runner_up}")
+
+
+def _run_files(path: Path) -> list[Path]:
+    """Return the files of the run whose folder the path leads into; further CSVs in it are the user's."""
+    from digit_recognizer import runs
+
+    folders = Path(os.path.realpath(path)).parents[:2]
+    run = next((folder for folder in folders if (folder / runs.MANIFEST).is_file()), None)
+    files = run.rglob("*") if run else ()
+    return [file for file in files if file.suffix != ".csv" or file.name.startswith("submission")]

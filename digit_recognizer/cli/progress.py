@@ -20,10 +20,17 @@ LINE_SECONDS = 10.0  # between lines of a fit where there is no terminal
 CELL_SECONDS = 0.5  # between updates of a notebook's cell
 
 
+def _is_terminal() -> bool:
+    """Return whether stderr is a terminal that can move its cursor: not one of TERM=dumb, as in an editor."""
+    from rich.console import Console
+
+    return sys.stderr.isatty() and Console(stderr=True).is_interactive
+
+
 @contextmanager
 def show_progress() -> Iterator[OnProgress]:
     """Yield a callback that shows each fit's epochs, the time left and the accuracy so far, on stderr."""
-    if sys.stderr.isatty():
+    if _is_terminal():
         with _bars() as on_progress:
             yield on_progress
     else:

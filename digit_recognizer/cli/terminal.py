@@ -1,20 +1,24 @@
-"""What reaches the terminal, escaped: results on stdout, notices on stderr."""
+"""What reaches the terminal, escaped: results on stdout, notices on stderr; and both streams made safe."""
 
-from collections.abc import Iterable
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
 
-import click
-
-from digit_recognizer.errors import printable
+from digit_recognizer.errors import WriteError, printable
 
 
 def notice(text: object) -> None:
     """Print a line for the user that is no result."""
-    click.echo("\n".join(map(printable, str(text).split("\n"))), err=True)
+    print("\n".join(map(printable, str(text).split("\n"))), file=sys.stderr, flush=True)
 
 
 def result(text: object) -> None:
     """Print a line of the command's result."""
-    click.echo(printable(text))
+    print(printable(text), flush=True)
 
 
 def results(lines: Iterable[object]) -> None:
@@ -23,6 +27,76 @@ def results(lines: Iterable[object]) -> None:
         result(line)
 
 
+@contextmanager
+def done(what: str) -> Iterator[None]:
+    """Let an error in the block say what is done nevertheless."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(what)
+        raise
+
+
 def number(value: float | None, style: str) -> str:
     """Return a number in a format of Python's, "-" for None."""
     return "-" if value is None else format(value, style)
+
+
+def make_streams_safe() -> None:
+    """Let no stream end a command, whatever this process was started with.
+
+    A stream that is not there becomes the null device, before another file takes its number. From the moment
+    that stderr, or a terminal, cannot be written, it is the null device too: notices and progress get lost.
+    stdout that is a file or a pipe raises WriteError first. What a stream's encoding lacks is escaped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+    sys.stdout = _safe(sys.stdout, needed=not sys.stdout.isatty())
+    sys.stderr = _safe(sys.stderr, needed=False)
+
+
+def _safe(stream: TextIO, *, needed: bool) -> TextIO:
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    writer: Any = _SafeWriter(stream, raw, needed=needed)
+    return io.TextIOWrapper(
+        io.BufferedWriter(writer), stream.encoding, errors="backslashreplace", line_buffering=True
+    )
+
+
+class _SafeWriter(io.RawIOBase):
+    """Writes through `raw` until that fails; from then on, to the null device under its number."""
+
+    def __init__(self, stream: TextIO, raw: io.RawIOBase, *, needed: bool) -> None:
+        self._stream = stream  # it would close `raw` at its end
+        self._raw, self._needed = raw, needed
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return self._raw.write(data)
+        except OSError as error:
+            with suppress(OSError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self.fileno())  # for child processes and libraries too
+                os.close(null)
+            if not self._needed:
+                return len(data)
+            enough = isinstance(error, BrokenPipeError)  # for whoever reads, as `| head`: no more to tell
+            raise WriteError("" if enough else f"stdout: cannot be written ({error.strerror})") from error

@@ -46,6 +46,7 @@ def download(folder: Path, on_notice: Callable[[str], None], *, timeout: float =
     cannot be reached. scikit-learn caches the files in `SCIKIT_LEARN_DATA`.
     """
     _check_replaceable(folder)
+    files.check_folder(folder)
     on_notice(NOTICE)
     return write(*fetch(timeout), folder)
 

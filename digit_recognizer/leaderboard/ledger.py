@@ -51,10 +51,7 @@ def update(out: Path, sha256: str, outcome: KaggleOutcome | None, run: Run | Non
         entries.pop(sha256, None)
         if outcome is not None:
             entries[sha256] = outcome
-        try:
-            write_atomically(out / LEDGER, _ENTRIES.dump_json(entries, indent=2) + b"\n")
-        except OSError as error:
-            raise RunError(f"{out / LEDGER}: cannot be written ({error.strerror})") from None
+        write_atomically(out / LEDGER, _ENTRIES.dump_json(entries, indent=2) + b"\n")
         # The manifest is read again: what others stored in it since stays.
         return runs.record_kaggle(runs.load(run.folder), outcome) if run and outcome else run
 

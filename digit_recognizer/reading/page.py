@@ -5,8 +5,7 @@ import hashlib
 from pathlib import Path
 
 from digit_recognizer import runs
-from digit_recognizer.errors import RunError
-from digit_recognizer.files import write_atomically
+from digit_recognizer.files import check_folder, write_atomically
 from digit_recognizer.predictions import CLASSES
 from digit_recognizer.reading import weights
 from digit_recognizer.reading.stored import submission_models
@@ -19,14 +18,11 @@ SOURCES = ("net.js", "prepare.js", "draw.js", "draw.css")
 def write(run: runs.Run) -> Path:
     """Write the run's page into its folder and return its path.
 
-    Raises RunError if a model cannot be read or the page cannot be written.
+    Raises RunError if a model cannot be read or, before that, if the page cannot be written.
     """
-    content = render(run, weights.read_net(run))
     path = run.folder / PAGE
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+    check_folder(run.folder)
+    write_atomically(path, render(run, weights.read_net(run)))
     return path
 
 

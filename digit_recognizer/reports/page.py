@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import atomic_folder
+from digit_recognizer.files import atomic_folder, check_folder
 from digit_recognizer.manifest import Manifest
 from digit_recognizer.reports import facts, figures
 from digit_recognizer.reports.facts import Facts
@@ -43,6 +43,7 @@ def write(run: Run, dataset: Dataset) -> Path:
     # A link in a stranger's run could lead to a folder of the user's, which would be replaced.
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise RunError(f"{final}: is a link or a file, expected a folder or nothing; move it away")
+    check_folder(final)
     content = facts.read(run, dataset)
     pictures = _draw(content)
     page = _render(content, pictures)
@@ -51,7 +52,7 @@ def write(run: Run, dataset: Dataset) -> Path:
             for picture in pictures:
                 (folder / f"{picture.name}.png").write_bytes(picture.light)
                 (folder / f"{picture.name}-dark.png").write_bytes(picture.dark)
-            (folder / PAGE).write_bytes(page.encode(errors="replace"))
+            (folder / PAGE).write_bytes(page.encode(errors="backslashreplace"))
     except OSError as error:
         raise RunError(f"{final}: cannot be written ({error.strerror})") from None
     return final / PAGE

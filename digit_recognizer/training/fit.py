@@ -235,8 +235,11 @@ class _Curve:
             metrics[f"{side}_accuracy"] = float(accuracy_score(labels, probabilities.argmax(axis=1)))
         self.epochs.append(metrics)
         if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+            try:
+                with self._log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(metrics) + "\n")
+            except OSError:  # a full disk; the log may end in a part of a line, so nothing may follow it
+                self._log = None
 
 
 def _predict(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:

@@ -93,6 +93,7 @@ def _parallel(workers: int, threads: int) -> Iterator[None]:
 
     with joblib.parallel_config(
         "loky", n_jobs=workers, inner_max_num_threads=threads,
+        max_nbytes=None,  # else the digits go through files in /dev/shm or TMPDIR, which may be full
         initializer=_exit_with_parent, initargs=(os.getpid(),),
     ):  # fmt: skip
         try:
