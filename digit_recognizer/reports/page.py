@@ -43,7 +43,7 @@ def write(run: Run, dataset: Dataset) -> Path:
     # A link in a stranger's run could lead to a folder of the user's, which would be replaced.
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise RunError(f"{final}: is a link or a file, expected a folder or nothing; move it away")
-    check_folder(final)
+    check_folder(final.parent)
     content = facts.read(run, dataset)
     pictures = _draw(content)
     page = _render(content, pictures)
