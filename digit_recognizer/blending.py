@@ -5,14 +5,27 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from digit_recognizer.predictions import BLEND, CLASSES, HeldOut, Predictions
 from digit_recognizer.records import Record
 
 PRIOR = 20.0  # concentration of the Dirichlet prior over the weights, less 1
 MIN_LOG = 1e-6  # smallest probability that the stacked blend takes the logarithm of
-InverseTemperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+INVERSE_TEMPERATURES = (0.1, 10.0)  # the least and the greatest; beyond, powers of probabilities underflow
+InverseTemperature = Annotated[float, Field(ge=INVERSE_TEMPERATURES[0], le=INVERSE_TEMPERATURES[1])]
+Coefficient = Annotated[
+    float, Field(ge=-1e6, le=1e6)
+]  # far beyond any that is fitted; their sums stay finite
+
+
+def _check_sum(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if abs(sum(weights) - 1) > 1e-6:
+        raise ValueError("the weights do not sum to 1")
+    return weights
+
+
+Weights = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], AfterValidator(_check_sum)]
 
 
 class MeanCombiner(Record):
@@ -20,7 +33,7 @@ class MeanCombiner(Record):
 
     converged: ClassVar[bool] = True
     method: Literal["mean"] = "mean"
-    weights: tuple[float, ...]
+    weights: Weights
 
     def combine(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """Return the blend of the models' probabilities, each of shape (n, 10)."""
@@ -31,7 +44,7 @@ class WeightedCombiner(Record):
     """A weighted mean of temperature-scaled probabilities; see `fit_weighted`."""
 
     method: Literal["weighted"] = "weighted"
-    weights: tuple[float, ...]
+    weights: Weights
     inverse_temperatures: tuple[InverseTemperature, ...] = Field(
         description="one per model, applied before the mean"
     )
@@ -56,15 +69,16 @@ class StackedCombiner(Record):
 
     converged: ClassVar[bool] = True
     method: Literal["stacked"] = "stacked"
-    weights: tuple[float, ...] = Field(description="each model's share of the coefficients' absolute sum")
+    weights: Weights = Field(description="each model's share of the coefficients' absolute sum")
     classes: tuple[Annotated[int, Field(ge=0, lt=CLASSES)], ...]
-    coefficients: tuple[tuple[float, ...], ...]
-    intercepts: tuple[float, ...]
+    coefficients: tuple[tuple[Coefficient, ...], ...]
+    intercepts: tuple[Coefficient, ...]
 
     @model_validator(mode="after")
     def _check_shapes(self) -> Self:
-        rows = len(self.coefficients)  # one row for two classes
-        if len(self.intercepts) != rows or rows not in (1, len(self.classes)):
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("the blend names a class twice")
+        if not len(self.classes) == len(self.coefficients) == len(self.intercepts):
             raise ValueError("the blend has other numbers of coefficients, intercepts and classes")
         if {len(row) for row in self.coefficients} != {CLASSES * len(self.weights)}:
             raise ValueError(f"the blend's rows of coefficients are not {CLASSES} for each model")
@@ -212,7 +226,7 @@ def _fit_inverse_temperature(probabilities: np.ndarray, labels: np.ndarray) -> f
         scaled = _apply_temperature(probabilities, inverse)
         return -float(np.log(scaled[np.arange(len(labels)), labels]).mean())
 
-    optimum = minimize_scalar(loss, bounds=(0.1, 10), method="bounded", options={"xatol": 0.01})
+    optimum = minimize_scalar(loss, bounds=INVERSE_TEMPERATURES, method="bounded", options={"xatol": 0.01})
     return float(optimum.x) if optimum.success else 1.0
 
 

@@ -12,8 +12,10 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +23,7 @@ from digit_recognizer.errors import RunError, WriteError
 
 TOKEN_BYTES = 4  # of the random end of a partial file's name
 REPLACE_TRIES = 10
+MAX_ENTRIES = 10_000  # of a zip archive
 
 
 def user_path(name: str | os.PathLike[str]) -> Path:
@@ -78,6 +81,17 @@ def read_plain(path: Path, limit: int) -> bytes:
     if len(content) > size:
         raise OSError(errno.EFBIG, "has grown while it was read", str(path))
     return content
+
+
+def open_zip(content: bytes) -> ZipFile:
+    """Open a zip archive; raise what zipfile raises for damage, and for more entries than any of ours has.
+
+    zipfile makes objects of all entries at once, twenty times as large as what an entry takes in the file.
+    """
+    entries = content.count(b"PK\x01\x02")
+    if entries > MAX_ENTRIES:
+        raise BadZipFile(f"it has {entries:,} entries, expected at most {MAX_ENTRIES:,}")
+    return ZipFile(BytesIO(content))
 
 
 @contextmanager

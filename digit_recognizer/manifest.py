@@ -28,7 +28,7 @@ from digit_recognizer.version import __version__
 
 FORMAT = 3
 # Libraries whose version can change a number.
-LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-python-headless")
+LIBRARIES = ("numpy", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-python-headless")
 # Files of the package that decide numbers besides the settings, which are in the config themselves.
 DECIDING = (
     "data/*.py",

@@ -32,8 +32,9 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     groups = job.groups
     dataset = data.load(data.find(job.data_dir))
     splits = make_splits(
-        dataset.train.labels, holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed
-    )
+        dataset.train.labels, dataset.first_rows,
+        holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed,
+    )  # fmt: skip
     config = _config(job, groups, dataset, len(splits))
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
@@ -48,7 +49,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         tasks = schedule.tasks(splits, refit=job.refit, seed=job.seed)
         fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
         fits.announce()
-        rows = held_out(splits, dataset.train.labels, dataset.test_labels)
+        rows = held_out(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)
         with signals.Hold() as hold:  # a signal ends a stage only while its fits run
             for stage, timed in fits.stages_left():
                 stopped = fits.fit_stage(stage, timed, dataset, hold)
@@ -162,6 +163,8 @@ def _uses_bfloat16(chosen: Sequence[recipes.Recipe], gpus: int) -> bool | None:
 
 def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
     on_notice(f"Read {len(dataset.train):,} + {len(dataset.test):,} digits from {dataset.source}")
+    if repeats := data.repeats_notice(dataset):
+        on_notice(repeats)
     if dataset.kind == "contaminated":
         on_notice(data.contamination_notice(dataset))
     if notice := KIND_NOTICES.get(dataset.kind):

@@ -12,7 +12,8 @@ BLEND = "blend"  # the blend's name among the models' names
 class HeldOut:
     """The held-out rows that predictions are scored on: arrays of shape (m,).
 
-    rows: row numbers in train.csv, from 0; with repeated cross-validation a row appears once per repeat.
+    rows: which digits: row numbers in train.csv, from 0, for rows of equal pixels that of the first. One that
+    appears again, as with repeated cross-validation it does, is no other digit.
     folds: number of the split that held the row out, from 0.
     labels: the digits in those rows.
     test_labels: labels of the test rows, only if the data includes them (the sample's does).

@@ -1,5 +1,6 @@
 """Frozen, validated records; the one place where JSON, typed text or a call's values become a record."""
 
+import errno
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -10,9 +11,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from digit_recognizer.errors import RunError, printable, shown
-from digit_recognizer.files import write_atomically, writing
+from digit_recognizer.files import read_plain, write_atomically, writing
 
 MAX_BYTES = 1 << 26  # a JSON file of ours has at most some MB; more is refused unread
+MAX_OBJECTS, MAX_VALUES = 100_000, 500_000  # of 100,000 epochs; pydantic takes a KB for each wrong value
+MAX_ERRORS = 1000
 
 
 class Record(BaseModel):
@@ -125,16 +128,30 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
 
     Raises RunError, in one line that names the file and the field, if it cannot be read or is not valid.
     """
+    return parse(read_json(path), path, kind)
+
+
+def parse(content: bytes, path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Return the record in the content of the JSON file `path`; raises RunError if it is not valid."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RunError(
-                f"{path}: is larger than {MAX_BYTES >> 20} MB, so it is not a file of this package"
-            )
-        return kind.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+        return kind.model_validate_json(content)
     except ValidationError as error:
         raise RunError(f"{path}: {first_error(error)}") from None
+
+
+def read_json(path: Path) -> bytes:
+    """Return the content of a JSON file, of a size that can be parsed; raises RunError if it has none."""
+    try:
+        content = read_plain(path, MAX_BYTES)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise RunError(
+                f"{path}: is larger than {MAX_BYTES >> 20} MB, so it is not a file of this package"
+            ) from None
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    if content.count(b",") > MAX_VALUES or content.count(b"{") > MAX_OBJECTS:
+        raise RunError(f"{path}: holds more than {MAX_VALUES:,} values, so it is not a file of this package")
+    return content
 
 
 def write(path: Path, record: Record) -> None:
@@ -146,6 +163,8 @@ def write(path: Path, record: Record) -> None:
 
 def first_error(error: ValidationError) -> str:
     """Return the first failure of a validation as a phrase: the field, what was found, what is wrong."""
+    if error.error_count() > MAX_ERRORS:
+        return f"{error.error_count():,} of its values are missing or wrong"
     failure = error.errors(include_url=False, include_context=False)[0]
     field = printable(".".join(map(str, failure["loc"])))
     message = printable(failure["msg"][0].lower() + failure["msg"][1:])

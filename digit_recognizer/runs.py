@@ -4,34 +4,24 @@
 """
 
 import hashlib
-import io
-import struct
-import tokenize
-import zlib
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
 from pydantic import BaseModel
 
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import locked, read_plain, write_atomically
-from digit_recognizer.manifest import FORMAT, KaggleOutcome, Manifest, ModelScore
+from digit_recognizer.manifest import FORMAT, KaggleOutcome, Manifest, ModelScore, Rows
+from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 
 MANIFEST, SUBMISSION, FITS, CONFIG, LOCK = "run.json", "submission.csv", "fits", "config.json", "lock"
 PAGES = ("report", "draw.html")  # made of a run on demand
-MAX_FIT_BYTES = 2**30
-MAX_SUBMISSION_BYTES = 2**26
-# What numpy and zipfile raise for a file that was cut off or has bytes changed.
-DAMAGED = (
-    EOFError, KeyError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, ValueError,
-    struct.error, tokenize.TokenError, BadZipFile, zlib.error,
-)  # fmt: skip
+MAX_ARRAYS_BYTES = 2**30  # of a fit's file, or the probabilities
 
 
 @dataclass(frozen=True)
@@ -69,39 +59,40 @@ class Run:
         """
         path = probabilities_file(self.folder, self.manifest.stage)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-                models = [
-                    Predictions(name, stored[f"{name}/out_of_fold"], stored[f"{name}/test"])
-                    for name in self.manifest.scores
-                ]
-                held_out = HeldOut(
-                    stored["rows"], stored["folds"], stored["labels"], stored.get("test_labels")
-                )
+            arrays = read_arrays(read_plain(path, MAX_ARRAYS_BYTES))
+            models = [
+                Predictions(name, arrays[f"{name}/out_of_fold"], arrays[f"{name}/test"])
+                for name in self.manifest.scores
+            ]
+            held_out = HeldOut(arrays["rows"], arrays["folds"], arrays["labels"], arrays.get("test_labels"))
         except OSError as error:
             raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
-        except DAMAGED as error:
+        except (KeyError, ValueError) as error:
             raise RunError(f"{path}: is damaged ({error}); train that run again") from None
-        if problem := _problem(held_out, models, self.manifest.config.data.rows.test):
+        if problem := _problem(held_out, models, self.manifest.config.data.rows):
             raise RunError(f"{path}: is damaged ({problem}); train that run again")
         return held_out, models
 
 
-def _problem(held_out: HeldOut, models: Iterable[Predictions], test_rows: int) -> str:
-    """Return what is wrong with the arrays, in words; "" if nothing is."""
+def _problem(held_out: HeldOut, models: Iterable[Predictions], rows: Rows) -> str:
+    """Return what is wrong with the arrays, in words; "" if nothing is. They are finite: `read_arrays`."""
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
-    shapes = dict.fromkeys(arrays, held_out.rows.shape[:1]) | {"test_labels": (test_rows,)}
+    shapes = dict.fromkeys(arrays, (held_out.rows.size,)) | {"test_labels": (rows.test,)}
+    highest = {"rows": rows.train - 1, "folds": rows.train, "labels": CLASSES - 1, "test_labels": CLASSES - 1}
     for name, array in arrays.items():
         if array.shape != shapes[name] or array.dtype.kind not in "iu":
             return f"{name} is {array.dtype} of shape {array.shape}, expected integers of {shapes[name]}"
-        if name.endswith("labels") and not np.isin(array, range(CLASSES)).all():
-            return f"{name} holds other numbers than 0 to 9"
+        if array.size and not 0 <= array.min() <= array.max() <= highest[name]:
+            return f"{name} holds other numbers than 0 to {highest[name]}"
     for model in models:
-        for name, array, rows in (
+        for name, array, count in (
             ("out_of_fold", model.out_of_fold, len(held_out.rows)),
-            ("test", model.test, test_rows),
+            ("test", model.test, rows.test),
         ):
-            if array.shape != (rows, CLASSES) or array.dtype.kind != "f" or not np.isfinite(array).all():
-                return f"{model.name}/{name} is not {rows} rows of {CLASSES} finite numbers"
+            if array.shape != (count, CLASSES) or array.dtype.kind != "f":
+                return f"{model.name}/{name} is not {count} rows of {CLASSES} numbers"
+            if array.size and not (0 <= array.min() <= array.max() <= 1.001):
+                return f"{model.name}/{name} holds other numbers than probabilities"
     return ""
 
 
@@ -142,7 +133,7 @@ def _restore_submission(run: Run) -> None:
     if manifest.submission_model is None:
         return
     try:
-        found = hashlib.sha256(read_plain(path, MAX_SUBMISSION_BYTES)).hexdigest()
+        found = hashlib.sha256(read_plain(path, submission.MAX_BYTES)).hexdigest()
     except FileNotFoundError:
         found = None
     except OSError:
@@ -223,12 +214,13 @@ def read_manifest(folder: Path) -> Manifest | None:
     Raises RunError if it is not a run's, or of another version of this package.
     """
     path = folder / MANIFEST
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    content = records.read_json(path)
     try:
-        return records.read(path, Manifest)
+        return records.parse(content, path, Manifest)
     except RunError:
-        if path.stat().st_size > records.MAX_BYTES or (written := _format(path)) == FORMAT:
+        if (written := _format(content)) == FORMAT:
             raise
         raise RunError(
             f"{path}: was written by another version of digit_recognizer (format {written}, expected "
@@ -243,18 +235,18 @@ class _AnyFormat(BaseModel):
     scores: dict[str, object]
 
 
-def _format(path: Path) -> int:
+def _format(content: bytes) -> int:
     """Return the manifest's format number; FORMAT if it is no version's manifest at all."""
     try:
-        return _AnyFormat.model_validate_json(path.read_bytes()).format
-    except (OSError, ValueError):
+        return _AnyFormat.model_validate_json(content).format
+    except ValueError:
         return FORMAT
 
 
 def read_fit(path: Path) -> bytes:
     """Return the content of a fit's file; raises RunError if it cannot be read."""
     try:
-        return read_plain(path, MAX_FIT_BYTES)
+        return read_plain(path, MAX_ARRAYS_BYTES)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
 
@@ -264,6 +256,4 @@ def write_probabilities(path: Path, held_out: HeldOut, predictions: Iterable[Pre
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
     for model in predictions:
         arrays |= {f"{model.name}/out_of_fold": model.out_of_fold, f"{model.name}/test": model.test}
-    content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, write_arrays(arrays))

@@ -26,31 +26,45 @@ def fold_name(number: int, folds: int) -> str:
 
 
 def make_splits(
-    labels: np.ndarray, *, holdout: float | None, folds: int | None, repeats: int = 1, seed: int
+    labels: np.ndarray,
+    first_rows: np.ndarray | None = None,
+    *,
+    holdout: float | None,
+    folds: int | None,
+    repeats: int = 1,
+    seed: int,
 ) -> list[Split]:
     """Return stratified splits: `folds` * `repeats` of them or, without folds, one that holds out a share.
 
-    Raises SplitError if a digit has too few rows to be on both sides of each split.
+    first_rows: int of shape (n,), the number of the first row equal to each; equal rows are split as one, on
+    one side. None if no two are equal.
+    Raises SplitError if a digit has too few different rows to be on both sides of each split.
     """
     from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
 
-    rows = np.arange(len(labels))
-    _check_classes(labels, folds or 2, f"{folds} folds" if folds else "a holdout")
+    if first_rows is None:
+        first_rows = np.arange(len(labels))
+    rows = np.unique(first_rows)
+    different = labels[rows]
+    _check_classes(different, folds or 2, f"{folds} folds" if folds else "a holdout")
     if folds is None:
         assert holdout is not None, "neither a holdout nor folds"
-        if min(len(labels) * holdout, len(labels) * (1 - holdout)) < CLASSES:
+        if min(len(rows) * holdout, len(rows) * (1 - holdout)) < CLASSES:
             raise SplitError(
-                f"--holdout {holdout:g} of {len(labels)} rows: expected at least {CLASSES} rows on both "
+                f"--holdout {holdout:g} of {len(rows)} rows: expected at least {CLASSES} rows on both "
                 "sides, one for each digit"
             )
-        train, valid = train_test_split(rows, test_size=holdout, stratify=labels, random_state=seed)
-        splits = [Split("holdout", np.sort(train), np.sort(valid))]
+        _, valid = train_test_split(rows, test_size=holdout, stratify=different, random_state=seed)
+        names, valids = ["holdout"], [valid]
     else:
         folding = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
-        splits = [
-            Split(fold_name(number, folds), train, valid)
-            for number, (train, valid) in enumerate(folding.split(rows, labels))
-        ]
+        names = [fold_name(number, folds) for number in range(folds * repeats)]
+        valids = [rows[valid] for _, valid in folding.split(rows, different)]
+    masks = [np.isin(first_rows, valid) for valid in valids]
+    splits = [
+        Split(name, np.flatnonzero(~mask), np.flatnonzero(mask))
+        for name, mask in zip(names, masks, strict=True)
+    ]
     for split in splits:
         if len(np.unique(labels[split.train])) < CLASSES:
             raise SplitError(f"{split.name}: some digit has no row left to train on; hold out less")
@@ -62,15 +76,21 @@ def _check_classes(labels: np.ndarray, minimum: int, what: str) -> None:
         if count < minimum:
             raise SplitError(
                 f"train.csv: found {count} rows of digit {digit}, expected at least {minimum} "
-                f"to split into {what}; add digits, or use another split"
+                f"to split into {what}; add digits (equal rows count once), or use another split"
             )
 
 
-def held_out(splits: Sequence[Split], labels: np.ndarray, test_labels: np.ndarray | None) -> HeldOut:
+def held_out(
+    splits: Sequence[Split],
+    labels: np.ndarray,
+    test_labels: np.ndarray | None,
+    first_rows: np.ndarray | None = None,
+) -> HeldOut:
     """Return the splits' held-out rows, split by split, as `training.collect_predictions` orders them.
 
-    labels: of all training rows; test_labels: of the test rows, if they are known.
+    labels: of all training rows; test_labels: of the test rows, if they are known; first_rows: as of
+    `make_splits`.
     """
     rows = np.concatenate([split.valid for split in splits])
     folds = np.repeat(np.arange(len(splits)), [len(split.valid) for split in splits])
-    return HeldOut(rows, folds, labels[rows], test_labels)
+    return HeldOut(rows if first_rows is None else first_rows[rows], folds, labels[rows], test_labels)

@@ -3,15 +3,17 @@
 import csv
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from digit_recognizer.errors import SubmissionError
-from digit_recognizer.files import write_atomically
+from digit_recognizer.files import read_plain, write_atomically
 
 HEADER = ["ImageId", "Label"]
+MAX_BYTES = 1 << 24  # of a file; the competition's has 240,909
 LABELS = {str(digit): digit for digit in range(10)}
 
 
@@ -45,7 +47,7 @@ def write(labels: np.ndarray, path: Path) -> None:
 def check(path: Path, rows: int) -> Submission:
     """Read a file, once, and return its submission; raises SubmissionError like `check_bytes`."""
     try:
-        content = path.read_bytes()
+        content = read_plain(path, MAX_BYTES)
     except OSError as error:
         raise SubmissionError(f"{path}: cannot be read ({error.strerror})") from None
     return check_bytes(content, str(path), rows)
@@ -57,8 +59,8 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
     The ids 1 to `rows` may come in any order, each once; labels are the integers 0 to 9.
     Raises SubmissionError with the line of the first thing that Kaggle would reject.
     """
-    labels = np.zeros(rows, np.uint8)
-    line_of: dict[int, int] = {}
+    line_of: dict[int, int] = {}  # by ImageId, in the order of the file
+    found: list[int] = []
     for line, row in _rows(content, name):
         if len(row) != 2:
             raise SubmissionError(f"{name}: line {line} has {len(row)} values, expected 2: ImageId,Label")
@@ -80,30 +82,31 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
                 "expected each once"
             )
         line_of[number] = line
-        labels[number - 1] = LABELS[label]
+        found.append(LABELS[label])
     if len(line_of) < rows:
         missing = next(number for number in range(1, rows + 1) if number not in line_of)
         raise SubmissionError(
             f"{name}: found {len(line_of)} rows, expected {rows}, one for each test digit; "
             f"ImageId {missing} is the first that is missing"
         )
+    labels = np.zeros(rows, np.uint8)
+    labels[np.array(list(line_of)) - 1] = found
     return Submission(labels, hashlib.sha256(content).hexdigest())
 
 
-def _rows(content: bytes, name: str) -> list[tuple[int, list[str]]]:
-    """Return the rows below the header with their line numbers."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise SubmissionError(
-            f"{name}: is not a text file, expected a CSV that begins ImageId,Label"
-        ) from None
-    lines = csv.reader(io.StringIO(text, newline=""))
+def _rows(content: bytes, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows below the header with their line numbers."""
+    lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""))
     try:
         header = next(lines, [])
         if header != HEADER:
             start = ",".join(header)[:40]
             raise SubmissionError(f"{name}: line 1: found {start!r}, expected the header ImageId,Label")
-        return [(lines.line_num, row) for row in lines]
+        for row in lines:
+            yield lines.line_num, row
+    except UnicodeDecodeError:
+        raise SubmissionError(
+            f"{name}: is not a text file, expected a CSV that begins ImageId,Label"
+        ) from None
     except csv.Error as error:
         raise SubmissionError(f"{name}: line {lines.line_num}: is not CSV ({error})") from None

@@ -1,5 +1,6 @@
 import gzip
-import io
+import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from conftest import ROOT, TEST, TRAIN
 
 from digit_recognizer import data
-from digit_recognizer.data import dataset
+from digit_recognizer.data import source
 from digit_recognizer.errors import DataError
 
 
@@ -29,7 +30,26 @@ def squeeze(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("packed", [pack, squeeze])
+def repacked(folder: Path) -> Path:
+    """The folder's two files in a zip of their folder, as Finder makes one."""
+    with zipfile.ZipFile(folder / data.ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("train.csv", "test.csv"):
+            archive.write(folder / name, f"digit-recognizer/{name}")
+            archive.writestr(f"__MACOSX/digit-recognizer/._{name}", bytes(99))
+            (folder / name).unlink()
+    return folder
+
+
+def one_zip_each(folder: Path) -> Path:
+    """Each file in a zip of its own, as Kaggle delivers single files."""
+    for name in ("train.csv", "test.csv"):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(folder / name, name)
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("packed", [pack, squeeze, repacked, one_zip_each])
 def test_zip_and_gz_give_the_same_digits(
     folder: Path, digits: data.Dataset, packed: Callable[[Path], Path]
 ) -> None:
@@ -53,10 +73,46 @@ def test_find_looks_in_the_usual_folders_in_order(
     monkeypatch.chdir(tmp_path)
     assert data.find(None) == ROOT / "data" / "sample"
     (tmp_path / "data").mkdir()
-    assert data.find(None) == ROOT / "data" / "sample"
+    for name in ("README.md", ".DS_Store"):
+        (tmp_path / "data" / name).touch()
+    for name in ("sample", "openml"):
+        (tmp_path / "data" / name).mkdir()
+    assert data.find(None) == ROOT / "data" / "sample"  # a clone's data/ is empty
     (tmp_path / "data" / "train.csv").touch()
     assert data.find(None) == Path("data")
     assert data.find(folder) == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "found"),
+    [
+        ("Train.csv", "", "found Train.csv"),
+        ("train.csv.txt", "", r"found train\.csv\.txt"),
+        ("train (1).csv", "", r"found train \(1\)\.csv"),
+        ("digit-recognizer (1).zip", "", r"found digit-recognizer \(1\)\.zip"),
+        ("sample_submission.csv", "", r"found sample_submission\.csv"),
+        ("digits/train.csv", "", r"found digits/train\.csv; .* name its folder with --data-dir"),
+        (
+            "test.csv",
+            "",
+            r"holds neither train\.csv, train\.csv\.gz nor digit-recognizer\.zip, but found test",
+        ),
+        ("train.csv", "nowhere", r"data/train\.csv: cannot be read \(a link to what is not there\)"),
+        ("", "nowhere", r"data: cannot be read \(a link to what is not there\)"),
+        ("", "file", r"data: cannot be read \(Not a directory\)"),
+    ],
+)
+def test_a_data_folder_with_anything_else_is_refused_and_no_sample_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str, found: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(tmp_path / target) if target else path.touch()
+    with pytest.raises(DataError, match=found) as error:
+        data.load(data.find(None))
+    assert "\n" not in str(error.value)
 
 
 def test_the_sample_is_recognized_in_any_folder(tmp_path: Path) -> None:
@@ -104,7 +160,7 @@ def test_missing_files_raise_data_error(tmp_path: Path, folder: Path) -> None:
 
 
 def test_unpacking_stops_at_a_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "MAX_UNPACKED_BYTES", 2**21)
+    monkeypatch.setattr(source, "MAX_UNPACKED_BYTES", 2**21)
     (folder / "train.csv").unlink()
     (folder / "train.csv.gz").write_bytes(gzip.compress(bytes(2**26)))
     with pytest.raises(
@@ -118,6 +174,83 @@ def test_unpacking_stops_at_a_limit(folder: Path, monkeypatch: pytest.MonkeyPatc
         DataError, match=r"digit-recognizer\.zip: cannot be read \(it unpacks to more than 2,0"
     ):
         data.load(folder)
+
+
+def patched(content: bytes, flags: int, method: int) -> bytes:
+    """Return the zip archive with other flags and another method in all headers of its entries."""
+    changed = bytearray(content)
+    for magic, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(magic)
+        while place >= 0:
+            changed[place + at] |= flags
+            changed[place + at + 2] = method
+            place = content.find(magic, place + 1)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("encrypted", "is encrypted, password required"),
+        ("deflate64", "train.csv is not compressed by deflate"),
+        ("lzma", "train.csv is not compressed by deflate"),  # which unpacks a bomb in one piece
+        ("two", "holds 2 files called train.csv, expected one"),
+        ("many", "it has 10,001 entries, expected at most 10,000"),
+        ("none", "holds no train.csv; download the archive again"),
+        ("large", "is larger than 1,048,576 bytes"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_of_another_kind_raises_data_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
+) -> None:
+    path = folder / data.ARCHIVE
+    method = zipfile.ZIP_LZMA if kind == "lzma" else zipfile.ZIP_DEFLATED
+    names = {"two": ["train.csv", "a/train.csv"], "none": []}.get(kind, ["train.csv"])
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name in names + ["x"] * (10_000 if kind == "many" else 0):
+            archive.writestr(name, bytes(9))
+    if kind == "encrypted":
+        path.write_bytes(patched(path.read_bytes(), flags=1, method=8))
+    if kind == "deflate64":
+        path.write_bytes(patched(path.read_bytes(), flags=0, method=9))
+    if kind == "large":
+        monkeypatch.setattr(source, "MAX_UNPACKED_BYTES", 2**20)
+        os.truncate(path, 2**21)
+    (folder / "train.csv").unlink()
+    with pytest.raises(DataError) as error:
+        data.load(folder)
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["train.csv", "train.csv.gz", data.ARCHIVE, "test.csv", "test_labels.csv", data.OPENML_MARKER]
+)
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+def test_what_never_ends_is_refused(folder: Path, tmp_path: Path, name: str, target: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    if name in ("train.csv.gz", data.ARCHIVE):
+        (folder / "train.csv").unlink()
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match=r"cannot be read \(is no plain file\)") as error:
+        data.load(folder)
+    assert str(error.value).startswith(f"{folder / name}: ")
+
+
+def test_a_packed_bomb_takes_little_memory(folder: Path, train_csv: str) -> None:
+    row = train_csv.splitlines()[1].encode() + b"\n"
+    bomb = train_csv.encode() + row * 5_000 + b"5\n" * 10_000_000
+    (folder / "train.csv").unlink()
+    (folder / "train.csv.gz").write_bytes(gzip.compress(bomb, 1))
+    del bomb
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"row 5601 below the header is cut short: found 1 of 785"):
+        data.load(folder)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**28
 
 
 @pytest.mark.parametrize("packed", [pack, squeeze])
@@ -155,14 +288,14 @@ def test_a_file_without_permission_raises_data_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (folder / "test_labels.csv").touch()
-    read = io.open
+    opened = os.open
 
-    def denied(path: object, *args: object, **options: object) -> object:
+    def denied(path: str, *args: int, **options: int) -> int:
         if str(path).endswith(f"/{name}"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return read(path, *args, **options)
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, *args, **options)
 
-    monkeypatch.setattr(io, "open", denied)  # root may read whatever its mode
+    monkeypatch.setattr(os, "open", denied)  # root may read whatever its mode
     with pytest.raises(DataError, match=rf"{name}: cannot be read \(Permission denied\)") as error:
         data.load(folder)
     assert str(error.value).startswith(f"{folder / name}: ")
@@ -214,3 +347,20 @@ def test_test_labels_of_other_rows_raise_data_error(folder: Path) -> None:
     (folder / "test_labels.csv").write_text("ImageId,Label\n1,12\n")
     with pytest.raises(DataError, match=r"test_labels\.csv: line 2: found Label '12'"):
         data.load(folder)
+
+
+def test_equal_train_rows_are_found_and_told(folder: Path, digits: data.Dataset, train_csv: str) -> None:
+    assert digits.first_rows.tolist() == list(range(TRAIN))
+    assert data.repeats_notice(digits) == ""
+    rows = train_csv.splitlines()[1:]
+    relabelled = f"{(int(rows[4][0]) + 1) % 10}{rows[4][1:]}"
+    add_to_train(folder, [rows[2], rows[2], relabelled])
+    repeated = data.load(folder)
+    assert repeated.kind == "other"
+    assert repeated.first_rows.tolist() == [*range(TRAIN), 2, 2, 4]
+    notice = data.repeats_notice(repeated)
+    assert (
+        f"3 of the {TRAIN + 3} rows of train.csv repeat the pixels of an earlier row, 1 with anoth" in notice
+    )
+    assert f"row {TRAIN + 1} those of row 3" in notice
+    assert notice.isprintable()

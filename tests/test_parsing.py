@@ -1,3 +1,5 @@
+import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,15 +182,81 @@ def test_other_spellings_give_the_same_digits(
     assert data.load(folder).fingerprint == digits.fingerprint
 
 
-def test_every_value_is_parsed_alike_by_both_parsers() -> None:
+def test_every_value_is_parsed_alike_in_every_spelling() -> None:
     header = ["label", *parsing.PIXEL_COLUMNS]
     rng = np.random.default_rng(0)
     values = rng.integers(0, 256, (500, 785)).astype(np.uint8)
     values[:, 0] %= 10
     rows = "\n".join(",".join(map(str, row)) for row in values.tolist())
     text = f"{','.join(header)}\n{rows}\n"
-    for spelling in (text, text.rstrip() + " \n", text + "\n", text.replace("\n1,", '\n"1",')):
-        assert np.array_equal(parsing.parse(spelling.encode(), "train.csv", header), values)
+    for spelling in (text, text.rstrip() + " \n", "\n" + text + "\n", text.replace("\n1,", '\n"1",')):
+        parts = list(parsing.parse(io.BytesIO(spelling.encode()), "train.csv", header, part_rows=70))
+        assert [len(part) for part in parts] == [70] * 7 + [10]
+        assert all(part.dtype == np.uint8 for part in parts)
+        assert np.array_equal(np.concatenate(parts), values)
+
+
+MILLION = 1_000_000
+# What follows a valid header, and what is told of it, at once and in little memory.
+ENDLESS = {
+    "short rows": (b"5\n" * MILLION, "row 1 below the header is cut short: found 1 of 785 values"),
+    "commas alone": (b"," * 784 + b"\n", "row 1 below the header, column label: found nothing, expected"),
+    "700 values": (
+        (b"0" + b",0" * 699 + b"\n") * 5000,
+        "row 1 below the header is cut short: found 700 of 785 values",
+    ),
+    "a short row late": (
+        (b"0" + b",0" * 784 + b"\n") * 5000 + b"5,0\n" * MILLION,
+        "row 5001 below the header is cut short: found 2 of 785 values",
+    ),
+    "blank lines": (b"\n" * 5 * MILLION, "line 10002: found more than 10,000 blank lines"),
+    "an open quote": (b'"0,' + b"0," * MILLION + b"\n", "line 2: is not CSV (field larger than field limit"),
+    "quotes in every row": (b'"0,\n' * MILLION, "line 2: is not CSV (unexpected end of data)"),
+    "one line": (b"0" * 5 * MILLION, "line 2 has more than 4,194,304 bytes, expected 785 values"),
+    "one line of cells": (b"0," * 5 * MILLION, "line 2 has more than 4,194,304 bytes"),
+    "a million cells": (b"0," * MILLION + b"0\n", "line 2: found 1000001 values, expected 785"),
+    "a million digits": (
+        b"0," + b"9" * 100_000 + b",0" * 783,
+        f"row 1 below the header, column pixel0: found {'9' * 40}, expected an integer from 0 to 255",
+    ),
+    "NUL bytes": (bytes(5 * MILLION), "line 2 has more than 4,194,304 bytes"),
+    "a NUL byte": (b"0,5\x006" + b",0" * 783, "row 1 below the header, column pixel0: found 5\\x006"),
+    "a CR in a row": (b"0,\r0" + b",0" * 783, "line 2: is not CSV (new-line character"),
+}
+HEADER = ",".join(["label", *parsing.PIXEL_COLUMNS]).encode()
+ENDLESS_HEADERS = {
+    "a million columns": (HEADER + b",a" * MILLION, "found 1,000,785 columns, expected at most 5,000"),
+    "a long header": (
+        HEADER + b",a_column" * MILLION,
+        "line 1 has more than 4,194,304 bytes, expected a hea",
+    ),
+    "HTML in one line": (b"<html>" * MILLION, "is an HTML page"),
+    "blank lines": (b" \n" * 5 * MILLION, "line 10001: found more than 10,000 blank lines"),
+    "NUL bytes": (bytes(5 * MILLION), "line 1 has more than 4,194,304 bytes"),
+    "CR alone": (HEADER + b"\r" + b"0" + b",0" * 784, "its lines end with CR alone, expected LF or CRLF"),
+    "UTF-16": ((HEADER + b"\n").decode().encode("utf-16"), "is UTF-16 text (save it as UTF-8), not CSV"),
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *(pytest.param(HEADER + b"\n" + rows, message, id=id) for id, (rows, message) in ENDLESS.items()),
+        *(pytest.param(*case, id=f"header: {id}") for id, case in ENDLESS_HEADERS.items()),
+    ],
+)
+def test_a_file_of_any_shape_is_refused_in_little_memory(content: bytes, message: str) -> None:
+    file = io.BytesIO(content)
+    lines = iter(lambda: file.readline(parsing.MAX_LINE + 1), b"")
+    tracemalloc.start()
+    with pytest.raises(DataError) as error:
+        list(parsing.parse(lines, "train.csv", ["label", *parsing.PIXEL_COLUMNS]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert str(error.value).startswith("train.csv: ")
+    assert message in str(error.value)
+    assert len(str(error.value)) < 300
+    assert peak < 2**28
 
 
 def test_a_cell_cannot_steer_the_terminal(folder: Path, train_csv: str) -> None:

@@ -220,3 +220,36 @@ def test_stored_settings_are_held_to_the_bounds_of_typed_ones(
     (tmp_path / "run.json").write_text(json.dumps(document))
     with pytest.raises(RunError, match=rf"run\.json: recipes\.sklearn-mlp.*{field}"):
         runs.load(tmp_path)
+
+
+STACKED = {"method": "stacked", "weights": [0.5, 0.5], "classes": list(range(10)), "intercepts": [0.0] * 10}
+WEIGHTED = {"method": "weighted", "inverse_temperatures": [1.0, 1.0], "inverse_temperature": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("blend", "message"),
+    [
+        ({"method": "mean", "weights": [1e308, 1e308]}, "less than or equal to 1"),
+        (WEIGHTED | {"weights": [1e308, 1e308]}, "less than or equal to 1"),
+        (WEIGHTED | {"weights": [2.0, -1.0]}, "less than or equal to 1"),
+        (WEIGHTED | {"weights": [0.0, 0.0]}, "the weights do not sum to 1"),
+        (WEIGHTED | {"weights": [0.5, 0.4]}, "the weights do not sum to 1"),
+        (WEIGHTED | {"weights": [0.5, 0.5], "inverse_temperatures": [1.0, 1e3]}, "less than or equal to 10"),
+        (WEIGHTED | {"weights": [0.5, 0.5], "inverse_temperature": 0.0}, "greater than or equal to 0.1"),
+        (STACKED | {"coefficients": [[1e300] * 20] * 10}, "less than or equal to 1000000"),
+        (STACKED | {"coefficients": [[1.0] * 20]}, "other numbers of coefficients, intercepts and classes"),
+        (
+            STACKED | {"coefficients": [[1.0] * 20] * 10, "intercepts": [-1e300] * 10},
+            "greater than or equal to -1000000",
+        ),
+        (STACKED | {"coefficients": [[1.0] * 20] * 10, "classes": [0] * 10}, "names a class twice"),
+    ],
+)
+def test_a_blend_that_would_answer_nonsense_is_refused(
+    tmp_path: Path, tiny_run: runs.Run, blend: dict[str, Any], message: str
+) -> None:
+    document = json.loads(tiny_run.manifest.model_dump_json())
+    (tmp_path / "run.json").write_text(json.dumps({**document, "blend": blend}))
+    with pytest.raises(RunError, match=rf"run\.json: .*blend.*{message}") as error:
+        runs.load(tmp_path)
+    assert "\n" not in str(error.value)

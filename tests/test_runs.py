@@ -1,6 +1,8 @@
 """A finished run's folder: written, read, found, listed; and damaged."""
 
+import os
 import shutil
+import tracemalloc
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -111,6 +113,28 @@ def test_a_damaged_manifest_does_not_stop_the_report_of_another_run(tmp_path: Pa
     assert newest.out.startswith("runs/tiny/report/")
 
 
+@pytest.mark.parametrize("kind", ["endless", "pipe", "folder", "errors", "values"])
+def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kind: str) -> None:
+    bad = copied.folder.with_name("bad")
+    bad.mkdir()
+    path = bad / "run.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "errors":
+        path.write_text('{"scores": {' + ",".join(f'"{n}":{{}}' for n in range(2000)) + "}}")
+    elif kind == "values":
+        path.write_text('{"scores": [' + "0," * 600_000 + "0]}")
+    else:
+        path.symlink_to("/dev/zero")
+    listed, problems = runs.list_all(copied.folder.parent)
+    assert [run.folder for run in listed] == [copied.folder]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{path}: ")
+    assert len(problems[0]) < 300
+
+
 def damage(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
 
@@ -149,6 +173,12 @@ def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> 
         ("sklearn-mlp/test", np.zeros((TEST - 1, 10))),
         ("blend/test", np.full((TEST, 10), np.nan)),
         ("blend/out_of_fold", np.full((TRAIN, 10), "x")),
+        ("blend/out_of_fold", np.full((TRAIN, 10), -0.1)),
+        ("blend/test", np.full((TEST, 10), 1e30, np.float32)),
+        ("rows", np.full(TRAIN, TRAIN)),
+        ("rows", np.full(TRAIN, -1)),
+        ("rows", np.array(0)),
+        ("folds", np.full(TRAIN, 2**62)),
     ],
 )
 def test_probabilities_of_another_shape_raise_run_error(
@@ -158,7 +188,7 @@ def test_probabilities_of_another_shape_raise_run_error(
     with np.load(path) as stored:
         arrays = dict(stored)
     np.savez(path, **{**arrays, name: array})
-    with pytest.raises(RunError, match=rf"probabilities-1\.npz: is damaged \({name} ") as error:
+    with pytest.raises(RunError, match=rf"probabilities-1\.npz: is damaged \(.*{name}[ .]") as error:
         copied.predictions()
     assert "\n" not in str(error.value)
 
@@ -172,3 +202,22 @@ def test_what_kaggle_said_is_stored_in_the_manifest(copied: runs.Run) -> None:
     assert changed.manifest.kaggle == outcome
     assert runs.load(copied.folder).manifest == changed.manifest
     assert changed.manifest.model_copy(update={"kaggle": None}) == copied.manifest
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_probabilities_that_unpack_to_gigabytes_are_refused_unread(
+    copied: runs.Run, compressed: bool
+) -> None:
+    path = copied.folder / "probabilities.npz"
+    if compressed:
+        np.savez_compressed(path, rows=np.zeros(5_000_000))
+    else:
+        os.truncate(path, 2**31)
+    tracemalloc.start()
+    with pytest.raises(
+        RunError, match="its arrays are larger than the file" if compressed else "is larger tha"
+    ):
+        copied.predictions()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22

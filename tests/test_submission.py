@@ -1,4 +1,6 @@
 import hashlib
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +92,38 @@ def test_the_checked_bytes_are_the_hashed_bytes(good: Path) -> None:
     assert submission.check(good, rows=5).sha256 != checked.sha256
 
 
-def test_check_reads_a_file_once(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content, calls = good.read_bytes(), []
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("ImageId,Label\n" + "5\n" * 2_000_000, "line 2 has 1 values, expected 2: ImageId,Label"),
+        ("ImageId,Label\n" + "," * 8_000_000, "line 2 has 8000001 values"),
+        (
+            "ImageId,Label\n" + '"1\n' + "1\n" * 2_000_000,
+            "is not CSV (field larger than field limit (131072))",
+        ),
+        ("ImageId,Label\n" + "1" * 8_000_000, "is not CSV (field larger than field limit (131072))"),
+        ("ImageId,Label\n" + "\n" * 8_000_000, "line 2 has 0 values"),
+        ("ImageId,Label\n1,5\n" + "x" * 20_000_000, "cannot be read (is larger than 16,777,216 bytes)"),
+    ],
+    ids=["short rows", "one line of cells", "an open quote", "one line", "blank lines", "large"],
+)
+def test_a_large_file_is_refused_at_its_first_wrong_line(good: Path, content: str, message: str) -> None:
+    good.write_text(content)
+    tracemalloc.start()
+    with pytest.raises(SubmissionError) as error:
+        submission.check(good, rows=5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert message in str(error.value)
+    assert peak < 2**29
 
-    def read_bytes(path: Path) -> bytes:
-        calls.append(path)
-        return content
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    assert submission.check(good, rows=5).sha256 == hashlib.sha256(content).hexdigest()
-    assert calls == [good]
+def test_only_plain_files_are_checked(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "endless.csv").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "endless.csv"):
+        with pytest.raises(SubmissionError, match=rf"{name}: cannot be read \(is no plain file\)"):
+            submission.check(tmp_path / name, rows=5)
 
 
 def test_names_and_cells_cannot_steer_the_terminal(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from digit_recognizer.data.dataset import (
     Dataset,
     Digits,
     contamination_notice,
-    find,
     load,
     read_test,
     read_train,
-    sample_folder,
+    repeats_notice,
 )
 from digit_recognizer.data.parsing import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, SIDE
+from digit_recognizer.data.source import find, sample_folder
 from digit_recognizer.predictions import CLASSES
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "load",
     "read_test",
     "read_train",
+    "repeats_notice",
     "sample_folder",
 ]

@@ -87,20 +87,18 @@ def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
     download is replaced.
     Raises DataError if the folder holds other files or cannot be written.
     """
-    import pandas as pd
-
     _check_replaceable(folder)
     train, test = split(labels)
-    columns = ["label", *data.PIXEL_COLUMNS]
+    header = ",".join(data.PIXEL_COLUMNS)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_folder(folder) as filling:
-            for name, values in (
-                ("train.csv", np.column_stack([labels[train], pixels[train]])),
-                ("test.csv", pixels[test]),
+            for name, columns, values in (
+                ("train.csv", f"label,{header}", np.column_stack([labels[train], pixels[train]])),
+                ("test.csv", header, pixels[test]),
             ):
-                frame = pd.DataFrame(values, columns=columns[-values.shape[1] :])
-                frame.to_csv(filling / name, index=False, lineterminator="\n")
+                with (filling / name).open("wb") as file:
+                    np.savetxt(file, values, "%d", ",", header=columns, comments="")
             submission.write(labels[test], filling / "test_labels.csv")
             marker = MARKER.format(
                 name=NAME,

@@ -1,12 +1,12 @@
 """Parse the competition's CSVs: pixels and labels to uint8, or the first wrong value's row and column.
 
-pandas parses; the values are checked here, whatever its version lets through.
+NumPy parses. Only what it refuses, or could take for a number that is not written there, is looked at cell by
+cell. Each row is one line, of bounded length, so that no file takes more memory than its digits.
 """
 
 import csv
-import io
-from collections.abc import Iterator
-from operator import gt
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,53 +22,101 @@ DOWNLOAD_HINT = (
     f"and put {ARCHIVE} into data/ as it is"
 )
 
+MAX_LINE = 1 << 22  # bytes; a row of digits has up to 3,137
+MAX_COLUMNS = 5_000
+MAX_BLANK_LINES = 10_000  # in a row
+PART_ROWS, PART_BYTES = 4096, 1 << 24  # of lines parsed at once
 CELLS = {str(value): value for value in range(256)}
 INVALID = 256
-PLAIN = b"0123456789,\r\n"  # the only characters of rows that pandas parses
+SPACES = " \t"
+PLAIN = b"0123456789, \r\n"  # the only characters of lines that are parsed without a look at each cell
 
 
-def parse(content: bytes, name: str, wanted: list[str], first_row: int = 1) -> np.ndarray:
-    """Return the columns `wanted`, matched by name, as uint8 of shape (n, len(wanted)).
+def parse(
+    lines: Iterable[bytes], name: str, wanted: list[str], *, part_rows: int = PART_ROWS
+) -> Iterator[np.ndarray]:
+    """Yield the columns `wanted`, matched by name, as uint8 of shape (n, len(wanted)), a part at a time.
 
-    first_row: number, in messages, of the first row below the header; above 1 in a later part of a file.
+    lines: of a longer one than MAX_LINE, its first MAX_LINE + 1 bytes are enough.
+    part_rows: n of each part but the last; less if lines are very long.
     Raises DataError with `name` (as messages show it), the row and the column of the first wrong value.
     """
-    header = _header(content, name)
+    filled = _filled(lines, name)
+    header = _header(next(filled, (1, b""))[1], name)
     _check_columns(header, wanted, name)
-    columns = [header.index(column) for column in wanted]
-    values = _parse_quickly(content, header, columns)
-    if values is None or ("label" in wanted and values[:, wanted.index("label")].max() >= CLASSES):
-        values = _parse(content, name, header, columns, first_row)
-    if not len(values):
+    table = _Table(name, header, wanted)
+    for part in _parts(filled, part_rows):
+        yield table.parse(part)
+    if not table.rows:
         raise DataError(f"{name}: has a header but no rows; expected one row for each digit")
-    return np.ascontiguousarray(values)
 
 
-def _header(content: bytes, name: str) -> list[str]:
-    start = content[:100_000].lstrip()
+def _filled(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, with their numbers."""
+    blank = 0
+    for number, line in enumerate(lines, start=1):
+        blank = blank + 1 if line.isspace() else 0
+        if not blank:
+            yield number, line
+        elif blank > MAX_BLANK_LINES:
+            raise DataError(
+                f"{name}: line {number}: found more than {MAX_BLANK_LINES:,} blank lines, expected one row "
+                "for each digit; download it again"
+            )
+
+
+def _parts(lines: Iterator[tuple[int, bytes]], rows: int) -> Iterator[dict[int, bytes]]:
+    """Yield up to so many lines at once, by their numbers."""
+    part, size = {}, 0
+    for number, line in lines:
+        part[number] = line
+        size += len(line)
+        if len(part) == rows or size > PART_BYTES:
+            yield part
+            part, size = {}, 0
+    if part:
+        yield part
+
+
+def _header(line: bytes, name: str) -> list[str]:
+    start = line.strip()
     if not start:
         raise DataError(f"{name}: is empty. {DOWNLOAD_HINT}")
     looks = {
         b"<": "an HTML page, perhaps a login page saved under this name",
         b"PK\x03\x04": "a zip archive under the wrong name",
         b"\x1f\x8b": "a gzip file under the wrong name (expected .csv.gz)",
+        b"\xff\xfe": "UTF-16 text (save it as UTF-8)",
+        b"\xfe\xff": "UTF-16 text (save it as UTF-8)",
     }
     for magic, what in looks.items():
         if start.startswith(magic):
             raise DataError(f"{name}: is {what}, not CSV. {DOWNLOAD_HINT}")
+    if len(line) > MAX_LINE:
+        raise DataError(
+            f"{name}: line 1 has more than {MAX_LINE:,} bytes, expected a header of {PIXELS} pixels"
+        )
+    if b"\r" in start:
+        raise DataError(f"{name}: its lines end with CR alone, expected LF or CRLF; save it anew")
     try:
-        return next(csv.reader([content[: _header_end(content)].decode("utf-8-sig").strip()]), [])
+        return next(csv.reader([start.decode("utf-8-sig").strip()]), [])
     except (UnicodeDecodeError, csv.Error):
         raise DataError(f"{name}: is not a CSV text file. {DOWNLOAD_HINT}") from None
 
 
 def _check_columns(header: list[str], wanted: list[str], name: str) -> None:
-    missing = [column for column in wanted if column not in set(header)]
+    if len(header) > MAX_COLUMNS:
+        raise DataError(
+            f"{name}: found {len(header):,} columns, expected at most {MAX_COLUMNS:,}; a digit has {PIXELS} "
+            "pixels"
+        )
+    counts = Counter(header)
+    missing = [column for column in wanted if column not in counts]
     if missing == ["label"]:
         raise DataError(
             f"{name}: has no column 'label'; is this test.csv, were train.csv and test.csv swapped?"
         )
-    if "label" in header and "label" not in wanted:
+    if "label" in counts and "label" not in wanted:
         raise DataError(
             f"{name}: has a column 'label', which the unlabelled test digits do not have; "
             "is this train.csv, were train.csv and test.csv swapped?"
@@ -80,88 +128,79 @@ def _check_columns(header: list[str], wanted: list[str], name: str) -> None:
             f"expected {'label, ' if 'label' in wanted else ''}pixel0 to pixel{PIXELS - 1}"
         )
     for column in wanted:
-        if header.count(column) > 1:
-            raise DataError(f"{name}: column {column} stands {header.count(column)} times in the header")
+        if counts[column] > 1:
+            raise DataError(f"{name}: column {column} stands {counts[column]} times in the header")
 
 
-def _header_end(content: bytes) -> int:
-    return content.find(b"\n") + 1 or len(content)
+class _Table:
+    """The rows below a header; `rows` counts those that are parsed."""
 
+    def __init__(self, name: str, header: list[str], wanted: list[str]) -> None:
+        self.rows = 0
+        self._name, self._header = name, header
+        self._columns = [header.index(column) for column in wanted]
+        self._highest = [CLASSES - 1 if column == "label" else 255 for column in wanted]
 
-def _parse_quickly(content: bytes, header: list[str], columns: list[int]) -> np.ndarray | None:
-    """Return `columns` of the rows below the header as uint8; None unless all are integers from 0 to 255.
+    def parse(self, part: dict[int, bytes]) -> np.ndarray:
+        """Return the wanted columns of these lines."""
+        lines, commas = list(part.values()), len(self._header) - 1
+        plain = not b"".join(lines).translate(None, PLAIN)
+        if not plain or any(line.count(b",") != commas or len(line) > MAX_LINE for line in lines):
+            self._check(part)
+        try:
+            # int64, as NumPy 2.0 wraps what is out of a narrower type's range, with a warning at most.
+            values = np.loadtxt(
+                lines, np.int64, comments=None, delimiter=",", usecols=self._columns, ndmin=2, quotechar='"',
+                encoding="latin-1",
+            )  # fmt: skip
+            right = len(values) == len(lines) and values.min() >= 0 and (values.max(0) <= self._highest).all()
+        except ValueError:
+            right = False
+        if not right:
+            self._check(part)
+            raise DataError(f"{self._name}: line {min(part)} or one below it is not CSV; download it again")
+        self.rows += len(lines)
+        return values.astype(np.uint8)
 
-    pandas is asked for no uint8, as its 2.2 reads -1 as 255 then, and 256 as 0, without a word. Its integers
-    may be spelled 255.0 or +5, so it gets no other characters than plain ones are made of.
-    """
-    first_line = content[: _header_end(content)]
-    if content.translate(None, PLAIN) != first_line.translate(None, PLAIN):
-        return None
-    import pandas as pd
+    def _check(self, part: dict[int, bytes]) -> None:
+        """Raise DataError if a line is wrong, with the row and column of the first wrong value."""
+        for row, (number, line) in enumerate(part.items(), start=self.rows + 1):
+            if len(line) > MAX_LINE:
+                raise DataError(
+                    f"{self._name}: line {number} has more than {MAX_LINE:,} bytes, expected "
+                    f"{len(self._header)} values; download it again"
+                )
+            try:
+                cells = next(csv.reader([line.decode("utf-8", "replace")], strict=True))
+            except csv.Error as error:
+                raise DataError(
+                    f"{self._name}: line {number}: is not CSV ({error}); download it again"
+                ) from None
+            self._check_width(row, number, len(cells))
+            for column, highest in zip(self._columns, self._highest, strict=True):
+                if _value(cells[column]) > highest:
+                    raise DataError(
+                        f"{self._name}: row {row} below the header, column {self._header[column]}: found "
+                        f"{cells[column].strip(SPACES)[:40] or 'nothing'}, expected an integer from 0 to "
+                        f"{highest}; download the file again"
+                    )
 
-    try:  # usecols: pandas neither warns of a row that is too wide nor refuses it; the commas tell
-        frame = pd.read_csv(io.BytesIO(content), index_col=False, usecols=range(len(header)))
-    except (ValueError, OverflowError):  # parser errors are ValueErrors
-        return None
-    if content.count(b",") - first_line.count(b",") != len(frame) * (len(header) - 1):
-        return None
-    if frame.empty or not (frame.dtypes == np.int64).all():  # a short row's last values are NaN
-        return None
-    if frame.max().max() > 255:
-        return None
-    # As uint8 first: to_numpy copies the values.
-    return frame.astype(np.uint8).to_numpy()[:, columns]
-
-
-def _parse(content: bytes, name: str, header: list[str], columns: list[int], first_row: int) -> np.ndarray:
-    """Return `columns` of the rows below the header, with the quotes, spaces and blank lines CSV allows.
-
-    Much slower than pandas, but raises DataError with the row and column of the first wrong value.
-    """
-    highest = [CLASSES - 1 if header[column] == "label" else 255 for column in columns]
-    rows = []
-    for number, row in enumerate(_rows(content, name, len(header), first_row), start=first_row):
-        cells = [row[column] for column in columns]
-        values = [CELLS[cell] if cell in CELLS else _value(cell) for cell in cells]
-        if any(map(gt, values, highest)):
-            wrong = next(i for i, value in enumerate(values) if value > highest[i])
-            cell = cells[wrong].strip()[:40] or "nothing"
+    def _check_width(self, row: int, number: int, cells: int) -> None:
+        expected = len(self._header)
+        if cells > expected:
             raise DataError(
-                f"{name}: row {number} below the header, column {header[columns[wrong]]}: found {cell}, "
-                f"expected an integer from 0 to {highest[wrong]}; download the file again"
+                f"{self._name}: line {number}: found {cells} values, expected {expected}; download it again"
             )
-        rows.append(bytes(values))
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, len(columns))
+        if cells < expected:
+            raise DataError(
+                f"{self._name}: row {row} below the header is cut short: found {cells} of {expected} "
+                "values; the file is incomplete, download it again"
+            )
 
 
 def _value(cell: str) -> int:
-    """Return the value of a cell that has spaces around it or leading zeros, else INVALID."""
-    cell = cell.strip()
+    """Return the value of a cell, which may have spaces around it and leading zeros, else INVALID."""
+    if cell in CELLS:
+        return CELLS[cell]
+    cell = cell.strip(SPACES)
     return CELLS.get(cell.lstrip("0") or cell[:1], INVALID)
-
-
-def _rows(content: bytes, name: str, columns: int, first_row: int) -> Iterator[list[str]]:
-    """Yield the rows below the header but blank ones; raises DataError unless each has `columns` values."""
-    lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", newline=""))
-    number = first_row - 1
-    try:
-        next(lines)
-        for row in lines:
-            if len(row) < 2 and not "".join(row).strip():
-                continue
-            number += 1
-            if len(row) > columns:
-                raise DataError(
-                    f"{name}: line {lines.line_num + first_row - 1}: found {len(row)} values, "
-                    f"expected {columns}; download it again"
-                )
-            if len(row) < columns:
-                raise DataError(
-                    f"{name}: row {number} below the header is cut short: found {len(row)} of {columns} "
-                    "values; the file is incomplete, download it again"
-                )
-            yield row
-    except csv.Error as error:
-        raise DataError(
-            f"{name}: line {lines.line_num + first_row - 1}: is not CSV ({error}); download it again"
-        ) from None

@@ -1,11 +1,12 @@
 """Download the competition's archive into the folder of the data, whole and checked or not at all."""
 
+import io
 import zipfile
 from contextlib import suppress
 from pathlib import Path
 
 from digit_recognizer import data
-from digit_recognizer.data.dataset import BROKEN_ARCHIVE
+from digit_recognizer.data.source import BROKEN_ARCHIVE
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
 from digit_recognizer.files import locked
 from digit_recognizer.leaderboard.client import Kaggle, OnBytes, OnText
@@ -74,8 +75,8 @@ def check(archive: Path) -> None:
         raise DataError(f"{archive}: {error.args[0]}") from None
     except (OSError, *BROKEN_ARCHIVE) as error:
         raise DataError(f"{archive}: is not a whole zip archive ({error})") from None
-    train = data.read_train(files["train.csv"], f"{archive} (train.csv)")
-    test = data.read_test(files["test.csv"], f"{archive} (test.csv)")
+    train = data.read_train(io.BytesIO(files["train.csv"]), f"{archive} (train.csv)")
+    test = data.read_test(io.BytesIO(files["test.csv"]), f"{archive} (test.csv)")
     for name, rows in (("train.csv", len(train)), ("test.csv", len(test))):
         if rows != (expected := data.COMPETITION_ROWS[name]):
             raise DataError(f"{archive}: found {rows} rows in {name}, expected {expected}")

@@ -1,4 +1,4 @@
-"""Model files: a .npz of plain arrays, which is read without running anything in it, and checked."""
+"""Files of plain arrays (.npz), which are read without running anything in them, and checked."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike
 
+from digit_recognizer.files import open_zip
+
 # What write_array puts before the numbers; numpy's own reader would parse any Python expression here.
 HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype><f4|<f8|\|b1)', 'fortran_order': (?P<fortran>True|False), "
-    rb"'shape': \((?P<shape>[0-9, ]{0,40})\), \} *\n",
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype><f[48]|<[iu][248]|\|[biu]1)', "
+    rb"'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>[0-9, ]{0,40})\), \} *\n",
     re.DOTALL,
 )
-NAME = re.compile(r"[a-z0-9_/]{1,60}\.npy")
+NAME = re.compile(r"[A-Za-z0-9@._+/-]{1,250}\.npy")
 # What zipfile and numpy raise for content that is no such file.
 UNREADABLE = (
     BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, TokenError,
@@ -42,7 +44,7 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
     No array takes more memory than its bytes in the file: entries are not compressed, and do not overlap.
     """
     try:
-        with ZipFile(BytesIO(content)) as archive:
+        with open_zip(content) as archive:
             entries = archive.infolist()
             if not all(NAME.fullmatch(entry.filename) for entry in entries):
                 raise ValueError("its arrays have strange names")
@@ -51,7 +53,7 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
             return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in entries}
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"not a model's .npz file: {reason}") from error
+        raise ValueError(f"not a model's or run's .npz file: {reason}") from error
 
 
 def _read_array(archive: ZipFile, entry: ZipInfo) -> np.ndarray:
@@ -60,7 +62,7 @@ def _read_array(archive: ZipFile, entry: ZipInfo) -> np.ndarray:
     data = archive.read(entry)
     header = HEADER.match(data)
     if header is None:
-        raise ValueError(f"{entry.filename} is no array of float32, float64 or bool")
+        raise ValueError(f"{entry.filename} is no array of float32, float64, integers or bool")
     shape = tuple(int(number) for number in header["shape"].split(b",") if number.strip())
     array = np.frombuffer(data, header["dtype"].decode(), offset=header.end())
     if array.size != prod(shape):

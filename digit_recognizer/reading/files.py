@@ -13,6 +13,7 @@ import numpy as np
 
 from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing
 from digit_recognizer.errors import DataError, PictureError
+from digit_recognizer.files import open_plain
 from digit_recognizer.reading.preparation import prepare
 
 if TYPE_CHECKING:
@@ -62,12 +63,11 @@ def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk]:
 
 def read_csv(path: Path) -> Iterator[Chunk]:
     """Yield the rows of a CSV of pixel0 to pixel783 in chunks, so that memory does not grow with its rows."""
+    row = 1
     try:
-        with path.open("rb") as file:
-            header, row = file.readline(), 1
-            filled = (line for line in file if line.strip())
-            while (lines := b"".join(islice(filled, CHUNK))) or row == 1:
-                pixels = parsing.parse(header + lines, str(path), PIXEL_COLUMNS, first_row=row)
+        with open_plain(path) as file:
+            lines = iter(lambda: file.readline(parsing.MAX_LINE + 1), b"")
+            for pixels in parsing.parse(lines, str(path), PIXEL_COLUMNS, part_rows=CHUNK):
                 yield _rows_of(str(path), row, pixels)
                 row += len(pixels)
     except OSError as error:

@@ -13,6 +13,7 @@ import numpy as np
 
 from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.errors import FitError
+from digit_recognizer.files import read_plain
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import Predictions
 from digit_recognizer.settings import Settings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 CURVE, MODEL = "curve/", "model/"  # what begins the names of their arrays in a fit's file
+MAX_LOG_BYTES = 1 << 24
 CURVE_ROWS = 2048  # training digits that the learning curve's training side is measured on
 
 Metrics = dict[str, float]  # after an epoch: train_loss, train_accuracy, valid_loss, valid_accuracy
@@ -267,7 +269,7 @@ def limited_threads(settings: Settings, threads: int) -> Iterator[None]:
 def read_log(file: Path) -> list[Metrics]:
     """Return the metrics after each epoch that a fit has logged so far."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = read_plain(file, MAX_LOG_BYTES).decode().splitlines(keepends=True)
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines if line.endswith("\n")]
