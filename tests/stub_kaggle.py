@@ -265,7 +265,14 @@ class InlineKaggle(client.Kaggle):
         answers: queue.Queue[object] = queue.Queue()
         self._process = mock.MagicMock()
         self._connection = mock.MagicMock()
-        self._connection.send = lambda call: worker.answer(*call, answers.put)
+        if "kaggle" in sys.modules:  # it logs in as it is imported
+            sys.modules["kaggle"].api.config_values = {}
+
+        def send(call: tuple[Any, ...]) -> None:
+            with mock.patch.dict(os.environ, self._environment(), clear=True):
+                worker.answer(*call, answers.put)
+
+        self._connection.send = send
         self._connection.poll = lambda timeout: True
         self._connection.recv = lambda: pickle.loads(pickle.dumps(answers.get()))
 

@@ -899,25 +899,6 @@ def test_a_submission_that_is_in_but_cannot_be_stored_is_not_lost(user: User) ->
 # Who the user is, and what must not be printed.
 
 
-def test_no_credentials(user: User) -> None:
-    result = user.run("submit", "file.csv", KAGGLE_KEY=None)
-    assert (result.code, result.out) == (4, "")
-    assert result.err == (
-        "Error: no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME "
-        f"with KAGGLE_KEY, nor {user.home}/.config/kaggle/kaggle.json; make a token at "
-        "https://www.kaggle.com/settings/api\n"
-    )
-    assert user.kaggle.seen == []
-
-
-def test_a_key_file_that_holds_none(user: User) -> None:
-    (user.home / ".kaggle").mkdir()
-    (user.home / ".kaggle/kaggle.json").write_text("{")
-    result = user.run("submit", "file.csv", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
-    assert result.code == 4
-    assert f"nor {user.home}/.kaggle/kaggle.json, which holds no username and key; make" in result.err
-
-
 @pytest.mark.parametrize("status", [401, 403, 500])
 @pytest.mark.parametrize(
     "echo",

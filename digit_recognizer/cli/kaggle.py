@@ -12,7 +12,7 @@ from digit_recognizer.cli.options import JSON, OUT, PATH, FiniteFloat, with_opti
 from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import result, results
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
-from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
+from digit_recognizer.leaderboard.advice import COMPETITION, require_client
 
 if TYPE_CHECKING:
     from digit_recognizer.leaderboard.client import Kaggle
@@ -145,15 +145,14 @@ def submit(
     Without FILE or RUN it is the newest run on the competition's digits.
     """
     require_client()
+    from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
-    from digit_recognizer.leaderboard import submit
 
     candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
     if dry_run:
-        account = credentials()
         result(
             f"{printable(candidate.file)}: would be submitted as {candidate.message!r}, with the credentials "
-            f"of {printable(account)}"
+            f"of {printable(account.check().source)}"
         )
         return
     with (

@@ -1,12 +1,7 @@
-"""Kaggle's credentials and failures -> what the user can do about them."""
+"""Kaggle's failures -> what the user can do about them."""
 
-import json
-import os
 import re
-import sys
-from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 
 from digit_recognizer.errors import (
     CompetitionError,
@@ -16,11 +11,11 @@ from digit_recognizer.errors import (
     QuotaError,
     RejectedError,
 )
+from digit_recognizer.leaderboard.account import SETTINGS, Account
 from digit_recognizer.leaderboard.messages import Failure
 
 CLIENT = ("kaggle", "six")  # kaggle needs six and does not declare it
 COMPETITION = "digit-recognizer"
-SETTINGS = "https://www.kaggle.com/settings"
 STEP_WORDS = {  # the functions of `worker`, in words
     "start": "starting Kaggle's client",
     "log_in": "logging in to Kaggle",
@@ -51,58 +46,17 @@ def _missing(module: str) -> NetworkError:
     )
 
 
-def credentials() -> str:
-    """Return where the client will find credentials, in the order in which it looks; asks no network.
-
-    Raises CredentialsError if there are none.
-    """
-    home = Path.home() / ".kaggle"
-    if os.environ.get("KAGGLE_API_TOKEN"):
-        return "KAGGLE_API_TOKEN"
-    for token in (home / "access_token", home / "access_token.txt"):
-        if _read(token):
-            return str(token)
-    if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
-        return "KAGGLE_USERNAME and KAGGLE_KEY"
-    key = _key_file()
-    with suppress(ValueError, TypeError, RecursionError):  # the error below covers it
-        if {"username", "key"} <= set(json.loads(_read(key) or "{}")):
-            return str(key)
-    oauth = home / "credentials.json"
-    if _read(oauth):
-        return str(oauth)
-    incomplete = ", which holds no username and key" if key.exists() else ""
-    raise CredentialsError(
-        "no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with "
-        f"KAGGLE_KEY, nor {key}{incomplete}; make a token at {SETTINGS}/api"
-    )
-
-
-def _key_file() -> Path:
-    home = Path.home() / ".kaggle"
-    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    usual = home if home.exists() or not sys.platform.startswith("linux") else Path(config) / "kaggle"
-    return Path(os.environ.get("KAGGLE_CONFIG_DIR") or usual) / "kaggle.json"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def to_exception(
-    name: str, failure: Failure, account: str, competition: str, max_retry_after: float
+    name: str, failure: Failure, account: Account, competition: str, max_retry_after: float
 ) -> DigitRecognizerError:
     """Return the error to raise for the worker's failure in the call `name`.
 
-    account: where the credentials are. max_retry_after: seconds that a server may ask to wait.
+    max_retry_after: seconds that a server may ask to wait.
     """
     kind, step = failure.kind, STEP_WORDS[name]
     if kind == "http":
         return _http_error(name, failure, account, competition, max_retry_after)
-    if kind in ("login", "stale token"):
+    if kind == "login":
         return _bad_credentials(account)
     if kind == "missing":
         return _missing(failure.reason)
@@ -127,7 +81,7 @@ def to_exception(
 
 
 def _http_error(
-    name: str, failure: Failure, account: str, competition: str, max_retry_after: float
+    name: str, failure: Failure, account: Account, competition: str, max_retry_after: float
 ) -> DigitRecognizerError:
     """Return the error for an answer of Kaggle's with a status of 400 or more."""
     step, status, reason = STEP_WORDS[name], failure.status, failure.reason
@@ -177,9 +131,11 @@ def _forbidden(reason: str, quote: str, competition: str) -> CredentialsError:
     )
 
 
-def _bad_credentials(account: str) -> CredentialsError:
-    unset = "; it takes precedence over any key, so unset it or" if account == "KAGGLE_API_TOKEN" else ";"
+def _bad_credentials(account: Account) -> CredentialsError:
+    unset = (
+        "; it takes precedence over any key, so unset it or" if account.source == "KAGGLE_API_TOKEN" else ";"
+    )
     return CredentialsError(
-        f"Kaggle does not accept the credentials of {account}, they are wrong or expired{unset} "
+        f"Kaggle does not accept the credentials of {account.source}, they are wrong or expired{unset} "
         f"make new ones at {SETTINGS}/api"
     )

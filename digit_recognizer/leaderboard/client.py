@@ -5,6 +5,7 @@ in: importing, logging in, its own retries. Nothing here prints.
 """
 
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,13 +17,17 @@ from typing import Any, TypeVar
 
 from digit_recognizer import signals
 from digit_recognizer.errors import DigitRecognizerError, NetworkError
-from digit_recognizer.leaderboard import advice, worker
+from digit_recognizer.leaderboard import account, advice, worker
 from digit_recognizer.leaderboard.advice import COMPETITION, STEP_WORDS
 from digit_recognizer.leaderboard.messages import ArchiveSize, Failure, KaggleSubmission
 
 ATTEMPTS = 3
 MAX_DELAY_SECONDS = 15.0
 STARTUP_SECONDS = 60.0  # for what needs no network, however short the limit of the steps that do
+HIDDEN = (
+    "KAGGLE_",
+    "VERBOSE",
+)  # variables: credentials and settings, and what makes the client print headers
 POLL_SECONDS = 0.05  # between looks at a step that has not answered
 
 Answer = TypeVar("Answer")
@@ -63,7 +68,7 @@ class Kaggle:
         self.limits = limits
         self.on_notice, self.on_state, self._on_detail = on_notice, on_state, on_detail
         self._competition = competition
-        self._account = advice.credentials()
+        self._account = account.check()
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def __enter__(self) -> "Kaggle":
@@ -209,10 +214,20 @@ class Kaggle:
                     f"{words}: no answer within {timeout:g} seconds (--timeout); try again later"
                 )
 
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of the client's process; its credentials are those that were checked."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
+        folder = str(Path(worker.__file__).parent)  # holds no kaggle.json
+        kaggle = {
+            "KAGGLE_API_ENVIRONMENT": os.environ.get("KAGGLE_API_ENVIRONMENT", ""),
+            "KAGGLE_CONFIG_DIR": folder,
+        }
+        return kept | kaggle | dict(self._account.variables)
+
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would share this process's locks and memory
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=worker.main, args=(theirs,), daemon=True)
+        self._process = context.Process(target=worker.main, args=(theirs, self._environment()), daemon=True)
         with signals.blocked():  # Ctrl-C is ours to handle
             self._process.start()
         theirs.close()

@@ -24,7 +24,7 @@ class Failure(Record):
     """Why a step of Kaggle's client failed."""
 
     kind: Literal[
-        "http", "storage", "login", "stale token", "missing", "file", "page", "reply", "network",
+        "http", "storage", "login", "missing", "file", "page", "reply", "network",
         "upload refused", "upload broken off",
     ]  # fmt: skip
     status: int = 0

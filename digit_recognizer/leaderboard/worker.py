@@ -49,18 +49,9 @@ def start() -> None:
 def log_in() -> None:
     """Import the client. The import logs in, but may hide why it could not: then ask again."""
     from kaggle import api
-    from kaggle.api.kaggle_api_extended import AuthMethod
-    from kagglesdk import get_access_token_from_env
 
-    def method() -> object:  # AuthMethod in older versions, its text in newer ones
-        return api.config_values.get(api.CONFIG_NAME_AUTH_METHOD)
-
-    if method() is None:
+    if api.config_values.get(api.CONFIG_NAME_AUTH_METHOD) is None:
         api.authenticate()
-    token, _ = get_access_token_from_env()
-    if token and str(method()) != str(AuthMethod.ACCESS_TOKEN):
-        # The client falls back to the key here, yet sends the refused token with every call.
-        raise ClientFailure(Failure(kind="stale token"))
 
 
 def submissions(competition: str, pages: int) -> list[KaggleSubmission]:
@@ -254,10 +245,10 @@ def answer(
         send(describe(error))
 
 
-def main(connection: Connection) -> None:
+def main(connection: Connection, environment: dict[str, str]) -> None:
     """Answer calls until the other process ends, even while a call hangs."""
-    for name in [name for name in os.environ if name.startswith("VERBOSE")]:
-        del os.environ[name]  # it makes the client print its headers, and with them the credentials
+    os.environ.clear()
+    os.environ.update(environment)
     # A kaggle.py in the user's folder is not Kaggle's client.
     sys.path[:] = [path for path in sys.path if path not in ("", str(Path.cwd()))]
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -1,0 +1,202 @@
+"""Who the user is at Kaggle, and the way there: all of it checked before Kaggle's client starts."""
+
+import json
+import os
+import re
+import ssl
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from digit_recognizer.errors import CredentialsError, NetworkError
+from digit_recognizer.files import open_plain, read_plain
+
+SETTINGS = "https://www.kaggle.com/settings"
+ENDPOINTS = {"PROD": "https://api.kaggle.com", "LOCALHOST": "http://localhost"}  # of Kaggle's client
+PAIR = {"KAGGLE_USERNAME": "username", "KAGGLE_KEY": "key"}  # variables, and their fields in kaggle.json
+ODD = re.compile(r"[^A-Za-z0-9._~+/=-]")  # no token holds it (RFC 6750), no key and no user name either
+MAX_CHARACTERS = 255  # of each; the client looks for a file of the token's name, and fails if it is longer
+MAX_BYTES = 1 << 16  # of a file of credentials
+NEW_ONES = f"make new credentials at {SETTINGS}/api"
+
+
+@dataclass(frozen=True)
+class Account:
+    """Credentials of Kaggle's: where they are, and the variables that hand them to the client."""
+
+    source: str
+    variables: Mapping[str, str]  # none for a login with Kaggle's own client, which reads and renews its file
+
+
+def check() -> Account:
+    """Return the credentials that Kaggle's client would take; asks no network.
+
+    Raises CredentialsError if there are none, or if the first that it would take cannot be any; NetworkError
+    if a variable of the environment keeps the client from reaching Kaggle.
+    """
+    account = _find()
+    _check_connection()
+    return account
+
+
+def _find() -> Account:
+    """Return the credentials, looked for in the client's order."""
+    given = os.environ.get("KAGGLE_API_TOKEN", "")
+    if _exists(given.strip()):
+        given = _read(Path(given.strip()), "the file that KAGGLE_API_TOKEN names")
+    if token := _checked("KAGGLE_API_TOKEN", given):
+        return Account("KAGGLE_API_TOKEN", {"KAGGLE_API_TOKEN": token})
+    home = _home()
+    for path in (home / "access_token", home / "access_token.txt"):
+        if token := _checked(path, _read(path)):
+            return Account(str(path), {"KAGGLE_API_TOKEN": token})
+    pair = {name: _checked(name, os.environ.get(name, "")) for name in PAIR}
+    if all(pair.values()):
+        return Account(" and ".join(pair), pair)
+    file = _key_file(home)
+    stored, sources = _read_json(file), [*filter(pair.get, pair), str(file)]
+    pair = {n: pair[n] or _checked(f"{file}: {field}", stored.get(field) or "") for n, field in PAIR.items()}
+    if all(pair.values()):
+        return Account(" and ".join(sources), pair)
+    login = home / "credentials.json"
+    if _read_json(login).get("refresh_token"):
+        return Account(str(login), {})
+    incomplete = ", which holds no username and key" if file.exists() else ""
+    raise CredentialsError(
+        "no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with "
+        f"KAGGLE_KEY, nor {file}{incomplete}; make a token at {SETTINGS}/api"
+    )
+
+
+def _home() -> Path:
+    try:
+        return Path.home() / ".kaggle"
+    except RuntimeError:
+        raise CredentialsError(
+            "the home folder is not known, so nor are credentials; set HOME, or KAGGLE_API_TOKEN"
+        ) from None
+
+
+def _key_file(home: Path) -> Path:
+    config = os.environ.get("XDG_CONFIG_HOME") or home.parent / ".config"
+    usual = home if home.exists() or not sys.platform.startswith("linux") else Path(config) / "kaggle"
+    return Path(os.environ.get("KAGGLE_CONFIG_DIR") or usual) / "kaggle.json"
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).exists()
+    except OSError:  # too long for a path
+        return False
+
+
+def _read(path: Path, name: str = "") -> str:
+    """Return the text of a file, "" if it is not there; raises CredentialsError if it cannot be read."""
+    try:
+        return read_plain(path, MAX_BYTES).decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise CredentialsError(f"{name or path}: cannot be read ({error.strerror}); {NEW_ONES}") from None
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start + 1} is {error.object[error.start]:#04x}"
+        raise CredentialsError(
+            f"{name or path}: {byte}, expected text in UTF-8 (PowerShell's > writes UTF-16); {NEW_ONES}"
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, {} if it is not there; raises CredentialsError if it is damaged."""
+    text = _read(path)
+    try:
+        content = json.loads(text) if text.strip() else {}
+    except json.JSONDecodeError as error:
+        found = f"is no JSON, line {error.lineno}, column {error.colno} ({error.msg})"
+    except (ValueError, RecursionError):
+        found = "is no JSON"
+    else:
+        if isinstance(content, dict):
+            return content
+        found = f"is a JSON {type(content).__name__}"
+    expected = ', expected {"username": "...", "key": "..."}' if path.name == "kaggle.json" else ""
+    raise CredentialsError(f"{path}: {found}{expected}; {NEW_ONES}")
+
+
+def _checked(where: object, value: object) -> str:
+    """Return a token, key or user name without white space, line ends and byte order mark around it.
+
+    Raises CredentialsError, which never tells the value, if it can be none of Kaggle's.
+    """
+    if not isinstance(value, str):
+        raise CredentialsError(f"{where}: is a JSON {type(value).__name__}, expected text; {NEW_ONES}")
+    text = value.strip().strip("\ufeff").strip()
+    if len(text) > MAX_CHARACTERS:
+        raise CredentialsError(
+            f"{where}: found {len(text):,} characters, expected at most {MAX_CHARACTERS}; {NEW_ONES}"
+        )
+    if odd := ODD.search(text):
+        position = value.index(text) + odd.start() + 1
+        raise CredentialsError(
+            f"{where}: character {position} is {odd[0]!a}, which none of Kaggle's tokens, keys and user "
+            f"names holds; correct it, or {NEW_ONES}"
+        )
+    return text
+
+
+def _check_connection() -> None:
+    """Raise NetworkError if a variable of the environment cannot be used; nothing is sent."""
+    environment = os.environ.get("KAGGLE_API_ENVIRONMENT") or "PROD"
+    if environment not in ENDPOINTS:
+        raise _unusable("KAGGLE_API_ENVIRONMENT", f"found {environment!r}, expected {' or '.join(ENDPOINTS)}")
+    _check_certificates("REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE")
+    _check_certificates("SSL_CERT_FILE")
+    _check_proxy(ENDPOINTS[environment])
+
+
+def _check_certificates(variable: str) -> None:
+    path = Path(os.environ.get(variable) or ".")
+    try:
+        if not path.is_dir():
+            with open_plain(path):  # a FIFO would wait for a writer
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise _unusable(variable, f"{path} holds no certificates in PEM format") from None
+    except OSError as error:
+        raise _unusable(variable, f"{path} cannot be read ({error.strerror})") from None
+
+
+def _check_proxy(url: str) -> None:
+    """Let the library that the client sends with say whether it can use the proxy for `url`."""
+    import requests
+    import urllib3
+
+    with requests.Session() as session:
+        proxies = session.merge_environment_settings(url, {}, None, None, None)["proxies"]
+    if not (value := requests.utils.select_proxy(url, proxies)):
+        return
+    problem = (
+        "is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %23 for "
+        "#, %2F for /, %3F for ? and %40 for @ in the password"
+    )
+    try:
+        proxy = requests.utils.prepend_scheme_if_needed(value, "http")
+        address = urllib3.util.parse_url(proxy)
+        rest = (address.path or "").strip("/") or address.query or address.fragment  # part of a password
+        if address.host and not rest:
+            requests.adapters.HTTPAdapter().proxy_manager_for(proxy)
+            return
+    except requests.exceptions.InvalidSchema:
+        problem = "a SOCKS proxy needs PySocks: pip install PySocks, or give an http:// proxy"
+    except urllib3.exceptions.ProxySchemeUnknown:
+        problem = f"found a proxy of the kind {value.partition(':')[0]}://, expected http:// or https://"
+    except ValueError:
+        pass  # no address
+    scheme = url.partition(":")[0]
+    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
+    raise _unusable(next((n for n in names if os.environ.get(n) == value), "the system's proxy"), problem)
+
+
+def _unusable(variable: str, problem: str) -> NetworkError:
+    return NetworkError(f"{variable}: {problem}; correct or unset it", outcome_unknown=False)
