@@ -9,7 +9,6 @@ for what only a process shows: hangs, signals, several submits at once, and cred
 import io
 import json
 import os
-import pickle
 import queue
 import secrets
 import socket
@@ -21,7 +20,7 @@ import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from digit_recognizer.cli import commands
-from digit_recognizer.leaderboard import client, worker
+from digit_recognizer.leaderboard import account, client, worker
 
 USER, KEY, TOKEN = "ada", "0123456789abcdef0123456789abcdef", "KGAT_fedcba9876543210"
 SIGNATURE = "X-Goog-Signature-5ec2e7"
@@ -258,23 +257,36 @@ class Result:
         return self.err.splitlines()[-1]
 
 
-class InlineKaggle(client.Kaggle):
-    """The real client called in this process, without time limits; all else is `client.Kaggle`'s."""
+@contextmanager
+def in_this_process(call: list[Any]) -> Iterator["queue.SimpleQueue[bytes | None]"]:
+    """The real client called in this process, which nothing can kill; its kind of `client._process`."""
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    over = threading.Event()
 
-    def _start(self) -> None:
-        answers: queue.Queue[object] = queue.Queue()
-        self._process = mock.MagicMock()
-        self._connection = mock.MagicMock()
-        if "kaggle" in sys.modules:  # it logs in as it is imported
-            sys.modules["kaggle"].api.config_values = {}
+    def send(**message: object) -> None:
+        if over.is_set():
+            sys.exit()
+        lines.put(json.dumps(message).encode())
 
-        def send(call: tuple[Any, ...]) -> None:
-            with mock.patch.dict(os.environ, self._environment(), clear=True):
-                worker.answer(*call, answers.put)
+    def answer() -> None:
+        with suppress(SystemExit):
+            worker.answer(send, *call)
+        lines.put(None)
 
-        self._connection.send = send
-        self._connection.poll = lambda timeout: True
-        self._connection.recv = lambda: pickle.loads(pickle.dumps(answers.get()))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(client.HIDDEN)}
+    settings = {name: os.environ[name] for name in ("KAGGLE_API_ENVIRONMENT",)}
+    patched_time = mock.Mock(monotonic=time.monotonic, sleep=over.wait)
+    with (
+        mock.patch.dict(os.environ, kept | settings, clear=True),
+        mock.patch.object(worker, "time", patched_time),
+    ):
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield lines
+        finally:
+            over.set()
+            thread.join()
 
 
 class User:
@@ -294,7 +306,7 @@ class User:
         with (
             mock.patch.dict(os.environ, whole, clear=True),
             mock.patch.object(sys, "argv", argv),
-            mock.patch.object(client, "Kaggle", InlineKaggle),
+            mock.patch.object(client, "_process", in_this_process),
             chdir(self.folder),
             redirect_stdout(io.StringIO()) as out,
             redirect_stderr(io.StringIO()) as err,
@@ -337,9 +349,9 @@ class User:
     def _checked(self, result: Result) -> Result:
         """Return the result; whatever it is, it holds no secret, and nothing left the machine."""
         parts = {
-            secret[start : start + worker.SECRET_PART]
+            secret[start : start + account.SECRET_PART]
             for secret in SECRETS
-            for start in range(len(secret) - worker.SECRET_PART + 1)
+            for start in range(len(secret) - account.SECRET_PART + 1)
         }
         assert not [part for part in parts if part in result.out + result.err]
         assert "Traceback" not in result.err, result.err

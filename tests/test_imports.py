@@ -64,7 +64,7 @@ ONLY_IN = {
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},
     "matplotlib": {"reports.figures", "reports.themes"},
-    "requests": {"leaderboard.account", "leaderboard.worker"},
+    "requests": {"leaderboard.account"},
     "tensorflow": {"nets.keras_model", "nets.keras_net"},
     "threadpoolctl": {"training.fit"},
 }

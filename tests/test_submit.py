@@ -37,7 +37,7 @@ from werkzeug import Response
 
 from digit_recognizer import data, errors
 from digit_recognizer.cli import kaggle as cli_kaggle
-from digit_recognizer.leaderboard import candidate, ledger, messages, worker
+from digit_recognizer.leaderboard import account, candidate, ledger, messages
 from digit_recognizer.leaderboard.messages import KaggleSubmission
 from digit_recognizer.manifest import KaggleOutcome, Manifest
 from digit_recognizer.recipes import RECIPES
@@ -763,6 +763,7 @@ def test_a_file_that_kaggle_cannot_score_is_reported_with_its_reason(user: User)
         (reset, "the connection broke off"),
         (refusing(500, "oops"), "Kaggle's server failed (500)"),
         (refusing(401, "no"), "Kaggle does not accept the credentials"),
+        (refusing(400, QUOTA), "the day's submissions are used up"),
     ],
 )
 def test_a_score_that_does_not_come_in_time(user: User, trouble: Fault | None, last_look: str) -> None:
@@ -927,7 +928,8 @@ def test_a_secret_in_kaggles_list_is_not_printed(user: User) -> None:
 
 
 def test_a_tag_that_shares_digits_with_a_key_stays() -> None:
-    assert worker._redact(f"[{KEY[:12]}-{KEY[:4]}] {KEY}", {KEY}) == f"[{KEY[:12]}-{KEY[:4]}] ***"
+    ada = account.Account("", {"KAGGLE_USERNAME": stub_kaggle.USER, "KAGGLE_KEY": KEY})
+    assert ada.redacted(f"[{KEY[:12]}-{KEY[:4]}] {KEY}") == f"[{KEY[:12]}-{KEY[:4]}] ***"
 
 
 def test_control_sequences_do_not_reach_the_terminal(user: User) -> None:
@@ -1064,6 +1066,10 @@ def test_every_exit_code_of_the_errors_is_in_the_table_and_the_help(user: User) 
     classes = [errors.DigitRecognizerError]
     for error in classes:
         classes += error.__subclasses__()
+    for error in errors.KaggleError.__subclasses__():
+        assert {"exit_code", "retryable", "outcome_unknown"} <= vars(error).keys(), (
+            f"say so of {error.__name__}"
+        )
     raised = {0, *(error.exit_code for error in classes)}
     assert not raised - set(errors.EXIT_CODES), "of classes in errors.py, but not in EXIT_CODES"
     assert not set(errors.EXIT_CODES) - raised, "in EXIT_CODES, but of no class in errors.py"
@@ -1110,7 +1116,14 @@ def test_submissions_are_sorted_by_moment_not_text(user: User) -> None:
 
 
 def test_a_submission_record_refuses_other_fields_and_numbers() -> None:
-    row = {"ref": 1, "date": None, "file": "", "description": "", "status": "PENDING", "error": ""}
+    row = {
+        "ref": 1,
+        "date": None,
+        "file_name": "",
+        "description": "",
+        "status": "PENDING",
+        "error_description": "",
+    }
     assert KaggleSubmission(**row, public_score="nan").public_score is None
     for wrong in ({"ref": 0}, {"ref": True}, {"status": "ODD"}, {"date": "soon"}, {"more": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -60,15 +60,13 @@ def _reach(
     **seconds: float,
 ) -> Iterator["Kaggle"]:
     """Yield Kaggle under time limits, of which `seconds` are those of one command alone."""
+    from digit_recognizer.leaderboard import account
     from digit_recognizer.leaderboard.client import Kaggle, Limits
 
     limits = Limits(step_timeout=timeout, retry_delay=retry_delay, **seconds)
     on_detail = _notice if verbose else lambda text: None
     try:
-        with Kaggle(
-            limits, competition=competition, on_notice=_notice, on_state=on_state, on_detail=on_detail
-        ) as kaggle:
-            yield kaggle
+        yield Kaggle(account.check(), limits, _notice, competition, on_state, on_detail)
     except KeyboardInterrupt:
         raise StoppedError("Stopped") from None
 

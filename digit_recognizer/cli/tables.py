@@ -126,20 +126,20 @@ def runs(listed: Iterable[Run]) -> Iterator[str]:
 
 
 SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
-    ("run", lambda match: match.run.folder.name if match.run else match.listed.file),
+    ("run", lambda match: match.run.folder.name if match.run else match.listed.file_name),
     ("ref", lambda match: str(match.listed.ref)),
     ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
     ("status", lambda match: match.listed.status),
     ("public score", lambda match: number(match.listed.public_score, ".5f")),
     ("local score", lambda match: number(match.local.accuracy if match.local else None, ".4f")),
     ("gap", lambda match: number(match.gap, "+.4f")),
-    ("error", lambda match: match.listed.error),
+    ("error", lambda match: match.listed.error_description),
 ]
 
 
 def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
     """Yield a line for each submission; the column of errors is left out if there are none."""
-    failed = any(match.listed.error for match in matches)
+    failed = any(match.listed.error_description for match in matches)
     yield from table(SUBMISSION_COLUMNS if failed else SUBMISSION_COLUMNS[:-1], matches)
 
 
@@ -151,10 +151,10 @@ def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
                 {
                     "ref": match.listed.ref,
                     "date": match.listed.date.isoformat(timespec="seconds") if match.listed.date else None,
-                    "file": match.listed.file,
+                    "file": match.listed.file_name,
                     "message": match.listed.description,
                     "status": match.listed.status,
-                    "error": match.listed.error or None,
+                    "error": match.listed.error_description or None,
                     "public_score": match.listed.public_score,
                     "run": match.run.folder.name if match.run else None,
                     "local": match.local.model_dump(include={"accuracy", "low", "high"})

@@ -5,13 +5,16 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from digit_recognizer.errors import CredentialsError, NetworkError
 from digit_recognizer.files import open_plain, read_plain
+from digit_recognizer.leaderboard.messages import TAG
 
 SETTINGS = "https://www.kaggle.com/settings"
 ENDPOINTS = {"PROD": "https://api.kaggle.com", "LOCALHOST": "http://localhost"}  # of Kaggle's client
@@ -19,6 +22,7 @@ PAIR = {"KAGGLE_USERNAME": "username", "KAGGLE_KEY": "key"}  # variables, and th
 ODD = re.compile(r"[^A-Za-z0-9._~+/=-]")  # no token holds it (RFC 6750), no key and no user name either
 MAX_CHARACTERS = 255  # of each; the client looks for a file of the token's name, and fails if it is longer
 MAX_BYTES = 1 << 16  # of a file of credentials
+SECRET_PART = 6  # characters of a secret in a row that are not printed
 NEW_ONES = f"make new credentials at {SETTINGS}/api"
 
 
@@ -28,6 +32,32 @@ class Account:
 
     source: str
     variables: Mapping[str, str]  # none for a login with Kaggle's own client, which reads and renews its file
+
+    def redacted(self, text: str) -> str:
+        """Return `text` without any part of a secret, should Kaggle or a proxy have echoed one; tags stay."""
+        secrets = set(self._secrets())
+        parts = {
+            secret[i : i + SECRET_PART] for secret in secrets for i in range(len(secret) - SECRET_PART + 1)
+        }
+        starts = [i for i in range(len(text)) if text[i : i + SECRET_PART] in parts]
+        hidden = {i + j for i in starts for j in range(SECRET_PART)}
+        hidden -= {i for tag in TAG.finditer(text) for i in range(*tag.span())}
+        return re.sub("\0+", "***", "".join("\0" if i in hidden else char for i, char in enumerate(text)))
+
+    def _secrets(self) -> Iterator[str]:
+        """Yield tokens, keys and passwords, and pairs as a header encodes them."""
+        yield self.variables.get("KAGGLE_API_TOKEN", "")
+        if not self.variables:
+            yield from (
+                str(value) for name, value in _read_json(Path(self.source)).items() if name.endswith("token")
+            )
+        pairs = [(self.variables.get("KAGGLE_USERNAME"), self.variables.get("KAGGLE_KEY"))]
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            proxy = urlsplit(os.environ.get(name) or os.environ.get(name.upper()) or "")
+            pairs.append((unquote(proxy.username or ""), unquote(proxy.password or "")))
+        for user, key in pairs:
+            if key:
+                yield from (key, b64encode(f"{user or ''}:{key}".encode()).decode())
 
 
 def check() -> Account:

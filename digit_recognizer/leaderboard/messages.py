@@ -1,4 +1,4 @@
-"""The records that pass between Kaggle's client, in a process of its own, and `client`."""
+"""What Kaggle lists of a submission, and the tag that tells which file it is of."""
 
 import math
 import re
@@ -20,24 +20,6 @@ def tag_of(message: str) -> str:
     return max(TAG.finditer(message), key=re.Match.start)[0] if TAG.search(message) else ""
 
 
-class Failure(Record):
-    """Why a step of Kaggle's client failed."""
-
-    kind: Literal[
-        "http", "storage", "login", "missing", "file", "page", "reply", "network",
-        "upload refused", "upload broken off",
-    ]  # fmt: skip
-    status: int = 0
-    reason: str = ""
-    retry_after: str = ""
-
-
-class ArchiveSize(Record):
-    """The size of the archive whose download begins, if Kaggle tells it."""
-
-    size: int | None
-
-
 def _score(value: object) -> float | None:
     try:
         score = float(str(value))
@@ -51,10 +33,10 @@ class KaggleSubmission(Record):
 
     ref: Annotated[int, Field(gt=0)]
     date: UtcDatetime
-    file: str
+    file_name: str
     description: str
     status: Literal["PENDING", "COMPLETE", "ERROR"]
-    error: str = Field(description="Kaggle's reason for ERROR")
+    error_description: str
     public_score: Annotated[float | None, BeforeValidator(_score)]
 
     @property

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from digit_recognizer.errors import (
     DigitRecognizerError,
+    KaggleError,
     NetworkError,
     NotSubmittedError,
     RejectedError,
@@ -91,7 +92,7 @@ def _send(candidate: Candidate, previous: KaggleOutcome | None, token: str, kagg
             raise NotSubmittedError(f"{error}; nothing was submitted") from None
         try:
             ref = _create(candidate, kaggle, token)
-        except DigitRecognizerError as error:
+        except KaggleError as error:
             if error.outcome_unknown:
                 _store_sent(candidate)  # again: Kaggle had until now to accept it
             else:
@@ -111,7 +112,7 @@ def _create(candidate: Candidate, kaggle: Kaggle, token: str) -> int:
     """
     try:
         return kaggle.create(token, candidate.message)
-    except DigitRecognizerError as error:
+    except KaggleError as error:
         if not error.outcome_unknown:
             no = f"{str(error).removesuffix('.')}. Nothing was submitted"
             raise type(error)(no, outcome_unknown=False) from None
@@ -120,7 +121,7 @@ def _create(candidate: Candidate, kaggle: Kaggle, token: str) -> int:
     seconds = kaggle.limits.delay(1) + kaggle.limits.delay(2)
     try:
         listed = kaggle.find(lambda listed: listed.tag == candidate.tag, seconds=seconds)
-    except DigitRecognizerError as error:
+    except KaggleError as error:
         raise NetworkError(
             f"{failure}. It is not known whether Kaggle has the file ({error}); {_promise(kaggle)}"
         ) from None
@@ -199,9 +200,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
         raise StoppedError(
             f"Stopped; the file is in, submission {outcome.ref}; `submissions` shows its score"
         ) from None
-    except DigitRecognizerError as error:
-        if not error.score_may_come:
-            raise
+    except KaggleError as error:  # the file is in, whatever a look says
         scored, failed = None, f"; the last look failed: {str(error).removesuffix('.')}"
     if scored is None:
         raise ScorePendingError(
@@ -211,7 +210,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
     update = {"status": scored.status, "public_score": scored.public_score}
     outcome = _store(candidate, outcome.model_copy(update=update))
     if scored.status == "ERROR":
-        kaggle_says = " ".join(scored.error.split()) or "no reason given"
+        kaggle_says = " ".join(scored.error_description.split()) or "no reason given"
         raise RejectedError(
             f"{candidate.file}: Kaggle could not score submission {scored.ref}. Kaggle says: {kaggle_says}"
         )
