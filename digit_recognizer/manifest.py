@@ -2,12 +2,12 @@
 
 import hashlib
 import platform
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from digit_recognizer import __version__
 from digit_recognizer.blending import Combiner
@@ -40,20 +40,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 Method = Literal["weighted", "mean", "stacked"]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
-
-
-def _utc(value: object) -> object:
-    """Return a moment in UTC, which it is in if it does not say so; None if it is empty."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) and value else value or None
-        if isinstance(moment, datetime):
-            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError("expected a date and time") from None
-    return moment
-
-
-UtcDatetime = Annotated[datetime | None, BeforeValidator(_utc)]
 
 
 class Rows(Record):
@@ -178,25 +164,6 @@ class FitRecord(Record):
     curve: tuple[EpochMetrics, ...] = Field(description="metrics after each epoch")
 
 
-class KaggleOutcome(Record):
-    """What became of a submission.
-
-    status: SENT while it is not known whether Kaggle has it, then Kaggle's PENDING, COMPLETE or ERROR.
-    """
-
-    ref: int | None = Field(description="number of the submission at Kaggle")
-    status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"]
-    public_score: float | None = Field(description="accuracy on Kaggle's public test digits")
-    message: str = Field(description="as Kaggle shows it, the tag first")
-    submitted_at: UtcDatetime = Field(description="in UTC")
-    file_sha256: Sha256 = Field(description="of the uploaded file")
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it is certain that Kaggle has the submission: its number proves it."""
-        return self.status != "SENT" and bool(self.ref)
-
-
 class Manifest(Record):
     """What `run.json` says."""
 
@@ -231,7 +198,6 @@ class Manifest(Record):
     seconds: dict[str, Seconds] = Field(
         description="of each step, and in total; for a resumed run, counted from its resumption"
     )
-    kaggle: KaggleOutcome | None = Field(default=None, description="what became of the submission")
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -10,7 +10,7 @@ import tokenize
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import locked, read_plain, write_atomically
-from digit_recognizer.manifest import FORMAT, KaggleOutcome, Manifest, ModelScore
+from digit_recognizer.manifest import FORMAT, Manifest, ModelScore
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 
 MANIFEST, SUBMISSION, FITS, CONFIG, LOCK = "run.json", "submission.csv", "fits", "config.json", "lock"
@@ -203,13 +203,6 @@ def list_unfinished(out: Path) -> list[str]:
         else:
             lines.append(f"{folder.name} was cut off before a fit was finished; its command starts it anew")
     return lines
-
-
-def record_kaggle(run: Run, outcome: KaggleOutcome) -> Run:
-    """Store in the run's `run.json` what became of its submission, and return the changed run."""
-    manifest = run.manifest.model_copy(update={"kaggle": outcome})
-    write_manifest(run.folder, manifest)
-    return replace(run, manifest=manifest)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

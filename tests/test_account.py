@@ -171,10 +171,13 @@ def test_a_file_that_cannot_be_read_is_named(user: User, name: str, content: obj
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"username": "ada", "key"', "is no JSON, line 1, column 26 (Expecting ':' delimiter), expected {"),
-        ("[" * 10_000, "is no JSON, expected {"),
-        (json.dumps([PAIR]), "is a JSON list, expected {"),
-        (json.dumps(TOKEN), "is a JSON str, expected {"),
+        (
+            '{"username": "ada", "key"',
+            "is no JSON, line 1, column 26 (Expecting ':' delimiter), expected an object",
+        ),
+        ("[" * 10_000, "is no JSON, expected an object"),
+        (json.dumps([PAIR]), "is a JSON list, expected an object"),
+        (json.dumps(TOKEN), "is a JSON str, expected an object"),
         (PAIR | {"key": 123}, "key: is a JSON int, expected text"),
         (PAIR | {"username": ["ada"]}, "username: is a JSON list, expected text"),
         (PAIR | {"username": "ada\u0142"}, r"username: character 4 is '\u0142', which none of"),

@@ -11,7 +11,6 @@ from conftest import TEST, TRAIN, typed
 
 from digit_recognizer import runs
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import KaggleOutcome
 from digit_recognizer.predictions import HeldOut
 
 
@@ -161,14 +160,3 @@ def test_probabilities_of_another_shape_raise_run_error(
     with pytest.raises(RunError, match=rf"probabilities-1\.npz: is damaged \({name} ") as error:
         copied.predictions()
     assert "\n" not in str(error.value)
-
-
-def test_what_kaggle_said_is_stored_in_the_manifest(copied: runs.Run) -> None:
-    outcome = KaggleOutcome(
-        ref=7, status="COMPLETE", public_score=0.5, message="m", submitted_at="2026-01-01T00:00:00+00:00",
-        file_sha256="0" * 64,
-    )  # fmt: skip
-    changed = runs.record_kaggle(copied, outcome)
-    assert changed.manifest.kaggle == outcome
-    assert runs.load(copied.folder).manifest == changed.manifest
-    assert changed.manifest.model_copy(update={"kaggle": None}) == copied.manifest

@@ -37,9 +37,9 @@ from werkzeug import Response
 
 from digit_recognizer import data, errors
 from digit_recognizer.cli import kaggle as cli_kaggle
-from digit_recognizer.leaderboard import account, candidate, ledger, messages
-from digit_recognizer.leaderboard.messages import KaggleSubmission
-from digit_recognizer.manifest import KaggleOutcome, Manifest
+from digit_recognizer.leaderboard import account, candidate, ledger
+from digit_recognizer.leaderboard.ledger import KaggleOutcome, KaggleSubmission
+from digit_recognizer.manifest import Manifest
 from digit_recognizer.recipes import RECIPES
 
 COMPETITION = next(rows for rows, kind in data.KNOWN_FINGERPRINTS.items() if kind == "competition")
@@ -139,13 +139,14 @@ def write_run(
     return folder
 
 
-def stored(run: Path) -> dict[str, Any] | None:
-    return json.loads((run / "run.json").read_text()).get("kaggle")
-
-
 def ledger_of(user: User) -> dict[str, Any]:
     path = user.folder / "submissions/.submitted.json"
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def stored(user: User, run: Path) -> dict[str, Any] | None:
+    """What the ledger says of a run's submission."""
+    return ledger_of(user).get(json.loads((run / "run.json").read_text())["submission_sha256"])
 
 
 def wait_until_reached(user: User) -> None:
@@ -169,11 +170,11 @@ def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
         "Submission 4000: public score 0.99142; local 0.9938 (0.9913 to 0.9956), gap -0.0024\n"
     )
     assert list(user.kaggle.uploads.values()) == [(run / "submission.csv").read_bytes()]
-    outcome = stored(run)
+    outcome = stored(user, run)
     assert outcome["message"].endswith("] newer local 0.9938")
     assert outcome["message"] == user.kaggle.submissions[0]["description"]
     assert (outcome["ref"], outcome["status"], outcome["public_score"]) == (4000, "COMPLETE", 0.99142)
-    assert stored(run.parent / "older") is None
+    assert stored(user, run.parent / "older") is None
     assert user.kaggle.names == ["submission.csv"]
 
 
@@ -444,7 +445,7 @@ def test_a_copy_of_a_changed_file_can_be_submitted(user: User) -> None:
     (user.folder / "mine.csv").write_bytes((run / "submission.csv").read_bytes())
     result = user.run("submit", "mine.csv")
     assert (result.code, result.out) == (0, SCORED)
-    assert stored(run) is None
+    assert stored(user, run) is None
 
 
 def test_one_damaged_manifest_does_not_stop_the_others(user: User) -> None:
@@ -452,7 +453,7 @@ def test_one_damaged_manifest_does_not_stop_the_others(user: User) -> None:
     (write_run(user, "broken") / "run.json").write_text('{"name": 1}')
     result = user.run("submit")
     assert result.code == 0, result.err
-    assert stored(run)["public_score"] == 0.99142
+    assert stored(user, run)["public_score"] == 0.99142
     assert result.err.splitlines()[0].startswith("submissions/broken/run.json: ")
     result = user.run("submissions")
     assert result.code == 0
@@ -480,7 +481,7 @@ def test_the_same_file_is_submitted_once_unless_forced(user: User) -> None:
     assert len(user.kaggle.seen) == before
     result = user.run("submit", "--force")
     assert (result.code, len(user.kaggle.submissions)) == (0, 2)
-    assert stored(run)["ref"] == 4001
+    assert stored(user, run)["ref"] == 4001
 
 
 def test_kaggles_list_knows_a_file_submitted_from_another_folder(user: User) -> None:
@@ -538,7 +539,7 @@ def test_the_ledger_is_read_again_once_the_other_process_is_through(user: User) 
         outcome = KaggleOutcome(
             ref=1, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
         )
-        ledger.update(user.folder / "submissions", sha256, outcome)
+        ledger.update(user.folder / "submissions", {sha256: outcome})
         return answer()
 
     check = candidate.check
@@ -561,7 +562,7 @@ def _update_ledger(out: Path, start: int, count: int) -> None:
         outcome = KaggleOutcome(
             ref=number, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
         )
-        ledger.update(out, sha256, outcome)
+        ledger.update(out, {sha256: outcome})
 
 
 def test_processes_that_write_the_ledger_at_once_lose_no_entry(tmp_path: Path) -> None:
@@ -751,7 +752,7 @@ def test_a_file_that_kaggle_cannot_score_is_reported_with_its_reason(user: User)
         "Error: submissions/mine/submission.csv: Kaggle could not score submission 4000. "
         f"Kaggle says: {reason}"
     )
-    assert (stored(run)["status"], stored(run)["public_score"]) == ("ERROR", None)
+    assert (stored(user, run)["status"], stored(user, run)["public_score"]) == ("ERROR", None)
     assert user.run("submit").code == 3
     assert len(user.kaggle.submissions) == 1
 
@@ -781,11 +782,11 @@ def test_a_score_that_does_not_come_in_time(user: User, trouble: Fault | None, l
     assert last_look in result.last_line
     assert ("; the last look failed: " in result.last_line) == bool(trouble)
     assert len(user.kaggle.submissions) == 1
-    assert stored(run)["status"] == "PENDING"
+    assert stored(user, run)["status"] == "PENDING"
     user.kaggle.pending = 0
     user.kaggle.always.clear()
     assert user.run("submissions").code == 0
-    assert (stored(run)["status"], stored(run)["public_score"]) == ("COMPLETE", 0.99142)
+    assert (stored(user, run)["status"], stored(user, run)["public_score"]) == ("COMPLETE", 0.99142)
     assert [outcome["status"] for outcome in ledger_of(user).values()] == ["COMPLETE"]
 
 
@@ -814,7 +815,7 @@ def test_an_attempt_whose_end_is_unknown_is_looked_for_by_the_next(user: User) -
     assert "The attempt before this one had come through: submission 4000\n" in result.err
     assert "public score 0.99142" in result.out
     assert len(user.kaggle.submissions) == 1
-    assert stored(run)["ref"] == 4000
+    assert stored(user, run)["ref"] == 4000
 
 
 def lose_the_reply(user: User, lag: float) -> Path:
@@ -837,7 +838,7 @@ def test_the_next_submit_waits_for_a_list_that_lags(user: User) -> None:
         r"looking for it in Kaggle's list for (19|20) more seconds \(--force submits", result.err
     )
     assert len(user.kaggle.submissions) == 1
-    assert stored(run)["public_score"] == 0.99142
+    assert stored(user, run)["public_score"] == 0.99142
 
 
 def test_a_submission_that_the_list_never_shows_is_submitted_again_when_promised(user: User) -> None:
@@ -885,14 +886,12 @@ def test_a_ledger_that_does_not_tell_when_is_one_line(user: User) -> None:
 
 
 def test_a_submission_that_is_in_but_cannot_be_stored_is_not_lost(user: User) -> None:
-    run = write_run(user)
-
     def damage(kaggle: Any, request: Any, answer: Any) -> Response:
-        (run / "run.json").write_text("{}")
+        (user.folder / "submissions/.submitted.json").write_text("[]")
         return answer()
 
     user.kaggle.faults["create"] = [damage]
-    result = user.run("submit")
+    result = user.run("submit", "file.csv")
     assert result.code == 1
     assert result.last_line.startswith("Error: the file is in, submission 4000, but this cannot be stored: ")
 
@@ -1003,7 +1002,7 @@ def test_a_long_message_is_refused_before_any_work(user: User) -> None:
     assert f"found {limit + 1} characters, expected at most {limit}." in result.err
     assert user.run("submit", "file.csv", "-m", "m" * limit).code == 0
     description = user.kaggle.submissions[0]["description"]
-    assert messages.TAG.match(description)  # first, lest a cut take it
+    assert ledger.TAG.match(description)  # first, lest a cut take it
     assert description.endswith(" " + "m" * limit)
 
 
@@ -1017,16 +1016,15 @@ def test_a_long_file_name_is_cut(user: User) -> None:
 def test_a_message_that_quotes_another_files_tag_leaves_that_run_alone(user: User) -> None:
     run = write_run(user)
     assert user.run("submit").code == 0
-    before = stored(run)
-    tag = messages.TAG.match(before["message"])[0]
+    before = stored(user, run)
+    tag = ledger.TAG.match(before["message"])[0]
     user.kaggle.verdict = {"status": "COMPLETE", "publicScore": "0.1"}
     result = user.run("submit", "file.csv", "-m", f"better than {tag} [of today]")
     assert (result.code, result.out) == (0, "Submission 4001: public score 0.10000\n")
     assert user.kaggle.submissions[0]["description"].endswith(f"better than ({tag[1:-1]}) [of today]")
-    (run / "run.json").write_text(json.dumps(json.loads((run / "run.json").read_text()) | {"kaggle": None}))
     listed = json.loads(user.run("submissions", "--json").out)["submissions"]
     assert [(row["ref"], row["run"]) for row in listed] == [(4001, None), (4000, "mine")]
-    assert stored(run)["ref"] == 4000
+    assert stored(user, run)["ref"] == 4000
     (user.folder / "submissions/.submitted.json").unlink()
     result = user.run("submit", "file.csv")
     assert "(submission 4001, " in result.last_line
@@ -1040,26 +1038,21 @@ def test_the_last_tag_of_a_message_says_which_file_it_is_of(user: User) -> None:
     ]
     user.kaggle.list_submission(7, f"like {tags[0]} but {tags[1]}")
     assert user.run("submissions").code == 0
-    assert stored(run) is None
-    assert stored(other)["ref"] == 7
+    assert stored(user, run) is None
+    assert stored(user, other)["ref"] == 7
 
 
-def test_a_ref_that_is_stored_in_the_wrong_run_does_not_count_against_the_tag(user: User) -> None:
+def test_a_ref_that_is_stored_for_the_wrong_file_does_not_count_against_the_tag(user: User) -> None:
     run = write_run(user)
-    manifest = json.loads((run / "run.json").read_text())
-    manifest["kaggle"] = {
-        "ref": 7,
-        "status": "PENDING",
-        "public_score": None,
-        "message": "",
-        "submitted_at": "",
-        "file_sha256": manifest["submission_sha256"],
-    }
-    (run / "run.json").write_text(json.dumps(manifest))
+    sha256 = json.loads((run / "run.json").read_text())["submission_sha256"]
+    outcome = KaggleOutcome(
+        ref=7, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
+    )
+    ledger.update(run.parent, {sha256: outcome})
     user.kaggle.list_submission(7, "[ffffffffffff-0000] another file", status="COMPLETE", publicScore="0.1")
     listed = json.loads(user.run("submissions", "--json").out)["submissions"]
     assert listed[0]["run"] is None
-    assert stored(run)["status"] == "PENDING"
+    assert stored(user, run)["status"] == "PENDING"
 
 
 def test_every_exit_code_of_the_errors_is_in_the_table_and_the_help(user: User) -> None:

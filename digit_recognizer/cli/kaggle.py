@@ -16,8 +16,7 @@ from digit_recognizer.leaderboard.advice import COMPETITION, require_client
 
 if TYPE_CHECKING:
     from digit_recognizer.leaderboard.client import Kaggle
-    from digit_recognizer.manifest import KaggleOutcome
-    from digit_recognizer.runs import Run
+    from digit_recognizer.leaderboard.ledger import KaggleOutcome
 
 
 def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
@@ -162,7 +161,7 @@ def submit(
         if wait:
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
     if wait:
-        result(_scored(outcome, candidate.run))
+        result(_scored(outcome))
     else:
         result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
 
@@ -187,12 +186,12 @@ def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
 COMMANDS = (download, submit, submissions)
 
 
-def _scored(outcome: "KaggleOutcome", run: "Run | None") -> str:
+def _scored(outcome: "KaggleOutcome") -> str:
     """Return the line with the public score beside the local one."""
     if outcome.public_score is None:
         return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
     scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}"
-    local = run.local_score if run else None
+    local = outcome.local
     if local is None:
         return scored
     gap = outcome.public_score - local.accuracy

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from digit_recognizer.errors import CredentialsError, NetworkError
 from digit_recognizer.files import open_plain, read_plain
-from digit_recognizer.leaderboard.messages import TAG
+from digit_recognizer.leaderboard.ledger import TAG
 
 SETTINGS = "https://www.kaggle.com/settings"
 ENDPOINTS = {"PROD": "https://api.kaggle.com", "LOCALHOST": "http://localhost"}  # of Kaggle's client
@@ -22,7 +22,7 @@ PAIR = {"KAGGLE_USERNAME": "username", "KAGGLE_KEY": "key"}  # variables, and th
 ODD = re.compile(r"[^A-Za-z0-9._~+/=-]")  # no token holds it (RFC 6750), no key and no user name either
 MAX_CHARACTERS = 255  # of each; the client looks for a file of the token's name, and fails if it is longer
 MAX_BYTES = 1 << 16  # of a file of credentials
-SECRET_PART = 6  # characters of a secret in a row that are not printed
+SECRET_PART = 6  # characters of a secret in a row that are not told
 NEW_ONES = f"make new credentials at {SETTINGS}/api"
 
 
@@ -35,12 +35,10 @@ class Account:
 
     def redacted(self, text: str) -> str:
         """Return `text` without any part of a secret, should Kaggle or a proxy have echoed one; tags stay."""
-        secrets = set(self._secrets())
-        parts = {
-            secret[i : i + SECRET_PART] for secret in secrets for i in range(len(secret) - SECRET_PART + 1)
-        }
-        starts = [i for i in range(len(text)) if text[i : i + SECRET_PART] in parts]
-        hidden = {i + j for i in starts for j in range(SECRET_PART)}
+        n = SECRET_PART
+        parts = {secret[i : i + n] for secret in self._secrets() for i in range(len(secret) - n + 1)}
+        starts = [i for i in range(len(text)) if text[i : i + n] in parts]
+        hidden = {i + j for i in starts for j in range(n)}
         hidden -= {i for tag in TAG.finditer(text) for i in range(*tag.span())}
         return re.sub("\0+", "***", "".join("\0" if i in hidden else char for i, char in enumerate(text)))
 
@@ -49,7 +47,7 @@ class Account:
         yield self.variables.get("KAGGLE_API_TOKEN", "")
         if not self.variables:
             yield from (
-                str(value) for name, value in _read_json(Path(self.source)).items() if name.endswith("token")
+                str(value) for name, value in _read_json(Path(self.source)).items() if "token" in name
             )
         pairs = [(self.variables.get("KAGGLE_USERNAME"), self.variables.get("KAGGLE_KEY"))]
         for name in ("http_proxy", "https_proxy", "all_proxy"):
@@ -67,18 +65,23 @@ def check() -> Account:
     if a variable of the environment keeps the client from reaching Kaggle.
     """
     account = _find()
-    _check_connection()
+    environment = os.environ.get("KAGGLE_API_ENVIRONMENT") or "PROD"
+    if environment not in ENDPOINTS:
+        raise _unusable("KAGGLE_API_ENVIRONMENT", f"found {environment!r}, expected {' or '.join(ENDPOINTS)}")
+    _check_certificates("REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE")
+    _check_certificates("SSL_CERT_FILE")
+    _check_proxy(ENDPOINTS[environment])
     return account
 
 
 def _find() -> Account:
     """Return the credentials, looked for in the client's order."""
     given = os.environ.get("KAGGLE_API_TOKEN", "")
-    if _exists(given.strip()):
+    if os.path.exists(given.strip()):  # noqa: PTH110 (a token may be too long for a path)
         given = _read(Path(given.strip()), "the file that KAGGLE_API_TOKEN names")
     if token := _checked("KAGGLE_API_TOKEN", given):
         return Account("KAGGLE_API_TOKEN", {"KAGGLE_API_TOKEN": token})
-    home = _home()
+    home = Path(os.path.expanduser("~/.kaggle"))  # noqa: PTH111 (nor is there always a home)
     for path in (home / "access_token", home / "access_token.txt"):
         if token := _checked(path, _read(path)):
             return Account(str(path), {"KAGGLE_API_TOKEN": token})
@@ -100,58 +103,38 @@ def _find() -> Account:
     )
 
 
-def _home() -> Path:
-    try:
-        return Path.home() / ".kaggle"
-    except RuntimeError:
-        raise CredentialsError(
-            "the home folder is not known, so nor are credentials; set HOME, or KAGGLE_API_TOKEN"
-        ) from None
-
-
 def _key_file(home: Path) -> Path:
     config = os.environ.get("XDG_CONFIG_HOME") or home.parent / ".config"
     usual = home if home.exists() or not sys.platform.startswith("linux") else Path(config) / "kaggle"
     return Path(os.environ.get("KAGGLE_CONFIG_DIR") or usual) / "kaggle.json"
 
 
-def _exists(path: str) -> bool:
-    try:
-        return bool(path) and Path(path).exists()
-    except OSError:  # too long for a path
-        return False
-
-
-def _read(path: Path, name: str = "") -> str:
+def _read(path: Path, name: object = None) -> str:
     """Return the text of a file, "" if it is not there; raises CredentialsError if it cannot be read."""
     try:
         return read_plain(path, MAX_BYTES).decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
-        raise CredentialsError(f"{name or path}: cannot be read ({error.strerror}); {NEW_ONES}") from None
+        problem = f"cannot be read ({error.strerror})"
     except UnicodeDecodeError as error:
         byte = f"byte {error.start + 1} is {error.object[error.start]:#04x}"
-        raise CredentialsError(
-            f"{name or path}: {byte}, expected text in UTF-8 (PowerShell's > writes UTF-16); {NEW_ONES}"
-        ) from None
+        problem = f"{byte}, expected text in UTF-8 (PowerShell's > writes UTF-16)"
+    raise CredentialsError(f"{name or path}: {problem}; {NEW_ONES}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, {} if it is not there; raises CredentialsError if it is damaged."""
-    text = _read(path)
     try:
-        content = json.loads(text) if text.strip() else {}
-    except json.JSONDecodeError as error:
-        found = f"is no JSON, line {error.lineno}, column {error.colno} ({error.msg})"
-    except (ValueError, RecursionError):
-        found = "is no JSON"
-    else:
+        content = json.loads(_read(path).strip() or "{}")
         if isinstance(content, dict):
             return content
-        found = f"is a JSON {type(content).__name__}"
-    expected = ', expected {"username": "...", "key": "..."}' if path.name == "kaggle.json" else ""
-    raise CredentialsError(f"{path}: {found}{expected}; {NEW_ONES}")
+        problem = f"is a JSON {type(content).__name__}"
+    except json.JSONDecodeError as error:
+        problem = f"is no JSON, line {error.lineno}, column {error.colno} ({error.msg})"
+    except (ValueError, RecursionError):
+        problem = "is no JSON"
+    raise CredentialsError(f'{path}: {problem}, expected an object such as {{"username": ...}}; {NEW_ONES}')
 
 
 def _checked(where: object, value: object) -> str:
@@ -162,27 +145,15 @@ def _checked(where: object, value: object) -> str:
     if not isinstance(value, str):
         raise CredentialsError(f"{where}: is a JSON {type(value).__name__}, expected text; {NEW_ONES}")
     text = value.strip().strip("\ufeff").strip()
+    problem = ""
     if len(text) > MAX_CHARACTERS:
-        raise CredentialsError(
-            f"{where}: found {len(text):,} characters, expected at most {MAX_CHARACTERS}; {NEW_ONES}"
-        )
-    if odd := ODD.search(text):
-        position = value.index(text) + odd.start() + 1
-        raise CredentialsError(
-            f"{where}: character {position} is {odd[0]!a}, which none of Kaggle's tokens, keys and user "
-            f"names holds; correct it, or {NEW_ONES}"
-        )
+        problem = f"found {len(text):,} characters, expected at most {MAX_CHARACTERS}"
+    elif odd := ODD.search(text):
+        character = f"character {value.index(text) + odd.start() + 1} is {odd[0]!a}"
+        problem = f"{character}, which none of Kaggle's tokens, keys and user names holds"
+    if problem:
+        raise CredentialsError(f"{where}: {problem}; {NEW_ONES}")
     return text
-
-
-def _check_connection() -> None:
-    """Raise NetworkError if a variable of the environment cannot be used; nothing is sent."""
-    environment = os.environ.get("KAGGLE_API_ENVIRONMENT") or "PROD"
-    if environment not in ENDPOINTS:
-        raise _unusable("KAGGLE_API_ENVIRONMENT", f"found {environment!r}, expected {' or '.join(ENDPOINTS)}")
-    _check_certificates("REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE")
-    _check_certificates("SSL_CERT_FILE")
-    _check_proxy(ENDPOINTS[environment])
 
 
 def _check_certificates(variable: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from digit_recognizer import data, runs, submission
 from digit_recognizer.errors import NotSubmittedError, RunError, SubmissionError, printable
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.messages import HASH_DIGITS, TAG
+from digit_recognizer.leaderboard.ledger import HASH_DIGITS, TAG
 from digit_recognizer.runs import Run
 
 # Characters of a message before the tag is added. Kaggle documents no limit, so it is a cautious one.
@@ -123,7 +123,7 @@ def check(
             f"{file}: was changed after its run wrote it, so the run's local score is not of it; "
             "copy it to another folder and submit the copy"
         )
-    previous = None if force else ledger.previous_outcome(out, sha256, run)
+    previous = None if force else ledger.read(out).get(sha256)
     if previous and previous.accepted:
         raise already_submitted(file, previous.ref, previous.public_score)
     # The first part says which file it is, wherever it was submitted from, the second which attempt.

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from digit_recognizer.errors import KaggleError, NetworkError
 from digit_recognizer.leaderboard import account, advice, worker
 from digit_recognizer.leaderboard.advice import COMPETITION, STEP_WORDS
-from digit_recognizer.leaderboard.messages import KaggleSubmission
+from digit_recognizer.leaderboard.ledger import KaggleSubmission
 
 ATTEMPTS = 3
 STARTUP_SECONDS = 60.0  # for what needs no network, however short the limit of the steps that do
