@@ -3,7 +3,7 @@
 The client comes here by its environment alone. http_proxy makes this server its proxy, so that every host is
 this one; https_proxy too, so that an attempt to leave the machine arrives as a CONNECT, and fails the test.
 Most tests call the program in their own process, the real client included; a process of its own is started
-for what only a process shows: hangs, signals, several submits at once, and credentials, which are read once.
+for what only a process shows: signals, kills, and several submits at once.
 """
 
 import io
@@ -257,38 +257,6 @@ class Result:
         return self.err.splitlines()[-1]
 
 
-@contextmanager
-def in_this_process(call: list[Any]) -> Iterator["queue.SimpleQueue[bytes | None]"]:
-    """The real client called in this process, which nothing can kill; its kind of `client._process`."""
-    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    over = threading.Event()
-
-    def send(**message: object) -> None:
-        if over.is_set():
-            sys.exit()
-        lines.put(json.dumps(message).encode())
-
-    def answer() -> None:
-        with suppress(SystemExit):
-            worker.answer(send, *call)
-        lines.put(None)
-
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(client.HIDDEN)}
-    settings = {name: os.environ[name] for name in ("KAGGLE_API_ENVIRONMENT",)}
-    patched_time = mock.Mock(monotonic=time.monotonic, sleep=over.wait)
-    with (
-        mock.patch.dict(os.environ, kept | settings, clear=True),
-        mock.patch.object(worker, "time", patched_time),
-    ):
-        thread = threading.Thread(target=answer)
-        thread.start()
-        try:
-            yield lines
-        finally:
-            over.set()
-            thread.join()
-
-
 class User:
     """Someone at a terminal, with a home, a folder to work in, and the program."""
 
@@ -306,7 +274,7 @@ class User:
         with (
             mock.patch.dict(os.environ, whole, clear=True),
             mock.patch.object(sys, "argv", argv),
-            mock.patch.object(client, "_process", in_this_process),
+            mock.patch.object(client, "_process", self._in_this_process),
             chdir(self.folder),
             redirect_stdout(io.StringIO()) as out,
             redirect_stderr(io.StringIO()) as err,
@@ -317,6 +285,39 @@ class User:
                 code = end.code or 0
         assert isinstance(code, int)
         return self._checked(Result(code, out.getvalue(), err.getvalue()))
+
+    @contextmanager
+    def _in_this_process(self, call: list[Any]) -> Iterator["queue.SimpleQueue[bytes | None]"]:
+        """Do a call in a thread of this process; `client._process` does it in another process."""
+        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        killed = threading.Event()
+
+        def send(**message: object) -> None:
+            if killed.is_set():
+                sys.exit()
+            lines.put(json.dumps(message).encode())
+
+        def answer() -> None:
+            with suppress(SystemExit):
+                worker.answer(send, *call)
+            lines.put(None)
+
+        here = {name: value for name, value in os.environ.items() if not name.startswith(client.HIDDEN)}
+        here["KAGGLE_API_ENVIRONMENT"] = os.environ["KAGGLE_API_ENVIRONMENT"]
+        time_until_killed = mock.Mock(monotonic=time.monotonic, sleep=killed.wait)
+        with (
+            mock.patch.dict(os.environ, here, clear=True),
+            mock.patch.object(worker, "time", time_until_killed),
+        ):
+            thread = threading.Thread(target=answer)
+            thread.start()
+            try:
+                yield lines
+            finally:
+                killed.set()
+                self.kaggle.over.set()  # ends a hang, as a kill would
+                thread.join()
+                self.kaggle.over.clear()
 
     def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Any:
         """Start a command in a process of its own; an environment variable that is None is unset."""

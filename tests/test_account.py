@@ -2,31 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stub_kaggle
-from stub_kaggle import KEY, TOKEN, USER, Server, User
+from stub_kaggle import KEY, TOKEN, USER, Fault, User, hang, page, refusing, reset
 
 NO_PAIR = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
 PAIR = {"username": USER, "key": KEY}
 NEW = "make new credentials at https://www.kaggle.com/settings/api\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with stub_kaggle.serving() as server:
-        yield server
-
-
-@pytest.fixture
-def user(server: Server, tmp_path: Path) -> Iterator[User]:
-    server.kaggle = stub_kaggle.Kaggle()
-    folder = tmp_path / "work"
-    folder.mkdir()
-    yield User(server, folder)
-    server.kaggle.over.set()
 
 
 def put(user: User, name: str, content: str | bytes | dict[str, object]) -> Path:
@@ -209,7 +192,56 @@ def test_no_credentials(user: User, incomplete: str | None) -> None:
     assert user.kaggle.seen == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        (
+            {"KAGGLE_KEY": "fedcba98-not-the-key"},
+            "KAGGLE_USERNAME and KAGGLE_KEY, they are wrong or expired;",
+        ),
+        (
+            {"KAGGLE_API_TOKEN": "KGAT_stale-token"},  # though there is a good key beside it
+            "KAGGLE_API_TOKEN, they are wrong or expired; it takes precedence over any key, so unset it or",
+        ),
+    ],
+)
+def test_wrong_credentials(user: User, variables: dict[str, str], named: str) -> None:
+    result = user.run("submissions", "--verbose", **variables)
+    assert result.code == 4
+    assert result.last_line == (
+        f"Error: Kaggle does not accept the credentials of {named} "
+        "make new ones at https://www.kaggle.com/settings/api"
+    )
+    assert not [value for value in variables.values() if value in result.err]
+    assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (reset, "the connection broke off; check the network, and the proxy if there is one"),
+        (page(200), "a web page came instead of Kaggle's answer"),
+        (refusing(500, ""), "Kaggle's server failed (500); try again later"),
+        (hang, "no answer within 0.5 seconds (--timeout); try again later"),
+    ],
+)
+def test_trouble_while_logging_in(user: User, fault: Fault, message: str) -> None:
+    user.kaggle.always["log in"] = fault
+    result = user.run("submissions", "--timeout", 0.5, KAGGLE_API_TOKEN=TOKEN)
+    assert result.code == 7
+    assert result.last_line.startswith(f"Error: logging in to Kaggle: {message}")
+    assert set(user.kaggle.seen) == {"log in"}
+
+
 # The way there.
+
+
+def test_a_proxy_that_is_not_there(user: User) -> None:
+    result = user.run("submissions", http_proxy="http://127.0.0.1:9")
+    assert result.code == 7
+    assert result.last_line.startswith(
+        "Error: asking Kaggle for the submissions: the proxy cannot be reached"
+    )
 
 
 def certificate(user: User, kind: str) -> str:
@@ -263,15 +295,15 @@ PROXIES = {
 
 
 @pytest.mark.parametrize("value", PROXIES)
-@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
-def test_a_proxy_that_cannot_be_used_is_named_and_not_told(user: User, variable: str, value: str) -> None:
-    environment = {"http_proxy": None, "https_proxy": None, variable: value}
-    result = user.run("submissions", **environment)
-    assert result.code == 7
-    assert result.err.startswith(f"Error: {variable}: {PROXIES[value]}")
-    assert result.err.endswith("; correct or unset it\n")
-    assert result.err.count("\n") == 1
-    assert "hunt" not in result.err
+def test_a_proxy_that_cannot_be_used_is_named_and_not_told(user: User, value: str) -> None:
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        environment = {"http_proxy": None, "https_proxy": None, variable: value}
+        result = user.run("submissions", **environment)
+        assert result.code == 7
+        assert result.err.startswith(f"Error: {variable}: {PROXIES[value]}")
+        assert result.err.endswith("; correct or unset it\n")
+        assert result.err.count("\n") == 1
+        assert "hunt" not in result.err
     assert user.kaggle.seen == []
 
 

@@ -44,7 +44,7 @@ REACHING = [
     ),
     _seconds("timeout", 60, "that one step may go without an answer."),
     _seconds("retry-delay", 1, "before the first retry, or look for the score; doubles up to 15."),
-    click.option("--verbose", is_flag=True, help="Print each step and its seconds."),
+    click.option("--verbose", is_flag=True, help="Print each call of Kaggle's client and its seconds."),
 ]
 
 

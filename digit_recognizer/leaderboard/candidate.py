@@ -7,6 +7,7 @@ from pathlib import Path
 
 from digit_recognizer import data, runs, submission
 from digit_recognizer.errors import NotSubmittedError, RunError, SubmissionError, printable
+from digit_recognizer.files import read_plain
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.ledger import HASH_DIGITS, TAG
 from digit_recognizer.runs import Run
@@ -112,7 +113,7 @@ def check(
             f"{run.folder}: has no submission of its own; `train` and `ensemble` write a {runs.SUBMISSION}"
         )
     try:
-        content = file.read_bytes()
+        content = read_plain(file, runs.MAX_SUBMISSION_BYTES)
         sha256 = submission.check_bytes(content, str(file), data.COMPETITION_ROWS["test.csv"]).sha256
     except OSError as error:
         raise NotSubmittedError(f"{file}: cannot be read ({error.strerror})") from None

@@ -56,7 +56,7 @@ class Limits:
 class Kaggle:
     """Kaggle, under time limits; a question that it does not answer raises a KaggleError.
 
-    on_notice gets what the user should know, on_state what is being done, on_detail each step's seconds.
+    on_notice gets what the user should know, on_state what is being done, on_detail each call's seconds.
     """
 
     account: account.Account
@@ -145,44 +145,40 @@ class Kaggle:
     def _call_once(
         self, name: str, arguments: tuple[object, ...], file: Path | None, on_progress: OnBytes | None
     ) -> Iterator[Any]:
-        """Yield the answers of one process. Each of its steps has a time limit, or each byte of `file`."""
-        step, size, waiting = "start", None, True
+        """Yield the answers of one process; each of its steps, and each next byte of `file`, has a limit."""
+        step, size, waiting, told = "start", None, True, ""
         began = last = time.monotonic()
         try:
             with _process([self.account.variables, name, self.competition, *arguments]) as lines:
                 for message in _messages(lines, file):
-                    words, now = STEP_WORDS[step], time.monotonic()
-                    self.on_state(words)
-                    if message:
-                        last = now
+                    self.on_state(STEP_WORDS[step])
+                    last = time.monotonic() if message else last
                     size = message.get("size", size)
                     if on_progress and "received" in message:
                         on_progress(message["received"], size)
-                    if waiting and message.keys() & {"step", "answer"}:
-                        self.on_detail(f"{words}: {now - began:.1f} s")
-                    if "step" in message:
-                        step, began, waiting = message["step"], now, True
-                    if "answer" in message:
+                    elif "step" in message:
+                        step, waiting = message["step"], True
+                    elif "answer" in message:
                         waiting = False
                         yield message["answer"]
-                    if "failure" in message:
-                        raise self._failed(step, now - began, message["failure"])
+                    elif failure := message.get("failure"):
+                        failure["reason"] = self.account.redacted(failure["reason"])[:MAX_REASON]
+                        told = f", {failure['kinds'][0]} {failure.get('status', '')} {failure['reason']}"
+                        raise advice.to_exception(
+                            step, failure, self.account, self.competition, self.limits.step_timeout
+                        )
                     limit = max(self.limits.step_timeout, STARTUP_SECONDS if step == "start" else 0)
-                    if waiting and now - last > limit:
+                    if waiting and time.monotonic() - last > limit:
                         problem = f"no answer within {limit:g} seconds (--timeout); try again later"
-                        raise NetworkError(f"{words}: {problem}")
+                        raise NetworkError(f"{STEP_WORDS[step]}: {problem}")
             if waiting:
                 problem = "Kaggle's client ended unexpectedly; try again"
                 raise NetworkError(f"{STEP_WORDS[step]}: {problem}", retryable=True)
         except KaggleError as error:
             error.outcome_unknown &= step == name  # else it was not even asked
             raise
-
-    def _failed(self, step: str, seconds: float, failure: dict[str, Any]) -> KaggleError:
-        failure["reason"] = reason = self.account.redacted(failure["reason"])[:MAX_REASON]
-        what = " ".join([failure["kinds"][0], str(failure.get("status", "")), reason])
-        self.on_detail(f"{STEP_WORDS[step]}: {seconds:.1f} s, {what}")
-        return advice.to_exception(step, failure, self.account, self.competition, self.limits.step_timeout)
+        finally:
+            self.on_detail(f"{STEP_WORDS[step]}: {time.monotonic() - began:.1f} s{told}")
 
 
 @contextmanager
