@@ -58,34 +58,15 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 class DigitRecognizerError(Exception):
     """Base of the errors shown without a traceback, as one line whose control characters are escaped.
 
-    Each class says what follows from its errors, where it differs from here:
-    exit_code: what the command ends with, one of EXIT_CODES.
-    heading: what the line begins with.
-    retryable: the same call may succeed.
-    outcome_unknown: what was asked for may have been done nevertheless.
-    score_may_come: of a submission that is in, although this look for it failed.
-    retry_after: seconds that the server asked to wait.
+    Each class says what follows from its errors, where it differs from here: `exit_code`, one of EXIT_CODES,
+    which the command ends with, and `heading`, which the line begins with.
     """
 
     exit_code = 1
     heading = "Error: "
-    retryable = False
-    outcome_unknown = False
-    score_may_come = False
-    retry_after = 0.0
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        retryable: bool | None = None,
-        outcome_unknown: bool | None = None,
-        retry_after: float = 0.0,
-    ) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(printable(message))
-        self.retryable = self.retryable if retryable is None else retryable
-        self.outcome_unknown = self.outcome_unknown if outcome_unknown is None else outcome_unknown
-        self.retry_after = retry_after
 
 
 class DataError(DigitRecognizerError):
@@ -134,37 +115,69 @@ class NotSubmittedError(DigitRecognizerError):
     exit_code = 3
 
 
-class CompetitionError(DigitRecognizerError):
+class KaggleError(DigitRecognizerError):
+    """Base of what a call to Kaggle, or another server, raises. Each class says, and an error may differ:
+
+    retryable: the same call may succeed.
+    outcome_unknown: what was asked for may have been done nevertheless.
+    retry_after: seconds that the server asked to wait.
+    """
+
+    retryable: bool
+    outcome_unknown: bool
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        outcome_unknown: bool | None = None,
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = self.retryable if retryable is None else retryable
+        self.outcome_unknown = self.outcome_unknown if outcome_unknown is None else outcome_unknown
+        self.retry_after = retry_after
+
+
+class CompetitionError(KaggleError):
     """Kaggle has no competition of that name."""
 
     exit_code = 2
+    retryable = False
+    outcome_unknown = False
 
 
-class CredentialsError(DigitRecognizerError):
+class CredentialsError(KaggleError):
     """Kaggle does not know the account, or the account may not do that yet: rules, phone."""
 
     exit_code = 4
-    score_may_come = True
+    retryable = False
+    outcome_unknown = False
 
 
-class QuotaError(DigitRecognizerError):
+class QuotaError(KaggleError):
     """The day's submissions are used up."""
 
     exit_code = 5
+    retryable = False
+    outcome_unknown = False
 
 
-class RejectedError(DigitRecognizerError):
+class RejectedError(KaggleError):
     """Kaggle does not accept, or could not score, the submission."""
 
     exit_code = 6
+    retryable = False
+    outcome_unknown = False
 
 
-class NetworkError(DigitRecognizerError):
+class NetworkError(KaggleError):
     """A server cannot be reached, or does not answer as expected."""
 
     exit_code = 7
+    retryable = False
     outcome_unknown = True
-    score_may_come = True
 
 
 class ScorePendingError(DigitRecognizerError):

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,7 +11,6 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BeforeValidator,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -51,17 +50,6 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 
 
-def _utc(value: object) -> object:
-    """Return a moment in UTC, which it is in if it does not say so; None if it is empty."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) and value else value or None
-        if isinstance(moment, datetime):
-            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError("expected a date and time") from None
-    return moment
-
-
 def _escape(text: str) -> str:
     """Return a path's text with the bytes that are no Unicode as `\\udcff`, which JSON can hold."""
     return text.encode(errors="backslashreplace").decode()
@@ -72,7 +60,6 @@ def _unescape(text: str) -> str:
 
 
 FolderName = Annotated[str, AfterValidator(_unescape), PlainSerializer(_escape)]
-UtcDatetime = Annotated[datetime | None, BeforeValidator(_utc)]
 
 
 class Rows(Record):
@@ -197,25 +184,6 @@ class FitRecord(Record):
     curve: tuple[EpochMetrics, ...] = Field(description="metrics after each epoch")
 
 
-class KaggleOutcome(Record):
-    """What became of a submission.
-
-    status: SENT while it is not known whether Kaggle has it, then Kaggle's PENDING, COMPLETE or ERROR.
-    """
-
-    ref: int | None = Field(description="number of the submission at Kaggle")
-    status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"]
-    public_score: float | None = Field(description="accuracy on Kaggle's public test digits")
-    message: str = Field(description="as Kaggle shows it, the tag first")
-    submitted_at: UtcDatetime = Field(description="in UTC")
-    file_sha256: Sha256 = Field(description="of the uploaded file")
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it is certain that Kaggle has the submission: its number proves it."""
-        return self.status != "SENT" and bool(self.ref)
-
-
 class Manifest(Record):
     """What `run.json` says."""
 
@@ -250,7 +218,6 @@ class Manifest(Record):
     seconds: dict[str, Seconds] = Field(
         description="of each step, and in total; for a resumed run, counted from its resumption"
     )
-    kaggle: KaggleOutcome | None = Field(default=None, description="what became of the submission")
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import locked, read_plain, write_atomically
-from digit_recognizer.manifest import FORMAT, KaggleOutcome, Manifest, ModelScore, Rows
+from digit_recognizer.manifest import FORMAT, Manifest, ModelScore, Rows
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 
@@ -194,13 +194,6 @@ def list_unfinished(out: Path) -> list[str]:
         else:
             lines.append(f"{folder.name} was cut off before a fit was finished; its command starts it anew")
     return lines
-
-
-def record_kaggle(run: Run, outcome: KaggleOutcome) -> Run:
-    """Store in the run's `run.json` what became of its submission, and return the changed run."""
-    manifest = run.manifest.model_copy(update={"kaggle": outcome})
-    write_manifest(run.folder, manifest)
-    return replace(run, manifest=manifest)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM (a batch system's stop) and SIGHUP (a closed terminal): taken alike, held or blocked."""
+"""Ctrl-C, SIGTERM (a batch system's stop) and SIGHUP (a closed terminal): taken alike, or held."""
 
 import signal
 import threading
@@ -58,16 +58,3 @@ class Hold:
             yield
         finally:
             self.__enter__()
-
-
-@contextmanager
-def blocked() -> Iterator[None]:
-    """Block signals, also in processes that are started meanwhile, where the system can."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

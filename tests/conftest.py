@@ -257,6 +257,26 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
         return runs.load(out / "sample")
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """A Kaggle on loopback, for a module's tests."""
+    import stub_kaggle
+
+    with stub_kaggle.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def user(server: Any, tmp_path: Path) -> Iterator[Any]:
+    """Someone at a terminal, for whom that Kaggle is new."""
+    import stub_kaggle
+
+    server.kaggle = stub_kaggle.Kaggle()
+    (tmp_path / "work").mkdir()
+    yield stub_kaggle.User(server, tmp_path / "work")
+    server.kaggle.over.set()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast ones first: what is broken shows in seconds."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -3,13 +3,12 @@
 The client comes here by its environment alone. http_proxy makes this server its proxy, so that every host is
 this one; https_proxy too, so that an attempt to leave the machine arrives as a CONNECT, and fails the test.
 Most tests call the program in their own process, the real client included; a process of its own is started
-for what only a process shows: hangs, signals, several submits at once, and credentials, which are read once.
+for what only a process shows: signals, kills, and several submits at once.
 """
 
 import io
 import json
 import os
-import pickle
 import queue
 import secrets
 import socket
@@ -21,7 +20,7 @@ import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from digit_recognizer.cli import commands
-from digit_recognizer.leaderboard import client, worker
+from digit_recognizer.leaderboard import account, client, worker
 
 USER, KEY, TOKEN = "ada", "0123456789abcdef0123456789abcdef", "KGAT_fedcba9876543210"
 SIGNATURE = "X-Goog-Signature-5ec2e7"
@@ -258,18 +257,6 @@ class Result:
         return self.err.splitlines()[-1]
 
 
-class InlineKaggle(client.Kaggle):
-    """The real client called in this process, without time limits; all else is `client.Kaggle`'s."""
-
-    def _start(self) -> None:
-        answers: queue.Queue[object] = queue.Queue()
-        self._process = mock.MagicMock()
-        self._connection = mock.MagicMock()
-        self._connection.send = lambda call: worker.answer(*call, answers.put)
-        self._connection.poll = lambda timeout: True
-        self._connection.recv = lambda: pickle.loads(pickle.dumps(answers.get()))
-
-
 class User:
     """Someone at a terminal, with a home, a folder to work in, and the program."""
 
@@ -287,7 +274,7 @@ class User:
         with (
             mock.patch.dict(os.environ, whole, clear=True),
             mock.patch.object(sys, "argv", argv),
-            mock.patch.object(client, "Kaggle", InlineKaggle),
+            mock.patch.object(client, "_process", self._in_this_process),
             chdir(self.folder),
             redirect_stdout(io.StringIO()) as out,
             redirect_stderr(io.StringIO()) as err,
@@ -298,6 +285,39 @@ class User:
                 code = end.code or 0
         assert isinstance(code, int)
         return self._checked(Result(code, out.getvalue(), err.getvalue()))
+
+    @contextmanager
+    def _in_this_process(self, call: list[Any]) -> Iterator["queue.SimpleQueue[bytes | None]"]:
+        """Do a call in a thread of this process; `client._process` does it in another process."""
+        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        killed = threading.Event()
+
+        def send(**message: object) -> None:
+            if killed.is_set():
+                sys.exit()
+            lines.put(json.dumps(message).encode())
+
+        def answer() -> None:
+            with suppress(SystemExit):
+                worker.answer(send, *call)
+            lines.put(None)
+
+        here = {name: value for name, value in os.environ.items() if not name.startswith(client.HIDDEN)}
+        here["KAGGLE_API_ENVIRONMENT"] = os.environ["KAGGLE_API_ENVIRONMENT"]
+        time_until_killed = mock.Mock(monotonic=time.monotonic, sleep=killed.wait)
+        with (
+            mock.patch.dict(os.environ, here, clear=True),
+            mock.patch.object(worker, "time", time_until_killed),
+        ):
+            thread = threading.Thread(target=answer)
+            thread.start()
+            try:
+                yield lines
+            finally:
+                killed.set()
+                self.kaggle.over.set()  # ends a hang, as a kill would
+                thread.join()
+                self.kaggle.over.clear()
 
     def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Any:
         """Start a command in a process of its own; an environment variable that is None is unset."""
@@ -330,9 +350,9 @@ class User:
     def _checked(self, result: Result) -> Result:
         """Return the result; whatever it is, it holds no secret, and nothing left the machine."""
         parts = {
-            secret[start : start + worker.SECRET_PART]
+            secret[start : start + account.SECRET_PART]
             for secret in SECRETS
-            for start in range(len(secret) - worker.SECRET_PART + 1)
+            for start in range(len(secret) - account.SECRET_PART + 1)
         }
         assert not [part for part in parts if part in result.out + result.err]
         assert "Traceback" not in result.err, result.err

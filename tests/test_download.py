@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,12 @@ import pytest
 import stub_kaggle
 from click.testing import CliRunner
 from conftest import ROOT
-from stub_kaggle import Fault, Server, User, cut, hang, page, refusing, reset
+from stub_kaggle import Fault, User, cut, hang, page, refusing, reset
 
 from digit_recognizer import data, submission
 from digit_recognizer.cli.commands import cli
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with stub_kaggle.serving() as server:
-        yield server
-
-
-@pytest.fixture
-def user(server: Server, tmp_path: Path) -> Iterator[User]:
-    server.kaggle = stub_kaggle.Kaggle()
-    folder = tmp_path / "work"
-    folder.mkdir()
-    yield User(server, folder)
-    server.kaggle.over.set()
 
 
 def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:

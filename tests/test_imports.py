@@ -66,7 +66,7 @@ ONLY_IN = {
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},
     "matplotlib": {"reports.figures", "reports.themes"},
-    "requests": {"leaderboard.worker"},
+    "requests": {"leaderboard.account"},
     "tensorflow": {"nets.keras_model", "nets.keras_net"},
     "threadpoolctl": {"training.fit"},
 }

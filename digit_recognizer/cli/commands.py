@@ -173,16 +173,22 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
     """List the runs with their local and public scores."""
     from digit_recognizer import runs
     from digit_recognizer.cli import tables
+    from digit_recognizer.leaderboard import ledger
 
     listed, problems = runs.list_all(out)
+    outcomes = {}
+    try:
+        outcomes = ledger.read(out)
+    except DigitRecognizerError as error:
+        problems.append(str(error))
     if sort == "score":
         listed.sort(key=lambda run: run.main_score.accuracy, reverse=True)
     for line in [*problems, *runs.list_unfinished(out)]:
         notice(line)
     if as_json:
-        result(tables.run_list(listed))
+        result(tables.run_list(listed, outcomes))
     elif listed:
-        results(tables.runs(listed))
+        results(tables.runs(listed, outcomes))
     elif not problems:
         notice(f"{out}: holds no runs yet; `train` makes one")
 

@@ -13,12 +13,11 @@ from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_opt
 from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import done, result, results
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
-from digit_recognizer.leaderboard.advice import COMPETITION, credentials, require_client
+from digit_recognizer.leaderboard.advice import COMPETITION, require_client
 
 if TYPE_CHECKING:
     from digit_recognizer.leaderboard.client import Kaggle
-    from digit_recognizer.manifest import KaggleOutcome
-    from digit_recognizer.runs import Run
+    from digit_recognizer.leaderboard.ledger import KaggleOutcome
 
 
 def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
@@ -45,7 +44,7 @@ REACHING = [
     ),
     _seconds("timeout", 60, "that one step may go without an answer."),
     _seconds("retry-delay", 1, "before the first retry, or look for the score; doubles up to 15."),
-    click.option("--verbose", is_flag=True, help="Print each step and its seconds."),
+    click.option("--verbose", is_flag=True, help="Print each call of Kaggle's client and its seconds."),
 ]
 
 
@@ -60,15 +59,13 @@ def _reach(
     **seconds: float,
 ) -> Iterator["Kaggle"]:
     """Yield Kaggle under time limits, of which `seconds` are those of one command alone."""
+    from digit_recognizer.leaderboard import account
     from digit_recognizer.leaderboard.client import Kaggle, Limits
 
     limits = Limits(step_timeout=timeout, retry_delay=retry_delay, **seconds)
     on_detail = _notice if verbose else lambda text: None
     try:
-        with Kaggle(
-            limits, competition=competition, on_notice=_notice, on_state=on_state, on_detail=on_detail
-        ) as kaggle:
-            yield kaggle
+        yield Kaggle(account.check(), limits, _notice, competition, on_state, on_detail)
     except KeyboardInterrupt:
         raise StoppedError("Stopped") from None
 
@@ -148,15 +145,14 @@ def submit(
     Without FILE or RUN it is the newest run on the competition's digits.
     """
     require_client()
+    from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
-    from digit_recognizer.leaderboard import submit
 
     candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
     if dry_run:
-        account = credentials()
         result(
             f"{printable(candidate.file)}: would be submitted as {candidate.message!r}, with the credentials "
-            f"of {printable(account)}"
+            f"of {printable(account.check().source)}"
         )
         return
     with (
@@ -169,7 +165,7 @@ def submit(
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
     with done(f"Kaggle has submission {outcome.ref}; `submissions` shows its score."):
         if wait:
-            result(_scored(outcome, candidate.run))
+            result(_scored(outcome))
         else:
             result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
 
@@ -194,12 +190,12 @@ def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
 COMMANDS = (download, submit, submissions)
 
 
-def _scored(outcome: "KaggleOutcome", run: "Run | None") -> str:
+def _scored(outcome: "KaggleOutcome") -> str:
     """Return the line with the public score beside the local one."""
     if outcome.public_score is None:
         return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
     scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}"
-    local = run.local_score if run else None
+    local = outcome.local
     if local is None:
         return scored
     gap = outcome.public_score - local.accuracy

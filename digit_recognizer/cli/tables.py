@@ -1,7 +1,7 @@
 """What the commands print: runs and recipes as lines of text, and as the JSON of `--json`."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,9 +15,11 @@ from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
 
 if TYPE_CHECKING:
+    from digit_recognizer.leaderboard.ledger import KaggleOutcome
     from digit_recognizer.leaderboard.matching import MatchedSubmission
 
 Row = TypeVar("Row")
+Outcomes = Mapping[str, "KaggleOutcome"]
 Columns = Sequence[tuple[str, Callable[[Row], str]]]
 
 
@@ -55,11 +57,18 @@ def summary(run: Run, report: Path | None = None) -> str:
     )
 
 
-def run_list(runs: Iterable[Run]) -> str:
-    """Return the runs as `runs --json` prints them: their manifests."""
-    return json.dumps(
-        {"runs": [{"run": str(run.folder), **run.manifest.model_dump(mode="json")} for run in runs]}
-    )
+def run_list(runs: Iterable[Run], outcomes: Outcomes) -> str:
+    """Return the runs as `runs --json` prints them: their manifests, and what Kaggle answered."""
+    listed = []
+    for run in runs:
+        outcome = _outcome(run, outcomes)
+        kaggle = outcome.model_dump(mode="json") if outcome else None
+        listed.append({"run": str(run.folder), **run.manifest.model_dump(mode="json"), "kaggle": kaggle})
+    return json.dumps({"runs": listed})
+
+
+def _outcome(run: Run, outcomes: Outcomes) -> "KaggleOutcome | None":
+    return outcomes.get(run.manifest.submission_sha256 or "")
 
 
 def scores(run: Run) -> Iterator[str]:
@@ -111,35 +120,35 @@ RUN_COLUMNS: Columns[Run] = [
     ("data", lambda run: run.manifest.config.data.kind),
     ("local score", lambda run: f"{run.main_score.accuracy:.4f}"),
     ("95% interval", lambda run: _interval(run.main_score)),
-    ("public score", lambda run: number(_public_score(run), ".5f")),
     ("seconds", lambda run: number(run.manifest.seconds.get("total"), ".0f")),
 ]
 
 
-def _public_score(run: Run) -> float | None:
-    return run.manifest.kaggle.public_score if run.manifest.kaggle else None
+def runs(listed: Iterable[Run], outcomes: Outcomes) -> Iterator[str]:
+    """Yield a line for each run; outcomes: Kaggle's, by the submission's SHA-256."""
 
+    def public_score(run: Run) -> str:
+        outcome = _outcome(run, outcomes)
+        return number(outcome.public_score if outcome else None, ".5f")
 
-def runs(listed: Iterable[Run]) -> Iterator[str]:
-    """Yield a line for each run."""
-    yield from table(RUN_COLUMNS, listed)
+    yield from table([*RUN_COLUMNS[:-1], ("public score", public_score), RUN_COLUMNS[-1]], listed)
 
 
 SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
-    ("run", lambda match: match.run.folder.name if match.run else match.listed.file),
+    ("run", lambda match: match.run or match.listed.file_name),
     ("ref", lambda match: str(match.listed.ref)),
     ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
     ("status", lambda match: match.listed.status),
     ("public score", lambda match: number(match.listed.public_score, ".5f")),
     ("local score", lambda match: number(match.local.accuracy if match.local else None, ".4f")),
     ("gap", lambda match: number(match.gap, "+.4f")),
-    ("error", lambda match: match.listed.error),
+    ("error", lambda match: match.listed.error_description),
 ]
 
 
 def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
     """Yield a line for each submission; the column of errors is left out if there are none."""
-    failed = any(match.listed.error for match in matches)
+    failed = any(match.listed.error_description for match in matches)
     yield from table(SUBMISSION_COLUMNS if failed else SUBMISSION_COLUMNS[:-1], matches)
 
 
@@ -151,15 +160,13 @@ def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
                 {
                     "ref": match.listed.ref,
                     "date": match.listed.date.isoformat(timespec="seconds") if match.listed.date else None,
-                    "file": match.listed.file,
+                    "file": match.listed.file_name,
                     "message": match.listed.description,
                     "status": match.listed.status,
-                    "error": match.listed.error or None,
+                    "error": match.listed.error_description or None,
                     "public_score": match.listed.public_score,
-                    "run": match.run.folder.name if match.run else None,
-                    "local": match.local.model_dump(include={"accuracy", "low", "high"})
-                    if match.local
-                    else None,
+                    "run": match.run,
+                    "local": match.local.model_dump() if match.local else None,
                     "gap": match.gap,
                 }
                 for match in matches

@@ -1,33 +1,46 @@
-"""Kaggle's credentials and failures -> what the user can do about them."""
+"""Kaggle's failures -> what the user can do about them."""
 
-import json
-import os
 import re
-import sys
-from contextlib import suppress
+from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
+from typing import Any
 
 from digit_recognizer.errors import (
     CompetitionError,
     CredentialsError,
-    DigitRecognizerError,
+    KaggleError,
     NetworkError,
     QuotaError,
     RejectedError,
 )
-from digit_recognizer.leaderboard.messages import Failure
+from digit_recognizer.leaderboard.account import SETTINGS, Account
 
 CLIENT = ("kaggle", "six")  # kaggle needs six and does not declare it
 COMPETITION = "digit-recognizer"
-SETTINGS = "https://www.kaggle.com/settings"
-STEP_WORDS = {  # the functions of `worker`, in words
+STEP_WORDS = {  # the steps of `worker`, in words
     "start": "starting Kaggle's client",
     "log_in": "logging in to Kaggle",
     "submissions": "asking Kaggle for the submissions",
     "upload": "uploading the file",
     "create": "submitting the file",
     "download": "downloading the archive",
+}
+BROKEN_OFF = "the connection broke off"
+NO_SENSE = "Kaggle's answer makes no sense to its client; try again later"
+TROUBLES = {  # by `worker`'s word
+    "page": "a web page came instead of Kaggle's answer; a proxy or the network's login page stands between: "
+    "look at http_proxy and https_proxy, or log in to the network",
+    "upload refused": "Kaggle's storage refused it; try again later",
+    "upload broken off": "Kaggle's storage did not take it; try again later",
+}
+CAUSES = {  # by what the error's text holds
+    "RemoteDisconnected": BROKEN_OFF,  # before ProxyError: a proxy that is there broke it off
+    "ConnectionReset": BROKEN_OFF,
+    "NameResolution": "the name of the server cannot be resolved",
+    "ProxyError": "the proxy cannot be reached",
+    "SSLError": "the server's certificate is not accepted",
+    "refused": "the connection was refused",
+    "timed out": "the server does not answer",
 }
 QUOTA = re.compile(
     r"allowance|quota|(submission|daily) limit|limit of .*submissions|too many submissions|"
@@ -51,86 +64,47 @@ def _missing(module: str) -> NetworkError:
     )
 
 
-def credentials() -> str:
-    """Return where the client will find credentials, in the order in which it looks; asks no network.
-
-    Raises CredentialsError if there are none.
-    """
-    home = Path.home() / ".kaggle"
-    if os.environ.get("KAGGLE_API_TOKEN"):
-        return "KAGGLE_API_TOKEN"
-    for token in (home / "access_token", home / "access_token.txt"):
-        if _read(token):
-            return str(token)
-    if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
-        return "KAGGLE_USERNAME and KAGGLE_KEY"
-    key = _key_file()
-    with suppress(ValueError, TypeError, RecursionError):  # the error below covers it
-        if {"username", "key"} <= set(json.loads(_read(key) or "{}")):
-            return str(key)
-    oauth = home / "credentials.json"
-    if _read(oauth):
-        return str(oauth)
-    incomplete = ", which holds no username and key" if key.exists() else ""
-    raise CredentialsError(
-        "no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with "
-        f"KAGGLE_KEY, nor {key}{incomplete}; make a token at {SETTINGS}/api"
-    )
-
-
-def _key_file() -> Path:
-    home = Path.home() / ".kaggle"
-    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    usual = home if home.exists() or not sys.platform.startswith("linux") else Path(config) / "kaggle"
-    return Path(os.environ.get("KAGGLE_CONFIG_DIR") or usual) / "kaggle.json"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def to_exception(
-    name: str, failure: Failure, account: str, competition: str, max_retry_after: float
-) -> DigitRecognizerError:
-    """Return the error to raise for the worker's failure in the call `name`.
+    step: str, failure: Mapping[str, Any], account: Account, competition: str, max_retry_after: float
+) -> KaggleError:
+    """Return the error to raise for what `worker` says of a failure.
 
-    account: where the credentials are. max_retry_after: seconds that a server may ask to wait.
+    max_retry_after: seconds that a server may ask to wait.
     """
-    kind, step = failure.kind, STEP_WORDS[name]
-    if kind == "http":
-        return _http_error(name, failure, account, competition, max_retry_after)
-    if kind in ("login", "stale token"):
+    kinds, words, reason = set(failure["kinds"]), STEP_WORDS[step], failure["reason"]
+    if "HTTPError" in kinds and "status" in failure:
+        if failure["storage"]:
+            return _refused_by_storage(words, failure["status"])
+        return _refused(step, failure, account, competition, max_retry_after)
+    if "SystemExit" in kinds:
         return _bad_credentials(account)
-    if kind == "missing":
-        return _missing(failure.reason)
-    if kind == "storage" and failure.status == 404:
-        return NetworkError(f"{step}: Kaggle does not find it in its storage")
-    refused = f"refused it ({failure.status})" if failure.status < 500 else f"failed ({failure.status})"
-    reasons = {
-        "file": failure.reason,
-        "page": "a web page came instead of Kaggle's answer; a proxy or the network's login page stands "
-        "between: look at http_proxy and https_proxy, or log in to the network",
-        "upload refused": "Kaggle's storage refused it; try again later",
-        "upload broken off": "Kaggle's storage did not take it; try again later",
-        "storage": f"Kaggle's storage {refused}; try again later",  # its signed addresses expire
-        "network": f"{failure.reason}; check the network, and the proxy if there is one",
-        "reply": "Kaggle's answer makes no sense to its client; try again later",
-    }
-    return NetworkError(
-        f"{step}: {reasons[kind]}",
-        retryable=kind in ("upload broken off", "storage", "network"),
-        outcome_unknown=kind != "file",
-    )
+    if "ImportError" in kinds:
+        return _missing(reason)
+    if kind := next(filter(TROUBLES.get, failure["kinds"]), None):
+        return NetworkError(f"{words}: {TROUBLES[kind]}", retryable=kind == "upload broken off")
+    if "JSONDecodeError" not in kinds and kinds & {"RequestException", "HTTPError", "ConnectionError"}:
+        cause = next((cause for mark, cause in CAUSES.items() if mark in failure["text"]), BROKEN_OFF)
+        advice = "check the network, and the proxy if there is one"
+        return NetworkError(f"{words}: {cause}; {advice}", retryable=True)
+    if "OSError" in kinds and reason:
+        return NetworkError(f"{words}: {reason}", outcome_unknown=False)
+    # The client raises ValueError and more if an answer is not as expected.
+    return NetworkError(f"{words}: {NO_SENSE}")
 
 
-def _http_error(
-    name: str, failure: Failure, account: str, competition: str, max_retry_after: float
-) -> DigitRecognizerError:
+def _refused_by_storage(words: str, status: int) -> KaggleError:
+    if status == 404:
+        return NetworkError(f"{words}: Kaggle does not find it in its storage")
+    refused = f"refused it ({status})" if status < 500 else f"failed ({status})"
+    # The next try gets another signed address; this one may have expired.
+    return NetworkError(f"{words}: Kaggle's storage {refused}; try again later", retryable=True)
+
+
+def _refused(
+    step: str, failure: Mapping[str, Any], account: Account, competition: str, max_retry_after: float
+) -> KaggleError:
     """Return the error for an answer of Kaggle's with a status of 400 or more."""
-    step, status, reason = STEP_WORDS[name], failure.status, failure.reason
+    words, status, reason = STEP_WORDS[step], failure["status"], failure["reason"]
     quote = f"Kaggle says: {reason}" if reason else f"Kaggle answered {status} without a reason"
     if status == 401:
         return _bad_credentials(account)
@@ -142,27 +116,27 @@ def _http_error(
         return _forbidden(reason, quote, competition)
     if status == 404:
         if competition == COMPETITION:
-            return NetworkError(f"{step}: Kaggle does not find it. {quote}")
+            return NetworkError(f"{words}: Kaggle does not find it. {quote}")
         return CompetitionError(f"--competition {competition}: Kaggle finds no such competition. {quote}")
     if status == 429:
-        seconds = float(failure.retry_after) if re.fullmatch("[0-9]{1,7}", failure.retry_after) else 0
+        seconds = float(failure["retry_after"]) if re.fullmatch("[0-9]{1,7}", failure["retry_after"]) else 0
         when = f"in {seconds:g} seconds" if seconds else "later"
         return NetworkError(
-            f"{step}: too many requests (429); try again {when}",
+            f"{words}: too many requests (429); try again {when}",
             retryable=seconds <= max_retry_after,
             outcome_unknown=False,
             retry_after=seconds,
         )
     if status == 407:
         return NetworkError(
-            f"{step}: the proxy wants a name and a password (407); give them in http_proxy and https_proxy",
+            f"{words}: the proxy wants a name and a password (407); give them in http_proxy and https_proxy",
             outcome_unknown=False,
         )
     if status == 408 or status >= 500:
-        return NetworkError(f"{step}: Kaggle's server failed ({status}); try again later", retryable=True)
-    if name in ("upload", "create"):
+        return NetworkError(f"{words}: Kaggle's server failed ({status}); try again later", retryable=True)
+    if step in ("upload", "create"):
         return RejectedError(f"Kaggle does not take the submission ({status}). {quote}")
-    return NetworkError(f"{step}: Kaggle refused ({status}). {quote}")
+    return NetworkError(f"{words}: Kaggle refused ({status}). {quote}")
 
 
 def _forbidden(reason: str, quote: str, competition: str) -> CredentialsError:
@@ -177,9 +151,11 @@ def _forbidden(reason: str, quote: str, competition: str) -> CredentialsError:
     )
 
 
-def _bad_credentials(account: str) -> CredentialsError:
-    unset = "; it takes precedence over any key, so unset it or" if account == "KAGGLE_API_TOKEN" else ";"
+def _bad_credentials(account: Account) -> CredentialsError:
+    unset = (
+        "; it takes precedence over any key, so unset it or" if account.source == "KAGGLE_API_TOKEN" else ";"
+    )
     return CredentialsError(
-        f"Kaggle does not accept the credentials of {account}, they are wrong or expired{unset} "
+        f"Kaggle does not accept the credentials of {account.source}, they are wrong or expired{unset} "
         f"make new ones at {SETTINGS}/api"
     )

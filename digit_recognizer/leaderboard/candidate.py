@@ -7,8 +7,9 @@ from pathlib import Path
 
 from digit_recognizer import data, runs, submission
 from digit_recognizer.errors import NotSubmittedError, RunError, SubmissionError, printable
+from digit_recognizer.files import read_plain
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.messages import HASH_DIGITS, TAG
+from digit_recognizer.leaderboard.ledger import HASH_DIGITS, TAG
 from digit_recognizer.runs import Run
 
 # Characters of a message before the tag is added. Kaggle documents no limit, so it is a cautious one.
@@ -65,6 +66,8 @@ def resolve_target(
         return file, None
     if reason := _why_not(run):
         raise NotSubmittedError(f"{file}: {reason}")
+    if run.is_running:
+        raise NotSubmittedError(f"{run.folder}: is still running; wait for it, or stop it first")
     return file, run if file.name == runs.SUBMISSION else None
 
 
@@ -73,7 +76,8 @@ def _newest(out: Path, on_notice: Callable[[str], None]) -> Run:
     for problem in problems:
         on_notice(problem)
     for run in listed:
-        if run.manifest.submission_model and run.submission.exists() and not _why_not(run):
+        has_file = run.manifest.submission_model and run.submission.exists()
+        if has_file and not _why_not(run) and not run.is_running:
             return run
     raise NotSubmittedError(
         f"{out}: holds no run on the competition's digits; `download` them and `train` first"
@@ -112,7 +116,7 @@ def check(
             f"{run.folder}: has no submission of its own; `train` and `ensemble` write a {runs.SUBMISSION}"
         )
     try:
-        content = file.read_bytes()
+        content = read_plain(file, submission.MAX_BYTES)
         sha256 = submission.check_bytes(content, str(file), data.COMPETITION_ROWS["test.csv"]).sha256
     except OSError as error:
         raise NotSubmittedError(f"{file}: cannot be read ({error.strerror})") from None
@@ -123,7 +127,7 @@ def check(
             f"{file}: was changed after its run wrote it, so the run's local score is not of it; "
             "copy it to another folder and submit the copy"
         )
-    previous = None if force else ledger.previous_outcome(out, sha256, run)
+    previous = None if force else ledger.read(out).get(sha256)
     if previous and previous.accepted:
         raise already_submitted(file, previous.ref, previous.public_score)
     # The first part says which file it is, wherever it was submitted from, the second which attempt.

@@ -1,31 +1,39 @@
-"""What Kaggle can be asked, each step under a time limit and each failure as advice.
+"""What Kaggle can be asked: each question is a process of Kaggle's client, each failure is advice.
 
-The client runs in a process of its own (`worker`), because only a process can be stopped whatever it hangs
-in: importing, logging in, its own retries. Nothing here prints.
+Only a process can be stopped whatever it hangs in: importing, logging in, its retries. Nothing here prints.
 """
 
-import multiprocessing
+import json
+import os
+import queue
+import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any
 
-from digit_recognizer import signals
-from digit_recognizer.errors import DigitRecognizerError, NetworkError
-from digit_recognizer.leaderboard import advice, worker
+from pydantic import ValidationError
+
+from digit_recognizer.errors import KaggleError, NetworkError
+from digit_recognizer.leaderboard import account, advice, worker
 from digit_recognizer.leaderboard.advice import COMPETITION, STEP_WORDS
-from digit_recognizer.leaderboard.messages import ArchiveSize, Failure, KaggleSubmission
+from digit_recognizer.leaderboard.ledger import KaggleSubmission
 
 ATTEMPTS = 3
-MAX_DELAY_SECONDS = 15.0
 STARTUP_SECONDS = 60.0  # for what needs no network, however short the limit of the steps that do
-POLL_SECONDS = 0.05  # between looks at a step that has not answered
+POLL_SECONDS = 0.05  # between looks at a process that says nothing
+PAGES = 10  # of a hundred submissions, newest first: more than a year's at Kaggle's daily limit
+FREE_TEXTS = ("file_name", "description", "error_description")  # of a submission
+MAX_REASON = 300  # characters of Kaggle's reason for a failure
+HIDDEN = ("KAGGLE_", "VERBOSE")  # variables that the client takes for credentials, or that make it tell them
 
-Answer = TypeVar("Answer")
+Lines = queue.SimpleQueue[bytes | None]
 OnText = Callable[[str], None]
 OnBytes = Callable[[int, int | None], None]  # bytes so far, and the size if Kaggle tells it
 
@@ -41,44 +49,26 @@ class Limits:
 
     def delay(self, attempts: int) -> float:
         """Return the seconds to wait after `attempts` attempts."""
-        return min(self.retry_delay * 2 ** min(attempts - 1, 10), MAX_DELAY_SECONDS)
+        return min(self.retry_delay * 2 ** min(attempts - 1, 10), worker.MAX_DELAY_SECONDS)
 
 
+@dataclass(frozen=True)
 class Kaggle:
-    """Kaggle; the first question logs in, and the end of a `with` block stops the client's process.
+    """Kaggle, under time limits; a question that it does not answer raises a KaggleError.
 
-    on_notice gets what the user should know, on_state what is being done, on_detail each step's seconds.
-    Every question raises NetworkError, CredentialsError, CompetitionError, QuotaError or RejectedError.
+    on_notice gets what the user should know, on_state what is being done, on_detail each call's seconds.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        *,
-        competition: str = COMPETITION,
-        on_notice: OnText,
-        on_state: OnText = lambda text: None,
-        on_detail: OnText = lambda text: None,
-    ) -> None:
-        self.limits = limits
-        self.on_notice, self.on_state, self._on_detail = on_notice, on_state, on_detail
-        self._competition = competition
-        self._account = advice.credentials()
-        self._process: multiprocessing.process.BaseProcess | None = None
+    account: account.Account
+    limits: Limits
+    on_notice: OnText
+    competition: str = COMPETITION
+    on_state: OnText = lambda text: None
+    on_detail: OnText = lambda text: None
 
-    def __enter__(self) -> "Kaggle":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def submissions(self, *, all_pages: bool = True) -> list[KaggleSubmission]:
-        """Return the account's submissions, newest first; without `all_pages` only the latest hundred."""
-        pages = worker.PAGES if all_pages else 1
-        listed = self._call(worker.submissions, self._competition, pages)
-        return sorted(listed, key=lambda submission: submission.age_key, reverse=True)
+    def submissions(self) -> list[KaggleSubmission]:
+        """Return the account's submissions, newest first."""
+        return next(self._looks(PAGES, 0))
 
     def find(
         self,
@@ -90,136 +80,156 @@ class Kaggle:
     ) -> KaggleSubmission | None:
         """Return the newest submission that `matches`, looked for again and again for `seconds`; else None.
 
-        despite_errors: while there is time, look again also after an error that lets a score come later.
+        all_pages: look at more than the latest hundred. despite_errors: while there is time, look again.
         """
         deadline = time.monotonic() + seconds
         for attempt in count(1):
             try:
-                listed = self.submissions(all_pages=all_pages)
-            except DigitRecognizerError as error:
-                if not (despite_errors and error.score_may_come and time.monotonic() < deadline):
+                for listed in self._looks(PAGES if all_pages else 1, max(0, deadline - time.monotonic())):
+                    found = next(filter(matches, listed), None)
+                    if found or time.monotonic() >= deadline:
+                        return found
+                return None
+            except KaggleError:
+                if not despite_errors or time.monotonic() >= deadline:
                     raise
-                listed = []
-            submission = next(filter(matches, listed), None)
-            left = deadline - time.monotonic()
-            if submission or left <= 0:
-                return submission
-            time.sleep(min(self.limits.delay(attempt), left))
+            time.sleep(min(self.limits.delay(attempt), max(0, deadline - time.monotonic())))
         raise AssertionError("unreachable")
+
+    def _looks(self, pages: int, seconds: float) -> Iterator[list[KaggleSubmission]]:
+        for rows in self._call("submissions", pages, seconds, self.limits.retry_delay):
+            texts = [{name: self.account.redacted(row[name]) for name in FREE_TEXTS} for row in rows]
+            try:
+                listed = [KaggleSubmission(**row | text) for row, text in zip(rows, texts, strict=True)]
+            except ValidationError:
+                raise NetworkError(f"{STEP_WORDS['submissions']}: {advice.NO_SENSE}") from None
+            yield sorted(listed, key=lambda submission: submission.age_key, reverse=True)
 
     def upload(self, content: bytes, name: str) -> str:
         """Upload `content` as a file called `name`; only the returned token makes it a submission."""
         with tempfile.TemporaryDirectory(prefix="digit-recognizer-") as folder:
             path = Path(folder) / "submission.csv"  # what was checked, whatever becomes of the user's file
             path.write_bytes(content)
-            return self._call(worker.upload, self._competition, path, name)
+            return next(self._call("upload", str(path), name))
 
     def create(self, token: str, message: str) -> int:
         """Make the uploaded file a submission and return its number, which proves that Kaggle has it.
 
         Tries again only if Kaggle certainly did not accept it.
         """
-        return self._call(worker.create, self._competition, token, message, harmless=False)
+        return next(self._call("create", token, message))
 
     def download(self, path: Path, on_progress: OnBytes) -> None:
         """Download the archive to `path`, continuing what is in it."""
-        self._call(
-            worker.download, self._competition, path.resolve(), download_path=path, on_progress=on_progress
-        )
+        next(self._call("download", str(path.resolve()), file=path, on_progress=on_progress))
 
     def _call(
-        self,
-        step: Callable[..., Answer],
-        *arguments: object,
-        harmless: bool = True,
-        download_path: Path | None = None,
-        on_progress: OnBytes = lambda received, size: None,
-    ) -> Answer:
-        """Return a step's answer; call it again after an error that is retryable.
+        self, name: str, *arguments: object, file: Path | None = None, on_progress: OnBytes | None = None
+    ) -> Iterator[Any]:
+        """Yield what `worker` answers to a call; call again after an error that is retryable.
 
-        harmless: to repeat the step does no harm, even if it was done. download_path: the file that it fills.
+        file: what the call fills, and on_progress is told of.
         """
         for attempt in count(1):
             try:
-                if self._process is None:
-                    self._start()
-                    self._call_step(worker.start, timeout=max(STARTUP_SECONDS, self.limits.step_timeout))
-                    self._call_step(worker.log_in)
-                return self._call_step(step, *arguments, download_path=download_path, on_progress=on_progress)
-            except DigitRecognizerError as error:
-                if attempt == ATTEMPTS or not error.retryable or (error.outcome_unknown and not harmless):
+                yield from self._call_once(name, arguments, file, on_progress)
+                return
+            except KaggleError as error:
+                unsafe = error.outcome_unknown and name == "create"
+                if attempt == ATTEMPTS or not error.retryable or unsafe:
                     raise
                 self.on_notice(f"{error}. Trying again")
                 delay = max(self.limits.delay(attempt), error.retry_after)
             time.sleep(delay)
-        raise AssertionError("unreachable")
 
-    def _call_step(
-        self,
-        step: Callable[..., Answer],
-        *arguments: object,
-        timeout: float | None = None,
-        download_path: Path | None = None,
-        on_progress: OnBytes = lambda received, size: None,
-    ) -> Answer:
-        """Return the answer of the client's process, which is stopped if it hangs or we are interrupted."""
-        words = STEP_WORDS[step.__name__]
-        self.on_state(f"{words[0].upper()}{words[1:]}")
-        started = time.monotonic()
+    def _call_once(
+        self, name: str, arguments: tuple[object, ...], file: Path | None, on_progress: OnBytes | None
+    ) -> Iterator[Any]:
+        """Yield the answers of one process; each of its steps, and each next byte of `file`, has a limit."""
+        step, size, waiting, told = "start", None, True, ""
+        began = last = time.monotonic()
         try:
-            self._connection.send((step, arguments))
-            answer = self._receive(words, timeout or self.limits.step_timeout, download_path, on_progress)
-        except (EOFError, ConnectionError):
-            self._stop()
-            raise NetworkError(
-                f"{words}: Kaggle's client ended unexpectedly; try again", retryable=True
-            ) from None
-        except BaseException:
-            self._stop()
+            with _process([self.account.variables, name, self.competition, *arguments]) as lines:
+                for message in _messages(lines, file):
+                    self.on_state(STEP_WORDS[step])
+                    last = time.monotonic() if message else last
+                    size = message.get("size", size)
+                    if on_progress and "received" in message:
+                        on_progress(message["received"], size)
+                    elif "step" in message:
+                        step, waiting = message["step"], True
+                    elif "answer" in message:
+                        waiting = False
+                        yield message["answer"]
+                    elif failure := message.get("failure"):
+                        failure["reason"] = self.account.redacted(failure["reason"])[:MAX_REASON]
+                        told = f", {failure['kinds'][0]} {failure.get('status', '')} {failure['reason']}"
+                        raise advice.to_exception(
+                            step, failure, self.account, self.competition, self.limits.step_timeout
+                        )
+                    limit = max(self.limits.step_timeout, STARTUP_SECONDS if step == "start" else 0)
+                    if waiting and time.monotonic() - last > limit:
+                        problem = f"no answer within {limit:g} seconds (--timeout); try again later"
+                        raise NetworkError(f"{STEP_WORDS[step]}: {problem}")
+            if waiting:
+                problem = "Kaggle's client ended unexpectedly; try again"
+                raise NetworkError(f"{STEP_WORDS[step]}: {problem}", retryable=True)
+        except KaggleError as error:
+            error.outcome_unknown &= step == name  # else it was not even asked
             raise
-        took = f"{words}: {time.monotonic() - started:.1f} s"
-        if not isinstance(answer, Failure):
-            self._on_detail(took)
-            return answer
-        self._on_detail(f"{took}, {answer.model_dump_json(exclude_defaults=True)}")
-        if step in (worker.start, worker.log_in):
-            self._stop()
-        raise advice.to_exception(
-            step.__name__, answer, self._account, self._competition, self.limits.step_timeout
-        )
+        finally:
+            self.on_detail(f"{STEP_WORDS[step]}: {time.monotonic() - began:.1f} s{told}")
 
-    def _receive(self, words: str, timeout: float, download_path: Path | None, on_progress: OnBytes) -> Any:
-        """Return the process's answer.
 
-        Raises NetworkError after `timeout` seconds; a download has them anew each time its file grows.
-        """
-        last, received, size = time.monotonic(), 0, None
-        while True:
-            if self._connection.poll(POLL_SECONDS):
-                answer = self._connection.recv()
-                if not isinstance(answer, ArchiveSize):
-                    return answer
-                size = answer.size
-            bytes_now = download_path.stat().st_size if download_path and download_path.exists() else 0
-            if bytes_now != received:
-                received, last = bytes_now, time.monotonic()
-                on_progress(received, size)
-            if time.monotonic() - last > timeout:
-                raise NetworkError(
-                    f"{words}: no answer within {timeout:g} seconds (--timeout); try again later"
-                )
+@contextmanager
+def _process(call: list[object]) -> Iterator[Lines]:
+    """Start `worker` on a call, yield its lines as they come, None as the last, and kill it in the end.
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would share this process's locks and memory
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=worker.main, args=(theirs,), daemon=True)
-        with signals.blocked():  # Ctrl-C is ours to handle
-            self._process.start()
-        theirs.close()
+    It also ends when this process does, in whatever way: then its stdin ends.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
+    environment["KAGGLE_API_ENVIRONMENT"] = os.environ.get("KAGGLE_API_ENVIRONMENT", "")
+    environment["KAGGLE_CONFIG_DIR"] = str(Path(worker.__file__).parent)  # holds no kaggle.json
+    process = subprocess.Popen(
+        [sys.executable, "-P", worker.__file__],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is ours to handle
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+    assert process.stdin
+    assert process.stdout
+    lines: Lines = queue.SimpleQueue()
+    try:
+        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+        with suppress(BrokenPipeError):  # it has ended: so have its lines
+            os.write(process.stdin.fileno(), json.dumps(call).encode() + b"\n")
+        yield lines
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
 
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.join()
-            self._connection.close()
+
+def _read(stream: IO[bytes], lines: Lines) -> None:
+    with stream:
+        for line in chain(stream, [None]):
+            lines.put(line)
+
+
+def _messages(lines: Lines, file: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield the process's messages and, as `file` grows, {"received": bytes}; {} while there is nothing."""
+    received = 0
+    while True:
+        line: bytes | None = b""
+        with suppress(queue.Empty):
+            line = lines.get(timeout=POLL_SECONDS)
+        size = file.stat().st_size if file and file.exists() else 0
+        if size != received:
+            received = size
+            yield {"received": received}
+        if line is None:
+            return
+        yield json.loads(line) if line.startswith(b"{") else {}  # else Python printed it as it started

@@ -1,29 +1,129 @@
-"""What was submitted from a folder of runs, and the locks that make it once."""
+"""What was submitted from a folder of runs and what became of it, and the locks that make it once."""
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from digit_recognizer import runs
 from digit_recognizer.errors import NotSubmittedError, RunError
-from digit_recognizer.files import locked, write_atomically
-from digit_recognizer.leaderboard.messages import HASH_DIGITS
-from digit_recognizer.manifest import KaggleOutcome, Sha256
-from digit_recognizer.records import first_error
+from digit_recognizer.files import locked, read_plain, write_atomically
+from digit_recognizer.manifest import Fraction, Sha256
+from digit_recognizer.records import MAX_BYTES, Record, first_error
 from digit_recognizer.runs import Run
 
 LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitted file -> its latest outcome
 LOCK_SECONDS = 30.0  # for a read and a write of the ledger by others
+HASH_DIGITS = 12  # of the file's SHA-256, in a tag
+# In the message of each submission: the start of the file's SHA-256, and the attempt.
+TAG = re.compile(rf"\[([0-9a-f]{{{HASH_DIGITS}}})-[0-9a-f]{{4}}\]")
+
+
+def tag_of(message: str) -> str:
+    """Return a submission's own tag: the last, as messages may quote others before it; "" without one."""
+    return max(TAG.finditer(message), key=re.Match.start)[0] if TAG.search(message) else ""
+
+
+def _utc(value: object) -> object:
+    """Return a moment in UTC, which it is in if it does not say so; None if it is empty."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) and value else value or None
+        if isinstance(moment, datetime):
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a date and time") from None
+    return moment
+
+
+def _score(value: object) -> float | None:
+    try:
+        score = float(str(value))
+    except ValueError:
+        return None
+    return score if math.isfinite(score) else None
+
+
+UtcDatetime = Annotated[datetime | None, BeforeValidator(_utc)]
+
+
+class KaggleSubmission(Record):
+    """One of the account's submissions, as Kaggle lists it."""
+
+    ref: Annotated[int, Field(gt=0)]
+    date: UtcDatetime
+    file_name: str
+    description: str
+    status: Literal["PENDING", "COMPLETE", "ERROR"]
+    error_description: str
+    public_score: Annotated[float | None, BeforeValidator(_score)]
+
+    @property
+    def tag(self) -> str:
+        """Return the submission's own tag, "" without one."""
+        return tag_of(self.description)
+
+    @property
+    def age_key(self) -> tuple[datetime, int]:
+        """Return what sorts submissions by their age, the oldest first."""
+        return self.date or datetime.min.replace(tzinfo=UTC), self.ref
+
+    def is_of_file(self, sha256: str) -> bool:
+        """Return whether its tag says that it is of the file with that SHA-256."""
+        return self.tag.startswith(f"[{sha256[:HASH_DIGITS]}-")
+
+
+class LocalScore(Record):
+    """A run's accuracy on held-out rows, with its 95% interval."""
+
+    accuracy: Fraction
+    low: Fraction
+    high: Fraction
+
+
+class KaggleOutcome(Record):
+    """What became of a file's latest submission.
+
+    status: SENT while it is not known whether Kaggle has it, then Kaggle's PENDING, COMPLETE or ERROR.
+    run, local: the run that wrote the file and its score then; a resumed run writes another file.
+    """
+
+    ref: int | None
+    status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"]
+    public_score: float | None
+    message: str
+    submitted_at: UtcDatetime
+    file_sha256: Sha256
+    run: str | None = None
+    local: LocalScore | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is certain that Kaggle has the submission: its number proves it."""
+        return self.status != "SENT" and bool(self.ref)
+
+
 _ENTRIES = TypeAdapter(dict[Sha256, KaggleOutcome])
+
+
+def written_by(run: Run | None) -> dict[str, Any]:
+    """Return the fields of an outcome that tell which run wrote the file."""
+    if run is None or (score := run.local_score) is None:
+        return {}
+    local = LocalScore(accuracy=score.accuracy, low=score.low, high=score.high)
+    return {"run": run.folder.resolve().name, "local": local}
 
 
 def read(out: Path) -> dict[str, KaggleOutcome]:
     """Return what was submitted from `out`, by the files' SHA-256; raises NotSubmittedError if damaged."""
     path = out / LEDGER
     try:
-        return _ENTRIES.validate_json(path.read_bytes()) if path.exists() else {}
+        return _ENTRIES.validate_json(read_plain(path, MAX_BYTES))
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise NotSubmittedError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
@@ -32,28 +132,12 @@ def read(out: Path) -> dict[str, KaggleOutcome]:
         ) from None
 
 
-def previous_outcome(out: Path, sha256: str, run: Run | None) -> KaggleOutcome | None:
-    """Return the outcome of the file's latest submission from here, from the ledger or its run."""
-    stored = run.manifest.kaggle if run else None
-    if stored is not None and stored.file_sha256 != sha256:
-        stored = None
-    return read(out).get(sha256, stored)
-
-
-def update(out: Path, sha256: str, outcome: KaggleOutcome | None, run: Run | None = None) -> Run | None:
-    """Store a file's outcome in the ledger, and in its run's manifest; None removes it from the ledger.
-
-    Returns the changed run. Raises RunError if one of them cannot be written.
-    """
+def update(out: Path, outcomes: Mapping[str, KaggleOutcome | None]) -> None:
+    """Store outcomes by the files' SHA-256; None removes one. Raises RunError if they cannot be written."""
     lock = out / f"{LEDGER}.lock"
     with locked(lock, RunError(f"{lock}: is held by another process; try again"), seconds=LOCK_SECONDS):
-        entries = read(out)
-        entries.pop(sha256, None)
-        if outcome is not None:
-            entries[sha256] = outcome
+        entries = {sha256: outcome for sha256, outcome in {**read(out), **outcomes}.items() if outcome}
         write_atomically(out / LEDGER, _ENTRIES.dump_json(entries, indent=2) + b"\n")
-        # The manifest is read again: what others stored in it since stays.
-        return runs.record_kaggle(runs.load(run.folder), outcome) if run and outcome else run
 
 
 @contextmanager

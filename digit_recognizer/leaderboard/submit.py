@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from digit_recognizer.errors import (
     DigitRecognizerError,
+    KaggleError,
     NetworkError,
     NotSubmittedError,
     RejectedError,
@@ -14,8 +15,9 @@ from digit_recognizer.errors import (
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.candidate import Candidate, already_submitted
 from digit_recognizer.leaderboard.client import Kaggle
-from digit_recognizer.leaderboard.messages import KaggleSubmission, tag_of
-from digit_recognizer.manifest import KaggleOutcome
+from digit_recognizer.leaderboard.ledger import KaggleOutcome, tag_of
+
+IS_IN = "Stopped; the file is in, submission {}; `submissions` shows its score"
 
 
 def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> KaggleOutcome:
@@ -26,16 +28,13 @@ def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> Kagg
     """
     with ledger.only_submitter(candidate.out, candidate.file, candidate.sha256):
         # Read again: the process that held the lock before this one may have submitted the file.
-        previous = ledger.previous_outcome(candidate.out, candidate.sha256, candidate.run)
-        unknown = previous is not None and not previous.accepted
+        previous = ledger.read(candidate.out).get(candidate.sha256)
         try:
-            if not force:
-                if previous and previous.accepted:
-                    raise already_submitted(candidate.file, previous.ref, previous.public_score)
-                if listed := _find_earlier(candidate, previous, kaggle):
-                    return _accept_earlier(candidate, previous, listed, kaggle)
+            if not force and (earlier := _find_earlier(candidate, previous, kaggle)):
+                return earlier
             token = kaggle.upload(candidate.content, candidate.upload_name)
         except KeyboardInterrupt:
+            unknown = previous is not None and not previous.accepted
             whether = ", and it is still not known whether Kaggle has the file from the attempt before"
             raise StoppedError(f"Stopped; nothing was submitted{whether if unknown else ''}") from None
         return _send(candidate, previous, token, kaggle)
@@ -43,38 +42,31 @@ def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> Kagg
 
 def _find_earlier(
     candidate: Candidate, previous: KaggleOutcome | None, kaggle: Kaggle
-) -> KaggleSubmission | None:
-    """Return the file's submission in Kaggle's list, None without one.
+) -> KaggleOutcome | None:
+    """Return the outcome of the previous attempt if that came through, None if Kaggle does not have the file.
 
-    If it is not known what became of the previous attempt, wait for it to appear: the list may lag.
+    If it is not known what became of it, wait for it to appear: the list may lag. Raises NotSubmittedError if
+    Kaggle has the file from another attempt.
     """
-
-    def is_of_file(listed: KaggleSubmission) -> bool:
-        return listed.is_of_file(candidate.sha256)
-
-    listed = kaggle.find(is_of_file, all_pages=True)
-    if listed or previous is None:
-        return listed
-    lag, now = kaggle.limits.list_lag, datetime.now(UTC)
-    age = (now - (previous.submitted_at or now)).total_seconds()
-    if (seconds := min(lag - age, lag)) > 0:
-        kaggle.on_notice(
-            "It is not known whether Kaggle has the file from the attempt before this one; looking for it in "
-            f"Kaggle's list for {seconds:.0f} more seconds (--force submits at once)"
-        )
-        listed = kaggle.find(is_of_file, seconds=seconds)
+    if previous and previous.accepted:
+        raise already_submitted(candidate.file, previous.ref, previous.public_score)
+    listed = kaggle.find(lambda listed: listed.is_of_file(candidate.sha256), all_pages=True)
+    if listed is None and previous:
+        lag, now = kaggle.limits.list_lag, datetime.now(UTC)
+        age = (now - (previous.submitted_at or now)).total_seconds()
+        if (seconds := min(lag - age, lag)) > 0:
+            kaggle.on_notice(
+                "It is not known whether Kaggle has the file from the attempt before this one; looking for "
+                f"it in Kaggle's list for {seconds:.0f} more seconds (--force submits at once)"
+            )
+            listed = kaggle.find(lambda listed: listed.is_of_file(candidate.sha256), seconds=seconds)
+        if listed is None:
+            kaggle.on_notice(
+                f"Kaggle's list does not have the file {max(age, lag):.0f} seconds after the attempt before "
+                "this one; submitting it again"
+            )
     if listed is None:
-        kaggle.on_notice(
-            f"Kaggle's list does not have the file {max(age, lag):.0f} seconds after the attempt before this "
-            "one; submitting it again"
-        )
-    return listed
-
-
-def _accept_earlier(
-    candidate: Candidate, previous: KaggleOutcome | None, listed: KaggleSubmission, kaggle: Kaggle
-) -> KaggleOutcome:
-    """Store that the previous attempt came through; raises NotSubmittedError if it was another one."""
+        return None
     if previous is None or tag_of(previous.message) != listed.tag:
         raise already_submitted(candidate.file, listed.ref, listed.public_score)
     kaggle.on_notice(f"The attempt before this one had come through: submission {listed.ref}")
@@ -91,11 +83,11 @@ def _send(candidate: Candidate, previous: KaggleOutcome | None, token: str, kagg
             raise NotSubmittedError(f"{error}; nothing was submitted") from None
         try:
             ref = _create(candidate, kaggle, token)
-        except DigitRecognizerError as error:
+        except KaggleError as error:
             if error.outcome_unknown:
                 _store_sent(candidate)  # again: Kaggle had until now to accept it
             else:
-                ledger.update(candidate.out, candidate.sha256, previous)
+                ledger.update(candidate.out, {candidate.sha256: previous})
             raise
         kaggle.on_notice(f"Kaggle has the file: submission {ref}")
         return _accept(candidate, sent, ref)
@@ -111,7 +103,7 @@ def _create(candidate: Candidate, kaggle: Kaggle, token: str) -> int:
     """
     try:
         return kaggle.create(token, candidate.message)
-    except DigitRecognizerError as error:
+    except KaggleError as error:
         if not error.outcome_unknown:
             no = f"{str(error).removesuffix('.')}. Nothing was submitted"
             raise type(error)(no, outcome_unknown=False) from None
@@ -120,7 +112,7 @@ def _create(candidate: Candidate, kaggle: Kaggle, token: str) -> int:
     seconds = kaggle.limits.delay(1) + kaggle.limits.delay(2)
     try:
         listed = kaggle.find(lambda listed: listed.tag == candidate.tag, seconds=seconds)
-    except DigitRecognizerError as error:
+    except KaggleError as error:
         raise NetworkError(
             f"{failure}. It is not known whether Kaggle has the file ({error}); {_promise(kaggle)}"
         ) from None
@@ -143,13 +135,13 @@ def _after_interrupt(candidate: Candidate, kaggle: Kaggle, ref: int | None) -> s
         try:
             listed = kaggle.find(lambda listed: listed.tag == candidate.tag)
             ref = listed.ref if listed else None
-        except (DigitRecognizerError, KeyboardInterrupt):
+        except (KaggleError, KeyboardInterrupt):
             pass  # not known
     sent = _store_sent(candidate)
     if ref is None:
         return f"Stopped while submitting; Kaggle's list does not have the file yet: {_promise(kaggle)}"
     _accept(candidate, sent, ref)
-    return f"Stopped; the file is in, submission {ref}; `submissions` shows its score"
+    return IS_IN.format(ref)
 
 
 def _store_sent(candidate: Candidate) -> KaggleOutcome:
@@ -161,24 +153,25 @@ def _store_sent(candidate: Candidate) -> KaggleOutcome:
         message=candidate.message,
         submitted_at=datetime.now(UTC).replace(microsecond=0),
         file_sha256=candidate.sha256,
+        **ledger.written_by(candidate.run),
     )
-    ledger.update(candidate.out, candidate.sha256, sent)
+    ledger.update(candidate.out, {candidate.sha256: sent})
     return sent
 
 
-def _accept(candidate: Candidate, sent: KaggleOutcome, ref: int) -> KaggleOutcome:
-    """Store that the submission that was sent is in, and return that."""
-    return _store(candidate, sent.model_copy(update={"ref": ref, "status": "PENDING"}))
-
-
-def _store(candidate: Candidate, outcome: KaggleOutcome) -> KaggleOutcome:
-    """Store the outcome of a submission that is in, and return it."""
+def _accept(
+    candidate: Candidate,
+    outcome: KaggleOutcome,
+    ref: int,
+    status: str = "PENDING",
+    public_score: float | None = None,
+) -> KaggleOutcome:
+    """Store that the submission is in, and what Kaggle says of it; return that."""
+    outcome = outcome.model_copy(update={"ref": ref, "status": status, "public_score": public_score})
     try:
-        ledger.update(candidate.out, candidate.sha256, outcome, candidate.run)
+        ledger.update(candidate.out, {candidate.sha256: outcome})
     except DigitRecognizerError as error:
-        raise RunError(
-            f"the file is in, submission {outcome.ref}, but this cannot be stored: {error}"
-        ) from None
+        raise RunError(f"the file is in, submission {ref}, but this cannot be stored: {error}") from None
     return outcome
 
 
@@ -187,8 +180,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
 
     Raises RejectedError with Kaggle's reason for ERROR, ScorePendingError, and StoppedError on Ctrl-C.
     """
-    seconds = kaggle.limits.score_timeout
-    failed = ""
+    seconds, failed = kaggle.limits.score_timeout, ""
     try:
         scored = kaggle.find(
             lambda listed: listed.ref == outcome.ref and listed.status != "PENDING",
@@ -196,22 +188,17 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
             despite_errors=True,
         )
     except KeyboardInterrupt:
-        raise StoppedError(
-            f"Stopped; the file is in, submission {outcome.ref}; `submissions` shows its score"
-        ) from None
-    except DigitRecognizerError as error:
-        if not error.score_may_come:
-            raise
+        raise StoppedError(IS_IN.format(outcome.ref)) from None
+    except KaggleError as error:  # the file is in, whatever a look says
         scored, failed = None, f"; the last look failed: {str(error).removesuffix('.')}"
     if scored is None:
         raise ScorePendingError(
             f"Submission {outcome.ref} is in, but no score was seen in {seconds:g} seconds (--max-wait)"
             f"{failed}; `submissions` shows it later"
         )
-    update = {"status": scored.status, "public_score": scored.public_score}
-    outcome = _store(candidate, outcome.model_copy(update=update))
+    outcome = _accept(candidate, outcome, scored.ref, scored.status, scored.public_score)
     if scored.status == "ERROR":
-        kaggle_says = " ".join(scored.error.split()) or "no reason given"
+        kaggle_says = " ".join(scored.error_description.split()) or "no reason given"
         raise RejectedError(
             f"{candidate.file}: Kaggle could not score submission {scored.ref}. Kaggle says: {kaggle_says}"
         )

@@ -1,276 +1,180 @@
-"""Kaggle's client in a process of its own, where it can be stopped and is not heard.
+"""One call of Kaggle's client: a script that reads a line of JSON, answers in lines of JSON, and ends.
 
-The client has no time limits, prints on stdout and exits the process. `client` therefore starts `main` in
-another process and sends it the functions of this file that are to be called, the steps. Only public parts of
-the client are used, of versions 2.0.2 to 2.2.5.
+The client has no time limits, prints on stdout and exits the process. Here it can be killed and is not heard.
+`client` runs this file by its path, so it imports nothing of the package. Its input is [variables of the
+credentials, name of the call, arguments ...]. Its lines are {"step": ...} as each begins, {"size": ...} of an
+archive, {"answer": ...} and {"failure": ...}. Only public parts of the client are used, of versions 2.0.2
+to 2.2.5.
 """
 
 import json
-import multiprocessing
 import os
-import re
 import sys
 import threading
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
-from digit_recognizer.leaderboard.messages import TAG, ArchiveSize, Failure, KaggleSubmission
+PAGE_SIZE = 100  # of submissions
+FIELDS = ("ref", "date", "file_name", "description", "status", "error_description", "public_score")
+MAX_DELAY_SECONDS = 15.0
+MAX_TEXT = 20_000  # characters of an error that are passed on
+NOBODY = {"KAGGLE_API_TOKEN": os.devnull, "KAGGLE_USERNAME": "-", "KAGGLE_KEY": "-"}
 
-if TYPE_CHECKING:
-    from requests import Response
-
-PAGES, PAGE_SIZE = 10, 100  # of submissions, newest first: more than a year's at Kaggle's daily limit
-SECRET_PART = 6  # characters of a secret in a row that are not printed
-MAX_BODY, MAX_REASON = 20_000, 300  # characters of an answer that are looked at, and passed on
-
-
-class ClientFailure(Exception):
-    """A failure that the client does not raise."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.kind)
-        self.failure = failure
+Send = Callable[..., None]
 
 
-def start() -> None:
-    """Load the libraries that the client is made of: slow on a cold disk, but no network yet."""
-    import kagglesdk  # noqa: F401
-    from tqdm import tqdm
-
-    # The lock of the client's progress bars; tqdm's own is a semaphore, which a killed process leaves behind.
-    tqdm.set_lock(threading.RLock())
+class Trouble(Exception):
+    """What the client does not raise; its text is the kind of failure."""
 
 
-def log_in() -> None:
-    """Import the client. The import logs in, but may hide why it could not: then ask again."""
-    from kaggle import api
-    from kaggle.api.kaggle_api_extended import AuthMethod
-    from kagglesdk import get_access_token_from_env
-
-    def method() -> object:  # AuthMethod in older versions, its text in newer ones
-        return api.config_values.get(api.CONFIG_NAME_AUTH_METHOD)
-
-    if method() is None:
-        api.authenticate()
-    token, _ = get_access_token_from_env()
-    if token and str(method()) != str(AuthMethod.ACCESS_TOKEN):
-        # The client falls back to the key here, yet sends the refused token with every call.
-        raise ClientFailure(Failure(kind="stale token"))
-
-
-def submissions(competition: str, pages: int) -> list[KaggleSubmission]:
-    """Return the account's submissions."""
-    from kaggle import api
+def submissions(
+    api: Any, client: Any, send: Send, competition: str, pages: int, seconds: float, delay: float
+) -> None:
+    """Answer with the account's submissions, again and again for `seconds`; the delay between doubles."""
     from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
 
-    listed: list[KaggleSubmission] = []
-    token, secrets = "", set(_secrets())
-    with api.build_kaggle_client() as client:
-        for page in range(1, pages + 1):
-            request = ApiListSubmissionsRequest()
-            request.competition_name = competition
-            request.page_size = PAGE_SIZE
-            request.page_token = token
-            if page == 1:
-                request.page = 1
+    deadline = time.monotonic() + seconds
+    while True:
+        listed: list[dict[str, object]] = []
+        fields: dict[str, object] = {"competitionName": competition, "pageSize": PAGE_SIZE, "page": 1}
+        for _ in range(pages):
+            request = ApiListSubmissionsRequest.from_dict(fields)
             response = client.competitions.competition_api_client.list_submissions(request)
-            listed += [
-                KaggleSubmission(
-                    ref=row.ref,
-                    date=row.date,
-                    file=_redact(row.file_name or "", secrets),
-                    description=_redact(row.description or "", secrets),
-                    status=row.status.name,
-                    error=_redact(row.error_description or "", secrets),
-                    public_score=row.public_score,
-                )
-                for row in response.submissions or []
-                if row is not None
-            ]
-            token = response.next_page_token
-            if not token:
+            rows = [row for row in response.submissions or [] if row is not None]
+            listed += [{field: _plain(getattr(row, field)) for field in FIELDS} for row in rows]
+            if not response.next_page_token:
                 break
-    return listed
+            fields = fields | {"page": None, "pageToken": response.next_page_token}
+        send(answer=listed)
+        if (left := deadline - time.monotonic()) <= 0:
+            return
+        time.sleep(min(delay, left))
+        delay = min(2 * delay, MAX_DELAY_SECONDS)
+        send(step="submissions")
 
 
-def upload(competition: str, path: Path, file_name: str) -> str:
-    """Upload a file, called `file_name` at Kaggle, and return its token; it is no submission yet."""
-    from kaggle import api
+def _plain(value: Any) -> object:
+    """Return a number or text for a date, a status, or what is not there."""
+    return value.isoformat() if hasattr(value, "isoformat") else getattr(value, "name", value) or ""
+
+
+def upload(api: Any, client: Any, send: Send, competition: str, path: str, file_name: str) -> None:
+    """Upload a file, called `file_name` at Kaggle, and answer with its token; it is no submission yet."""
     from kaggle.models.kaggle_models_extended import ResumableUploadResult
     from kagglesdk.competitions.types.competition_api_service import ApiStartSubmissionUploadRequest
 
-    status = path.stat()
-    request = ApiStartSubmissionUploadRequest()
-    request.competition_name = competition
-    request.file_name = file_name
-    request.content_length = status.st_size
-    request.last_modified_epoch_seconds = int(status.st_mtime)
-    with api.build_kaggle_client() as client:
-        response = client.competitions.competition_api_client.start_submission_upload(request)
+    status = Path(path).stat()
+    fields = {
+        "competitionName": competition, "fileName": file_name,
+        "contentLength": status.st_size, "lastModifiedEpochSeconds": int(status.st_mtime),
+    }  # fmt: skip
+    request = ApiStartSubmissionUploadRequest.from_dict(fields)
+    response = client.competitions.competition_api_client.start_submission_upload(request)
     if not response.token or not response.create_url:
-        raise ClientFailure(Failure(kind="reply"))
-    result = api.upload_complete(str(path), response.create_url, quiet=True)
+        raise ValueError("no address to upload to")
+    result = api.upload_complete(path, response.create_url, quiet=True)
     if result != ResumableUploadResult.COMPLETE:
-        failed = result == ResumableUploadResult.FAILED
-        raise ClientFailure(Failure(kind="upload refused" if failed else "upload broken off"))
-    return response.token
+        raise Trouble("upload refused" if result == ResumableUploadResult.FAILED else "upload broken off")
+    send(answer=response.token)
 
 
-def create(competition: str, token: str, message: str) -> int:
-    """Make an uploaded file a submission and return its number, which alone proves that Kaggle has it."""
-    from kaggle import api
+def create(api: Any, client: Any, send: Send, competition: str, token: str, message: str) -> None:
+    """Make an uploaded file a submission; answer with its number, which alone proves that Kaggle has it."""
     from kagglesdk.competitions.types.competition_api_service import ApiCreateSubmissionRequest
 
-    request = ApiCreateSubmissionRequest()
-    request.competition_name = competition
-    request.blob_file_tokens = token
-    request.submission_description = message
-    with api.build_kaggle_client() as client:
-        ref = client.competitions.competition_api_client.create_submission(request).ref
+    fields = {"competitionName": competition, "blobFileTokens": token, "submissionDescription": message}
+    request = ApiCreateSubmissionRequest.from_dict(fields)
+    ref = client.competitions.competition_api_client.create_submission(request).ref
     if type(ref) is not int or ref <= 0:
-        raise ClientFailure(Failure(kind="reply"))
-    return ref
+        raise ValueError("no number")
+    send(answer=ref)
 
 
-def download(competition: str, path: Path, send: Callable[[ArchiveSize], None]) -> None:
+def download(api: Any, client: Any, send: Send, competition: str, path: str) -> None:
     """Send the archive's size, then download it to `path`, continuing a partial file of the same archive."""
-    from kaggle import api
     from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 
-    request = ApiDownloadDataFilesRequest()
-    request.competition_name = competition
-    with api.build_kaggle_client() as client:
-        response = client.competitions.competition_api_client.download_data_files(request)
-        if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise ClientFailure(Failure(kind="page"))
-        size = response.headers.get("Content-Length", "")
-        send(ArchiveSize(size=int(size) if size.isascii() and size.isdigit() else None))
-        # Its own retries would use a signed address that may have expired; a new call gets a new one.
-        # Small chunks, as a slow line's progress is seen only when one is whole.
-        api.download_file(
-            response, str(path), client.http_client(), resume=True, chunk_size=1 << 16, max_retries=0
-        )
+    request = ApiDownloadDataFilesRequest.from_dict({"competitionName": competition})
+    response = client.competitions.competition_api_client.download_data_files(request)
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise Trouble("page")
+    size = response.headers.get("Content-Length", "")
+    send(size=int(size) if size.isascii() and size.isdigit() else None)
+    # Its own retries would use a signed address that may have expired; a new call gets a new one.
+    # Small chunks, as a slow line's progress is seen only when one is whole.
+    api.download_file(response, path, client.http_client(), resume=True, chunk_size=1 << 16, max_retries=0)
+    send(answer=None)
 
 
-def describe(error: BaseException) -> Failure:
-    """Return what failed, without addresses, headers and credentials, which may be secret."""
-    if isinstance(error, ClientFailure):
-        return error.failure
-    if isinstance(error, SystemExit):
-        return Failure(kind="login")
-    if isinstance(error, ImportError):
-        return Failure(kind="missing", reason=error.name or "")
-    if isinstance(error, json.JSONDecodeError):
-        return Failure(kind="page" if error.doc.lstrip().startswith("<") else "reply")
-    import requests
-    import urllib3
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return _describe_refusal(error.response)
-    if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)):
-        return Failure(kind="network", reason=_cause(repr(error)))
-    if isinstance(error, OSError):
-        return Failure(kind="file", reason=_redact(f"{error.filename}: {error.strerror}", set(_secrets())))
-    # The client, and our record of a submission, raise ValueError and more if an answer is not as expected.
-    return Failure(kind="reply")
+CALLS = {call.__name__: call for call in (submissions, upload, create, download)}
 
 
-def _describe_refusal(response: "Response") -> Failure:
-    """Return why a server refused. Storage, where signed addresses point, is not Kaggle's own server."""
-    status, reason = response.status_code, ""
-    with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # no readable reason
-        body = response.json()
-        inner = body.get("error", body)
-        if status < 400:  # the client also raises if the body alone tells of an error
-            status = int(body["code"])
-        reason = str(inner.get("message") or "" if isinstance(inner, dict) else inner)
-    return Failure(
-        kind="http" if "/v1/" in urlsplit(response.url).path else "storage",
-        status=status,
-        reason=_redact(" ".join(reason[:MAX_BODY].split()), set(_secrets()))[:MAX_REASON],
-        retry_after=response.headers.get("Retry-After", ""),
-    )
-
-
-def _cause(error: str) -> str:
-    broken = "the connection broke off"
-    causes = {
-        "RemoteDisconnected": broken,  # before ProxyError: a proxy that is there broke it off
-        "ConnectionReset": broken,
-        "NameResolution": "the name of the server cannot be resolved",
-        "ProxyError": "the proxy cannot be reached",
-        "SSLError": "the server's certificate is not accepted",
-        "refused": "the connection was refused",
-        "timed out": "the server does not answer",
-    }
-    return next((cause for mark, cause in causes.items() if mark in error), broken)
-
-
-def _secrets() -> Iterator[str]:
-    """Yield what must not be printed: tokens, keys, passwords, and the pairs as a header encodes them."""
-    from kagglesdk import get_access_token_from_env
-
-    config = getattr(getattr(sys.modules.get("kaggle"), "api", None), "config_values", {})
-    yield from (get_access_token_from_env()[0] or "", config.get("token") or "")
-    oauth = Path.home() / ".kaggle" / "credentials.json"
-    with suppress(OSError, ValueError, AttributeError):  # not logged in that way
-        stored = json.loads(oauth.read_text())
-        yield from (str(stored.get(name) or "") for name in ("access_token", "refresh_token"))
-    pairs = {
-        (os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")),
-        (config.get("username"), config.get("key")),
-    }
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        with suppress(ValueError):  # no address at all
-            proxy = urlsplit(os.environ.get(name) or os.environ.get(name.upper()) or "")
-            pairs.add((unquote(proxy.username or ""), unquote(proxy.password or "")))
-    for user, key in pairs:
-        if key:
-            yield from (key, b64encode(f"{user or ''}:{key}".encode()).decode())
-
-
-def _redact(text: str, secrets: set[str]) -> str:
-    """Return `text` without any part of a secret, should Kaggle or a proxy have echoed one; tags stay."""
-    parts = {secret[i : i + SECRET_PART] for secret in secrets for i in range(len(secret) - SECRET_PART + 1)}
-    starts = [i for i in range(len(text)) if text[i : i + SECRET_PART] in parts]
-    hidden = {i + j for i in starts for j in range(SECRET_PART)}
-    hidden -= {i for tag in TAG.finditer(text) for i in range(*tag.span())}
-    return re.sub("\0+", "***", "".join("\0" if i in hidden else char for i, char in enumerate(text)))
-
-
-def answer(
-    step: Callable[..., object], arguments: tuple[object, ...], send: Callable[[object], None]
-) -> None:
-    """Call a step and send what it returns, or why it failed."""
+def answer(send: Send, variables: dict[str, str], name: str, *arguments: Any) -> None:
+    """Log in and do a call; send what comes of it, or why it failed."""
     try:
-        more = (send,) if step is download else ()
-        send(step(*arguments, *more))
-    except (Exception, SystemExit) as error:
-        send(describe(error))
+        os.environ.update(NOBODY)  # the import logs in, without a limit; like this it asks no network
+        from kaggle import api
+
+        for variable in NOBODY:
+            del os.environ[variable]
+        os.environ.update(variables)
+        send(step="log_in")
+        api.authenticate()
+        send(step=name)
+        with api.build_kaggle_client() as client:
+            CALLS[name](api, client, send, *arguments)
+    except (Exception, SystemExit) as error:  # the client raises anything; `advice` says what it means
+        send(failure=_describe(error))
 
 
-def main(connection: Connection) -> None:
-    """Answer calls until the other process ends, even while a call hangs."""
-    for name in [name for name in os.environ if name.startswith("VERBOSE")]:
-        del os.environ[name]  # it makes the client print its headers, and with them the credentials
-    # A kaggle.py in the user's folder is not Kaggle's client.
-    sys.path[:] = [path for path in sys.path if path not in ("", str(Path.cwd()))]
+def _describe(error: BaseException) -> dict[str, object]:
+    """Return the kinds of an error, its text, which may hold secrets, and the reason that a server tells."""
+    kinds, reason = [kind.__name__ for kind in type(error).__mro__], ""
+    failure: dict[str, object] = {"kinds": kinds, "text": repr(error)[:MAX_TEXT]}
+    response = getattr(error, "response", None)
+    if response is not None:
+        status = response.status_code
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            body = response.json()
+            inner = body.get("error", body)
+            if status < 400:  # the client also raises if the body alone tells of an error
+                status = int(body["code"])
+            reason = str(inner.get("message") or "" if isinstance(inner, dict) else inner)
+        failure |= {"status": status, "storage": "/v1/" not in urlsplit(response.url).path}
+        failure["retry_after"] = response.headers.get("Retry-After", "")
+    elif isinstance(error, Trouble):
+        kinds.append(str(error))
+    elif isinstance(error, json.JSONDecodeError) and error.doc.lstrip().startswith("<"):
+        kinds.append("page")
+    elif isinstance(error, ImportError):
+        reason = error.name or ""
+    elif isinstance(error, OSError) and error.strerror:
+        reason = f"{error.filename}: {error.strerror}"
+    return failure | {"reason": " ".join(reason[:MAX_TEXT].split())}
+
+
+def main() -> None:
+    """Answer the call on stdin and end; end at once when stdin does, as it does with the calling process."""
+    call, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # the client prints, and before it exits it closes stdin
         os.dup2(nowhere, standard)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    while True:
-        step, arguments = connection.recv()
-        answer(step, arguments, connection.send)
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+    # A kaggle.py in the user's folder is not Kaggle's client.
+    sys.path[:] = [path for path in sys.path if path not in ("", str(Path.cwd()))]
+    arguments = json.loads(call.readline())
+    threading.Thread(target=_end_with, args=(call,), daemon=True).start()
+    answer(lambda **message: print(json.dumps(message), file=answers, flush=True), *arguments)
     os._exit(0)
+
+
+def _end_with(call: BinaryIO) -> None:
+    call.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,327 @@
+"""Who the user is at Kaggle and the way there, by the real client, against a Kaggle on loopback."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from stub_kaggle import KEY, TOKEN, USER, Fault, User, hang, page, refusing, reset
+
+NO_PAIR = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
+PAIR = {"username": USER, "key": KEY}
+NEW = "make new credentials at https://www.kaggle.com/settings/api\n"
+
+
+def put(user: User, name: str, content: str | bytes | dict[str, object]) -> Path:
+    """Write a file into the user's home."""
+    path = user.home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content) if isinstance(content, dict) else content
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "value", [f"{TOKEN}\r", f"{TOKEN}\r\n", f"\ufeff{TOKEN}\n\n", f" {TOKEN}\xa0", "token file"]
+)
+def test_white_space_around_a_token_in_the_environment_is_left_out(user: User, value: str) -> None:
+    if value == "token file":
+        put(user, value, f"\ufeff{TOKEN}\r\n")
+        value = f"{user.home}/{value}\n"
+    result = user.run("submissions", KAGGLE_API_TOKEN=value, **NO_PAIR)
+    assert result.code == 0, result.err
+    assert user.kaggle.seen == ["log in", "list"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "seen"),
+    [
+        (".kaggle/access_token", f"\ufeff{TOKEN}\r\n", ["log in", "list"]),
+        (".kaggle/access_token.txt", f"{TOKEN} \n", ["log in", "list"]),
+        (".kaggle/kaggle.json", "\ufeff" + json.dumps(PAIR), ["list"]),
+        (".kaggle/kaggle.json", {"username": f"{USER}\n", "key": f" {KEY}\r\n", "proxy": 1}, ["list"]),
+        (".config/kaggle/kaggle.json", PAIR, ["list"]),
+        ("xdg/kaggle/kaggle.json", PAIR, ["list"]),
+        ("elsewhere/kaggle.json", PAIR, ["list"]),
+    ],
+)
+def test_what_stands_around_credentials_in_a_file_is_left_out(
+    user: User, name: str, content: str | dict[str, object], seen: list[str]
+) -> None:
+    put(user, name, content)
+    folders = {
+        "xdg": {"XDG_CONFIG_HOME": str(user.home / "xdg")},
+        "elsewhere": {"KAGGLE_CONFIG_DIR": str(user.home / "elsewhere")},
+    }
+    result = user.run("submissions", **NO_PAIR, **folders.get(name.split("/")[0], {}))
+    assert result.code == 0, result.err
+    assert user.kaggle.seen == seen
+
+
+def test_a_variable_replaces_the_field_of_kaggle_json(user: User) -> None:
+    """As in Kaggle's client."""
+    put(user, ".kaggle/kaggle.json", PAIR | {"username": "somebody-else"})
+    environment = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": None}
+    assert user.run("submissions", **environment).code == 0
+    result = user.run("submissions", KAGGLE_USERNAME="nobody", KAGGLE_KEY=None)
+    assert result.code == 4
+    assert f"the credentials of KAGGLE_USERNAME and {user.home}/.kaggle/kaggle.json, they are" in result.err
+
+
+ODD = {
+    "a line end": (f"{TOKEN[:9]}\r\n{TOKEN[9:]}", r"character 10 is '\r', which none of Kaggle's"),
+    "a zero-width space": (
+        f"{TOKEN}\u200b",
+        rf"character {len(TOKEN) + 1} is '\u200b', which none of Kaggle's",
+    ),
+    "quotes": (f'"{TOKEN}"', "character 1 is '\"', which none of Kaggle's"),
+    "Bearer": (f"Bearer {TOKEN}", "character 7 is ' ', which none of Kaggle's"),
+    "no ASCII": (f" {TOKEN[:4]}é", r"character 6 is '\xe9', which none of Kaggle's"),
+    "no UTF-8": (TOKEN + "\udcff", rf"character {len(TOKEN) + 1} is '\udcff', which none of Kaggle's"),
+    "kaggle.json": (json.dumps(PAIR), "character 1 is '{', which none of Kaggle's"),
+    "300 characters": (TOKEN * 15, "found 315 characters, expected at most 255; "),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize(
+    "place", ["KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "access_token", "kaggle.json"]
+)
+def test_credentials_that_can_be_none_of_kaggles_are_refused_with_the_character(
+    user: User, place: str, case: str
+) -> None:
+    value, message = ODD[case]
+    environment: dict[str, str | None] = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}
+    if place.startswith("KAGGLE"):
+        environment[place] = value
+    elif case == "no UTF-8":
+        value, message = value[:-1], f"byte {len(TOKEN) + 1} is 0xff, expected text in UTF-8"
+        path = put(user, ".kaggle/access_token", value.encode() + b"\xff")
+        place = str(path)
+    elif place == "access_token":
+        place = str(put(user, ".kaggle/access_token", value))
+    else:
+        environment = NO_PAIR
+        place = f"{put(user, '.kaggle/kaggle.json', PAIR | {'key': value})}: key"
+    result = user.run("submissions", **environment)
+    assert (result.code, result.out) == (4, "")
+    assert result.err.startswith(f"Error: {place}: {message}")
+    assert result.err.endswith(NEW)
+    assert result.err.count("\n") == 1
+    assert user.kaggle.seen == []
+
+
+def no_permission(path: Path) -> None:
+    path.write_text(TOKEN)
+    path.chmod(0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            f"{TOKEN}\n".encode("utf-16"),
+            "byte 1 is 0xff, expected text in UTF-8 (PowerShell's > writes UTF-16)",
+        ),
+        (f"{TOKEN}\n".encode("utf-16-le"), r"character 2 is '\x00', which none of"),
+        (b"x" * 70_000, "cannot be read (is larger than 65,536 bytes)"),
+        (Path.mkdir, "cannot be read (Is a directory)"),
+        (os.mkfifo, "cannot be read (is no plain file)"),
+        (no_permission, "cannot be read (Permission denied)"),
+        (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
+    ],
+    ids=["UTF-16", "UTF-16 without a mark", "huge", "a folder", "a FIFO", "not readable", "a loop"],
+)
+@pytest.mark.parametrize("name", ["access_token", "kaggle.json", "credentials.json"])
+def test_a_file_that_cannot_be_read_is_named(user: User, name: str, content: object, message: str) -> None:
+    if content is no_permission and os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    if callable(content):
+        path = put(user, f".kaggle/{name}", "")
+        path.unlink()
+        content(path)
+    else:
+        assert isinstance(content, bytes)
+        path = put(user, f".kaggle/{name}", content)
+    if name != "access_token" and "character" in message:
+        message = "is no JSON, line 1, column "
+    result = user.run("submissions", **NO_PAIR)
+    assert (result.code, result.out) == (4, "")
+    assert result.err.startswith(f"Error: {path}: {message}")
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            '{"username": "ada", "key"',
+            "is no JSON, line 1, column 26 (Expecting ':' delimiter), expected an object",
+        ),
+        ("[" * 10_000, "is no JSON, expected an object"),
+        (json.dumps([PAIR]), "is a JSON list, expected an object"),
+        (json.dumps(TOKEN), "is a JSON str, expected an object"),
+        (PAIR | {"key": 123}, "key: is a JSON int, expected text"),
+        (PAIR | {"username": ["ada"]}, "username: is a JSON list, expected text"),
+        (PAIR | {"username": "ada\u0142"}, r"username: character 4 is '\u0142', which none of"),
+    ],
+)
+def test_a_damaged_kaggle_json_is_named_with_the_field(
+    user: User, content: str | dict[str, object], message: str
+) -> None:
+    path = put(user, ".kaggle/kaggle.json", content)
+    result = user.run("submissions", **NO_PAIR)
+    assert (result.code, result.out) == (4, "")
+    assert result.err.startswith(f"Error: {path}: {message}")
+    assert result.err.count("\n") == 1
+    assert user.run("submissions").code == 0  # nobody looks into it when the variables tell both
+
+
+@pytest.mark.parametrize("incomplete", [None, "", "{}", '{"username": "ada", "key": null}'])
+def test_no_credentials(user: User, incomplete: str | None) -> None:
+    place = ".config/kaggle/kaggle.json"
+    if incomplete is not None:
+        put(user, place, incomplete)
+        place += ", which holds no username and key"
+    result = user.run("submissions", KAGGLE_API_TOKEN=" \n", KAGGLE_KEY=None)
+    assert (result.code, result.out) == (4, "")
+    assert result.err == (
+        "Error: no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME "
+        f"with KAGGLE_KEY, nor {user.home}/{place}; make a token at https://www.kaggle.com/settings/api\n"
+    )
+    assert user.kaggle.seen == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        (
+            {"KAGGLE_KEY": "fedcba98-not-the-key"},
+            "KAGGLE_USERNAME and KAGGLE_KEY, they are wrong or expired;",
+        ),
+        (
+            {"KAGGLE_API_TOKEN": "KGAT_stale-token"},  # though there is a good key beside it
+            "KAGGLE_API_TOKEN, they are wrong or expired; it takes precedence over any key, so unset it or",
+        ),
+    ],
+)
+def test_wrong_credentials(user: User, variables: dict[str, str], named: str) -> None:
+    result = user.run("submissions", "--verbose", **variables)
+    assert result.code == 4
+    assert result.last_line == (
+        f"Error: Kaggle does not accept the credentials of {named} "
+        "make new ones at https://www.kaggle.com/settings/api"
+    )
+    assert not [value for value in variables.values() if value in result.err]
+    assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (reset, "the connection broke off; check the network, and the proxy if there is one"),
+        (page(200), "a web page came instead of Kaggle's answer"),
+        (refusing(500, ""), "Kaggle's server failed (500); try again later"),
+        (hang, "no answer within 0.5 seconds (--timeout); try again later"),
+    ],
+)
+def test_trouble_while_logging_in(user: User, fault: Fault, message: str) -> None:
+    user.kaggle.always["log in"] = fault
+    result = user.run("submissions", "--timeout", 0.5, KAGGLE_API_TOKEN=TOKEN)
+    assert result.code == 7
+    assert result.last_line.startswith(f"Error: logging in to Kaggle: {message}")
+    assert set(user.kaggle.seen) == {"log in"}
+
+
+# The way there.
+
+
+def test_a_proxy_that_is_not_there(user: User) -> None:
+    result = user.run("submissions", http_proxy="http://127.0.0.1:9")
+    assert result.code == 7
+    assert result.last_line.startswith(
+        "Error: asking Kaggle for the submissions: the proxy cannot be reached"
+    )
+
+
+def certificate(user: User, kind: str) -> str:
+    path = user.home / "ca.pem"
+    if kind == "not there":
+        return str(path)
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    else:
+        path.write_text("-----BEGIN CERTIFICATE-----\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("not there", "cannot be read (No such file or directory)"),
+        ("a FIFO", "cannot be read (is no plain file)"),
+        ("none inside", "holds no certificates in PEM format"),
+    ],
+)
+def test_certificates_that_cannot_be_used_are_named(
+    user: User, variable: str, kind: str, message: str
+) -> None:
+    path = certificate(user, kind)
+    result = user.run("submissions", **{variable: path})
+    assert result.code == 7
+    assert result.err == f"Error: {variable}: {path} {message}; correct or unset it\n"
+    assert user.kaggle.seen == []
+
+
+NO_ADDRESS = "is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %23"
+PROXIES = {
+    "socks5://localhost:1080": "a SOCKS proxy needs PySocks: pip install PySocks, or give an http:// proxy",
+    "ftp://localhost:3128": "found a proxy of the kind ftp://, expected http:// or https://",
+    "http://me:hunt#er22@localhost:3128": NO_ADDRESS,
+    "http://me:22#hunter@localhost:3128": NO_ADDRESS,  # which is port 22 of the host "me" for the library
+    "http://me:hunt/er22@localhost:3128": NO_ADDRESS,
+    "http://me:22?hunter@localhost:3128": NO_ADDRESS,
+    "http://me:hunter\u20ac@localhost:3128": NO_ADDRESS,
+    "me:hunter22@localhost:3128": NO_ADDRESS,
+    "localhost:3128": NO_ADDRESS,  # the library takes this for a scheme
+    "http://localhost:port": NO_ADDRESS,
+    "http://localhost:99999": NO_ADDRESS,
+    "http://:3128": NO_ADDRESS,
+    "http://local host:3128": NO_ADDRESS,
+    "http://localhost:3128\r": NO_ADDRESS,
+    "http//localhost:3128": NO_ADDRESS,
+}
+
+
+@pytest.mark.parametrize("value", PROXIES)
+def test_a_proxy_that_cannot_be_used_is_named_and_not_told(user: User, value: str) -> None:
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        environment = {"http_proxy": None, "https_proxy": None, variable: value}
+        result = user.run("submissions", **environment)
+        assert result.code == 7
+        assert result.err.startswith(f"Error: {variable}: {PROXIES[value]}")
+        assert result.err.endswith("; correct or unset it\n")
+        assert result.err.count("\n") == 1
+        assert "hunt" not in result.err
+    assert user.kaggle.seen == []
+
+
+def test_the_proxy_is_the_one_that_the_client_uses(user: User) -> None:
+    """Kaggle is https but for tests; a proxy for all is for what has none of its own."""
+    socks, here = "socks5://localhost:1080", user.environment["http_proxy"]
+    assert user.run("submissions", all_proxy=socks, https_proxy=socks).code == 0
+    assert user.run("submissions", http_proxy=here.removeprefix("http://") + "/").code == 0
+    result = user.run("submissions", KAGGLE_API_ENVIRONMENT=None, http_proxy=None, https_proxy=socks)
+    assert result.err.startswith("Error: https_proxy: a SOCKS proxy needs PySocks")
+    assert user.kaggle.seen == ["list", "list"]
+
+
+@pytest.mark.parametrize("value", ["localhost", "STAGING", "https://www.kaggle.com"])
+def test_an_odd_environment_of_kaggles_is_named(user: User, value: str) -> None:
+    """The client would take it for production."""
+    result = user.run("submissions", KAGGLE_API_ENVIRONMENT=value)
+    assert result.code == 7
+    assert result.err == (
+        f"Error: KAGGLE_API_ENVIRONMENT: found {value!r}, expected PROD or LOCALHOST; correct or unset it\n"
+    )
