@@ -149,12 +149,17 @@ def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list
 
 
 @check_call
-def report(run: StrPath, *, out: StrPath = "submissions", data_dir: StrPath | None = None) -> Any:
-    """Write the report of a run, by its name or folder; return it for a notebook to show, else its path."""
+def report(
+    run: StrPath, *, out: StrPath = "submissions", data_dir: StrPath | None = None, png: bool = False
+) -> Any:
+    """Write the report of a run, by its name or folder; return it for a notebook to show, else its path.
+
+    png: write its figures as PNGs beside the page, too.
+    """
     asked = StoredRun(**locals())
     from digit_recognizer import reports
 
-    _, page = reports.write_by_name(asked.out, str(asked.run), asked.data_dir)
+    _, page = reports.write_by_name(asked.out, str(asked.run), asked.data_dir, png=asked.png)
     if not _in_notebook():
         return page
     import html

@@ -176,6 +176,7 @@ class StoredRun(Asked):
 
     run: Annotated[Folder, _expect("a run, its name or folder")]
     data_dir: Folder | None = None
+    png: bool = False
 
 
 def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:

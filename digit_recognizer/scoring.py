@@ -86,7 +86,7 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two digits taken for each other; count_ab: number of a read as b, count_ba: of b read as a."""
+    """Two digits taken for each other; count_ab: number of a predicted as b, count_ba: of b as a."""
 
     a: int
     b: int
@@ -95,20 +95,20 @@ class Confusion:
 
     @property
     def count(self) -> int:
-        """Return the number of mistakes in both directions."""
+        """Return the number of errors in both directions."""
         return self.count_ab + self.count_ba
 
     def __str__(self) -> str:
         return (
-            f"{self.a} and {self.b}: {self.count:,} {'mistake' if self.count == 1 else 'mistakes'} "
-            f"({self.a} read as {self.b}: {self.count_ab:,}, {self.b} read as {self.a}: {self.count_ba:,})"
+            f"{self.a} and {self.b}: {self.count:,} {'error' if self.count == 1 else 'errors'} "
+            f"({self.a} predicted as {self.b}: {self.count_ab:,}, {self.b} as {self.a}: {self.count_ba:,})"
         )
 
 
 def confusions(matrix: np.ndarray) -> list[Confusion]:
     """Return the pairs of digits taken for each other, most often first.
 
-    matrix: counts of shape (10, 10); the row is the digit, the column what it was read as.
+    matrix: counts of shape (10, 10); the row is the label, the column the prediction.
     """
     upper = zip(*np.triu_indices(len(matrix), k=1), strict=True)
     pairs = [Confusion(int(a), int(b), int(matrix[a, b]), int(matrix[b, a])) for a, b in upper]

@@ -1,6 +1,8 @@
 """Runs of synthetic predictions, and their pages, for the tests of the report."""
 
 import base64
+import io
+import shutil
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,21 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TEST, TRAIN
+from PIL import Image
 
 from digit_recognizer import data, manifest, reports, runs, scoring
 from digit_recognizer.manifest import EpochMetrics, FitRecord, Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.recipes import RECIPES
-from digit_recognizer.reports import themes
 
 MLP = RECIPES["sklearn-mlp"].settings
-PICTURES = [
-    "accuracy", "class-counts", "confusion", "loss", "mistakes", "reliability", "samples", "scores",
-    "training-digits",
-]  # fmt: skip
+FIGURES = ["scores", "error", "loss", "confusion", "reliability", "class-counts"]
 
 
-def read_as(labels: np.ndarray, wrong: float, seed: int = 0) -> np.ndarray:
+def predict(labels: np.ndarray, wrong: float, seed: int = 0) -> np.ndarray:
     """Return probabilities whose likeliest digit is another than the label for about a share `wrong`."""
     rng = np.random.default_rng(seed)
     digits = np.where(rng.random(len(labels)) < wrong, rng.integers(0, 10, len(labels)), labels)
@@ -102,12 +101,6 @@ def fit(split: str, epochs: int, model: str = "sklearn-mlp", *, valid: bool = Tr
     return FitRecord(model=model, split=split, file=file, seconds=1.5, curve=curve(epochs, valid=valid))
 
 
-@pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw pictures of few pixels, which takes a third less time."""
-    monkeypatch.setattr(themes, "DPI", 50)
-
-
 @pytest.fixture(scope="module")
 def held_out(digits: data.Dataset) -> HeldOut:
     rows = np.random.default_rng(1).permutation(TRAIN)
@@ -116,8 +109,8 @@ def held_out(digits: data.Dataset) -> HeldOut:
 
 @pytest.fixture(scope="module")
 def model(digits: data.Dataset, held_out: HeldOut) -> Predictions:
-    test = read_as(np.arange(TEST) % 10, 0.1)
-    return Predictions("sklearn-mlp", read_as(held_out.labels, 0.1), test)
+    test = predict(np.arange(TEST) % 10, 0.1)
+    return Predictions("sklearn-mlp", predict(held_out.labels, 0.1), test)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +124,13 @@ def small(
         tmp_path_factory.mktemp("runs") / "small", digits, held_out, [model],
         fits={f"{fit.model} {fit.split}": fit for fit in fits}, scores={model.name: score},
     )  # fmt: skip
+
+
+@pytest.fixture
+def again(small: runs.Run, tmp_path: Path) -> runs.Run:
+    """The same run in the test's folder, without a report."""
+    shutil.copytree(small.folder, tmp_path / "small", ignore=shutil.ignore_patterns("report"))
+    return runs.load(tmp_path / "small")
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +185,10 @@ class Page(HTMLParser):
         names, numbers = ([text for _, text in self.find(tag)] for tag in ("dt", "dd"))
         return dict(zip(names, numbers, strict=True))
 
+    def alts(self, section: str) -> list[str]:
+        """Return what a section's figures show, in words."""
+        return [figure["aria-label"] for figure, _ in self.find("svg", section)]
+
     def rows(self, section: str) -> list[list[str]]:
         """Return the cells of a section's tables."""
         cells: list[list[str]] = []
@@ -196,10 +200,7 @@ class Page(HTMLParser):
         return cells
 
 
-def size(png: bytes) -> tuple[int, int]:
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
-
-
-def content(image: dict[str, Any]) -> bytes:
-    return base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
+def digits_in(image: dict[str, Any]) -> np.ndarray:
+    """Return an image of digits, white on black."""
+    png = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
+    return 255 - np.asarray(Image.open(io.BytesIO(png), formats=["PNG"]))

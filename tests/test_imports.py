@@ -56,7 +56,7 @@ SLOW = {
 }
 ONLY_IN = {
     "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
-    "PIL": {"reading.files"},
+    "PIL": {"reading.files", "reports.page"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment"},
     "filelock": {"files"},
@@ -65,7 +65,7 @@ ONLY_IN = {
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},
-    "matplotlib": {"reports.figures", "reports.themes"},
+    "matplotlib": {"reports.drawing", "reports.figures"},
     "requests": {"leaderboard.account"},
     "tensorflow": {"nets.keras_model", "nets.keras_net"},
     "threadpoolctl": {"training.fit"},

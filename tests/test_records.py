@@ -76,9 +76,9 @@ def test_every_field_of_a_manifest_is_read_or_named(tmp_path: Path, tiny_run: ru
         run = runs.load(tmp_path)
         for show in (tables.scores, tables.folds, tables.weights):
             list(show(run))
-        list(tables.runs([run]))
+        list(tables.runs([run], {}))
         tables.summary(run)
-        tables.run_list([run])
+        tables.run_list([run], {})
 
     refused = check_every_field(tmp_path / "run.json", tiny_run.manifest, read_and_show)
     assert refused > 1000
@@ -184,7 +184,7 @@ def test_a_manifest_of_another_format_says_so(
     document = {name: value for name, value in document.items() if value is not MISSING}
     (tmp_path / "run.json").write_text(json.dumps(document))
     with pytest.raises(
-        RunError, match=rf"run\.json: was written by another version .*\(format {written}, expected 2\)"
+        RunError, match=rf"run\.json: was written by another version .*\(format {written}, expected 3\)"
     ):
         runs.load(tmp_path)
 

@@ -1,70 +1,115 @@
 """The report as a real browser shows and prints it."""
 # ruff: noqa: F811
 
+import html
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsers import browser  # noqa: F401
-from report_runs import held_out, model, page, small  # noqa: F401
+from report_runs import FIGURES, held_out, model, page, small  # noqa: F401
 
 pytestmark = pytest.mark.slow
+LIGHT = {
+    "page": "rgb(243, 245, 248)",
+    "ink": "rgb(28, 37, 48)",
+    "right": "rgb(21, 115, 71)",
+    "wrong": "rgb(192, 39, 52)",
+}
+DARK = {
+    "page": "rgb(14, 18, 23)",
+    "ink": "rgb(232, 236, 241)",
+    "right": "rgb(76, 195, 138)",
+    "wrong": "rgb(255, 128, 134)",
+}
+
+CLIPPED = """all => all.filter(e => {
+    const box = e.getBoundingClientRect(), section = e.closest("section").getBoundingClientRect();
+    return !(box.width > 0 && section.left <= box.left && box.right <= section.right);
+}).map(e => e.outerHTML.slice(0, 100))"""
 
 
-@pytest.mark.parametrize("width", [1280, 375])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.fixture
+def opened(browser: Any) -> Any:
+    """Return a function that opens an address in a page of its own, where no message may appear."""
+    messages: list[str] = []
+
+    def opened(address: str, width: int = 1280, scheme: str = "light") -> Any:
+        shown = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
+        shown.set_default_timeout(30_000)
+        shown.on("console", lambda message: messages.append(message.text))
+        shown.on("pageerror", lambda error: messages.append(str(error)))
+        shown.on("request", lambda request: request.url.startswith("data:") or messages.append(request.url))
+        shown.goto(address)
+        shown.wait_for_load_state("networkidle")
+        assert messages == [address]  # the one request
+        return shown
+
+    yield opened
+    assert len(messages) == 1
+    for context in browser.contexts:
+        context.close()
+
+
+def colours(shown: Any, selector: str, name: str) -> set[str]:
+    return set(shown.eval_on_selector_all(selector, f"all => all.map(e => getComputedStyle(e).{name})"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "expected"), [("light", LIGHT), ("dark", DARK)])
 def test_a_browser_shows_it_all_and_requests_nothing(
-    browser: Any, page: Path, scheme: str, width: int
+    opened: Callable[..., Any], page: Path, width: int, scheme: str, expected: dict[str, str]
 ) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    shown = context.new_page()
-    shown.set_default_timeout(30_000)
-    messages, requested = [], []
-    shown.on("console", lambda message: messages.append(message.text))
-    shown.on("pageerror", lambda error: messages.append(str(error)))
-    shown.on("request", lambda request: requested.append(request.url))
-    shown.goto(page.as_uri())
-    shown.wait_for_load_state("networkidle")
-    assert messages == []
-    assert [url for url in requested if not url.startswith("data:")] == [page.as_uri()]
-
-    images = shown.eval_on_selector_all(
-        "img",
-        """all => all.map(image => ({
-            alt: image.alt, natural: image.naturalWidth, kind: image.className,
-            wide: image.getBoundingClientRect().width, right: image.getBoundingClientRect().right,
-            scrolls: image.closest(".scroll") !== null,
-        }))""",
-    )
-    assert all(image["alt"] and image["natural"] > 0 for image in images)
-    for image in images:
-        hidden = image["kind"] == f"figure {'dark' if scheme == 'light' else 'light'}"
-        assert (image["wide"] == 0) is hidden
-        assert image["scrolls"] or image["right"] <= width
+    shown = opened(page.as_uri(), width, scheme)
+    shown.eval_on_selector_all("details", "all => all.forEach(details => details.open = true)")
     assert shown.evaluate("document.documentElement.scrollWidth") == width
-    background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert background == {"light": "rgb(243, 245, 248)", "dark": "rgb(14, 18, 23)"}[scheme]
+    assert shown.eval_on_selector_all("img, svg.figure, table", CLIPPED) == []
+    assert shown.eval_on_selector_all("img", "all => all.every(image => image.naturalWidth)")
 
-    colours = "all => all.map(title => getComputedStyle(title).color)"
-    green = {"light": "rgb(21, 115, 71)", "dark": "rgb(76, 195, 138)"}[scheme]
-    red = {"light": "rgb(192, 39, 52)", "dark": "rgb(255, 128, 134)"}[scheme]
-    assert set(shown.eval_on_selector_all(".tiles .right strong", colours)) == {green}
-    assert set(shown.eval_on_selector_all(".tiles .wrong strong", colours)) == {red}
-    context.close()
+    assert colours(shown, "body", "backgroundColor") == {expected["page"]}
+    assert colours(shown, ".examples .right strong", "color") == {expected["right"]}
+    assert colours(shown, ".examples .wrong strong", "color") == {expected["wrong"]}
+    assert colours(shown, "#confusions svg text", "fill") > {expected["ink"]}
+    assert colours(shown, ".digit", "filter") == {"none" if scheme == "light" else "invert(1)"}
 
 
-def test_a_dark_page_is_printed_light_and_whole(browser: Any, page: Path) -> None:
-    a4 = {"width": 680, "height": 1000}  # pixels within its margins
-    context = browser.new_context(viewport=a4, color_scheme="dark")
-    shown = context.new_page()
-    shown.set_default_timeout(30_000)
-    shown.goto(page.as_uri())
+def test_the_page_is_short_until_all_misclassified_digits_are_asked_for(
+    opened: Callable[..., Any], page: Path
+) -> None:
+    shown = opened(page.as_uri())
+    listed = "all => all.filter(e => e.checkVisibility({contentVisibilityAuto: true})).length"
+    assert shown.eval_on_selector_all("#misclassified li", listed) == 24
+    assert shown.evaluate("document.documentElement.scrollHeight") < 6_000
+    shown.click("#misclassified summary")
+    assert shown.eval_on_selector_all("#misclassified li", listed) > 24
+
+
+def test_a_dark_page_is_printed_light_and_whole(opened: Callable[..., Any], page: Path) -> None:
+    shown = opened(page.as_uri(), 680, "dark")  # pixels within the margins of A4
     shown.emulate_media(media="print")
-    widths = "all => all.map(box => box.getBoundingClientRect().width)"
-    assert set(shown.eval_on_selector_all("img.dark", widths)) == {0}
-    assert 0 not in shown.eval_on_selector_all("img.light", widths)
-    assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert shown.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
-    overflow = "all => all.filter(box => box.scrollWidth > box.clientWidth).map(box => box.ariaLabel)"
-    assert shown.eval_on_selector_all(".scroll", overflow) == []  # paper does not scroll
-    context.close()
+    assert colours(shown, "body", "backgroundColor") == {"rgb(255, 255, 255)"}
+    assert colours(shown, "#confusions svg text", "fill") > {LIGHT["ink"]}
+    assert colours(shown, ".digit", "filter") == {"none"}
+    assert colours(shown, "nav", "display") == {"none"}
+    assert shown.evaluate("document.documentElement.scrollWidth") == 680
+    heights = shown.eval_on_selector_all(
+        "#misclassified li", "all => all.map(e => e.getBoundingClientRect().height)"
+    )
+    assert len(heights) > 24
+    assert 0 not in heights
+    assert shown.eval_on_selector_all("img, svg.figure, table", CLIPPED) == []
+
+
+def test_a_notebook_shows_all_figures_in_its_frame(
+    opened: Callable[..., Any], page: Path, tmp_path: Path
+) -> None:
+    document = html.escape(page.read_text(encoding="utf-8"))
+    around = tmp_path / "notebook.html"
+    around.write_text(f'<base href="https://localhost/lab/"><iframe srcdoc="{document}"></iframe>')
+    frame = opened(around.as_uri()).frames[1]
+    sizes = frame.eval_on_selector_all("svg.figure", "all => all.map(e => e.getBBox().width)")
+    assert len(sizes) == len(FIGURES)
+    marks = frame.eval_on_selector_all("svg use", "all => all.map(e => e.getBBox().width)")
+    assert marks
+    assert min(*sizes, *marks) > 0

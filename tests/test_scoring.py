@@ -72,8 +72,8 @@ def test_confusions_join_both_directions_most_often_first() -> None:
     matrix = np.diag(np.full(10, 99))
     matrix[3, 5], matrix[5, 3], matrix[4, 9], matrix[0, 6] = 2, 1, 4, 1
     assert [str(pair) for pair in confusions(matrix)] == [
-        "4 and 9: 4 mistakes (4 read as 9: 4, 9 read as 4: 0)",
-        "3 and 5: 3 mistakes (3 read as 5: 2, 5 read as 3: 1)",
-        "0 and 6: 1 mistake (0 read as 6: 1, 6 read as 0: 0)",
+        "4 and 9: 4 errors (4 predicted as 9: 4, 9 as 4: 0)",
+        "3 and 5: 3 errors (3 predicted as 5: 2, 5 as 3: 1)",
+        "0 and 6: 1 error (0 predicted as 6: 1, 6 as 0: 0)",
     ]
     assert confusions(np.diag(np.full(10, 99))) == []

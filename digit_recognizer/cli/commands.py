@@ -197,20 +197,20 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
 @click.argument("name", metavar="[RUN]", required=False, type=RUN)
 @OUT
 @click.option("--data-dir", type=PATH, help="Folder of the run's digits.  [default: where it read them]")
+@click.option("--png", is_flag=True, help="Write the figures as PNGs beside the page, too, for slides.")
 @JSON
-def report(name: str | None, out: Path, data_dir: Path | None, as_json: bool) -> None:
+def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_json: bool) -> None:
     """Write the report of a run, by its name or folder; without RUN, of the newest.
 
-    One HTML page with everything inside it, and its pictures as PNGs beside it. The last line on stdout is
-    the page's path.
+    One HTML page with everything inside it. The last line on stdout is the page's path.
     """
     from digit_recognizer import reports
 
     if name:
-        run, page = reports.write_by_name(out, name, data_dir)
+        run, page = reports.write_by_name(out, name, data_dir, png=png)
     else:
         run = newest(out)
-        page = reports.write(run, reports.digits_of(run, data_dir))
+        page = reports.write(run, reports.digits_of(run, data_dir), png=png)
     with done(f"The report is written: {page}"):
         result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 

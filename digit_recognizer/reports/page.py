@@ -1,90 +1,106 @@
-"""The page of a report: the template filled in with the facts and the pictures, and the folder written."""
+"""The page of a report: the template filled in with data and figures, and the folder written."""
 
 import base64
+import io
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
 
-from digit_recognizer.data import Dataset
+from digit_recognizer import runs
+from digit_recognizer.data import SIDE, Dataset
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import atomic_folder, check_folder
 from digit_recognizer.manifest import Manifest
-from digit_recognizer.reports import facts, figures
-from digit_recognizer.reports.facts import Facts
-from digit_recognizer.reports.themes import Picture
-from digit_recognizer.reports.tiles import Tile, percent, shorten
+from digit_recognizer.reports import drawing, figures, report_data
+from digit_recognizer.reports.drawing import LIGHT, Picture
+from digit_recognizer.reports.report_data import Example, ReportData, percent, shorten
 from digit_recognizer.runs import Run
 from digit_recognizer.settings import describe, format_value
 
 REPORT = "report"
 PAGE = "report.html"
 TEMPLATE = "template.html"
-GRID_MISTAKES = 48  # in the picture for slides
+SHOWN = 24  # misclassified digits before the reader asks for all
+SLIDE = 48  # misclassified digits in the picture for slides
 MAX_ROWS = 200  # of a table; what is beyond is in run.json
 MAX_GROUPS = 20  # models whose settings differ
 MAX_TEXT = 2_000  # characters of a text in run.json
 
-
-@dataclass(frozen=True)
-class SettingsTable:
-    """Settings that models share, except for epochs; rows: name, value and description."""
-
-    models: list[str]
-    net: str
-    rows: list[tuple[str, str, str]]
+SettingsTable = tuple[list[str], str, list[tuple[str, str, str]]]  # models, net, (name, value, description)
 
 
-def write(run: Run, dataset: Dataset) -> Path:
-    """Write the report; see `reports.write`."""
+def write(run: Run, dataset: Dataset, *, png: bool = False) -> Path:
+    """Write the page into the run's `report/`, replacing an older one, and return its path.
+
+    Of a run that is still being fitted it is deleted when the next stage is complete. dataset: the run's
+    digits. png: write the figures as PNGs beside it, too. The same run gives the same bytes.
+    Raises RunError if the run's files cannot be read or do not belong together, or if the folder cannot be
+    written.
+    """
     final = run.folder / REPORT
     # A link in a stranger's run could lead to a folder of the user's, which would be replaced.
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise RunError(f"{final}: is a link or a file, expected a folder or nothing; move it away")
     check_folder(final.parent)
-    content = facts.read(run, dataset)
-    pictures = _draw(content)
-    page = _render(content, pictures)
+    data = report_data.read(run, dataset)
+    with drawing.own_settings():
+        pictures = _draw(data)
+        files = {PAGE: _render(data, pictures).encode(errors="backslashreplace")}
+        for picture in [*pictures, *_draw_digits(data)] if png else []:
+            files[f"{picture.name}.png"] = picture.png()
     try:
         with atomic_folder(final) as folder:
-            for picture in pictures:
-                (folder / f"{picture.name}.png").write_bytes(picture.light)
-                (folder / f"{picture.name}-dark.png").write_bytes(picture.dark)
-            (folder / PAGE).write_bytes(page.encode(errors="backslashreplace"))
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
     except OSError as error:
         raise RunError(f"{final}: cannot be written ({error.strerror})") from None
     return final / PAGE
 
 
-def _draw(content: Facts) -> list[Picture]:
-    pictures = [
-        figures.intervals(content.scores, content.manifest.main_model),
-        figures.confusion(content.confusion),
-        figures.reliability(content.calibration),
-        figures.class_counts(content.class_counts),
+def write_by_name(
+    out: Path, name: str, data_dir: Path | None = None, *, png: bool = False
+) -> tuple[Run, Path]:
+    """Write the report of a run by its name or folder; return the run and the page's path.
+
+    Raises what `digits_of` and `write` raise.
+    """
+    run = runs.find(out, name)
+    try:
+        return run, write(run, report_data.digits_of(run, data_dir), png=png)
+    except RunError:
+        newer = runs.find(out, name)
+        if newer.manifest == run.manifest:
+            raise
+    # Its next stage was complete meanwhile.
+    return newer, write(newer, report_data.digits_of(newer, data_dir), png=png)
+
+
+def _draw(data: ReportData) -> list[Picture]:
+    return [
+        figures.intervals(data.scores, data.manifest.main_model),
+        figures.confusion(data.confusion),
+        figures.reliability(data.calibration),
+        figures.class_counts(data.class_counts),
+        *(figures.curves(data.curves, metric) for metric in figures.METRICS if data.curves),
     ]
-    if content.curves:
-        pictures += [figures.curves(content.curves, metric) for metric in ("accuracy", "loss")]
-    # For slides: the page has each digit by itself, which suits a narrow screen.
-    pictures += _draw_tiles("samples", content.samples)
-    pictures += _draw_tiles("mistakes", content.mistakes[:GRID_MISTAKES])
-    titles = [str(digit) for digit, examples in enumerate(content.examples) for _ in examples]
-    alt = f"The first training digits of each class, {facts.EXAMPLES_PER_CLASS} at most."
-    pixels = np.concatenate(content.examples)
-    return [*pictures, figures.digit_grid("training-digits", alt, pixels, titles, [None] * len(titles))]
 
 
-def _draw_tiles(name: str, tiles: list[Tile]) -> list[Picture]:
-    if not tiles:
-        return []
-    pixels, captions = np.stack([tile.pixels for tile in tiles]), [tile.caption for tile in tiles]
-    alt = "; ".join(tile.alt for tile in tiles)
-    return [figures.digit_grid(name, alt, pixels, captions, [tile.right for tile in tiles])]
+def _draw_digits(data: ReportData) -> list[Picture]:
+    """Draw for slides what the page shows digit by digit."""
+
+    def titles(examples: list[Example]) -> list[tuple[np.ndarray, str, str]]:
+        return [
+            (e.pixels, f"{e.title}, is {e.label}", LIGHT["right" if e.right else "wrong"]) for e in examples
+        ]
+
+    first = [(row, str(i), LIGHT["ink"]) for i, rows in enumerate(data.training_digits) for row in rows]
+    grids = {"samples": titles(data.samples), "misclassified": titles(data.misclassified[:SLIDE])}
+    return [figures.digit_grid(*grid) for grid in {**grids, "training-digits": first}.items() if grid[1]]
 
 
-def _render(content: Facts, pictures: Iterable[Picture]) -> str:
+def _render(data: ReportData, pictures: Iterable[Picture]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -95,20 +111,20 @@ def _render(content: Facts, pictures: Iterable[Picture]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "uri": _uri,
         "percent": percent,
         "shorten": shorten,
         "setting": _format_setting,
-        "to_png": figures.to_png,
+        "png": _png_uri,
     }
-    manifest = content.manifest
+    config = data.manifest.config
     return environment.get_template(TEMPLATE).render(
-        facts=content,
-        manifest=manifest,
-        config=manifest.config,
-        version=shorten(manifest.config.versions.get("digit_recognizer", "of an unknown version")),
-        pictures={picture.name: picture for picture in pictures},
-        settings=_settings_tables(manifest),
+        data=data,
+        manifest=data.manifest,
+        config=config,
+        version=shorten(config.versions.get("digit_recognizer", "of an unknown version")),
+        svg={picture.name: picture.svg() for picture in pictures},
+        settings=_settings_tables(data.manifest),
+        shown=SHOWN,
         max_rows=MAX_ROWS,
         max_curves=figures.MAX_CURVES,
         max_intervals=figures.MAX_INTERVALS,
@@ -116,25 +132,29 @@ def _render(content: Facts, pictures: Iterable[Picture]) -> str:
 
 
 def _settings_tables(manifest: Manifest) -> list[SettingsTable]:
+    """Return the settings of the models, those together that differ in epochs alone."""
     groups: dict[str, list[str]] = {}
     for model, settings in manifest.recipes.items():
         groups.setdefault(settings.model_dump_json(exclude={"epochs"}), []).append(model)
-    return [_settings_table(manifest, models) for models in list(groups.values())[:MAX_GROUPS]]
+    tables: list[SettingsTable] = []
+    for models in list(groups.values())[:MAX_GROUPS]:
+        settings = manifest.recipes[models[0]]
+        values = {name: format_value(value) for name, value in settings}
+        epochs = sorted({manifest.recipes[model].epochs for model in models})
+        values["epochs"] = " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]])))
+        rows = [(field.name, values[field.name], field.description) for field in describe(type(settings))]
+        tables.append((models, settings.net, rows))
+    return tables
 
 
-def _settings_table(manifest: Manifest, models: list[str]) -> SettingsTable:
-    settings = manifest.recipes[models[0]]
-    values = {name: format_value(value) for name, value in settings}
-    epochs = sorted({manifest.recipes[model].epochs for model in models})
-    values["epochs"] = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
-    fields = describe(type(settings))
-    return SettingsTable(
-        models, settings.net, [(field.name, values[field.name], field.description) for field in fields]
-    )
+def _png_uri(digits: Iterable[np.ndarray]) -> str:
+    """Return digits of shape (784,) side by side as the URI of a PNG, black on white."""
+    from PIL import Image
 
-
-def _uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    file = io.BytesIO()
+    strip = np.concatenate([digit.reshape(SIDE, SIDE) for digit in digits], axis=1)
+    Image.fromarray(255 - strip).save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _format_setting(value: object) -> str:

@@ -1,0 +1,239 @@
+"""All that a report says: read from the run's files and checked before anything is written."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import dropwhile
+from pathlib import Path
+
+import numpy as np
+
+from digit_recognizer import data, drafts, scoring
+from digit_recognizer.blending import WeightedCombiner
+from digit_recognizer.data import CLASSES
+from digit_recognizer.errors import RunError, printable
+from digit_recognizer.manifest import Manifest, ModelScore
+from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.runs import Run
+from digit_recognizer.schedule import recipe_of
+
+SAMPLES = 24  # predictions drawn at random
+MAX_MISCLASSIFIED = 200  # so that the page opens at once
+DIGITS_PER_CLASS = 8  # training digits
+MAX_FITS, MAX_EPOCHS = 200, 2_000  # of a recipe's learning curves
+NEARLY_1 = float(np.nextafter(np.float32(1), np.float32(0)))  # what float32 rounds to 1 is not certain
+
+Curve = Sequence[Mapping[str, float]]  # of each epoch: train_loss, train_accuracy, valid_loss, valid_accuracy
+BlendPart = tuple[str, float, float | None]  # model, weight, temperature if its probabilities are scaled
+
+
+@dataclass(frozen=True)
+class Example:
+    """A held-out digit and its prediction; row: in train.csv, counted from 1 below the header.
+
+    probability: of the predicted digit; p_true: of the label.
+    """
+
+    row: int
+    label: int
+    predicted: int
+    probability: float
+    p_true: float
+    pixels: np.ndarray
+
+    @property
+    def right(self) -> bool:
+        """Return whether the prediction is the label."""
+        return self.predicted == self.label
+
+    @property
+    def title(self) -> str:
+        """Return a sign for readers who see no colours, the prediction and its probability."""
+        return f"{'✓' if self.right else '✗'} {self.predicted} {percent(self.probability)}"
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that a report says; predictions are the main model's on held-out digits.
+
+    scores: the main model's first, then by accuracy. confusion: counts of shape (10, 10), label by
+    prediction. misclassified: the most confident first, MAX_MISCLASSIFIED at most, of `errors`. curves: of
+    each recipe's fits. digit_scores: by digit, and "mean": precision, recall, f1-score, and support, the
+    count of held-out digits. training_digits: pixels of the first of each class.
+    """
+
+    manifest: Manifest
+    scores: dict[str, ModelScore]
+    blend: list[BlendPart]
+    calibration: scoring.Calibration
+    confusion: np.ndarray
+    confusions: list[scoring.Confusion]
+    digit_scores: dict[str, dict[str, float]]
+    samples: list[Example]
+    misclassified: list[Example]
+    errors: int
+    class_counts: dict[str, np.ndarray]
+    training_digits: list[np.ndarray]
+    curves: dict[str, list[Curve]]
+    still_fitted: list[str]
+
+
+def digits_of(run: Run, data_dir: Path | None = None) -> data.Dataset:
+    """Return the digits that the run was made from, read where it read them or in `data_dir`.
+
+    Raises RunError if the folder is gone or holds other digits, DataError if they cannot be read.
+    """
+    config = run.manifest.config.data
+    source = data_dir or Path(config.source)
+    if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
+        raise RunError(
+            f"{shorten(str(source), 200)}: no such folder; run {run.manifest.name} read its digits there, "
+            "name their folder now with --data-dir"
+        )
+    dataset = data.load(source)
+    for name, fingerprint in dict(config.fingerprint).items():
+        if dataset.fingerprint[name] != fingerprint:
+            raise RunError(
+                f"{source}: {name}.csv holds other digits than run {run.manifest.name} was made from; "
+                "name their folder with --data-dir"
+            )
+    return dataset
+
+
+def read(run: Run, dataset: data.Dataset) -> ReportData:
+    """Return what there is to say of a run.
+
+    Raises RunError if its files cannot be read or do not belong together.
+    """
+    from sklearn.metrics import classification_report, confusion_matrix
+
+    held_out, predictions = run.predictions()
+    for model in predictions:
+        _check(run, held_out, model, dataset)
+    manifest, train = run.manifest, dataset.train
+    main = next(model for model in predictions if model.name == manifest.main_model)
+    predicted = main.out_of_fold.argmax(axis=1)
+    report = classification_report(
+        held_out.labels, predicted, labels=range(CLASSES), output_dict=True, zero_division=0
+    )
+    confusion = confusion_matrix(held_out.labels, predicted, labels=range(CLASSES))
+    once = np.unique(held_out.rows, return_index=True)[1]  # repeated folds predict a row again
+    samples = np.random.default_rng(0).permutation(once)[:SAMPLES]
+    wrong = _find_errors(held_out, main.out_of_fold)
+    curves = _curves(run)
+    # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
+    since = dropwhile(lambda name: name not in manifest.scores, curves)
+    return ReportData(
+        manifest=manifest,
+        scores=dict(
+            sorted(manifest.scores.items(), key=lambda item: (item[0] != main.name, -item[1].accuracy))
+        ),
+        blend=_blend(run),
+        calibration=scoring.calibration(held_out.labels, main.out_of_fold),
+        confusion=confusion,
+        confusions=scoring.confusions(confusion),
+        digit_scores={digit: report[digit] for digit in map(str, range(CLASSES))}
+        | {"mean": report["macro avg"]},
+        samples=_make_examples(train, held_out, main.out_of_fold, samples),
+        misclassified=_make_examples(train, held_out, main.out_of_fold, wrong[:MAX_MISCLASSIFIED]),
+        errors=len(wrong),
+        class_counts={
+            "training digits": np.bincount(train.labels, minlength=CLASSES),
+            "test digits, predicted": np.bincount(main.test.argmax(axis=1), minlength=CLASSES),
+        },
+        training_digits=[train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)],
+        curves=_by_recipe(manifest, curves),
+        still_fitted=[name for name in since if name not in manifest.scores],
+    )
+
+
+def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Dataset) -> None:
+    """Raise RunError unless the arrays are predictions of these digits that give the manifest's accuracy."""
+    rows, labels, probabilities = held_out.rows, held_out.labels, model.out_of_fold
+    train = dataset.train
+    ambiguous = dataset.first_rows[train.labels != train.labels[dataset.first_rows]]  # digits of two labels
+    if not (  # `run.predictions` has checked shapes and types
+        rows.size > 0
+        and 0 <= rows.min() <= rows.max() < len(train)
+        and (np.isin(rows, ambiguous) | (labels == train.labels[rows])).all()
+        and all(0 <= array.min() <= array.max() <= 1.001 for array in (probabilities, model.test))
+    ):
+        raise RunError(
+            f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
+            f"{dataset.source}; train that run again"
+        )
+    accuracy = run.manifest.scores[model.name].accuracy
+    measured = float((probabilities.argmax(axis=1) == labels).mean())
+    if abs(measured - accuracy) > 1e-6:  # another stage's file, or another run's
+        raise RunError(
+            f"{run.folder}: its files do not belong together: run.json says accuracy {accuracy:.6f} of "
+            f"{shorten(model.name)}, the probabilities give {measured:.6f}; train that run again"
+        )
+
+
+def _make_examples(
+    train: data.Digits, held_out: HeldOut, probabilities: np.ndarray, positions: Iterable[int]
+) -> list[Example]:
+    """Return the predictions at these positions; probabilities: of shape (predictions, 10)."""
+    return [
+        Example(
+            row=int(held_out.rows[position]) + 1,
+            label=int(held_out.labels[position]),
+            predicted=int(probabilities[position].argmax()),
+            probability=min(float(probabilities[position].max()), NEARLY_1),
+            p_true=float(probabilities[position, held_out.labels[position]]),
+            pixels=train.pixels[held_out.rows[position]],
+        )
+        for position in positions
+    ]
+
+
+def _find_errors(held_out: HeldOut, probabilities: np.ndarray) -> np.ndarray:
+    """Return positions of wrong predictions, the most confident first, each row's once."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != held_out.labels)
+    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
+    _, first = np.unique(held_out.rows[wrong], return_index=True)
+    return wrong[np.sort(first)]
+
+
+def _blend(run: Run) -> list[BlendPart]:
+    """Return the blend's parts, and the blend itself if the mean has a temperature of its own."""
+    blend, names = run.manifest.blend, run.manifest.models
+    if blend is None:
+        return []
+    if not isinstance(blend, WeightedCombiner):
+        return [(name, weight, None) for name, weight in zip(names, blend.weights, strict=True)]
+    temperatures = [1 / inverse for inverse in blend.inverse_temperatures]
+    parts = list(zip(names, blend.weights, temperatures, strict=True))
+    return [*parts, (BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
+
+
+def _curves(run: Run) -> Mapping[str, Sequence[Curve]]:
+    """Return the learning curves of each model's fits so far."""
+    curves: dict[str, Sequence[Curve]] = dict(drafts.curves_so_far(run))
+    finished: dict[str, list[Curve]] = {}
+    for fit in run.manifest.fits.values():
+        epochs = [epoch.model_dump(exclude_none=True) for epoch in fit.curve[:MAX_EPOCHS]]
+        finished.setdefault(fit.model, []).append(epochs)
+    return {name: fits for name, fits in (curves | finished).items() if any(fits)}
+
+
+def _by_recipe(manifest: Manifest, curves: Mapping[str, Sequence[Curve]]) -> dict[str, list[Curve]]:
+    """Return the curves by recipe: the members of a `--minutes` run are fits of a few recipes."""
+    recipes: dict[str, list[Curve]] = {}
+    for member, fits in curves.items():
+        recipes.setdefault(recipe_of(member) if manifest.config.minutes else member, []).extend(fits)
+    return {name: fits[:MAX_FITS] for name, fits in recipes.items()}
+
+
+def percent(share: float) -> str:
+    """Return a share with one decimal, and neither 0% nor 100% if it is only close."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """Return text of a stranger's file on one line, without control characters, of at most `length`."""
+    text = printable(text[: length + 1])
+    return text if len(text) <= length else f"{text[: length - 3]}..."
