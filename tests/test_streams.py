@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 from conftest import DEADLINE, environment, set_options, typed
 
+import digit_recognizer
 from digit_recognizer import data, runs
 from digit_recognizer.cli import progress, terminal
 from digit_recognizer.training import Progress
@@ -97,6 +98,14 @@ def test_a_terminal_without_a_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch)
         on_progress(Progress("net holdout", 1, 2))
         on_progress(Progress("net holdout", 2, 2))
         assert shown.getvalue() == "net holdout: epoch 2 of 2\n"
+
+
+def test_a_notice_that_a_script_cannot_print_ends_no_run(tmp_path: Path, folder: Path) -> None:
+    with redirect_stdout(io.TextIOWrapper(io.BufferedWriter(Full(tmp_path / "full", "w")))):
+        run = digit_recognizer.train(
+            "sklearn-mlp-plain", settings={"hidden": [16], "epochs": 2}, jobs=1, data_dir=folder, out=tmp_path
+        )
+    assert run.submission.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names of such bytes")

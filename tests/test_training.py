@@ -144,7 +144,8 @@ def test_progress_with_a_deadline_ends_at_the_epochs_there_was_time_for(
 
 
 def test_a_fit_goes_on_without_a_log_that_cannot_be_written(digits: data.Dataset, tmp_path: Path) -> None:
-    (short,) = recipes.select(["sklearn-mlp"], ["hidden=8", "epochs=2", "averaged_epochs=1", *PLAIN])
+    settings = {"hidden": (8,), "epochs": 2, "averaged_epochs": 1, **dict(map(parse, PLAIN))}
+    (short,) = recipes.select(["sklearn-mlp"], settings)
     task = FitTask("sklearn-mlp", short.settings, folds_of(digits)[0], 0)
     result = training.fit(task, digits.train, digits.test, log=tmp_path)
     assert isinstance(result, FitResult)

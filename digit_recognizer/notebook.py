@@ -1,0 +1,186 @@
+"""The functions for notebooks and scripts: the commands' options by name, progress in the cell."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call
+
+if TYPE_CHECKING:
+    from digit_recognizer.cli.progress import OnProgress
+    from digit_recognizer.manifest import ModelScore
+    from digit_recognizer.reading import Reading
+    from digit_recognizer.runs import Run
+
+StrPath = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class FinishedRun(PathLike[str]):
+    """A run on the disk, and the path of its folder.
+
+    submission: the CSV's path; None after `validate`. score: accuracy, low and high on held-out rows.
+    """
+
+    run: "Run"
+
+    @property
+    def submission(self) -> Path | None:
+        """The CSV's path; None without one."""
+        return self.run.submission if self.run.manifest.submission_model else None
+
+    @property
+    def score(self) -> "ModelScore":
+        """Accuracy on held-out rows with its 95% interval, of the run's main model."""
+        return self.run.main_score
+
+    @check_call
+    def report(self, data_dir: StrPath | None = None) -> Any:
+        """Write the report; return it for a notebook to show, else its path."""
+        return report(self, data_dir=data_dir)
+
+    def __fspath__(self) -> str:
+        return str(self.run.folder)
+
+    def __repr__(self) -> str:
+        score = self.score
+        return f"{self.run.folder}: {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
+
+
+@check_call
+def train(
+    recipes: str | Iterable[str] | None = None,
+    *,
+    minutes: float | None = None,
+    holdout: float | None = None,
+    folds: int | None = None,
+    repeats: int = 1,
+    refit: bool = False,
+    ensemble: bool = True,
+    settings: Mapping[str, object] | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    data_dir: StrPath | None = None,
+    out: StrPath = "submissions",
+    name: str | None = None,
+    resume: bool = False,
+) -> FinishedRun:
+    """Train, score on held-out rows and write a submission, as the command `train` does.
+
+    recipes: names of recipes; the default ones, or with `minutes` the best that fit.
+    minutes: 0.5 to 600, to fill with the best ensemble.
+    holdout: share of the rows held out, 0.1 without folds. folds, repeats: of cross-validation instead.
+    refit: train again on all rows before predicting. ensemble: blend, or take the best model alone.
+    settings: of the nets, for all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
+    seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
+    data_dir: folder of train.csv and test.csv. out: folder of the runs. name: date and time by default.
+    resume: go on with a run of the same call that was cut off.
+    Raises a DigitRecognizerError, in one line, for what the caller can mend.
+    """
+    return _fit(Job(**locals()))  # the parameters are Job's fields
+
+
+@check_call
+def validate(
+    recipes: str | Iterable[str] | None = None,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    minutes: float | None = None,
+    ensemble: bool = True,
+    settings: Mapping[str, object] | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    data_dir: StrPath | None = None,
+    out: StrPath = "submissions",
+    name: str | None = None,
+    resume: bool = False,
+) -> FinishedRun:
+    """Score recipes by cross-validation without a submission, as `validate` does; see `train`."""
+    return _fit(Job(write_submission=False, **locals()))
+
+
+def _fit(job: Job) -> FinishedRun:
+    from digit_recognizer import pipeline
+
+    return FinishedRun(pipeline.train(job, on_notice=_say, on_progress=_progress()))
+
+
+@check_call
+def ensemble(
+    *runs: StrPath, method: Method = "weighted", out: StrPath = "submissions", name: str | None = None
+) -> FinishedRun:
+    """Blend runs, or runs of these names or folders, into a new run with a submission, as `ensemble` does."""
+    asked = Blend(**locals())
+    from digit_recognizer import pipeline
+    from digit_recognizer.runs import find
+
+    parents = [find(asked.out, str(run)) for run in asked.runs]
+    return FinishedRun(
+        pipeline.blend_runs(parents, asked.method, out=asked.out, name=asked.name, on_notice=_say)
+    )
+
+
+@check_call
+def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list[Reading]":
+    """Read new digits with a run, as the command `predict` does; return a record for each, in their order.
+
+    digits: the path of a picture or CSV, a list of paths, an array or a list of arrays of integers from 0 to
+    255 of shape (n, 784) or (n, 28, 28), white on black as in the competition's CSVs, or a DataFrame of their
+    pixel columns.
+    """
+    asked = StoredRun(**dict[str, Any](run=run, out=out))
+    from digit_recognizer import reading, runs
+    from digit_recognizer.reading import given
+
+    stored, digits = runs.find(asked.out, str(asked.run)), given.read(digits)
+    if isinstance(digits, list):
+        return list(reading.read(stored, digits))
+    return reading.read_pixels(stored, digits)
+
+
+@check_call
+def report(
+    run: StrPath, *, out: StrPath = "submissions", data_dir: StrPath | None = None, png: bool = False
+) -> Any:
+    """Write the report of a run, by its name or folder; return it for a notebook to show, else its path.
+
+    png: write its figures as PNGs beside the page, too.
+    """
+    asked = StoredRun(**locals())
+    from digit_recognizer import reports
+
+    _, page = reports.write_by_name(asked.out, str(asked.run), asked.data_dir, png=asked.png)
+    if not _in_notebook():
+        return page
+    import html
+
+    from IPython.display import HTML
+
+    document = html.escape(page.read_text(encoding="utf-8"))
+    frame = f'<iframe srcdoc="{document}" style="width: 100%; height: 80vh; border: 0"></iframe>'
+    return HTML(f"<div>{frame}</div>")  # a bare frame gives a warning in the cell
+
+
+def _say(text: str) -> None:
+    """Print a notice; one that cannot be printed ends no run."""
+    with suppress(OSError, ValueError):  # ValueError: of a stream that was closed
+        print(text, flush=True)
+
+
+def _progress() -> "OnProgress":
+    from digit_recognizer.cli.progress import lines, notebook_cell
+
+    return notebook_cell() if _in_notebook() else lines(_say)
+
+
+def _in_notebook() -> bool:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    shell = get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
