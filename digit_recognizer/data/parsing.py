@@ -24,7 +24,7 @@ DOWNLOAD_HINT = (
 
 MAX_LINE = 1 << 22  # bytes; a row of digits has up to 3,137
 MAX_COLUMNS = 5_000
-MAX_BLANK_LINES = 10_000  # in a row
+MAX_BLANK_LINES = 10_000  # and one for each row, as some programs double line ends
 PART_ROWS, PART_BYTES = 4096, 1 << 24  # of lines parsed at once
 CELLS = {str(value): value for value in range(256)}
 INVALID = 256
@@ -55,13 +55,14 @@ def _filled(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, with their numbers."""
     blank = 0
     for number, line in enumerate(lines, start=1):
-        blank = blank + 1 if line.isspace() else 0
-        if not blank:
+        if not line.isspace():
             yield number, line
-        elif blank > MAX_BLANK_LINES:
+            continue
+        blank += 1
+        if blank > MAX_BLANK_LINES + (number - blank):
             raise DataError(
-                f"{name}: line {number}: found more than {MAX_BLANK_LINES:,} blank lines, expected one row "
-                "for each digit; download it again"
+                f"{name}: line {number}: found {blank:,} blank lines by here, expected one row for each "
+                "digit; download it again"
             )
 
 
