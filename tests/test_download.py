@@ -235,7 +235,8 @@ def test_download_train_submit_and_the_score_is_the_runs(
         f"Submission 4000: public score 0.99142; local {score['accuracy']:.4f} "
         f"({score['low']:.4f} to {score['high']:.4f}), gap {0.99142 - score['accuracy']:+.4f}\n"
     )
-    assert manifest["kaggle"]["public_score"] == 0.99142
+    (stored,) = json.loads(Path("submissions/.submitted.json").read_text()).values()
+    assert (stored["run"], stored["public_score"], stored["local"]["low"]) == ("whole", 0.99142, score["low"])
     (sent,) = user.kaggle.uploads.values()
     truth = np.genfromtxt(ROOT / "data/sample/test_labels.csv", delimiter=",", skip_header=1, dtype=int)[:, 1]
     assert (submission.check_bytes(sent, "sent", len(truth)).labels == truth).mean() > 0.8

@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,12 +81,13 @@ def write_run(
     label: int = 4,
     kind: str = "competition",
     submission_model: str | None = "blend",
+    accuracy: float = 0.9938,
 ) -> Path:
     """Write a run as `train` leaves it, as far as Kaggle is concerned."""
     folder = user.folder / "submissions" / name
     folder.mkdir(parents=True)
     sha256 = write_csv(folder / "submission.csv", label=label)
-    score = {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956, "digits": 4200, "seconds": 1}
+    score = {"accuracy": accuracy, "low": 0.9913, "high": 0.9956, "digits": 4200, "seconds": 1}
     manifest = {
         "name": name,
         "created": created,
@@ -158,7 +161,7 @@ def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
     (user.folder / "kaggle.py").write_text("raise ImportError('this is not the client')")
     noise = user.folder / "noise/sitecustomize.py"
     noise.parent.mkdir()
-    noise.write_text("import sys; sys.argv[0].endswith('worker.py') and print('Python starts')")
+    noise.write_text("import sys; 'worker.py' in sys.orig_argv[-1] and print('Python starts', flush=True)")
     user.kaggle.pending = 2
     before = (run / "run.json").read_bytes()
     token = {"KAGGLE_API_TOKEN": f"{stub_kaggle.TOKEN}\n", "VERBOSE": "1"}
@@ -252,19 +255,20 @@ def test_a_killed_submit_takes_its_client_with_it_and_the_next_sends_the_file_on
     user: User, case: str
 ) -> None:
     step, fault, accepted = KILLS[case]
-    clients: set[int] = set()
+    client_ended = threading.Event()
 
     def kill(kaggle: Any, request: Any, answer: Any) -> Response:
-        clients.update(children(process.pid))
+        clients = children(process.pid)
         process.kill()
-        wait_until(lambda: not clients & running())  # though it waits for an answer
+        wait_until(lambda: clients and not clients & running())  # though it waits for an answer
+        client_ended.set()
         kaggle.over.set()
         return fault(kaggle, request, answer)
 
     user.kaggle.faults[step] = [kill]
     process = user.start("submit", "file.csv")
     user.finish(process)
-    wait_until(lambda: clients)
+    assert client_ended.wait(DEADLINE)
     wait_until(lambda: len(user.kaggle.submissions) == accepted)
     user.kaggle.over.clear()
     user.kaggle.listed_after = time.time() + accepted * 2  # the list lags
@@ -1017,6 +1021,25 @@ def test_submissions_are_matched_to_runs(user: User) -> None:
         "file.csv  4001  2026-11-21 10:00  COMPLETE       0.99142            -        -\n"
         "mine      4000  2026-11-21 10:00  COMPLETE       0.99142       0.9938  -0.0024\n"
     )
+
+
+def test_the_ledger_keeps_what_a_run_scored_before_it_was_resumed(user: User) -> None:
+    run = write_run(user)
+    assert user.run("submit").code == 0
+    table = user.run("runs").out.splitlines()
+    assert table[0].index("public score") + len("public score") == table[1].index("0.99142") + len("0.99142")
+    outcome = json.loads(user.run("runs", "--json").out)["runs"][0]["kaggle"]
+    assert (outcome["ref"], outcome["run"], outcome["public_score"]) == (4000, "mine", 0.99142)
+    shutil.rmtree(run)
+    write_run(user, label=6, accuracy=0.995)
+    assert json.loads(user.run("runs", "--json").out)["runs"][0]["kaggle"] is None
+    listed = json.loads(user.run("submissions", "--json").out)["submissions"]
+    assert (listed[0]["run"], listed[0]["local"]["accuracy"]) == ("mine", 0.9938)
+    assert "-0.0024" in user.run("submissions").out
+    (run.parent / ".submitted.json").write_text("[]")
+    result = user.run("runs")
+    assert result.out.startswith("run ")
+    assert result.err.startswith("submissions/.submitted.json: input should be an object; mend it")
 
 
 def test_submissions_are_sorted_by_moment_not_text(user: User) -> None:
