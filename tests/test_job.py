@@ -135,7 +135,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_run: runs.Run) -
 
     monkeypatch.setattr(pipeline, "train", record)
     monkeypatch.setattr(pipeline, "blend_runs", record)
-    monkeypatch.setattr(reports, "write_by_name", lambda *given: (tiny_run, record(*given) and Path("page")))
+    monkeypatch.setattr(
+        reports, "write_by_name", lambda *given, png: (tiny_run, record(*given) and Path("page"))
+    )
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     Path("file").touch()

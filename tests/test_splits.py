@@ -7,7 +7,7 @@ from conftest import TRAIN, tiny_job, train, write_digits
 
 from digit_recognizer import data, splits
 from digit_recognizer.errors import SplitError
-from digit_recognizer.reports import facts
+from digit_recognizer.reports import report_data
 
 
 def labels_of(*counts: int) -> np.ndarray:
@@ -121,4 +121,4 @@ def test_rows_that_repeat_give_no_better_score(tmp_path: Path, train_csv: str, t
     assert scores["twice"].accuracy == pytest.approx(scores["once"].accuracy, abs=0.05)
     width = scores["twice"].high - scores["twice"].low
     assert width == pytest.approx(scores["once"].high - scores["once"].low, rel=0.3)
-    assert facts.read(run, data.load(tmp_path / "twice/data")).manifest == run.manifest
+    assert report_data.read(run, data.load(tmp_path / "twice/data")).manifest == run.manifest
