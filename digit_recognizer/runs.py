@@ -5,7 +5,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +162,14 @@ def list_all(out: Path) -> tuple[list[Run], list[str]]:
         except RunError as error:
             problems.append(f"{error}; it is left out")
     return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True), problems
+
+
+def list_newest(out: Path, on_notice: Callable[[str], None]) -> list[Run]:
+    """Return the runs in `out` that nobody is fitting, newest first; give notice of each unreadable one."""
+    runs, problems = list_all(out)
+    for problem in problems:
+        on_notice(problem)
+    return [run for run in runs if not run.is_running]
 
 
 def incomplete_folders(out: Path) -> list[Path]:

@@ -12,7 +12,9 @@ import pytest
 from conftest import TEST, TRAIN, typed
 
 from digit_recognizer import runs
+from digit_recognizer.cli import tables
 from digit_recognizer.errors import RunError
+from digit_recognizer.leaderboard.ledger import KaggleOutcome
 from digit_recognizer.predictions import HeldOut
 
 
@@ -84,6 +86,24 @@ def test_runs_of_two_time_zones_are_listed_by_the_moment(tmp_path: Path, tiny_ru
     listed, problems = runs.list_all(tmp_path)
     assert [run.folder.name for run in listed] == ["new", "middle", "old"]
     assert problems == []
+
+
+def test_each_column_of_runs_says_what_its_head_says(tiny_run: runs.Run) -> None:
+    outcome = KaggleOutcome(
+        ref=7, status="COMPLETE", public_score=0.5, message="m", submitted_at=None, file_sha256="0" * 64
+    )
+    manifest, score = tiny_run.manifest, tiny_run.main_score
+    assert {head: cell((tiny_run, outcome)) for head, cell in tables.RUN_COLUMNS} == {
+        "run": "tiny",
+        "created": f"{manifest.created:%Y-%m-%d %H:%M}",
+        "recipes": "sklearn-mlp+sklearn-mlp-plain",
+        "data": "other",
+        "local score": f"{score.accuracy:.4f}",
+        "95% interval": f"{score.low:.4f} to {score.high:.4f}",
+        "public score": "0.50000",
+        "seconds": f"{manifest.seconds['total']:.0f}",
+    }
+    assert dict(tables.RUN_COLUMNS)["public score"]((tiny_run, None)) == "-"
 
 
 def test_one_damaged_manifest_hides_no_other_run(tmp_path: Path, copied: runs.Run) -> None:

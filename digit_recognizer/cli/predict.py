@@ -19,10 +19,7 @@ def find_newest(out: Path) -> "Run | None":
     """Return the newest run in `out` that nobody is fitting, None without any; notices of unreadable ones."""
     from digit_recognizer import runs
 
-    listed, problems = runs.list_all(out)
-    for line in problems:
-        notice(line)
-    return next((run for run in listed if not run.is_running), None)
+    return next(iter(runs.list_newest(out, notice)), None)
 
 
 def newest(out: Path) -> "Run":

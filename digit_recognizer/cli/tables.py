@@ -113,25 +113,21 @@ def _weights(run: Run) -> dict[str, float] | None:
     return dict(zip(run.manifest.models, blend.weights, strict=True)) if blend else None
 
 
-RUN_COLUMNS: Columns[Run] = [
-    ("run", lambda run: run.folder.name),
-    ("created", lambda run: f"{run.manifest.created:%Y-%m-%d %H:%M}"),
-    ("recipes", lambda run: "+".join(run.manifest.models)),
-    ("data", lambda run: run.manifest.config.data.kind),
-    ("local score", lambda run: f"{run.main_score.accuracy:.4f}"),
-    ("95% interval", lambda run: _interval(run.main_score)),
-    ("seconds", lambda run: number(run.manifest.seconds.get("total"), ".0f")),
+RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None"]] = [
+    ("run", lambda row: row[0].folder.name),
+    ("created", lambda row: f"{row[0].manifest.created:%Y-%m-%d %H:%M}"),
+    ("recipes", lambda row: "+".join(row[0].manifest.models)),
+    ("data", lambda row: row[0].manifest.config.data.kind),
+    ("local score", lambda row: f"{row[0].main_score.accuracy:.4f}"),
+    ("95% interval", lambda row: _interval(row[0].main_score)),
+    ("public score", lambda row: number(row[1].public_score if row[1] else None, ".5f")),
+    ("seconds", lambda row: number(row[0].manifest.seconds.get("total"), ".0f")),
 ]
 
 
 def runs(listed: Iterable[Run], outcomes: Outcomes) -> Iterator[str]:
     """Yield a line for each run; outcomes: Kaggle's, by the submission's SHA-256."""
-
-    def public_score(run: Run) -> str:
-        outcome = _outcome(run, outcomes)
-        return number(outcome.public_score if outcome else None, ".5f")
-
-    yield from table([*RUN_COLUMNS[:-1], ("public score", public_score), RUN_COLUMNS[-1]], listed)
+    yield from table(RUN_COLUMNS, [(run, _outcome(run, outcomes)) for run in listed])
 
 
 SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [

@@ -72,12 +72,8 @@ def resolve_target(
 
 
 def _newest(out: Path, on_notice: Callable[[str], None]) -> Run:
-    listed, problems = runs.list_all(out)
-    for problem in problems:
-        on_notice(problem)
-    for run in listed:
-        has_file = run.manifest.submission_model and run.submission.exists()
-        if has_file and not _why_not(run) and not run.is_running:
+    for run in runs.list_newest(out, on_notice):
+        if run.manifest.submission_model and run.submission.exists() and not _why_not(run):
             return run
     raise NotSubmittedError(
         f"{out}: holds no run on the competition's digits; `download` them and `train` first"
