@@ -1,6 +1,7 @@
 """The epochs of a training and its progress, by steps or by a clock that the tests set."""
 
 from collections.abc import Callable
+from math import ceil
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from digit_recognizer import data
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets import augment, pipelines, progress
 from digit_recognizer.nets.augment import CHUNK, distort
-from digit_recognizer.nets.epochs import Call, check_finite, check_probabilities, iter_epochs
+from digit_recognizer.nets.epochs import (
+    Call,
+    EarlyStopping,
+    check_finite,
+    check_probabilities,
+    hold_back,
+    iter_epochs,
+)
 from digit_recognizer.nets.progress import STEPS_PER_CALL, Budget, Steps, Timer, learning_rates
 from digit_recognizer.settings import KerasSettings, MLPSettings, NetSettings
 
@@ -238,6 +246,31 @@ def test_by_the_clock_augmentation_follows_the_progress_of_the_rows_it_is_for(
     assert ends == [pytest.approx(1, abs=0.01)]
     assert strengths == sorted(strengths, reverse=True)
     np.testing.assert_allclose(strengths[:4], (1, 0.9, 0.65, 0.4), atol=0.25)
+
+
+@pytest.mark.parametrize(("rows", "stratified"), [(600, True), (200, True), (95, False)])
+def test_the_rows_held_back_for_patience_are_stratified(
+    digits: data.Dataset, rows: int, stratified: bool
+) -> None:
+    indices = digits.train.labels[:rows].astype(np.int64)
+    numbers = np.arange(rows)
+    train, train_indices, valid, valid_indices = hold_back(numbers, indices, np.random.RandomState(0))
+    np.testing.assert_array_equal(np.sort([*train, *valid]), numbers)
+    np.testing.assert_array_equal(indices[train], train_indices)
+    np.testing.assert_array_equal(indices[valid], valid_indices)
+    assert len(valid) == ceil(rows / 10)
+    share = np.bincount(indices, minlength=10) / 10
+    assert (np.abs(np.bincount(valid_indices, minlength=10) - share) < 1).all() == stratified
+
+
+def test_patience_counts_epochs_without_a_lower_loss() -> None:
+    stopping = EarlyStopping(2, np.array([0, 1]))
+    over = [
+        stopping.is_over(np.array([[p, 1 - p], [1 - p, p]]), [np.full(1, epoch)])
+        for epoch, p in enumerate([0.6, 0.7, 0.65, 0.75, 0.7, 0.7])
+    ]
+    assert over == [False, False, False, False, False, True]
+    assert stopping.best_weights == [3]
 
 
 def test_weights_that_are_not_finite_raise_fit_error() -> None:

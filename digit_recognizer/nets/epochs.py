@@ -1,4 +1,4 @@
-"""The epochs of a training: calls of a few steps, rows in a new order and augmented; divergence."""
+"""The epochs of a training: calls of a few steps on augmented rows; early stopping, divergence."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,6 +6,8 @@ from itertools import count, cycle
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
 
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets.augment import CHUNK, Augmentation
@@ -105,6 +107,42 @@ class _AugmentedRows:
         for chunk in self._chunks[part.start // CHUNK : -(-part.stop // CHUNK)]:
             chunk.result()
         return self._out[part]
+
+
+class EarlyStopping:
+    """Tell when a training should stop, by the log loss of rows that are held back from it.
+
+    best_weights: those with the lowest loss so far.
+    """
+
+    def __init__(self, patience: int, class_indices: np.ndarray) -> None:
+        self._patience, self._class_indices = patience, class_indices
+        self._lowest, self._since = np.inf, 0
+        self.best_weights: list[np.ndarray] = []
+
+    def is_over(self, probabilities: np.ndarray, weights: Iterable[np.ndarray]) -> bool:
+        """Return whether `patience` epochs brought no progress; probabilities: of the rows held back."""
+        loss = log_loss(self._class_indices, probabilities, labels=range(probabilities.shape[1]))
+        self._since += 1
+        if loss < self._lowest:
+            self.best_weights = [array.copy() for array in weights]
+            self._lowest, self._since = loss, 0
+        return self._since >= self._patience
+
+
+def hold_back(
+    rows: np.ndarray, class_indices: np.ndarray, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return nine tenths of the rows to train on and one to watch, with their class indices; stratified.
+
+    Of few rows, where not every class can be on both sides, they are drawn regardless of class.
+    """
+    counts = np.bincount(class_indices)
+    stratify = class_indices if counts.min() > 1 and len(rows) >= 10 * len(counts) else None
+    train, valid, train_indices, valid_indices = train_test_split(
+        rows, class_indices, test_size=0.1, stratify=stratify, random_state=rng
+    )
+    return train, train_indices, valid, valid_indices
 
 
 def check_finite(arrays: Iterable[np.ndarray], epoch: int) -> None:

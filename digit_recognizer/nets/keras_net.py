@@ -14,15 +14,20 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import log_loss
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.augment import predict_with_tta
-from digit_recognizer.nets.epochs import OnEpochEnd, check_finite, check_probabilities, iter_epochs
+from digit_recognizer.nets.epochs import (
+    EarlyStopping,
+    OnEpochEnd,
+    check_finite,
+    check_probabilities,
+    hold_back,
+    iter_epochs,
+)
 from digit_recognizer.nets.keras_model import (
     build_model,
     choose_momentum,
@@ -73,10 +78,10 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError("Classifier can't train when only one class is present.")
         settings, rng = self._settings, check_random_state(self.random_state)
+        stopping = None
         if settings.patience:
-            X, valid, class_indices, valid_indices = train_test_split(
-                X, class_indices, test_size=0.1, random_state=rng
-            )
+            X, class_indices, watched, watched_indices = hold_back(X, class_indices, rng)
+            stopping = EarlyStopping(settings.patience, watched_indices)
         mixed = settings.bfloat16 and settings.is_convolutional
         steps = -(-len(X) // settings.batch_size)
         progress = Steps(settings.epochs, steps) if timer is None else timer.start(steps)
@@ -84,7 +89,6 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         self.model_ = build_model(
             settings, X.shape[1], len(self.classes_), rng, mixed=mixed, momentum=momentum
         )
-        best_loss, best_epoch, best_weights = np.inf, 0, self.model_.get_weights()
         train = _make_training(settings, self.model_)
         for number, calls in enumerate(iter_epochs(X, settings, progress, rng), start=1):
             for call in calls:
@@ -92,16 +96,12 @@ class KerasNet(ClassifierMixin, BaseEstimator):
             check_finite(self.model_.get_weights(), number)
             if on_epoch_end is not None:
                 on_epoch_end(progress.epochs)
-            if not settings.patience:
-                continue
-            probabilities = self.predict_proba_without_tta(valid)
-            loss = log_loss(valid_indices, probabilities, labels=range(len(self.classes_)))
-            if loss < best_loss:
-                best_loss, best_epoch, best_weights = loss, number, self.model_.get_weights()
-            elif number - best_epoch >= settings.patience:
+            if stopping and stopping.is_over(
+                self.predict_proba_without_tta(watched), self.model_.get_weights()
+            ):
                 break
-        if settings.patience:
-            self.model_.set_weights(best_weights)
+        if stopping:
+            self.model_.set_weights(stopping.best_weights)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -16,7 +16,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.augment import predict_with_tta
-from digit_recognizer.nets.epochs import OnEpochEnd, check_finite, check_probabilities, iter_epochs
+from digit_recognizer.nets.epochs import (
+    EarlyStopping,
+    OnEpochEnd,
+    check_finite,
+    check_probabilities,
+    hold_back,
+    iter_epochs,
+)
 from digit_recognizer.nets.progress import Steps, Timer
 from digit_recognizer.settings import MLPSettings
 
@@ -34,7 +41,6 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
     ----------
     settings : MLPSettings or None, default=None
         What the net looks like and how it is trained, see `settings.MLPSettings`; None: the defaults there.
-        With `patience`, its own `fit` runs all epochs, as `partial_fit` cannot stop early.
     random_state : int, RandomState instance or None, default=None
         Alone decides initial weights, order of rows and augmentation.
 
@@ -54,26 +60,21 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
     ) -> "EpochwiseMLPClassifier":
         """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,).
 
-        on_epoch_end: called after each epoch or, with `patience`, at the end. timer: ends the training,
-        instead of the settings' epochs; ignored with `patience`. Raises FitError if the weights become NaN or
-        infinite.
+        on_epoch_end: called after each epoch. timer: ends the training, instead of the settings' epochs.
+        Raises FitError if the weights become NaN or infinite.
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
-        self.classes_ = np.unique(y)
+        self.classes_, class_indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("Classifier can't train when only one class is present.")
-        settings = self._settings
-        self.mlp_ = make_mlp(settings, self.random_state)
+        settings, rng = self._settings, check_random_state(self.random_state)
+        stopping = None
         if settings.patience:
-            with _interruptible(), _divergence_explained(self.mlp_):
-                self.mlp_.fit(X, y)
-            if on_epoch_end is not None:
-                on_epoch_end(self.mlp_.n_iter_)
-            return self
-        # From a plain number, every partial_fit would shuffle the rows alike.
-        rng = check_random_state(self.random_state)
-        self.mlp_.set_params(random_state=rng, shuffle=False)  # each epoch's rows are in a new order already
+            X, class_indices, watched, watched_indices = hold_back(X, class_indices, rng)
+            stopping = EarlyStopping(settings.patience, watched_indices)
+        y = self.classes_[class_indices]
+        self.mlp_ = make_mlp(settings, rng)
         if settings.optimizer == "adam":
             self.mlp_._optimizer = InPlaceAdam()
         steps = -(-len(X) // settings.batch_size)
@@ -92,7 +93,11 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
                 average.move_into(self.mlp_)
             if on_epoch_end is not None:
                 on_epoch_end(progress.epochs)
+            if stopping and stopping.is_over(self.predict_proba_without_tta(watched), _weights(self.mlp_)):
+                break
         average.move_into(self.mlp_)  # if that call took the time that was left
+        if stopping:
+            _set_weights(self.mlp_, stopping.best_weights)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -127,7 +132,7 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
         mlp = make_mlp(self._settings, random_state=0)
         # One step on blank rows gives all attributes that predictions need, in any version of scikit-learn.
         blank = np.zeros((len(classes), features), np.float32)
-        mlp.set_params(early_stopping=False, batch_size="auto", learning_rate_init=1e-3)
+        mlp.set_params(batch_size="auto", learning_rate_init=1e-3)
         mlp.partial_fit(blank, classes, classes=classes)
         mlp.coefs_ = [arrays[name] for name in kernels]
         mlp.intercepts_ = [arrays[name] for name in biases]
@@ -146,10 +151,8 @@ def make_mlp(settings: MLPSettings, random_state: Any) -> MLPClassifier:
         solver=settings.optimizer,
         learning_rate_init=settings.learning_rate,
         alpha=settings.alpha,
-        max_iter=settings.epochs,
         batch_size=settings.batch_size,
-        early_stopping=settings.patience > 0,
-        n_iter_no_change=settings.patience or 10,
+        shuffle=False,  # each epoch's rows are in a new order already
         random_state=random_state,
     )
 
@@ -214,13 +217,16 @@ class _Average:
     def move_into(self, mlp: MLPClassifier) -> None:
         """Make the mean the weights of the net, if there is one."""
         if self._sum:
-            mean = [total / self._count for total in self._sum]
-            layers = len(mlp.coefs_)
-            mlp.coefs_, mlp.intercepts_ = mean[:layers], mean[layers:]
+            _set_weights(mlp, [total / self._count for total in self._sum])
 
 
 def _weights(mlp: MLPClassifier) -> list[np.ndarray]:
     return mlp.coefs_ + mlp.intercepts_
+
+
+def _set_weights(mlp: MLPClassifier, weights: Sequence[np.ndarray]) -> None:
+    layers = len(mlp.coefs_)
+    mlp.coefs_, mlp.intercepts_ = list(weights[:layers]), list(weights[layers:])
 
 
 def _flush_tiny_values(mlp: MLPClassifier) -> None:
@@ -247,12 +253,12 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _divergence_explained(mlp: MLPClassifier, epoch: int | None = None) -> Iterator[None]:
+def _divergence_explained(mlp: MLPClassifier, epoch: int) -> Iterator[None]:
     """Raise FitError, instead of scikit-learn's ValueError, if the weights became NaN or infinite."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             yield
         except ValueError:
-            if hasattr(mlp, "loss_curve_"):
-                check_finite(_weights(mlp), epoch or len(mlp.loss_curve_))
+            if hasattr(mlp, "coefs_"):
+                check_finite(_weights(mlp), epoch)
             raise
