@@ -2,7 +2,7 @@
 
 until the run is complete:
   config.json          all that decides the run's numbers
-  schedule.json        the stages
+  schedule.json        what is fitted in which order
   logs/                learning curves so far
   lock                 held while a process works on it; the system ends that of a killed one
 for good:
@@ -27,7 +27,7 @@ from digit_recognizer.files import delete, is_partial, locked, write_atomically
 from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.runs import CONFIG, FITS, LOCK
-from digit_recognizer.schedule import Schedule
+from digit_recognizer.schedule import Member, Schedule
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
 SCHEDULE, LOGS = "schedule.json", "logs"
@@ -55,12 +55,12 @@ class Draft:
         return self.folder / LOGS
 
     def save_schedule(self, schedule: Schedule) -> Schedule:
-        """Store the stages, so that a resumed run fits the same; return them."""
+        """Store the schedule, so that a resumed run fits the same; return it."""
         records.write(self.folder / SCHEDULE, schedule)
         return schedule
 
     def load_schedule(self) -> Schedule | None:
-        """Return the stored stages; None before they are stored."""
+        """Return the stored schedule; None before it is stored."""
         path = self.folder / SCHEDULE
         return records.read(path, Schedule) if path.exists() else None
 
@@ -189,16 +189,15 @@ def _add_note(draft: Draft, error: BaseException) -> None:
         error.add_note("No run was written.")
 
 
-def curves_so_far(run: runs.Run) -> dict[str, list[list[Metrics]]]:
-    """Return the learning curves so far of all members of a run that is still being fitted, by member."""
+def curves_so_far(run: runs.Run) -> list[tuple[Member, list[list[Metrics]]]]:
+    """Return the learning curves so far of each member of a run that is still being fitted."""
     draft = Draft(run.folder)
     if not run.is_running or (schedule := draft.load_schedule()) is None:
-        return {}
-    return {
-        member.name: [read_log(file) for file in sorted(draft.logs.glob(f"{member.name}-*.jsonl"))]
-        for stage in schedule.stages
-        for member in stage.members
-    }
+        return []
+    return [
+        (member, [read_log(file) for file in sorted(draft.logs.glob(f"{member.name}-*.jsonl"))])
+        for member in schedule.members
+    ]
 
 
 def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Draft:

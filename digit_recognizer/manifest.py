@@ -36,7 +36,7 @@ DECIDING = (
     "pipeline.py",
     "predictions.py",
     "results.py",
-    "schedule/*.py",
+    "schedule.py",
     "scoring.py",
     "settings.py",
     "splits.py",
@@ -115,7 +115,7 @@ class RunConfig(Record):
     blend: bool = Field(default=True, description="false with --no-ensemble")
     threads: NonNegativeInt | None = Field(default=None, description="of each fit; null with --minutes")
     cores: NonNegativeInt | None = Field(
-        default=None, description="with --minutes, that the stages share, else null"
+        default=None, description="with --minutes, that the fits share, else null"
     )
     gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
     bfloat16: bool | None = Field(
@@ -168,6 +168,9 @@ class ModelScore(Record):
 class EpochMetrics(Record):
     """Loss and accuracy after an epoch; training rows are the first 2,048 of the fit's."""
 
+    epoch: Annotated[float, Field(ge=0, le=10**9)] | None = Field(
+        default=None, description="epochs so far; null in older runs"
+    )
     train_loss: float = Field(description="log loss on training rows")
     train_accuracy: Fraction = Field(description="on training rows")
     valid_loss: float | None = Field(default=None, description="log loss on held-out rows, if there are any")
@@ -178,6 +181,7 @@ class FitRecord(Record):
     """One fit of a model."""
 
     model: str = Field(description="the recipe, or a member such as cnn-2")
+    recipe: str | None = Field(default=None, description="that the model is of; null in older runs")
     split: str = Field(description="holdout, fold 1 ..., fold 1 repeat 2 ..., or all rows")
     file: FileName = Field(description="in fits/")
     seconds: Seconds = Field(description="of the fit and its predictions")
@@ -199,7 +203,7 @@ class Manifest(Record):
     )
     main_model: str = Field(description="the blend if there is one, else the most accurate model")
     recipes: dict[str, Settings] = Field(
-        description="settings of each model; in a run of --minutes, epochs is how many it had"
+        description="settings of each model; in a run of --minutes, epochs is how many it had, rounded"
     )
     inference_fits: dict[str, tuple[FileName, ...]] = Field(
         description="files in fits/ whose mean prediction is each model's for new digits"

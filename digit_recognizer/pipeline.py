@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from digit_recognizer import data, drafts, manifest, recipes, results, runs, signals, training
@@ -11,9 +12,9 @@ from digit_recognizer.job import Job, Method
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
-from digit_recognizer.schedule import Schedule, Stage, make_schedule, split_cores
+from digit_recognizer.schedule import Member, Schedule, Tier, fill_minutes
 from digit_recognizer.splits import held_out, make_splits
-from digit_recognizer.training import FitFailure, FitResult, FitTask, OnProgress, Progress
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Machine, OnProgress
 
 OnNotice = Callable[[str], None]
 KIND_NOTICES = {
@@ -35,14 +36,18 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         dataset.train.labels, dataset.first_rows,
         holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed,
     )  # fmt: skip
-    config = _config(job, groups, dataset, len(splits))
+    machine = Machine.look([recipe.settings for group in groups for recipe in group], job.jobs)
+    tiers = [[replace(r, settings=machine.adapt(r.settings)) for r in group] for group in groups]
+    plain = None if job.minutes else _schedule_all(tiers[-1], machine, fits=len(splits) + job.refit)
+    config = _config(job, tiers, dataset, machine, plain)
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
         _describe_data(dataset, on_notice)
         schedule = draft.load_schedule() or draft.save_schedule(
-            make_schedule(
-                groups, splits, dataset, refit=job.refit, minutes=job.minutes, elapsed=clock.elapsed,
-                cores=job.jobs or training.cpu_count(), gpus=config.gpus,
+            plain
+            or fill_minutes(
+                tiers, splits, dataset, refit=job.refit, machine=machine, minutes=job.minutes or 0,
+                elapsed=clock.elapsed,
             )
         )  # fmt: skip
         clock.lap("schedule")
@@ -51,8 +56,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         fits.announce()
         rows = held_out(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)
         with signals.Hold() as hold:  # a signal ends a stage only while its fits run
-            for stage, timed in fits.stages_left():
-                stopped = fits.fit_stage(stage, timed, dataset, hold)
+            for tier, round_tasks in fits.rounds_left():
+                stopped = fits.fit_round(tier, round_tasks, dataset, hold)
                 clock.lap("fit")
                 fits.write_stage(config, rows, clock, stopped)
                 if stopped:
@@ -120,14 +125,21 @@ def _copy_for_kaggle_notebook(run: runs.Run) -> runs.Run:
     return run
 
 
+def _schedule_all(chosen: Sequence[recipes.Recipe], machine: Machine, *, fits: int) -> Schedule:
+    """Return the schedule without a time limit: a single tier of all recipes, with `fits` fits of each."""
+    workers, threads = machine.split_cores([r.settings for r in chosen], fits=len(chosen) * fits)
+    members = tuple(Member(name=r.name, recipe=r.name, settings=r.settings) for r in chosen)
+    return Schedule(tiers=(Tier(members=members, workers=workers, threads=threads),))
+
+
 def _config(
-    job: Job, groups: Sequence[Sequence[recipes.Recipe]], dataset: data.Dataset, splits: int
+    job: Job,
+    tiers: Sequence[Sequence[recipes.Recipe]],
+    dataset: data.Dataset,
+    machine: Machine,
+    plain: Schedule | None,
 ) -> RunConfig:
-    """Return all that decides the run's numbers; splits: their number."""
-    chosen = [recipe for group in groups for recipe in group]
-    cores = job.jobs or training.cpu_count()
-    gpus = training.gpu_count() if any(recipe.settings.net == "keras" for recipe in chosen) else 0
-    _, threads = split_cores(chosen, cores, gpus, fits=len(chosen) * (splits + job.refit))
+    """Return all that decides the run's numbers."""
     return RunConfig(
         command="train" if job.write_submission else "validate",
         data=manifest.DataConfig(
@@ -136,29 +148,19 @@ def _config(
             rows=manifest.Rows(train=len(dataset.train), test=len(dataset.test)),
             fingerprint=manifest.Fingerprint(**dataset.fingerprint),
         ),
-        recipes={recipe.name: recipe.settings for recipe in chosen},
+        recipes={recipe.name: recipe.settings for tier in tiers for recipe in tier},
         split=manifest.SplitConfig(holdout=job.share, folds=job.folds, repeats=job.repeats),
         seed=job.seed,
         refit=job.refit,
         minutes=job.minutes,
         blend=job.ensemble,
-        threads=None if job.minutes else threads,
-        cores=cores if job.minutes else None,
-        gpus=gpus,
-        bfloat16=_uses_bfloat16(chosen, gpus),
+        threads=plain.tiers[0].threads if plain else None,
+        cores=None if plain else machine.cores,
+        gpus=machine.gpus,
+        bfloat16=machine.bfloat16,
         versions=manifest.current_versions(),
         source_hash=manifest.source_hash(),
     )
-
-
-def _uses_bfloat16(chosen: Sequence[recipes.Recipe], gpus: int) -> bool | None:
-    """Return whether the nets of this run compute in bfloat16 on this machine, None if none asks for it."""
-    settings = [recipe.settings for recipe in chosen if recipe.settings.net == "keras"]
-    if not any(net.bfloat16 and net.is_convolutional for net in settings):
-        return None
-    from digit_recognizer.nets.keras_net import cpu_computes_bfloat16
-
-    return cpu_computes_bfloat16() and not gpus
 
 
 def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
@@ -193,30 +195,21 @@ class _Fits:
         if self._outcomes:
             self._on_notice(f"{self._finished()} fits are finished already")
         for task in self._unfinished():
-            self._on_progress(Progress(task.name, 0, task.settings.epochs))
+            self._on_progress(task.progress())
 
-    def stages_left(self) -> Iterator[tuple[Stage, list[FitTask]]]:
-        """Yield each stage with the fits that it still needs."""
-        return self._schedule.timed(self._unfinished())
+    def rounds_left(self) -> Iterator[tuple[Tier, list[FitTask]]]:
+        """Yield the fits that are still needed, in rounds; a single, empty one if none is."""
+        rounds = self._schedule.rounds(self._unfinished())
+        yield next(rounds, (self._schedule.tiers[-1], []))
+        yield from rounds
 
     def _unfinished(self) -> list[FitTask]:
         """Return the fits to do: not those of members that better ones have replaced."""
-        complete, stages = self._complete(), self._schedule.stages
-        replaced = {
-            member.name
-            for stage in stages
-            for member in stage.members
-            if any(
-                other.group > stage.group and complete.intersection(m.name for m in other.members)
-                for other in stages
-            )
-        }
-        return [
-            task for task in self._tasks if task.name not in self._outcomes and task.model not in replaced
-        ]
+        left = {member.name for member in self._schedule.members_left(self._complete())}
+        return [task for task in self._tasks if task.name not in self._outcomes and task.model in left]
 
-    def fit_stage(
-        self, stage: Stage, tasks: Sequence[FitTask], dataset: data.Dataset, hold: signals.Hold
+    def fit_round(
+        self, tier: Tier, tasks: Sequence[FitTask], dataset: data.Dataset, hold: signals.Hold
     ) -> str | None:
         """Fit the tasks, while signals come through `hold`; return why it was stopped early, or None.
 
@@ -226,9 +219,8 @@ class _Fits:
         if not tasks:
             return None
         fitting = training.fit_all(
-            tasks, dataset, workers=stage.workers, threads=stage.threads, logs=self._draft.logs,
-            on_progress=self._on_progress,
-        )  # fmt: skip
+            tasks, dataset, workers=tier.workers, logs=self._draft.logs, on_progress=self._on_progress
+        )
         try:
             with hold.released():
                 for outcome in fitting:
@@ -253,7 +245,7 @@ class _Fits:
         self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
 
     def write_stage(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
-        """Commit the run as it stands, if that is news: the complete members of the best group.
+        """Commit the run as it stands, if that is news: the complete members of the best tier.
 
         Raises FitError if all fits are over and no member is complete.
         """

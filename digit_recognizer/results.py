@@ -81,7 +81,8 @@ def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: boo
     """Return the model that its fits make; use_actual_epochs: instead of those that its settings say."""
     settings = results[0].task.settings
     if use_actual_epochs:
-        settings = settings.model_copy(update={"epochs": max(len(result.curve) for result in results)})
+        epochs = max(result.curve[-1]["epoch"] for result in results)
+        settings = settings.model_copy(update={"epochs": max(1, round(epochs))})
     return Model(
         collect_predictions(name, results),
         settings,
@@ -229,6 +230,7 @@ def _score(predictions: Predictions, rows: HeldOut, seconds: float) -> ModelScor
 def _fit_record(result: FitResult) -> FitRecord:
     return FitRecord(
         model=result.task.model,
+        recipe=result.task.recipe,
         split=result.task.split.name,
         file=_file(result),
         seconds=round(result.seconds, 2),

@@ -62,7 +62,7 @@ ONLY_IN = {
     "cv2": {"nets.augment"},
     "filelock": {"files"},
     "jinja2": {"reading.page", "reports.page"},
-    "joblib": {"training.workers"},
+    "joblib": {"training.machine", "training.workers"},
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},

@@ -95,7 +95,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "file",
     ["nets/augment.py", "nets/keras_net.py", "data/parsing.py", "blending.py", "splits.py", "settings.py",
-     "schedule/minutes.py", "training/fit.py"],
+     "schedule.py", "training/fit.py"],
 )  # fmt: skip
 def test_a_change_of_code_that_decides_numbers_is_a_difference(package: Path, file: str) -> None:
     assert manifest.source_hash() == CONFIG.source_hash

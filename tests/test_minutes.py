@@ -1,4 +1,4 @@
-"""`train --minutes` on small real digits: stages, within the time, stopped, killed and resumed."""
+"""`train --minutes` on small real digits: tiers, within the time, stopped, killed and resumed."""
 
 import os
 import re
@@ -15,20 +15,21 @@ import numpy as np
 import pytest
 from conftest import DEADLINE, PLAIN, TEST, TRAIN, changed, living, tiny_job, train, typed, wait_until
 
-from digit_recognizer import drafts, pipeline, recipes, records, runs, submission, training
+from digit_recognizer import drafts, pipeline, recipes, records, runs, schedule, submission, training
 from digit_recognizer.errors import RunError
 from digit_recognizer.job import Job
-from digit_recognizer.schedule import Schedule, minutes
+from digit_recognizer.schedule import Schedule
 
 pytestmark = pytest.mark.slow
 SMALL = ("hidden=16", "epochs=2", "averaged_epochs=1", *PLAIN)
 Start = Callable[..., subprocess.Popen[str]]
-# What `python -c` runs: `train` with fewer minutes than the command line takes.
+# What `python -c` runs: `train` with fewer minutes than the command line takes; imports take none of them.
 PROGRAM = f"""
 import sys
-from digit_recognizer import job, pipeline, settings
+from digit_recognizer import job, pipeline, settings, training
 from digit_recognizer.cli import commands, progress, terminal
 def train():
+    training.map_on_workers(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=1)
     with progress.show_progress() as on_progress:
         asked = job.Job(
             recipes=["sklearn-mlp"], settings=dict(map(settings.parse, {SMALL!r})), jobs=4, data_dir="data",
@@ -45,7 +46,7 @@ if __name__ == "__main__":
 
 def warm_workers() -> None:
     """Start the processes that fit, and import there what takes seconds, so that no run's time goes by."""
-    training.run_on_each(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=1)
+    training.map_on_workers(exec, [("import digit_recognizer.nets.pipelines",)], workers=2, threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,9 @@ def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float])
     assert manifest.config.minutes == 0.2
     assert list(manifest.recipes)[:2] == ["sklearn-mlp-1", "sklearn-mlp-plain-1"]
     assert all(fit.curve for fit in manifest.fits.values())
-    assert max(len(fit.curve) for fit in manifest.fits.values()) > 2
+    epochs = [fit.curve[-1].epoch for fit in manifest.fits.values()]
+    assert max(epochs) > 2
+    assert [settings.epochs for settings in manifest.recipes.values()] == [max(1, round(n)) for n in epochs]
     assert len(submission.check(run.submission, rows=TEST).labels) == TEST
     assert manifest.scores["blend"].accuracy > 0.7
     assert manifest.stopped_early is None
@@ -82,10 +85,11 @@ def test_the_minutes_are_used_and_kept(short: tuple[runs.Run, list[str], float])
 
 def test_what_will_be_fitted_is_said_first(short: tuple[runs.Run, list[str], float]) -> None:
     _, notices, _ = short
-    plan = next(i for i, line in enumerate(notices) if "2 at a time in 1 thread each" in line)
-    assert " sklearn-mlp, about " in notices[plan + 1]
-    assert " sklearn-mlp-plain, about " in notices[plan + 2]
-    assert notices.index("sklearn-mlp-1 holdout") > plan + 2
+    plan = next(line for line in notices if line.startswith("Fits of "))
+    assert re.fullmatch(
+        r"Fits of \d+ s, 2 at a time in 1 thread each: \d sklearn-mlp, \d sklearn-mlp-plain", plan
+    )
+    assert notices.index("sklearn-mlp-1 holdout") > notices.index(plan)
 
 
 def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[str], float]) -> None:
@@ -96,10 +100,10 @@ def test_members_of_one_recipe_differ_by_their_seed(short: tuple[runs.Run, list[
 
 
 @pytest.fixture
-def two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_tiers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "FOR_MINUTES", (("sklearn-mlp-plain",), ("sklearn-mlp",)))
     monkeypatch.setattr(recipes, "CONVOLUTIONS_FROM_MINUTES", 0)
-    monkeypatch.setattr(minutes, "FIRST_STAGE_FRACTION", 0.4)  # so short a time is not enough for an eighth
+    monkeypatch.setattr(schedule, "FIRST_TIER_SHARE", 0.4)  # so short a time is not enough for an eighth
 
 
 def staged_job(home: Path, name: str) -> Job:
@@ -107,13 +111,13 @@ def staged_job(home: Path, name: str) -> Job:
 
 
 def test_better_nets_take_the_quick_ones_place_and_the_first_stage_is_a_run(
-    home: Path, two_groups: None
+    home: Path, two_tiers: None
 ) -> None:
     early: list[runs.Run] = []
     sha256: list[str] = []
     job = staged_job(home, "staged")
 
-    def on_progress(progress: pipeline.Progress) -> None:
+    def on_progress(progress: training.Progress) -> None:
         if progress.fit.startswith("sklearn-mlp-1") and progress.epoch and not early:
             early.append(runs.find(job.out, "staged"))
             early[0].predictions()
@@ -135,12 +139,12 @@ def test_better_nets_take_the_quick_ones_place_and_the_first_stage_is_a_run(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_after_the_first_stage_ends_the_run(
-    home: Path, two_groups: None, number: signal.Signals
+    home: Path, two_tiers: None, number: signal.Signals
 ) -> None:
     job = staged_job(home, f"signal-{number}")
     sent = threading.Event()
 
-    def on_progress(progress: pipeline.Progress) -> None:
+    def on_progress(progress: training.Progress) -> None:
         if progress.fit.startswith("sklearn-mlp-1") and progress.epoch and not sent.is_set():
             sent.set()
             os.kill(os.getpid(), number)
@@ -163,7 +167,7 @@ def test_a_signal_after_the_first_stage_ends_the_run(
 
 
 def test_a_signal_while_a_stage_is_written_ends_the_run_as_stopped_early(
-    home: Path, two_groups: None, monkeypatch: pytest.MonkeyPatch
+    home: Path, two_tiers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, written = drafts.Draft.commit, []
 
@@ -186,7 +190,7 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
     )
     ended = [0]
 
-    def on_progress(progress: pipeline.Progress) -> None:
+    def on_progress(progress: training.Progress) -> None:
         if progress.epoch and f"fold {fits + 1}" in progress.fit and not ended[0]:
             ended[0] = 1
             os.kill(os.getpid(), signal.SIGINT)
@@ -208,7 +212,7 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes that fit in /proc")
 def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "died", 0.4, cwd=home)
+    process = start("-c", PROGRAM, "died", 1, cwd=home)
     wait_until((home / "submissions/died/run.json").exists, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(pid) for pid in children if b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -225,7 +229,7 @@ def test_the_death_of_a_process_that_fits_ends_the_run(home: Path, start: Start)
 
 
 def test_repeated_sigterm_ends_a_program_with_its_submission_and_no_process(home: Path, start: Start) -> None:
-    process = start("-c", PROGRAM, "sigterm", 0.8, cwd=home)
+    process = start("-c", PROGRAM, "sigterm", 3, cwd=home)
     wait_until((home / "submissions/sigterm/run.json").exists, process)
     logs = home / "submissions/sigterm/logs"
     wait_until(lambda: sum(file.stat().st_size > 0 for file in logs.glob("*.jsonl")) > 2, process)
@@ -255,8 +259,8 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
     process.communicate(timeout=DEADLINE)
     wait_until(lambda: not living(process.pid))  # its workers end by themselves
     kept = {path.name: path.read_bytes() for path in (folder / "fits").glob("*.npz")}
-    schedule = records.read(folder / "schedule.json", Schedule)
-    members = [member.name for stage in schedule.stages for member in stage.members]
+    stored_schedule = records.read(folder / "schedule.json", Schedule)
+    members = [member.name for member in stored_schedule.members]
     assert 1 <= len(kept) < len(members)
     job = tiny_job(
         home, recipes=("sklearn-mlp",), overrides=SMALL, folds=None, minutes=0.25, jobs=4, name="killed",
@@ -281,8 +285,6 @@ def test_one_core_folds_and_a_refit(home: Path) -> None:
     assert {fit.split for fit in run.manifest.fits.values()} == {"fold 1", "fold 2", "all rows"}
     assert run.manifest.scores["sklearn-mlp-1"].digits == TRAIN
     assert run.manifest.seconds["total"] < 0.1 * 60 * 3
-    curves = [fit.curve for name, fit in run.manifest.fits.items() if name.startswith("sklearn-mlp-1 ")]
-    assert run.manifest.recipes["sklearn-mlp-1"].epochs == max(map(len, curves))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
@@ -20,9 +21,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from digit_recognizer import data, recipes
 from digit_recognizer.errors import FitError
-from digit_recognizer.nets import augment, keras_model, keras_net, pipelines, sklearn_net
+from digit_recognizer.nets import keras_model, keras_net, pipelines, progress, sklearn_net
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.nets.keras_net import KerasNet
+from digit_recognizer.nets.progress import Budget, Steps, Timer
 from digit_recognizer.nets.sklearn_net import EpochwiseMLPClassifier
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
@@ -89,9 +91,9 @@ def test_a_net_learns_and_calls_back_after_each_epoch(
 ) -> None:
     calls = []
     classifier = pipelines.build(SMALL[kind], seed=0)
-    classifier.fit(digits.train.pixels, digits.train.labels, net__on_epoch_end=lambda: calls.append(1))
+    classifier.fit(digits.train.pixels, digits.train.labels, net__on_epoch_end=calls.append)
     probabilities = classifier.predict_proba(digits.test)
-    assert len(calls) == 8
+    assert calls == [1, 2, 3, 4, 5, 6, 7, 8]
     assert probabilities.shape == (len(digits.test), 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert (classifier.predict(digits.test) == test_labels).mean() > 0.75
@@ -99,13 +101,23 @@ def test_a_net_learns_and_calls_back_after_each_epoch(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
-def test_a_past_deadline_ends_a_fit_after_one_epoch(kind: str, digits: data.Dataset) -> None:
-    calls = []
-    net = net_of(SMALL[kind])
+def test_a_timed_fit_may_end_within_an_epoch(
+    kind: str, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The net predicts, even after a single step, and the metrics of its end are measured once."""
+    looks = count()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 0.01 * next(looks)))
     rows = pipelines.scale(digits.train.pixels), digits.train.labels
-    net.fit(*rows, on_epoch_end=lambda: calls.append(1), deadline=time.time() - 1)
-    assert calls == [1]
-    assert net.score(*rows) > 0.2
+    for seconds in (0.001, 1.0):
+        calls = []
+        net = net_of(SMALL[kind])
+        net.fit(*rows, on_epoch_end=calls.append, timer=Timer(Budget(seconds=seconds, epoch=0.1, predict=0)))
+        assert net.predict_proba(rows[0]).shape == (600, 10)
+        assert calls[:-1] == list(range(1, len(calls)))
+        assert len(calls) - 1 < calls[-1] <= len(calls)
+        assert (calls[-1] == pytest.approx(8 / 600)) == (seconds < 1)
+    assert calls[-1] > 4
+    assert net.score(*rows) > 0.7
 
 
 @pytest.mark.slow
@@ -141,10 +153,11 @@ def test_a_diverged_fit_raises_fit_error(
     calls = []
     rows = pipelines.scale(digits.train.pixels), digits.train.labels
     with pytest.raises(FitError) as error:
-        net_of(SMALL[kind].replace(**changes)).fit(*rows, on_epoch_end=lambda: calls.append(1))
-    epoch = r"\d" if "patience" in changes else str(len(calls) + 1)
-    diverged = rf"the net diverged: its weights are not finite after epoch {epoch}; try a lower learning_rate"
-    assert re.fullmatch(diverged, str(error.value))
+        net_of(SMALL[kind].replace(**changes)).fit(*rows, on_epoch_end=calls.append)
+    assert str(error.value) == (
+        f"the net diverged: its weights are not finite after epoch {len(calls) + 1}; "
+        "try a lower learning_rate"
+    )
     assert "Warning" not in capfd.readouterr().err
 
 
@@ -160,20 +173,26 @@ def test_predictions_of_huge_weights_raise_fit_error(kind: str, digits: data.Dat
         huge.predict_proba(digits.test)
 
 
-def test_the_last_epochs_are_averaged(digits: data.Dataset) -> None:
+@pytest.mark.parametrize(("timed", "averaged", "first"), [(None, 3, 1), (5, 4, 1), (5, 2, 3), (5, 1, 4)])
+def test_the_last_epochs_are_averaged(
+    digits: data.Dataset, timed: int | None, averaged: int, first: int
+) -> None:
+    """With a timer, those of the same share of the training: of five epochs instead of four."""
     pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
+    timer = timed and SimpleNamespace(start=lambda steps: Steps(timed, steps))
 
     def epochs(averaged: int) -> list[list[np.ndarray]]:
         weights = []
         net = net_of(SMALL["mlp"].replace(epochs=4, averaged_epochs=averaged))
-        net.fit(pixels, labels, on_epoch_end=lambda: weights.append([w.copy() for w in net.mlp_.coefs_]))
+        keep = lambda _: weights.append([w.copy() for w in net.mlp_.coefs_])  # noqa: E731
+        net.fit(pixels, labels, on_epoch_end=keep, timer=timer)
         return weights
 
-    each, *others, last = epochs(1), *epochs(3)
+    each, *others, last = epochs(1), *epochs(averaged)
     assert (each[2][0] != each[3][0]).any()
     np.testing.assert_array_equal(others[2][0], each[2][0])
     for layer, weights in enumerate(last):
-        np.testing.assert_allclose(weights, np.mean([epoch[layer] for epoch in each[1:]], axis=0), rtol=1e-6)
+        np.testing.assert_allclose(weights, np.mean([e[layer] for e in each[first:]], axis=0), rtol=1e-6)
 
 
 def test_each_epoch_takes_the_rows_in_another_order(
@@ -191,18 +210,10 @@ def test_each_epoch_takes_the_rows_in_another_order(
     net.fit(
         pipelines.scale(digits.train.pixels[:32]),
         digits.train.labels[:32],
-        on_epoch_end=lambda: orders.append([]),
+        on_epoch_end=lambda _: orders.append([]),
     )
     assert orders[0] != orders[1]
     assert sum(orders[0]) == pytest.approx(sum(orders[1]), rel=1e-5)
-
-
-def test_rows_are_prepared_as_for_a_first_epoch(digits: data.Dataset) -> None:
-    settings = MLPSettings(hidden=(4,), epochs=1, deskew=True, augment_strength=1.5)
-    classifier = pipelines.build(settings, seed=0).fit(digits.train.pixels, digits.train.labels)
-    rows = pipelines.prepare_rows(classifier, digits.test)
-    deskewed = augment.deskew(pipelines.scale(digits.test))
-    np.testing.assert_array_equal(rows, augment.distort(deskewed, 1.5, np.random.default_rng(0)))
 
 
 @contextmanager
@@ -222,9 +233,8 @@ no_timer = pytest.mark.skipif(sys.platform == "win32", reason="has no timer that
 
 
 @no_timer
-@pytest.mark.parametrize("patience", [0, 10_000])
-def test_ctrl_c_stops_a_fit(digits: data.Dataset, patience: int) -> None:
-    net = net_of(MLPSettings(hidden=(64,), batch_size=4, epochs=10_000, patience=patience))
+def test_ctrl_c_stops_a_fit(digits: data.Dataset) -> None:
+    net = net_of(MLPSettings(hidden=(64,), batch_size=4, epochs=10_000))
     with interrupted(0.5):
         net.fit(pipelines.scale(digits.train.pixels), digits.train.labels)
 
@@ -264,9 +274,8 @@ def test_a_convolutional_net_with_all_kinds_of_layers_learns(
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("mixed", "near"), [(False, 1e-3), (True, 0.05)])
 def test_images_are_normalised_as_keras_does(
-    training: bool, mixed: bool, near: float, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    training: bool, mixed: bool, near: float, digits: data.Dataset
 ) -> None:
-    monkeypatch.setattr(keras_net, "bfloat16_is_faster", lambda: True)
     pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
     net = net_of(
         KerasSettings(channels=(8,), hidden=(), batch_norm=True, bfloat16=mixed, epochs=3, learning_rate=3e-3)
@@ -285,48 +294,38 @@ def test_images_are_normalised_as_keras_does(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("faster", [False, True])
-def test_convolutions_use_bfloat16_if_it_is_faster(
-    faster: bool, digits: data.Dataset, test_labels: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mixed", [False, True])
+def test_convolutions_use_bfloat16_as_the_settings_say(
+    mixed: bool, digits: data.Dataset, test_labels: list[int]
 ) -> None:
-    monkeypatch.setattr(keras_net, "bfloat16_is_faster", lambda: faster)
     settings = KerasSettings(
-        channels=(8, 16), hidden=(), batch_norm=True, bfloat16=True, epochs=12, batch_size=16,
+        channels=(8, 16), hidden=(), batch_norm=True, bfloat16=mixed, epochs=12, batch_size=16,
         learning_rate=3e-3, learning_rate_schedule="cosine", optimizer="adamw", weight_decay=0.05,
     )  # fmt: skip
     classifier = pipelines.build(settings, seed=0).fit(digits.train.pixels, digits.train.labels)
     model = classifier[-1].model_
     dtypes = {layer.compute_dtype for layer in model.layers if type(layer).__name__ == "Conv2D"}
-    assert dtypes == {"bfloat16" if faster else "float32"}
+    assert dtypes == {"bfloat16" if mixed else "float32"}
     assert {weights.dtype for weights in model.get_weights()} == {np.dtype(np.float32)}
     probabilities = classifier.predict_proba(digits.test)
     assert probabilities.dtype == np.float32
     assert (probabilities.argmax(axis=1) == test_labels).mean() > 0.8
-    monkeypatch.setattr(keras_net, "bfloat16_is_faster", lambda: not faster)  # loaded on another machine
-    loaded = from_bytes(to_bytes(classifier), settings)
+    loaded = from_bytes(to_bytes(classifier), settings.replace(bfloat16=not mixed))
     np.testing.assert_array_equal(loaded.predict_proba(digits.test), probabilities)
 
 
-@pytest.mark.slow
-def test_bfloat16_needs_the_processor_onednn_and_no_gpu(
-    tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import tensorflow as tf
-
-    cpu_info, gpus = tmp_path / "cpuinfo", []
+def test_bfloat16_needs_the_processor_and_onednn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_info = tmp_path / "cpuinfo"
     monkeypatch.setattr(keras_net, "CPU_INFO", cpu_info)
-    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: gpus)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    assert not keras_net.bfloat16_is_faster()
+    assert not keras_net.cpu_computes_bfloat16()
     for features, faster in (("fpu avx2 avx512f", False), ("amx_bf16", True), ("avx512f avx512_bf16", True)):
         cpu_info.write_text(f"processor : 0\nflags : {features}\n")
-        assert keras_net.bfloat16_is_faster() == faster
+        assert keras_net.cpu_computes_bfloat16() == faster
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert not keras_net.bfloat16_is_faster()
+    assert not keras_net.cpu_computes_bfloat16()
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    assert keras_net.bfloat16_is_faster()
-    gpus.append("GPU:0")
-    assert not keras_net.bfloat16_is_faster()
+    assert keras_net.cpu_computes_bfloat16()
 
 
 @pytest.mark.slow
@@ -337,34 +336,25 @@ def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
     assert [layer.activation.__name__ for layer in classifier[-1].model_.layers] == ["sigmoid"]
 
 
-@pytest.mark.slow
-def test_patience_goes_back_to_the_best_weights(digits: data.Dataset) -> None:
-    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
-    weights = []
-    settings = KerasSettings(
-        hidden=(16,),
-        optimizer="sgd",
-        learning_rate=0.5,
-        weight_decay=0.05,
-        epochs=40,
-        batch_size=16,
-        patience=2,
-    )
-    net = net_of(settings)
-    net.fit(pixels, labels, on_epoch_end=lambda: weights.append(net.model_.get_weights()[0]))
-    assert len(weights) < 40
-    np.testing.assert_array_equal(net.model_.get_weights()[0], weights[-3])
+@pytest.mark.parametrize("kind", [pytest.param("keras", marks=pytest.mark.slow), "mlp"])
+def test_patience_goes_back_to_the_best_weights(kind: str, digits: data.Dataset) -> None:
+    weights: list[np.ndarray] = []
+    changes = {
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "learning_rate_schedule": "constant",
+        "batch_size": 16,
+    }
+    if kind == "mlp":
+        changes["averaged_epochs"] = 1
+    net = net_of(SMALL[kind].replace(**changes, epochs=40, patience=2))
 
+    def keep(_: float) -> None:
+        weights.append(np.array(net.to_arrays()["layer0/kernel"]))
 
-def test_patience_uses_scikit_learns_early_stopping(digits: data.Dataset) -> None:
-    (recipe,) = recipes.select(["sklearn-mlp-pca"], {"epochs": 60, "learning_rate": 0.01})
-    calls = []
-    classifier = pipelines.build(recipe.settings, seed=0)
-    classifier.fit(digits.train.pixels, digits.train.labels, net__on_epoch_end=lambda: calls.append(1))
-    mlp = classifier[-1].mlp_
-    assert mlp.n_iter_ < 60
-    assert max(mlp.validation_scores_) == mlp.best_validation_score_
-    assert calls == [1]
+    net.fit(pipelines.scale(digits.train.pixels), digits.train.labels, on_epoch_end=keep)
+    assert 3 <= len(weights) < 40
+    np.testing.assert_array_equal(net.to_arrays()["layer0/kernel"], weights[-3])
 
 
 @pytest.mark.parametrize("preprocessing", ["standardize", "pca"])

@@ -29,11 +29,11 @@ from conftest import (
     wait_until,
 )
 
-from digit_recognizer import data, drafts, pipeline, recipes, results, runs, submission, training
+from digit_recognizer import data, drafts, recipes, results, runs, submission, training
 from digit_recognizer import manifest as manifest_module
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.manifest import RunConfig
-from digit_recognizer.nets import keras_net, pipelines
+from digit_recognizer.nets import pipelines
 from digit_recognizer.nets.arrays import read_arrays
 from digit_recognizer.settings import parse
 
@@ -396,10 +396,10 @@ def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch:
     class Stop(Exception):
         pass
 
-    def fit_all(tasks: object, *_: object, workers: int, threads: int, **__: object) -> None:
-        raise Stop(workers, threads)
+    def fit_all(tasks: list[training.FitTask], *_: object, workers: int, **__: object) -> None:
+        raise Stop(workers, tasks[0].threads)
 
-    monkeypatch.setattr(training, "gpu_count", lambda: 1)
+    monkeypatch.setattr(training.machine, "gpu_count", lambda: 1)
     monkeypatch.setattr(training, "fit_all", fit_all)
     configs: list[RunConfig] = []
     begin = drafts.start
@@ -414,19 +414,8 @@ def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch:
             train(tiny_job(home, recipes=names, overrides=(), jobs=4))
         assert stop.value.args == expected
         assert (configs[-1].threads, configs[-1].gpus) == (expected[1], gpus)
-
-
-@pytest.mark.parametrize(
-    ("flags", "gpus", "expected"), [("amx_bf16", 0, True), ("amx_bf16", 1, False), ("avx2", 0, False)]
-)
-def test_the_config_says_whether_nets_compute_in_bfloat16(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, gpus: int, expected: bool
-) -> None:
-    (tmp_path / "cpuinfo").write_text(flags)
-    monkeypatch.setattr(keras_net, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    assert pipeline._uses_bfloat16([recipes.RECIPES["cnn"], recipes.RECIPES["softmax"]], gpus) is expected
-    assert pipeline._uses_bfloat16([recipes.RECIPES["softmax"]], gpus) is None
+        assert configs[-1].bfloat16 is (False if names == ("cnn",) else None)
+        assert not any(getattr(settings, "bfloat16", False) for settings in configs[-1].recipes.values())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")

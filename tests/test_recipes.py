@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from digit_recognizer import data, recipes
 from digit_recognizer.errors import RecipeError
 from digit_recognizer.job import Job
-from digit_recognizer.nets import keras_net, pipelines
+from digit_recognizer.nets import pipelines
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings, describe, format_value, parse
 
 KINDS = {"keras": KerasSettings, "mlp": MLPSettings}
@@ -88,9 +88,8 @@ def base_predictions(predictions: Predict) -> Predict:
     ("kind", "field"), [(kind, field.name) for kind in KINDS for field in describe(KINDS[kind])]
 )
 def test_every_setting_changes_the_predictions(
-    kind: str, field: str, predictions: Predict, base_predictions: Predict, monkeypatch: pytest.MonkeyPatch
+    kind: str, field: str, predictions: Predict, base_predictions: Predict
 ) -> None:
-    monkeypatch.setattr(keras_net, "bfloat16_is_faster", lambda: True)
     base = SMALL[kind]
     if field in ("kernel_sizes", "strides", "global_pool", "bfloat16"):
         base = base.replace(channels=(3,))

@@ -14,7 +14,8 @@ from digit_recognizer import recipes, records, runs
 from digit_recognizer.cli import tables
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import Manifest, RunConfig
-from digit_recognizer.schedule import Member, Schedule, Stage
+from digit_recognizer.nets.progress import Budget
+from digit_recognizer.schedule import Member, Schedule, Tier
 from digit_recognizer.settings import MLPSettings, parse
 from digit_recognizer.splits import Split
 
@@ -97,11 +98,12 @@ def test_every_field_of_a_config_is_read_or_named(tmp_path: Path) -> None:
 
 def make_schedule() -> Schedule:
     settings = recipes.select(["sklearn-mlp"], dict(map(parse, PLAIN)))[0].settings
-    members = tuple(Member(name=f"sklearn-mlp-{n}", recipe="sklearn-mlp", settings=settings) for n in (1, 2))
-    times = {"sklearn-mlp-1": 0.5, "sklearn-mlp-2": 0.5}
-    plain = Stage(members=(Member(name="other", recipe="other", settings=settings),), workers=2, threads=1)
-    timed = Stage(members=members, workers=2, threads=1, group=1, seconds_per_fit=3.0, predict_seconds=times)
-    return Schedule(stages=(timed, plain))
+    plain = Member(name="other", recipe="other", settings=settings)
+    timed = tuple(
+        Member(name=f"sklearn-mlp-{n}", recipe="sklearn-mlp", settings=settings, budget=budget)
+        for n, budget in enumerate([Budget(seconds=3.0, epoch=0.1, predict=0.5)] * 2, start=1)
+    )
+    return Schedule(tiers=tuple(Tier(members=m, workers=2, threads=1) for m in (timed, (plain,))))
 
 
 def test_every_field_of_a_schedule_is_read_or_named(tmp_path: Path) -> None:
@@ -112,9 +114,9 @@ def test_every_field_of_a_schedule_is_read_or_named(tmp_path: Path) -> None:
         schedule = records.read(file, Schedule)
         list(schedule.describe())
         tasks = schedule.tasks([split], refit=False, seed=0)
-        stages = list(schedule.timed(tasks))
-        assert all(tasks for _, tasks in stages)
-        assert all(Path(task.file_name).name == task.file_name for _, tasks in stages for task in tasks)
+        rounds = list(schedule.rounds(tasks))
+        assert all(tasks for _, tasks in rounds)
+        assert all(Path(task.file_name).name == task.file_name for _, tasks in rounds for task in tasks)
         schedule.best_members(["sklearn-mlp-1"])
 
     assert check_every_field(file, make_schedule(), read_and_use) > 150
@@ -123,17 +125,17 @@ def test_every_field_of_a_schedule_is_read_or_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../../up", "a/b", "", ".hidden", "two words"])
 def test_a_member_whose_name_is_no_files_is_refused(tmp_path: Path, name: str) -> None:
     document = json.loads(make_schedule().model_dump_json())
-    document["stages"][1]["members"][0]["name"] = name
+    document["tiers"][1]["members"][0]["name"] = name
     (tmp_path / "schedule.json").write_text(json.dumps(document))
-    with pytest.raises(RunError, match=r"schedule\.json: stages\.1\.members\.0\.name: found"):
+    with pytest.raises(RunError, match=r"schedule\.json: tiers\.1\.members\.0\.name: found"):
         records.read(tmp_path / "schedule.json", Schedule)
 
 
 def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
     document = json.loads(make_schedule().model_dump_json())
-    document["stages"] *= 2
+    document["tiers"] *= 2
     (tmp_path / "schedule.json").write_text(json.dumps(document))
-    with pytest.raises(RunError, match=r"schedule\.json: value error, two members of the stages"):
+    with pytest.raises(RunError, match=r"schedule\.json: value error, two members have"):
         records.read(tmp_path / "schedule.json", Schedule)
 
 

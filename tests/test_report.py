@@ -39,6 +39,7 @@ from digit_recognizer.recipes import RECIPES
 from digit_recognizer.reports import figures, report_data
 from digit_recognizer.reports import page as report_page
 from digit_recognizer.reports.report_data import percent
+from digit_recognizer.schedule import Member
 from digit_recognizer.settings import describe, format_value
 
 pytestmark = pytest.mark.slow
@@ -411,10 +412,15 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
         tmp_path / "quick", digits, held_out, members,
         config=config_of(digits, ["cnn"], minutes=2.0, cores=2, threads=None),
         recipes={"cnn-1": cnn.replace(epochs=11), "cnn-2": cnn.replace(epochs=13)},
-        fits={"cnn-1 fold 1": fit("fold 1", 2, "cnn-1")},
+        fits={"cnn-1 fold 1": fit("fold 1", 2, "cnn-1").model_copy(update={"recipe": "cnn"})},
     )  # fmt: skip
     epochs = [{"train_loss": 0.5, "train_accuracy": 0.9, "valid_loss": 0.5, "valid_accuracy": 0.8}]
-    so_far = {"keras-mlp-1": [epochs], "cnn-1": [epochs], "cnn-3": [epochs], "cnn-4": [[]]}
+    so_far = [
+        (Member(name=f"{recipe}-{number}", recipe=recipe, settings=cnn), [fitted])
+        for recipe, number, fitted in (
+            ("keras-mlp", 1, epochs), ("cnn", 1, epochs), ("cnn", 3, epochs), ("cnn", 4, []),
+        )
+    ]  # fmt: skip
     monkeypatch.setattr(drafts, "curves_so_far", lambda _: so_far)
     page = reports.write(run, digits)
     dom = Page(page)

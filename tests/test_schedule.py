@@ -1,140 +1,309 @@
-"""What is fitted when, on which cores: no net is trained here."""
+"""What is fitted when, on which cores: no net is trained here, and the clock is the tests' own."""
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from digit_recognizer import data, recipes, records, schedule
+from digit_recognizer import recipes, records, schedule, training
+from digit_recognizer.data import Dataset
 from digit_recognizer.errors import RecipeError, RunError
-from digit_recognizer.recipes import Recipe
-from digit_recognizer.schedule import Member, Schedule, make_schedule, minutes, speed
-from digit_recognizer.schedule.minutes import PREDICT_MARGIN, Speed, Work
-from digit_recognizer.schedule.stages import split_cores
-from digit_recognizer.settings import MAX_EPOCHS
+from digit_recognizer.nets.progress import Budget
+from digit_recognizer.schedule import END_SECONDS, MEMBER_SECONDS, Member, Schedule, Tier, fill_minutes
+from digit_recognizer.settings import Settings
 from digit_recognizer.splits import Split, make_splits
+from digit_recognizer.training import Cost, Machine
+from digit_recognizer.training.machine import MAX_THREAD_MINUTES, MAX_THREADS
 
-BIG, SMALL = recipes.select(["cnn", "keras-mlp"], {"epochs": 20})
-# A big net takes 20 s for an epoch of 40,000 rows, a small one 0.8 s.
-SPEEDS = {
-    "cnn": Speed(2, 0.0, 20 / 40_000, predict_row=5 / 10_000, predict_row_without_tta=1 / 10_000),
-    "keras-mlp": Speed(1, 0.0, 0.8 / 40_000, predict_row=0.1 / 10_000, predict_row_without_tta=0.1 / 10_000),
+CNN, DENSE, SKLEARN = (recipes.RECIPES[name].settings for name in ("cnn", "keras-mlp", "sklearn-mlp"))
+QUICK, BEST = ("keras-mlp",), ("cnn",)
+# Seconds of an epoch and of the predictions, of 20 epochs for `cnn` and 90 for `keras-mlp`.
+COSTS = {
+    "keras-mlp": Cost(0.5, 0.5),
+    "cnn-small": Cost(5, 4),
+    "cnn": Cost(20, 15),
+    "cnn-deskewed": Cost(20, 15),
 }
-WORK = {"min_members": 1, "fits": 1, "train_rows": 40_000, "predict_rows": 10_000, "curve_rows": 5_000}
-HOLDOUT = [Split("holdout", np.arange(9), np.arange(1))]
+Fill = Callable[..., Schedule]
 
 
-@pytest.fixture(autouse=True)
-def writing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minutes, "MEMBER_SECONDS", 0.0)
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Let measuring tell COSTS; return a list that gets each recipe with its workers and threads."""
+    seen: list[tuple[str, int, int]] = []
+    names = {recipes.RECIPES[name].settings: name for name in COSTS}
+
+    def measure(nets: Sequence[Settings], *_: object, refit: bool, workers: int, threads: int) -> list[Cost]:
+        seen.extend((names[settings], workers, threads) for settings in nets)
+        return [COSTS[names[settings]] for settings in nets]
+
+    monkeypatch.setattr(training, "measure", measure)
+    return seen
 
 
-def fill(seconds: float, *groups: list[Recipe], workers: int = 2, **work: int) -> Schedule:
-    """Return the schedule that fills `seconds` with these groups, whose speeds are known."""
-    measured = [minutes._MeasuredGroup(group, SPEEDS, workers, threads=1) for group in groups or [[BIG]]]
-    return Schedule(stages=tuple(minutes._stages(measured, Work(**{**WORK, **work}), seconds)))
+@pytest.fixture
+def fill(digits: Dataset, measured: object) -> Fill:
+    """Return a function that fills a time with recipes, by default on two cores."""
+
+    def fill(
+        *tiers: tuple[str, ...],
+        minutes: float,
+        cores: int = 2,
+        gpus: int = 0,
+        folds: int | None = None,
+        refit: bool = False,
+        elapsed: Callable[[], float] = lambda: 0.0,
+    ) -> Schedule:
+        splits = make_splits(digits.train.labels, holdout=0.1, folds=folds, seed=0)
+        return fill_minutes(
+            [recipes.select(tier) for tier in tiers], splits, digits, refit=refit,
+            machine=Machine(cores, gpus, None), minutes=minutes, elapsed=elapsed,
+        )  # fmt: skip
+
+    return fill
 
 
-def members(schedule: Schedule) -> list[Member]:
-    return [member for stage in schedule.stages for member in stage.members]
+def names(filled: Schedule) -> list[str]:
+    return [member.name for member in filled.members]
 
 
-def names(schedule: Schedule) -> list[str]:
-    return [member.name for member in members(schedule)]
+def seconds(tier: Tier) -> float:
+    (seconds,) = {member.budget.seconds for member in tier.members}
+    return seconds
 
 
-def timed(schedule: Schedule, now: float, finished: tuple[str, ...] = ()) -> list[tuple[str, float | None]]:
-    """Return the fits' names with their deadlines."""
-    tasks = schedule.tasks(HOLDOUT, refit=False, seed=0)
-    stages = schedule.timed([task for task in tasks if task.name not in finished])
-    return [(task.name, task.deadline and task.deadline - now) for _, tasks in stages for task in tasks]
-
-
-def test_epochs_fill_the_time_and_no_more() -> None:
-    (stage,) = fill(300).stages
-    first, second = stage.members
-    used = 2 + 5 * PREDICT_MARGIN + first.settings.epochs * (20 + 0.5)
-    assert stage.seconds_per_fit == 300
-    assert (first.name, second.name) == ("cnn-1", "cnn-2")
-    assert stage.epoch_fraction == first.settings.epochs / BIG.settings.epochs
-    assert 300 - 20.5 < used <= 300
-    assert stage.predict_seconds["cnn-1"] == 5 * PREDICT_MARGIN
+def total(filled: Schedule, fits: int = 1) -> float:
+    """Return the seconds of all rounds."""
+    return sum(seconds(tier) * ceil(len(tier.members) * fits / tier.workers) for tier in filled.tiers)
 
 
 @pytest.mark.parametrize(
-    ("time", "rounds"), [(5, 1), (15, 1), (29, 2), (60, 2), (100, 3), (230, 4), (600, 5)]
+    ("minutes", "rounds"), [(9, 1), (15, 1), (27, 1), (30, 2), (60, 2), (100, 3), (230, 4), (600, 5)]
 )
-def test_more_time_gives_more_nets_and_longer_ones(time: int, rounds: int) -> None:
-    stages = fill(time * 60).stages
-    assert [len(stage.members) for stage in stages] == [2] * rounds
-    assert {stage.seconds_per_fit for stage in stages} == {time * 60 / rounds}
-    assert rounds == 1 or stages[0].epoch_fraction >= minutes.MIN_EPOCH_FRACTION * rounds**2
+def test_more_time_gives_longer_trainings_and_then_more_nets(fill: Fill, minutes: int, rounds: int) -> None:
+    filled = fill(BEST, minutes=minutes)
+    (tier,) = filled.tiers
+    assert names(filled) == [f"cnn-{number + 1}" for number in range(2 * rounds)]
+    assert (tier.workers, tier.threads) == (2, 1)
+    assert total(filled) == pytest.approx(minutes * 60 - END_SECONDS - 2 * rounds * MEMBER_SECONDS)
+    assert rounds == 1 or (seconds(tier) - 15) / 20 / CNN.epochs >= schedule.MIN_EPOCHS_SHARE * rounds**2
+    assert tier.members[0].budget == Budget(seconds=seconds(tier), epoch=20, predict=15)
+    assert tier.members[0].settings == CNN  # its epochs are no matter
 
 
-def test_recipes_take_turns() -> None:
-    assert names(fill(2000, [BIG, SMALL])) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
+def test_there_is_a_highest_number_of_rounds(fill: Fill) -> None:
+    assert len(fill(QUICK, minutes=600).members) == schedule.MAX_TIMES_ROUNDS
 
 
-def test_every_member_is_fitted_on_every_fold() -> None:
-    folded = fill(900, fits=5)  # five fits on two workers: three rounds
-    assert names(folded) == ["cnn-1"]
-    assert folded.stages[0].seconds_per_fit == 300
-    full = fill(900, [BIG, SMALL], min_members=3)  # the second core is not left idle
-    assert [len(stage.members) for stage in full.stages] == [2, 2]
-    many = fill(2000, fits=2, workers=8)
-    assert [len(stage.members) for stage in many.stages] == [4, 4]
+@pytest.mark.parametrize(
+    ("options", "members"),
+    [
+        ({"folds": 5, "minutes": 15}, ["cnn-1"]),  # three rounds on two cores
+        ({"folds": 5, "refit": True, "cores": 1, "minutes": 40}, ["cnn-1"]),
+        ({"folds": 5, "refit": True, "cores": 1, "minutes": 190}, ["cnn-1", "cnn-2"]),
+        ({"refit": True, "cores": 8, "minutes": 30}, [f"cnn-{n}" for n in range(1, 9)]),
+    ],
+)  # fmt: skip
+def test_every_member_is_fitted_on_every_fold(
+    fill: Fill, options: dict[str, Any], members: list[str]
+) -> None:
+    filled = fill(BEST, **options)
+    assert names(filled) == members
+    fits = options.get("folds", 1) + options.get("refit", False)
+    assert total(filled, fits) == pytest.approx(
+        options["minutes"] * 60 - END_SECONDS - len(members) * MEMBER_SECONDS
+    )
 
 
-def test_with_folds_and_a_refit_too_twice_the_epochs_make_a_second_net() -> None:
-    once = fill(6 * 20 * BIG.settings.epochs, fits=6, workers=1)
-    assert names(once) == ["cnn-1"]
-    assert names(fill(6 * 2.2 * 20 * BIG.settings.epochs, fits=6, workers=1)) == ["cnn-1"]
-    twice = fill(6 * 4.4 * 20 * BIG.settings.epochs, fits=6, workers=1)
-    assert names(twice) == ["cnn-1", "cnn-2"]
-    assert twice.stages[0].epoch_fraction > 2
+def test_each_recipe_that_the_user_names_gets_a_net_in_turn(fill: Fill) -> None:
+    assert names(fill(("cnn", "keras-mlp"), minutes=9)) == ["cnn-1", "keras-mlp-1"]
+    assert names(fill(("cnn", "keras-mlp"), minutes=9, folds=5, cores=1)) == ["cnn-1", "keras-mlp-1"]
+    four = fill(("cnn", "keras-mlp"), minutes=60)
+    assert names(four) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
 
 
-def test_no_net_is_fitted_for_more_epochs_than_a_recipe_may_have() -> None:
-    assert {member.settings.epochs for member in members(fill(36_000_000))} == {MAX_EPOCHS}
+@pytest.mark.parametrize(
+    ("cnn", "small", "chosen", "seen"),
+    [
+        (1, 0.5, "cnn", ["keras-mlp", "cnn-small", "cnn"]),
+        (8, 2, "cnn", ["keras-mlp", "cnn-small", "cnn"]),
+        (25, 2, "cnn-small", ["keras-mlp", "cnn-small", "cnn"]),
+        (25, 30, "cnn-small", ["keras-mlp", "cnn-small"]),
+        (100, 60, None, ["keras-mlp", "cnn-small"]),
+    ],
+)
+def test_the_best_recipe_with_time_for_half_of_its_epochs_fills_the_time(
+    fill: Fill, measured: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch,
+    cnn: float, small: float, chosen: str | None, seen: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setitem(COSTS, "cnn", Cost(cnn, 1))
+    monkeypatch.setitem(COSTS, "cnn-small", Cost(small, 1))
+    filled = fill(*recipes.for_minutes(4), minutes=4)
+    assert [name for name, _, _ in measured] == seen
+    tiers = [{member.recipe for member in tier.members} for tier in filled.tiers]
+    assert tiers == [{"keras-mlp"}, *([{chosen}] if chosen else [])]
 
 
-@pytest.mark.parametrize("options", [{"fits": 5}, {"workers": 1}])
-def test_each_named_recipe_gets_a_member(options: dict[str, int]) -> None:
-    assert names(fill(900, [BIG, SMALL], min_members=2, **options)) == ["cnn-1", "keras-mlp-1"]
+def test_a_quick_tier_gives_an_early_submission(fill: Fill) -> None:
+    quick, main = fill(QUICK, BEST, minutes=10).tiers
+    assert (quick.members[0].name, main.members[0].name) == ("keras-mlp-1", "cnn-1")
+    assert seconds(quick) == 60 - MEMBER_SECONDS * len(quick.members)
+    assert total(Schedule(tiers=(quick, main))) == pytest.approx(
+        600 - END_SECONDS - MEMBER_SECONDS * (len(quick.members) + len(main.members))
+    )
+    quick, _ = fill(QUICK, ("cnn-small",), minutes=2).tiers
+    assert seconds(quick) == pytest.approx((120 - END_SECONDS) / 8 - MEMBER_SECONDS)
 
 
-@pytest.mark.parametrize(("workers", "fits", "size"), [(2, 3, 2), (2, 4, 1), (6, 4, 3), (1, 5, 1), (4, 1, 4)])
-def test_a_stage_ends_when_its_fits_fill_whole_rounds(workers: int, fits: int, size: int) -> None:
-    stages = fill(40_000, workers=workers, fits=fits).stages
-    assert {len(stage.members) for stage in stages[:-1]} <= {size}
-    assert size * fits % workers == 0
+def test_without_time_to_train_there_is_no_quick_tier(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COSTS, "keras-mlp", Cost(0.5, 20))
+    (tier,) = fill(QUICK, ("cnn-small",), minutes=2).tiers
+    assert tier.members[0].recipe == "cnn-small"
 
 
-def test_three_folds_on_two_workers_are_complete_after_the_first_stage() -> None:
-    first, second, *_ = fill(3600, [SMALL], [BIG], fits=3).stages
-    assert (first.group, second.group) == (0, 1)
-    assert [member.name for member in first.members] == ["keras-mlp-1"]  # three fits, in two rounds
-    assert 2 * first.seconds_per_fit == minutes.FIRST_STAGE_MAX_SECONDS
+def test_convolutional_nets_come_from_2_minutes_on() -> None:
+    assert recipes.for_minutes(1.9) == (QUICK,)
+    assert recipes.for_minutes(2) == (QUICK, ("cnn-small",), BEST)
 
 
-def test_each_member_takes_its_time_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minutes, "MEMBER_SECONDS", 10.0)
-    assert fill(300).stages[0].seconds_per_fit == 280
+def test_from_15_minutes_on_every_second_net_sees_deskewed_digits(fill: Fill) -> None:
+    _, fourteen = fill(*recipes.for_minutes(14), minutes=14).tiers
+    assert {member.recipe for member in fourteen.members} == {"cnn"}
+    _, fifteen = fill(*recipes.for_minutes(15), minutes=15).tiers
+    assert [member.name for member in fifteen.members] == ["cnn-1", "cnn-deskewed-1"]
 
 
-def test_the_epochs_there_is_time_for_may_be_none() -> None:
-    assert fill(-5).stages[-1].seconds_per_fit == 0  # measuring took longer than there was time
-    assert fill(20).stages[-1].epoch_fraction == 0
-    assert fill(40).stages[-1].epoch_fraction == 1 / 20
+def test_a_recipe_without_time_to_train_raises_recipe_error(fill: Fill) -> None:
+    with pytest.raises(RecipeError, match=r"--minutes: 12 s are left for each fit, not enough to train"):
+        fill(BEST, minutes=0.25)
+    with pytest.raises(RecipeError, match="--minutes: 0 s are left for each fit"):
+        fill(QUICK, minutes=0.5, elapsed=lambda: 40.0)  # measuring took longer than there was time
 
 
-@pytest.mark.parametrize(("seconds", "averaged"), [(220, 3), (410, 6), (20_000, 12)])
-def test_fewer_epochs_average_fewer(seconds: float, averaged: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    (mlp,) = recipes.select(["sklearn-mlp"], {"epochs": 40, "averaged_epochs": 12})
-    monkeypatch.setitem(SPEEDS, "sklearn-mlp", SPEEDS["cnn"])
-    first = members(fill(seconds, [mlp], workers=1, predict_rows=0, curve_rows=0))[0]
-    assert first.settings.averaged_epochs == averaged
+def test_a_machine_that_takes_long_to_measure_tries_no_better_recipe(
+    fill: Fill, measured: list[tuple[str, int, int]]
+) -> None:
+    """Else all of the time would go by, and the quick nets' with it."""
+    filled = fill(*recipes.for_minutes(2), minutes=2, elapsed=lambda: 20.0 * (1 + len(measured)))
+    assert [name for name, _, _ in measured] == ["keras-mlp", "cnn-small"][: len(measured)]
+    assert names(filled)
+    assert total(filled) <= 120 - END_SECONDS - 20 * (1 + len(measured))
+
+
+# Rounds, and what is left of the time.
+
+
+class Clock:
+    """Stand for the module `time`, of which a schedule must ask nothing but the monotonic clock."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(schedule, "time", clock)
+    return clock
+
+
+HOLDOUT = [Split("holdout", np.arange(9), np.arange(1))]
+Fits = list[tuple[str, float | None]]
+
+
+def make_tier(recipe: str, count: int, seconds: float | None, workers: int = 2) -> Tier:
+    budget = None if seconds is None else Budget(seconds=seconds, epoch=0.5, predict=1)
+    settings = recipes.RECIPES[recipe].settings
+    members = tuple(
+        Member(name=f"{recipe}-{number}", recipe=recipe, settings=settings, budget=budget)
+        for number in range(1, count + 1)
+    )
+    return Tier(members=members, workers=workers, threads=1)
+
+
+TWO_TIERS = Schedule(tiers=(make_tier("keras-mlp", 2, 50), make_tier("cnn", 4, 175)))
+
+
+def rounds_of(planned: Schedule, finished: Sequence[str] = ()) -> Iterator[Fits]:
+    """Yield the fits of each round with their seconds."""
+    tasks = planned.tasks(HOLDOUT, refit=False, seed=0)
+    for _, fits in planned.rounds([task for task in tasks if task.model not in finished]):
+        yield [(task.model, task.budget and task.budget.seconds) for task in fits]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(50, 175), (60, 190), (30, 100), (390, 3), (395, 20), (4000, 7)]
+)
+def test_rounds_share_what_is_left(clock: Clock, first: float, second: float) -> None:
+    """A round may take longer than planned, or end early as its fits fail; then the run is written."""
+    rounds = rounds_of(TWO_TIERS)
+    assert next(rounds) == [("keras-mlp-1", 50), ("keras-mlp-2", 50)]
+    clock.now += first
+    left = max(1e-3, 400 - first)
+    assert next(rounds) == [("cnn-1", pytest.approx(left / 2)), ("cnn-2", pytest.approx(left / 2))]
+    clock.now += second
+    left = max(1e-3, 400 - first - second)
+    assert next(rounds) == [("cnn-3", pytest.approx(left)), ("cnn-4", pytest.approx(left))]
+    assert next(rounds, None) is None
+
+
+def test_a_resumed_run_takes_the_time_of_the_rounds_it_has_left(clock: Clock) -> None:
+    rounds = rounds_of(TWO_TIERS, finished=("keras-mlp-1", "cnn-1", "cnn-2", "cnn-3"))
+    assert next(rounds) == [("keras-mlp-2", 50)]
+    clock.now += 60
+    assert list(rounds) == [[("cnn-4", 165)]]
+
+
+def test_folds_fill_rounds_across_members(clock: Clock) -> None:
+    splits = [Split(f"fold {n}", np.arange(9), np.arange(1)) for n in (1, 2, 3)]
+    planned = Schedule(tiers=(make_tier("cnn", 2, 10),))
+    rounds = [fits for _, fits in planned.rounds(planned.tasks(splits, refit=False, seed=0))]
+    assert [[task.name for task in fits] for fits in rounds] == [
+        ["cnn-1 fold 1", "cnn-1 fold 2"],
+        ["cnn-1 fold 3", "cnn-2 fold 1"],
+        ["cnn-2 fold 2", "cnn-2 fold 3"],
+    ]
+    assert {(task.recipe, task.threads, task.settings) for fits in rounds for task in fits} == {
+        ("cnn", 1, CNN)
+    }
+
+
+def test_without_minutes_all_is_one_round_and_there_is_nothing_to_say() -> None:
+    planned = Schedule(tiers=(make_tier("cnn", 5, None),))
+    assert list(rounds_of(planned)) == [[(f"cnn-{n}", None) for n in range(1, 6)]]
+    assert list(rounds_of(planned, finished=[member.name for member in planned.members])) == []
+    assert list(planned.describe()) == []
+
+
+def test_quick_members_count_until_there_are_better_ones() -> None:
+    quick, main = (tier.members for tier in TWO_TIERS.tiers)
+    assert TWO_TIERS.best_members([]) == []
+    assert TWO_TIERS.best_members([member.name for member in quick]) == list(quick)
+    assert TWO_TIERS.best_members(["keras-mlp-1", "keras-mlp-2", "cnn-2"]) == [main[1]]
+    assert TWO_TIERS.members_left(["keras-mlp-1"]) == [*quick, *main]
+    assert TWO_TIERS.members_left(["cnn-2"]) == list(main)
+
+
+def test_a_schedule_comes_back_from_its_file(tmp_path: Path) -> None:
+    records.write(tmp_path / "schedule.json", TWO_TIERS)
+    assert records.read(tmp_path / "schedule.json", Schedule) == TWO_TIERS
+
+
+def test_the_schedule_is_described_in_words() -> None:
+    assert list(TWO_TIERS.describe()) == [
+        "Fits of 50 s, 2 at a time in 1 thread each: 2 keras-mlp",
+        "Fits of 175 s, 2 at a time in 1 thread each: 4 cnn",
+    ]
+
+
+# Cores.
 
 
 CORES = [
@@ -160,64 +329,24 @@ CORES = [
 def test_cores_are_split_by_the_minutes_there_are(
     cores: int, time: float, fits: int, shares: tuple[int, int]
 ) -> None:
-    assert minutes.split_cores_for_minutes([BIG], cores, 0, time, fits=fits) == shares
+    assert Machine(cores, 0, None).split_cores([CNN], fits=fits, minutes=time) == shares
 
 
 @pytest.mark.parametrize("time", [1, 2, 5, 8, 30])
 def test_threads_of_a_net_never_exceed_their_limits(time: int) -> None:
     for cores, fits in product(range(1, 65), (1, 2, 3, 5, 10)):
-        processes, threads = minutes.split_cores_for_minutes([BIG], cores, 0, time, fits=fits)
+        processes, threads = Machine(cores, 0, None).split_cores([CNN], fits=fits, minutes=time)
         assert processes * threads <= cores
-        assert threads <= minutes.MAX_THREADS
-        assert threads == 1 or threads * time <= minutes.MAX_THREAD_MINUTES
+        assert threads <= MAX_THREADS
+        assert threads == 1 or threads * time <= MAX_THREAD_MINUTES
 
 
 @pytest.mark.parametrize(
     ("cores", "shares"), [(1, (1, 1)), (2, (1, 1)), (3, (1, 1)), (7, (3, 1)), (16, (8, 1))]
 )
 def test_a_dense_net_has_one_core_to_train_and_one_to_augment(cores: int, shares: tuple[int, int]) -> None:
-    dense = recipes.select(["keras-mlp", "sklearn-mlp"])
     for time in (1, 8, 60):
-        assert minutes.split_cores_for_minutes(dense, cores, 0, time, fits=2) == shares
-
-
-def test_each_group_of_minutes_has_the_cores_that_suit_it(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A minute that ends with a dense net must not leave most cores idle, as if a convolutional one came."""
-    measured = {}
-
-    def measure_speeds(group: list[Recipe], _: object, *shares: int) -> dict[str, Speed]:
-        measured[group[0].name] = shares
-        return {group[0].name: SPEEDS["cnn" if group[0] is BIG else "keras-mlp"]}
-
-    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    stages = make_schedule(
-        [[SMALL], [BIG]], splits, digits, refit=False, minutes=1, elapsed=lambda: 0.0, cores=16, gpus=0
-    ).stages
-    assert measured == {"keras-mlp": (8, 1), "cnn": (4, 4)}
-    shares = {(stage.members[0].recipe, stage.workers, stage.threads) for stage in stages}
-    assert shares <= {("keras-mlp", 8, 1), ("cnn", 4, 4)}
-
-
-@pytest.mark.parametrize(("cores", "time", "shares"), [(3, 5, (1, 3)), (2, 5, (1, 2)), (2, 15, (1, 1))])
-def test_in_one_process_all_nets_have_the_same_threads(
-    cores: int, time: float, shares: tuple[int, int], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured = {}
-
-    def measure_speeds(group: list[Recipe], _: object, *shares: int) -> dict[str, Speed]:
-        measured[group[0].name] = shares
-        return {group[0].name: SPEEDS[group[0].name]}
-
-    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    make_schedule(
-        [[SMALL], [BIG]], splits, digits, refit=False, minutes=time, elapsed=lambda: 0.0, cores=cores, gpus=0
-    )
-    assert measured["keras-mlp"] == shares
-    assert measured["cnn"] == (shares if shares[1] > 1 else (2, 1))
+        assert Machine(cores, 0, None).split_cores([DENSE, SKLEARN], fits=2, minutes=time) == shares
 
 
 @pytest.mark.parametrize(
@@ -225,226 +354,102 @@ def test_in_one_process_all_nets_have_the_same_threads(
     [(2, 2, (2, 1)), (2, 10, (2, 1)), (8, 2, (2, 4)), (3, 2, (2, 1)), (4, 1, (1, 4))],
 )
 def test_cores_are_split_among_the_fits(cores: int, fits: int, shares: tuple[int, int]) -> None:
-    assert split_cores([SMALL, BIG], cores, gpus=0, fits=fits) == shares
-    assert split_cores([SMALL], cores, gpus=0, fits=fits) == (shares[0], 1)  # dense nets share no steps
+    assert Machine(cores, 0, None).split_cores([DENSE, CNN], fits=fits) == shares
+    assert Machine(cores, 0, None).split_cores([DENSE], fits=fits) == (
+        shares[0],
+        1,
+    )  # dense nets share no steps
 
 
 @pytest.mark.parametrize(
-    ("time", "recipe", "gpus", "workers", "threads"),
+    ("time", "settings", "gpus", "shares"),
     [
-        (None, "keras-mlp", 0, 4, 1),
-        (None, "keras-mlp", 1, 1, 1),
-        (None, "cnn", 1, 1, 4),
-        (None, "sklearn-mlp", 1, 4, 1),
-        (5, "keras-mlp", 0, 2, 1),
-        (5, "keras-mlp", 2, 1, 1),
-        (5, "cnn", 2, 1, 4),
-        (5, "sklearn-mlp", 1, 2, 1),
+        (None, DENSE, 0, (4, 1)),
+        (None, DENSE, 1, (1, 1)),
+        (None, CNN, 1, (1, 4)),
+        (None, SKLEARN, 1, (4, 1)),
+        (5, DENSE, 0, (2, 1)),
+        (5, DENSE, 2, (1, 1)),
+        (5, CNN, 2, (1, 4)),
+        (5, SKLEARN, 1, (2, 1)),
     ],
 )
 def test_with_a_gpu_keras_fits_run_one_at_a_time(
-    time: float | None, recipe: str, gpus: int, workers: int, threads: int,
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    def measure_speeds(group: list[Recipe], _: object, processes: int, count: int) -> dict[str, Speed]:
-        assert (processes, count) == (workers, threads)  # measured as it will be fitted
-        return {recipe: Speed(0, 0, 1e-3, 0, 0)}
-
-    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=5, seed=0)
-    stages = make_schedule(
-        [recipes.select([recipe])], splits, digits, refit=False, minutes=time, elapsed=lambda: 0.0,
-        cores=4, gpus=gpus,
-    ).stages  # fmt: skip
-    assert {(stage.workers, stage.threads) for stage in stages} == {(workers, threads)}
-
-
-def test_a_short_first_stage_gives_an_early_submission() -> None:
-    quick, main = fill(400, [SMALL], [BIG]).stages
-    assert ([member.name for member in quick.members], quick.seconds_per_fit) == (
-        ["keras-mlp-1", "keras-mlp-2"],
-        50,
-    )
-    assert ([member.name for member in main.members], main.seconds_per_fit) == (["cnn-1", "cnn-2"], 350)
-    quick, *mains = fill(36_000, [SMALL], [BIG]).stages
-    assert quick.seconds_per_fit == 60
-    assert sum(stage.seconds_per_fit for stage in mains) == pytest.approx(36_000 - 60)
-
-
-def test_without_time_for_an_epoch_there_is_no_first_stage() -> None:
-    (main,) = fill(12, [SMALL], [BIG]).stages
-    assert ([member.name for member in main.members], main.seconds_per_fit) == (["cnn-1", "cnn-2"], 12)
-    assert len(fill(20, [SMALL], [BIG]).stages) == 2
-
-
-def test_quick_members_count_until_there_are_better_ones() -> None:
-    schedule = fill(400, [SMALL], [BIG])
-    quick, main = (stage.members for stage in schedule.stages)
-    assert schedule.best_members([]) == []
-    assert schedule.best_members([member.name for member in quick]) == list(quick)
-    assert schedule.best_members(["keras-mlp-1", "keras-mlp-2", "cnn-2"]) == [main[1]]
-
-
-def test_deadlines_follow_each_other_and_leave_time_to_predict() -> None:
-    (stage,) = fill(300).stages
-    tasks = Schedule(stages=(stage,)).tasks(HOLDOUT, refit=True, seed=0)  # four fits, two at a time
-    with_deadlines, end = stage.with_deadlines(tasks, 1000.0)
-    predicting = 5 * PREDICT_MARGIN
-    assert [task.deadline for task in with_deadlines] == [1300 - predicting] * 2 + [1600 - predicting] * 2
-    assert [task.name for task in with_deadlines] == [task.name for task in tasks]
-    assert end == 1600
-
-
-def test_a_stages_deadlines_follow_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule.stages.time, "time", lambda: 1000.0)
-    staged = fill(400, [SMALL], [BIG])
-    quick, main = 50 - 0.1 * PREDICT_MARGIN, 400 - 5 * PREDICT_MARGIN
-    deadlines = timed(staged, 1000.0)
-    assert [name for name, _ in deadlines] == [f"{name} holdout" for name in names(staged)]
-    assert [deadline for _, deadline in deadlines] == pytest.approx([quick, quick, main, main])
-    # of a resumed run, which does not repeat the finished ones
-    assert timed(staged, 1000.0, finished=("keras-mlp-1 holdout",)) == deadlines[1:]
-    (last,) = timed(staged, 1000.0, finished=tuple(name for name, _ in deadlines[:3]))
-    assert last == ("cnn-2 holdout", pytest.approx(main - 50))
-
-
-def test_a_schedule_comes_back_from_its_file(tmp_path: Path) -> None:
-    before = fill(900, [SMALL], [BIG])
-    records.write(tmp_path / "schedule.json", before)
-    assert records.read(tmp_path / "schedule.json", Schedule) == before
-
-
-def test_the_schedule_is_described_in_words() -> None:
-    assert list(fill(400, [SMALL], [BIG]).describe()) == [
-        "Fits of 50 s, 2 at a time in 1 thread each:",
-        "  2 keras-mlp, about 57 epochs",
-        "Fits of 350 s, 2 at a time in 1 thread each:",
-        "  2 cnn, about 16 epochs",
-    ]
-
-
-def test_without_minutes_there_is_one_stage_and_nothing_to_say(digits: data.Dataset) -> None:
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=3, seed=0)
-    plain = make_schedule(
-        [[SMALL, BIG]], splits, digits, refit=True, minutes=None, elapsed=lambda: 0.0, cores=2, gpus=0
-    )
-    assert len(plain.stages) == 1
-    assert names(plain) == ["keras-mlp", "cnn"]
-    assert len(plain.tasks(splits, refit=True, seed=0)) == 8
-    assert {deadline for _, deadline in timed(plain, 0.0)} == {None}
-    assert list(plain.describe()) == []
-
-
-QUICKER = {"keras-mlp": 40, "cnn-small": 3, "cnn": 1, "cnn-deskewed": 1}
-
-
-def scheduled(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, row: float, time: float = 1
-) -> tuple[Schedule, list[str]]:
-    """Return what fills the time if a row of `cnn` takes `row` seconds, and which recipes were measured."""
-    measured: list[str] = []
-
-    def measure_speeds(group: list[Recipe], *_: object) -> dict[str, Speed]:
-        measured.extend(recipe.name for recipe in group)
-        return {recipe.name: Speed(1, 0, row / QUICKER[recipe.name], 0, 0) for recipe in group}
-
-    monkeypatch.setattr(minutes, "measure_speeds", measure_speeds)
-    monkeypatch.setattr(recipes, "CONVOLUTIONS_FROM_MINUTES", 0)
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    groups = [recipes.select(group) for group in recipes.for_minutes(time)]
-    filled = make_schedule(
-        groups, splits, digits, refit=False, minutes=time, elapsed=lambda: 1.0, cores=2, gpus=0
-    )
-    return filled, measured
-
-
-def test_convolutional_nets_come_from_2_minutes_on() -> None:
-    assert recipes.for_minutes(1.9) == (("keras-mlp",),)
-    assert recipes.for_minutes(2) == (("keras-mlp",), ("cnn-small",), ("cnn",))
-
-
-def test_a_dense_net_has_one_thread_if_no_convolutions_can_follow(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    time: float | None, settings: Settings, gpus: int, shares: tuple[int, int]
 ) -> None:
-    speeds = {"keras-mlp": Speed(0, 0, 1e-4, 0, 0)}
-    monkeypatch.setattr(minutes, "measure_speeds", lambda *_: speeds)
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    stages = make_schedule(
-        [[SMALL]], splits, digits, refit=False, minutes=1, elapsed=lambda: 0.0, cores=2, gpus=0
-    ).stages
-    assert {(stage.workers, stage.threads) for stage in stages} == {(1, 1)}
-
-
-def test_from_15_minutes_on_every_second_net_sees_deskewed_digits(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def later(time: float) -> list[str]:
-        filled, _ = scheduled(digits, monkeypatch, 0.01, time)
-        return [member.name for stage in filled.stages if stage.group for member in stage.members]
-
-    assert set(later(14)) == {"cnn-1", "cnn-2", "cnn-3", "cnn-4"}
-    assert later(15)[:4] == ["cnn-1", "cnn-deskewed-1", "cnn-2", "cnn-deskewed-2"]
+    assert Machine(4, gpus, None).split_cores([settings], fits=5, minutes=time) == shares
 
 
 @pytest.mark.parametrize(
-    ("row", "fitted", "too_slow"),
+    ("cores", "minutes", "quick", "best"),
     [
-        (1e-5, "cnn-1", []),
-        (0.02, "cnn-small-1", []),
-        (0.04, "cnn-small-1", ["cnn"]),
-        (0.1, "keras-mlp-1", ["cnn-small", "cnn"]),
-        (0.2, "keras-mlp-1", ["cnn-small", "cnn"]),
-        (0.5, "keras-mlp-1", ["cnn-small", "cnn"]),
+        (16, 1, (8, 1), (4, 4)),  # each tier has the cores that suit it
+        (3, 5, (1, 3), (1, 3)),  # in one process, all nets have the same threads
+        (2, 5, (1, 2), (1, 2)),
+        (2, 15, (1, 1), (2, 1)),
     ],
 )
-def test_a_quicker_machine_fits_better_nets(
-    row: float, fitted: str, too_slow: list[str], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+def test_each_tier_is_measured_and_fitted_on_the_cores_that_suit_it(
+    fill: Fill, measured: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch,
+    cores: int, minutes: float, quick: tuple[int, int], best: tuple[int, int],
+) -> None:  # fmt: skip
+    monkeypatch.setitem(COSTS, "cnn", Cost(1, 1))
+    filled = fill(QUICK, BEST, minutes=minutes, cores=cores)
+    assert measured == [("keras-mlp", *quick), ("cnn", *best)]
+    assert [(tier.workers, tier.threads) for tier in filled.tiers] == [quick, best]
+    assert {task.threads for task in filled.tasks(HOLDOUT, refit=False, seed=0) if task.recipe == "cnn"} == {
+        best[1]
+    }
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("fast", [False, True])
+def test_bfloat16_is_decided_once_for_all_fits(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, fast: bool
 ) -> None:
-    filled, measured = scheduled(digits, monkeypatch, row)
-    assert measured + too_slow == ["keras-mlp", "cnn-small", "cnn"]
-    later = [member.name for stage in filled.stages if stage.group for member in stage.members]
-    assert later[0] == fitted
-    assert names(filled)[0] == "keras-mlp-1"
+    monkeypatch.setattr(training.machine, "gpu_count", lambda: gpus)
+    monkeypatch.setattr("digit_recognizer.nets.keras_net.cpu_computes_bfloat16", lambda: fast)
+    machine = Machine.look([CNN, DENSE], jobs=3)
+    assert machine == Machine(3, gpus, fast and not gpus)
+    assert machine.adapt(CNN).bfloat16 is machine.bfloat16
+    assert (machine.adapt(DENSE), machine.adapt(SKLEARN)) == (DENSE, SKLEARN)
+    assert Machine.look([DENSE], jobs=1) == Machine(1, gpus, None)
+    assert Machine.look([SKLEARN], jobs=1) == Machine(1, 0, None)
 
 
-def test_where_convolutions_are_slow_the_quick_net_has_all_the_time(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+# Measuring.
+
+
+def test_measuring_tells_seconds_of_an_epoch_and_of_the_predictions(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(QUICKER, "cnn-small", 1.0)
-    filled, measured = scheduled(digits, monkeypatch, row=0.04)
-    assert measured == ["keras-mlp", "cnn-small"]
-    (main,) = filled.stages
-    assert {member.recipe for member in main.members} == {"keras-mlp"}
+    """The slowest process counts; each row of an epoch, of its metrics and of the predictions."""
+    rows = [[(1e-3, 1e-4, 1e-2), (2e-3, 1e-5, 1e-3)], [(1.0, 0.0, 0.0), (1.0, 0.0, 0.0)]]
+    monkeypatch.setattr(training.costs, "map_on_workers", lambda *_, **__: rows)
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    measure = partial(training.measure, [DENSE, CNN], splits, digits, workers=2, threads=1)
+    metrics, predict = 1e-4 * (60 + training.CURVE_ROWS), 1e-2 * (60 + len(digits.test))
+    slow = Cost(540.0, 0.0)
+    assert measure(refit=False) == [
+        (pytest.approx(0.002 * 540 + metrics), pytest.approx(metrics + predict)),
+        slow,
+    ]
+    assert measure(refit=True)[1].epoch == 600
 
 
-def test_a_machine_too_slow_for_an_epoch_raises_recipe_error(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(minutes, "MEMBER_SECONDS", 1e-3)
-    with pytest.raises(RecipeError, match=r"--minutes: 5\d s are left for each fit, not enough"):
-        scheduled(digits, monkeypatch, row=5.0)
+def test_a_short_fit_measures_a_net(digits: Dataset) -> None:
+    """Its times are those of rows: a whole epoch of a tiny net takes less than a second."""
+    tiny = SKLEARN.replace(hidden=(8,))
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    (cost,) = training.measure([tiny], splits, digits, refit=False, workers=1, threads=1)
+    assert 1e-4 < cost.epoch < 3
+    assert 1e-4 < cost.predict < 3
 
 
-def test_a_quick_net_is_timed_on_more_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: list[int] = []
-
-    def measure(_: object, arguments: list[tuple[object, data.Digits, int]], **__: int) -> list[list[object]]:
-        rows.extend(len(few) for _, few, _ in arguments)
-        return [[(0.0,) * 5] for _ in arguments]
-
-    monkeypatch.setattr(speed, "run_on_each", measure)
-    blank = data.Digits(np.zeros((10_000, data.PIXELS), np.uint8), np.zeros(10_000, np.int64))
-    wide, many_steps = (
-        recipes.select(["keras-mlp"], option)[0] for option in ({"hidden": [4096, 4096]}, {"batch_size": 1})
-    )
-    speed.measure_speeds([BIG, SMALL, wide, many_steps], blank, 1, 1)
-    assert rows == [speed.FEW_ROWS, speed.MANY_ROWS, speed.FEW_ROWS, speed.FEW_ROWS]
-
-
-def test_no_memory_for_measuring_is_one_line(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_for_measuring_is_one_line(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out(*_: object, **__: object) -> list[list[object]]:
         raise MemoryError
 
-    monkeypatch.setattr(speed, "run_on_each", run_out)
+    monkeypatch.setattr(training.costs, "map_on_workers", run_out)
     with pytest.raises(RunError, match="out of memory while the speed of the nets is measured"):
-        speed.measure_speeds([SMALL], digits.train, 1, 1)
+        training.measure([SKLEARN], [], digits, refit=False, workers=1, threads=1)

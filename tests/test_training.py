@@ -3,10 +3,8 @@
 import importlib
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from digit_recognizer import data, recipes, training
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets import keras_net, pipelines
+from digit_recognizer.nets.progress import Budget
 from digit_recognizer.settings import parse
 from digit_recognizer.splits import ALL_ROWS, Split, make_splits
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Progress
@@ -30,7 +29,7 @@ fit_module = importlib.import_module("digit_recognizer.training.fit")
 class Memory(ClassifierMixin, BaseEstimator):
     """Knows the digits it was fitted on by heart, and is wrong on all others."""
 
-    def fit(self, X: Any, y: Any, on_epoch_end: Any = None, deadline: Any = None) -> "Memory":
+    def fit(self, X: Any, y: Any, on_epoch_end: Any = None, timer: Any = None) -> "Memory":
         self.known_ = {row.tobytes().hex(): int(label) for row, label in zip(X, y, strict=True)}
         self.classes_ = np.arange(10)
         return self
@@ -105,14 +104,14 @@ def test_fits_run_in_other_processes_and_report_each_epoch(
     tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 2), refit=False, seed=0)
     seen: list[Progress] = []
     (tmp_path / "sklearn-mlp-fold-1.jsonl").write_text("of a fit that was cut off\n")
-    fitting = training.fit_all(tasks, digits, workers=2, threads=1, logs=tmp_path, on_progress=seen.append)
+    fitting = training.fit_all(tasks, digits, workers=2, logs=tmp_path, on_progress=seen.append)
     results = list(fitting)
     assert {result.task.name for result in results} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
     for result in results:
         assert isinstance(result, FitResult)
         progress = [progress for progress in seen if progress.fit == result.task.name]
-        assert (progress[0].epoch, progress[-1].epoch, progress[-1].epochs) == (0, 3, 3)
-        assert progress[-1].metrics == result.curve[-1]
+        assert progress[0] == result.task.progress() == Progress(result.task.name, 0, 0, 3, {"epoch": 0})
+        assert progress[-1] == Progress(result.task.name, 1, 3, 3, result.curve[-1])
         assert training.read_log(tmp_path / f"{result.task.file_name}.jsonl") == result.curve
         alone = training.fit(result.task, digits.train, digits.test)
         np.testing.assert_array_equal(alone.valid, result.valid)
@@ -121,35 +120,28 @@ def test_fits_run_in_other_processes_and_report_each_epoch(
         assert result.curve[-1]["train_loss"] < result.curve[0]["train_loss"]
 
 
-def test_progress_with_a_deadline_ends_at_the_epochs_there_was_time_for(
+def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(
     digits: data.Dataset, tmp_path: Path
 ) -> None:
-    (short,) = recipes.select(
-        ["sklearn-mlp"], {"hidden": [8], "epochs": 2, "averaged_epochs": 1, **dict(map(parse, PLAIN))}
-    )
+    settings = {"hidden": [8], "epochs": 2, "averaged_epochs": 1, **dict(map(parse, PLAIN))}
+    (short,) = recipes.select(["sklearn-mlp"], settings)
     (split,) = folds_of(digits, 2)[:1]
     (task,) = training.make_fits({"sklearn-mlp": short.settings}, [split], refit=False, seed=0)
+    training.fit(task, digits.train, digits.test)  # imports what takes seconds
     seen: list[Progress] = []
-    fit_all = partial(
-        training.fit_all, data=digits, workers=1, threads=1, logs=tmp_path, on_progress=seen.append
-    )
-    list(fit_all([task]))  # imports what takes seconds
-    seen.clear()
-    (result,) = fit_all([replace(task, deadline=time.time() + 2)])
+    timed = replace(task, budget=Budget(seconds=2, epoch=0.01, predict=0.2))
+    (result,) = training.fit_all([timed], digits, workers=1, logs=tmp_path, on_progress=seen.append)
     assert isinstance(result, FitResult)
+    assert 1 < result.seconds < 3
+    epochs = [metrics["epoch"] for metrics in result.curve]
+    assert epochs[:-1] == list(range(1, len(epochs)))
+    assert epochs[-1] > 2
     *before, last = seen
-    assert last == Progress(task.name, len(result.curve), len(result.curve), result.curve[-1])
-    assert last.epoch > 2
-    assert all(progress.epoch < progress.epochs for progress in before)
-
-
-def test_a_fit_goes_on_without_a_log_that_cannot_be_written(digits: data.Dataset, tmp_path: Path) -> None:
-    settings = {"hidden": (8,), "epochs": 2, "averaged_epochs": 1, **dict(map(parse, PLAIN))}
-    (short,) = recipes.select(["sklearn-mlp"], settings)
-    task = FitTask("sklearn-mlp", short.settings, folds_of(digits)[0], 0)
-    result = training.fit(task, digits.train, digits.test, log=tmp_path)
-    assert isinstance(result, FitResult)
-    assert len(result.curve) == 2
+    assert last == Progress(task.name, 1, epochs[-1], None, result.curve[-1])
+    assert [progress.done for progress in before] == sorted(progress.done for progress in before)
+    assert before[0].done == 0
+    assert all(progress.done < 1 for progress in before)
+    assert len({progress.done for progress in before}) > 4
 
 
 def test_the_log_of_a_fit_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def _is_terminal() -> bool:
 
 @contextmanager
 def show_progress() -> Iterator[OnProgress]:
-    """Yield a callback that shows each fit's epochs, the time left and the accuracy so far, on stderr."""
+    """Yield a callback that shows how far each fit is, the time left and the accuracy so far, on stderr."""
     if _is_terminal():
         with _bars() as on_progress:
             yield on_progress
@@ -39,24 +39,24 @@ def show_progress() -> Iterator[OnProgress]:
 
 def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:
     """Return a callback that writes a line about a fit at its end and every `seconds`."""
-    first: dict[str, tuple[float, int]] = {}  # when which epoch was seen first; fits wait for a process
+    first: dict[str, tuple[float, float]] = {}  # when how much was seen first; fits wait for a process
     written: dict[str, float] = {}
     ended: set[str] = set()
 
     def on_progress(progress: "Progress") -> None:
-        if not progress.epoch or progress.fit in ended:
+        if not progress.done or progress.fit in ended:
             return
         now = time.monotonic()
-        began, epoch = first.setdefault(progress.fit, (now, progress.epoch))
-        last = progress.epoch >= progress.epochs
+        began, done = first.setdefault(progress.fit, (now, progress.done))
+        last = progress.done >= 1
         if not last and now - written.get(progress.fit, began) < seconds:
             return
         written[progress.fit] = now
         if last:
             ended.add(progress.fit)
-        left = (now - began) / max(1, progress.epoch - epoch) * (progress.epochs - progress.epoch)
+        left = (now - began) / max(0.001, progress.done - done) * (1 - progress.done)
         remaining = "" if last else f", {left:.0f} s left"
-        write(f"{progress.fit}: epoch {progress.epoch} of {progress.epochs}{_accuracy(progress)}{remaining}")
+        write(f"{progress.fit}: {_epochs(progress)}{_accuracy(progress)}{remaining}")
 
     return on_progress
 
@@ -70,14 +70,21 @@ def notebook_cell() -> OnProgress:
     shown = [0.0]
 
     def on_progress(progress: "Progress") -> None:
-        text = html.escape(f"{progress.epoch} of {progress.epochs} epochs{_accuracy(progress)}")
-        bar = f"<progress max={progress.epochs} value={progress.epoch}></progress>"
+        text = html.escape(f"{_epochs(progress)}{_accuracy(progress)}")
+        bar = f"<progress value={progress.done:.3f}></progress>"
         rows[progress.fit] = f"<tr><td>{html.escape(progress.fit)}<td>{bar}<td>{text}"
-        if time.monotonic() - shown[0] >= CELL_SECONDS or progress.epoch >= progress.epochs:
+        if time.monotonic() - shown[0] >= CELL_SECONDS or progress.done >= 1:
             shown[0] = time.monotonic()
             cell.update(HTML(f"<table>{''.join(rows.values())}</table>"))
 
     return on_progress
+
+
+def _epochs(progress: "Progress") -> str:
+    """Return the epochs so far; where the time decides how many there will be, the share of it as well."""
+    if progress.epochs is None:
+        return f"{progress.done:.0%}, epoch {round(progress.epoch, 1):g}"
+    return f"epoch {progress.epoch:.0f} of {progress.epochs}"
 
 
 def _accuracy(progress: "Progress") -> str:
@@ -87,30 +94,29 @@ def _accuracy(progress: "Progress") -> str:
 
 @contextmanager
 def _bars() -> Iterator[OnProgress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
     with _bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(table_column=Column(min_width=4, ratio=1)),  # alone gives way on a narrow terminal
-        MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        TextColumn("epochs, left"),
+        TextColumn("{task.fields[epochs]}", table_column=Column(no_wrap=True)),
+        TextColumn("left"),
         TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
         TextColumn("{task.fields[accuracy]}"),
     ) as bars:
         tasks: dict[str, TaskID] = {}
-        total = bars.add_task("all fits", accuracy="", visible=False)
+        total = bars.add_task("all fits", epochs="", accuracy="", visible=False)
 
         def on_progress(progress: "Progress") -> None:
             bars.start()
             if progress.fit not in tasks:
-                tasks[progress.fit] = bars.add_task(progress.fit, total=progress.epochs, accuracy="")
+                tasks[progress.fit] = bars.add_task(progress.fit, total=1, epochs="", accuracy="")
             task = bars.tasks[tasks[progress.fit]]
-            bars.advance(total, progress.epoch - task.completed)
+            several, more = len(tasks) > 1, progress.done - task.completed
+            bars.update(total, total=len(tasks), advance=more, visible=several)
             accuracy = _accuracy(progress).removeprefix(", ")
-            bars.update(task.id, total=progress.epochs, completed=progress.epoch, accuracy=accuracy)
-            epochs = sum(task.total or 0 for task in bars.tasks if task.id != total)
-            bars.update(total, total=epochs, visible=len(tasks) > 1)
+            bars.update(task.id, completed=progress.done, epochs=_epochs(progress), accuracy=accuracy)
 
         yield on_progress
 

@@ -1,10 +1,10 @@
 """Training images augmented anew each epoch, images deskewed, and predictions averaged over shifted images.
 
-To add an augmentation, give its settings to `settings.NetSettings` and put it into `Augmentation`.
+To add an augmentation, give its two settings to `settings.NetSettings`, and its function to `AUGMENTATIONS`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
@@ -20,37 +20,7 @@ SHIFT = 0.85  # pixels
 ELASTIC = 0.25  # pixels, of a smooth displacement field
 GRID = 6  # points across of that field's coarse grid
 CHUNK = 2048  # images whose random numbers are drawn at a time
-SHEET = 256  # images that OpenCV remaps in one call
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Say how much training images are augmented, from the start of a training to its end.
-
-    strength, strength_end: of `distort`; between them the strength changes evenly.
-    """
-
-    strength: float = 0.0
-    strength_end: float = 0.0
-
-    @classmethod
-    def of(cls, settings: NetSettings) -> "Augmentation":
-        """Return the augmentation that these settings ask for."""
-        return cls(settings.augment_strength, settings.augment_strength_end)
-
-    def at(self, progress: float) -> "Augmentation":
-        """Return the constant augmentation of an epoch that starts at `progress` of the training, 0 to 1."""
-        strength = self.strength + (self.strength_end - self.strength) * progress
-        return replace(self, strength=strength, strength_end=strength)
-
-    def apply(
-        self, images: np.ndarray, rng: np.random.Generator, out: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the images augmented as at the start; both float32 of shape (n, side * side).
-
-        out: where augmented images go, of the same shape; may be `images`.
-        """
-        return distort(images, self.strength, rng, out) if self.strength else images
+REMAP_BATCH = 256  # images that OpenCV remaps in one call
 
 
 def distort(
@@ -77,6 +47,50 @@ def distort(
         bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID * GRID))
         _remap(chunk, matrix.transpose(2, 0, 1), shift, bend, out=distorted[start : start + n])
     return distorted
+
+
+Augment = Callable[[np.ndarray, float, np.random.Generator, np.ndarray | None], np.ndarray]
+# What training images go through, in this order. A prefix names two fields of `settings.NetSettings`: the
+# strength at the start of a training and, with `_end`, at its end.
+AUGMENTATIONS: dict[str, Augment] = {"augment_strength": distort}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Say how much training images are augmented, from the start of a training to its end.
+
+    strengths: at the start and at the end, by the prefix in AUGMENTATIONS; between them a strength changes
+    evenly, and 0 leaves the images as they are.
+    """
+
+    strengths: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, settings: NetSettings) -> "Augmentation":
+        """Return the augmentation that these settings ask for."""
+        return cls(
+            {
+                prefix: (getattr(settings, prefix), getattr(settings, f"{prefix}_end"))
+                for prefix in AUGMENTATIONS
+            }
+        )
+
+    def at(self, progress: float) -> "Augmentation":
+        """Return the constant augmentation at `progress` of the training, 0 to 1."""
+        now = {prefix: start + (end - start) * progress for prefix, (start, end) in self.strengths.items()}
+        return Augmentation({prefix: (strength, strength) for prefix, strength in now.items()})
+
+    def apply(
+        self, images: np.ndarray, rng: np.random.Generator, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the images augmented as at the start; both float32 of shape (n, side * side).
+
+        out: where augmented images go, of the same shape; may be `images`.
+        """
+        for prefix, (strength, _) in self.strengths.items():
+            if strength:
+                images = AUGMENTATIONS[prefix](images, strength, rng, out)
+        return images
 
 
 def deskew(images: np.ndarray) -> np.ndarray:
@@ -149,33 +163,33 @@ def _remap(
     numbers[:, :, :2], numbers[:, :, 2] = matrix.transpose(1, 0, 2), shift.T
     if bend is not None:
         numbers[:, :, 3:] = bend.transpose(1, 0, 2)
-    basis = _basis(side)[: numbers.shape[2]]
-    sheet = np.zeros((min(n, SHEET), side + 1, side), np.float32)
-    for start in range(0, n, SHEET):
-        part = slice(start, start + SHEET)
-        _remap_sheet(images[part].reshape(-1, side, side), numbers[:, part], basis, sheet, out[part])
+    basis = _displacement_basis(side)[: numbers.shape[2]]
+    stacked = np.zeros((min(n, REMAP_BATCH), side + 1, side), np.float32)
+    for start in range(0, n, REMAP_BATCH):
+        part = slice(start, start + REMAP_BATCH)
+        _remap_stacked(images[part].reshape(-1, side, side), numbers[:, part], basis, stacked, out[part])
 
 
-def _remap_sheet(
-    images: np.ndarray, numbers: np.ndarray, basis: np.ndarray, sheet: np.ndarray, out: np.ndarray
+def _remap_stacked(
+    images: np.ndarray, numbers: np.ndarray, basis: np.ndarray, stacked: np.ndarray, out: np.ndarray
 ) -> None:
     """Fill `out` with the images, each pixel from its place, in one call of OpenCV instead of one each.
 
-    The images lie on the sheet below each other with a row of paper above each; what comes from outside an
-    image comes from there. images: (n, side, side); numbers @ basis: (2, n, side * side), x before y; sheet:
-    at least (n, side + 1, side), with paper in each first row; out: (n, side * side), an image in each row.
+    The images are stacked below each other with a blank row above each; what comes from outside an image
+    comes from there. images: (n, side, side); numbers @ basis: (2, n, side * side), x before y;
+    stacked: at least (n, side + 1, side), each first row blank; out: (n, side * side), an image in each row.
     """
     n, side, _ = images.shape
-    sheet[:n, 1:] = images
+    stacked[:n, 1:] = images
     x, y = numbers[0] @ basis, numbers[1] @ basis
     x += np.float32((side - 1) / 2)
     np.clip(y, -(side + 1) / 2, (side + 1) / 2, out=y)
     y += np.arange(n, dtype=np.float32)[:, np.newaxis] * (side + 1) + np.float32((side + 1) / 2)
-    cv2.remap(sheet[:n].reshape(-1, side), x, y, cv2.INTER_LINEAR, dst=out)
+    cv2.remap(stacked[:n].reshape(-1, side), x, y, cv2.INTER_LINEAR, dst=out)
 
 
 @cache
-def _basis(side: int) -> np.ndarray:
+def _displacement_basis(side: int) -> np.ndarray:
     """Return x, y and 1 at each pixel, from the centre, and each point of the coarse grid's spread over it.
 
     The shape is (3 + GRID * GRID, side * side).

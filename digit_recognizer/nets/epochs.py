@@ -1,104 +1,148 @@
-"""The epochs of a training: order of rows, augmentation, and how many fit into the time; divergence."""
+"""The epochs of a training: calls of a few steps on augmented rows; early stopping, divergence."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count, cycle
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
 
 from digit_recognizer.errors import FitError
-from digit_recognizer.nets.augment import Augmentation
-from digit_recognizer.settings import MAX_EPOCHS, NetSettings
+from digit_recognizer.nets.augment import CHUNK, Augmentation
+from digit_recognizer.nets.progress import STEPS_PER_CALL, Steps, Timer, learning_rates
+from digit_recognizer.settings import NetSettings
 
-WARMUP_FRACTION = 0.05  # of a training, in which a cosine schedule rises to its learning rate
-START_SECONDS = 1.0  # by which the first epoch may take longer than others; the last may be late by as much
-OnEpochEnd = Callable[[], None]  # called after each epoch, when the net is able to predict
-EPOCH_TOLERANCE = 0.1  # in epochs: how far the last may overrun the deadline, and the reserve kept before it
-MAX_OVERRUN = 0.5  # in seconds, for long epochs: how far the last may overrun the deadline
+OnEpochEnd = Callable[[float], None]  # called with the epochs so far, when the net is able to predict
 
 
-class Epoch(NamedTuple):
-    """Hold the training rows of one epoch.
+class Call(NamedTuple):
+    """Hold what a net is trained on in one call.
 
-    start, end: the share of the training before and after it, 0 to 1; schedules are functions of that share.
-    order: row numbers, each once; images: the rows in that order, augmented; two
-    epochs later this memory holds other rows.
+    order: row numbers; images: these rows, augmented; two epochs later this memory holds others. rates: the
+    learning rate of each step, float32.
     """
 
-    start: float
-    end: float
     order: np.ndarray
     images: np.ndarray
+    rates: np.ndarray
 
 
 def iter_epochs(
-    images: np.ndarray,
-    count: int,
-    deadline: float | None,
-    augmentation: Augmentation,
-    rng: np.random.RandomState,
-) -> Iterator[Epoch]:
-    """Yield `count` epochs or, with a deadline (Unix time), one and then as many as end by about then.
+    images: np.ndarray, settings: NetSettings, progress: Steps | Timer, rng: np.random.RandomState
+) -> Iterator[Iterator[Call]]:
+    """Yield the calls of each epoch; the last epoch is cut short if the time is over.
 
-    images: float32 of shape (n, n_features). After each epoch the number left is estimated again from the
-    time that the last ones took: a machine that slows down trains fewer, but its schedules come to an end.
-    There are at most MAX_EPOCHS. A thread augments the next epoch while the caller uses this one, so that a
-    second core is used: OpenCV and NumPy release Python's lock.
+    images: float32 of shape (n, n_features). A thread augments the rows that come next while the caller uses
+    the last ones, so that a second core is used: OpenCV and NumPy release Python's lock.
     """
-
-    def draw(progress: float) -> tuple[Augmentation, np.ndarray, int]:
-        return augmentation.at(progress), rng.permutation(len(images)), rng.randint(2**31 - 1)
-
-    def augmented(augmentation: Augmentation, order: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = next(buffers)
-        np.take(images, order, axis=0, out=rows, mode="clip")  # the usual mode takes a copy first
-        return order, augmentation.apply(rows, np.random.default_rng(seed), out=rows)
-
+    rows, size = len(images), settings.batch_size
+    # By the clock, rows must not be augmented long before they are used, or with too little progress.
+    ahead = 2 * rows if isinstance(progress, Steps) else 2 * STEPS_PER_CALL * size
+    augmentation = Augmentation.of(settings)
     # With two fits side by side, an epoch takes a seventh longer or more in new memory each time.
     buffers = cycle([np.empty_like(images), np.empty_like(images)])
-    start, left = 0.0, count
-    planned = 0.0 if deadline is None else (deadline - time.time()) / count
-    durations: list[float] = []
-    with ThreadPoolExecutor(1) as thread:
-        upcoming = thread.submit(augmented, *draw(start))
-        while left > 0:
-            began = time.time()
-            end = 1.0 if left == 1 else start + (1 - start) / left
-            order, rows = upcoming.result()
-            if end < 1:
-                upcoming = thread.submit(augmented, *draw(end))
-            yield Epoch(start, end, order, rows)
-            start, left = end, left - 1
-            if deadline is not None and end < 1:
-                now = time.time()
-                durations.append(now - began)
-                left = min(_epochs_left(deadline - now, durations, planned), MAX_EPOCHS - len(durations))
+    thread = ThreadPoolExecutor(1)
+
+    def draw(epoch: int) -> "_AugmentedRows":
+        order, generator = rng.permutation(rows), np.random.default_rng(rng.randint(2**31 - 1))
+
+        def augment(chunk: np.ndarray) -> None:
+            augmentation.at(progress.for_augmentation(epoch)).apply(chunk, generator, out=chunk)
+
+        return _AugmentedRows(images, order, next(buffers), augment, thread)
+
+    def calls(current: "_AugmentedRows", following: "_AugmentedRows | None") -> Iterator[Call]:
+        first = 0
+        while first < rows and (not first or progress.more()):
+            steps = progress.next_call()
+            part = slice(first, min(first + len(steps) * size, rows))
+            current.prepare(first + ahead)
+            if following is not None:
+                following.prepare(first + ahead - rows)
+            yield Call(current.order[part], current.wait_for(part), learning_rates(settings, steps))
+            progress.end_call(len(steps))
+            first = part.stop
+
+    try:
+        current = draw(0)
+        for epoch in count(1):
+            following = draw(epoch) if epoch < progress.max_epochs else None
+            yield calls(current, following)
+            if following is None or not progress.more():
+                return
+            current = following
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
-def _epochs_left(seconds: float, durations: Sequence[float], planned: float) -> int:
-    """Return how many epochs fit into the time.
+class _AugmentedRows:
+    """The rows of an epoch in their order, augmented in a thread, chunk after chunk."""
 
-    durations: of the epochs so far, in seconds; the first also holds the start. planned: seconds of an epoch
-    by the plan that the number of epochs comes from.
+    def __init__(
+        self,
+        images: np.ndarray,
+        order: np.ndarray,
+        out: np.ndarray,
+        augment: Callable[[np.ndarray], None],
+        thread: ThreadPoolExecutor,
+    ) -> None:
+        self.order = order
+        self._images, self._out, self._augment, self._thread = images, out, augment, thread
+        self._chunks: list[Future[None]] = []
+
+    def prepare(self, stop: int) -> None:
+        """Let the thread go on to this row, if it is not there yet."""
+        for first in range(len(self._chunks) * CHUNK, min(stop, len(self.order)), CHUNK):
+            self._chunks.append(self._thread.submit(self._fill, slice(first, first + CHUNK)))
+
+    def _fill(self, part: slice) -> None:
+        rows = self._out[part]
+        np.take(self._images, self.order[part], axis=0, out=rows, mode="clip")  # the usual mode takes a copy
+        self._augment(rows)
+
+    def wait_for(self, part: slice) -> np.ndarray:
+        """Return these rows once they are augmented."""
+        for chunk in self._chunks[part.start // CHUNK : -(-part.stop // CHUNK)]:
+            chunk.result()
+        return self._out[part]
+
+
+class EarlyStopping:
+    """Tell when a training should stop, by the log loss of rows that are held back from it.
+
+    best_weights: those with the lowest loss so far.
     """
-    if seconds <= 0:
-        return 0
-    first, later = durations[0], durations[1:][-3:]
-    last_ones = later or [min(first, max(planned, first - START_SECONDS))]
-    usual, slowest = max(float(np.mean(last_ones)), 1e-6), max(last_ones)  # a coarse clock may tell 0
-    overrun = min(EPOCH_TOLERANCE * usual, MAX_OVERRUN)
-    return max(int(seconds / usual - EPOCH_TOLERANCE), int(seconds + overrun > slowest))
+
+    def __init__(self, patience: int, class_indices: np.ndarray) -> None:
+        self._patience, self._class_indices = patience, class_indices
+        self._lowest, self._since = np.inf, 0
+        self.best_weights: list[np.ndarray] = []
+
+    def is_over(self, probabilities: np.ndarray, weights: Iterable[np.ndarray]) -> bool:
+        """Return whether `patience` epochs brought no progress; probabilities: of the rows held back."""
+        loss = log_loss(self._class_indices, probabilities, labels=range(probabilities.shape[1]))
+        self._since += 1
+        if loss < self._lowest:
+            self.best_weights = [array.copy() for array in weights]
+            self._lowest, self._since = loss, 0
+        return self._since >= self._patience
 
 
-def learning_rates(settings: NetSettings, epoch: Epoch, steps: int) -> np.ndarray:
-    """Return the learning rate of each of the epoch's steps, float32."""
-    if settings.learning_rate_schedule == "constant":
-        return np.full(steps, settings.learning_rate, np.float32)
-    progress = epoch.start + (epoch.end - epoch.start) * np.arange(1, steps + 1) / (steps + 1)
-    cosine = 0.5 + 0.5 * np.cos(np.pi * progress)
-    return (settings.learning_rate * np.minimum(progress / WARMUP_FRACTION, cosine)).astype(np.float32)
+def hold_back(
+    rows: np.ndarray, class_indices: np.ndarray, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return nine tenths of the rows to train on and one to watch, with their class indices; stratified.
+
+    Of few rows, where not every class can be on both sides, they are drawn regardless of class.
+    """
+    counts = np.bincount(class_indices)
+    stratify = class_indices if counts.min() > 1 and len(rows) >= 10 * len(counts) else None
+    train, valid, train_indices, valid_indices = train_test_split(
+        rows, class_indices, test_size=0.1, stratify=stratify, random_state=rng
+    )
+    return train, train_indices, valid, valid_indices
 
 
 def check_finite(arrays: Iterable[np.ndarray], epoch: int) -> None:

@@ -14,21 +14,19 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import log_loss
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.augment import Augmentation, predict_with_tta
+from digit_recognizer.nets.augment import predict_with_tta
 from digit_recognizer.nets.epochs import (
-    Epoch,
+    EarlyStopping,
     OnEpochEnd,
     check_finite,
     check_probabilities,
+    hold_back,
     iter_epochs,
-    learning_rates,
 )
 from digit_recognizer.nets.keras_model import (
     build_model,
@@ -38,9 +36,9 @@ from digit_recognizer.nets.keras_model import (
     import_keras,
     named_weights,
 )
+from digit_recognizer.nets.progress import Steps, Timer
 from digit_recognizer.settings import KerasSettings
 
-STEPS_PER_CALL = 32  # of TensorFlow's function, which Ctrl-C cannot interrupt
 PREDICT_BATCH = 4096  # rows
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -67,44 +65,43 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, deadline: float | None = None
+        self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, timer: Timer | None = None
     ) -> "KerasNet":
         """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,).
 
-        on_epoch_end: called after each epoch. deadline: Unix time to end by, with more epochs or fewer than
-        the settings say. Raises FitError if the weights become NaN or infinite.
+        on_epoch_end: called after each epoch. timer: ends the training, instead of the settings' epochs.
+        Raises FitError if the weights become NaN or infinite.
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.classes_, class_indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("Classifier can't train when only one class is present.")
         settings, rng = self._settings, check_random_state(self.random_state)
+        stopping = None
         if settings.patience:
-            X, valid, codes, valid_codes = train_test_split(X, codes, test_size=0.1, random_state=rng)
-        mixed = settings.bfloat16 and settings.is_convolutional and bfloat16_is_faster()
-        momentum = choose_momentum(settings.epochs * -(-len(X) // settings.batch_size))
+            X, class_indices, watched, watched_indices = hold_back(X, class_indices, rng)
+            stopping = EarlyStopping(settings.patience, watched_indices)
+        mixed = settings.bfloat16 and settings.is_convolutional
+        steps = -(-len(X) // settings.batch_size)
+        progress = Steps(settings.epochs, steps) if timer is None else timer.start(steps)
+        momentum = choose_momentum(progress.guess_steps())
         self.model_ = build_model(
             settings, X.shape[1], len(self.classes_), rng, mixed=mixed, momentum=momentum
         )
-        best_loss, best_epoch, best_weights = np.inf, 0, self.model_.get_weights()
         train = _make_training(settings, self.model_)
-        epochs = iter_epochs(X, settings.epochs, deadline, Augmentation.of(settings), rng)
-        for number, epoch in enumerate(epochs, start=1):
-            train(epoch, codes[epoch.order])
+        for number, calls in enumerate(iter_epochs(X, settings, progress, rng), start=1):
+            for call in calls:
+                train(call.images, class_indices[call.order], call.rates)
             check_finite(self.model_.get_weights(), number)
             if on_epoch_end is not None:
-                on_epoch_end()
-            if not settings.patience:
-                continue
-            probabilities = self.predict_proba_without_tta(valid)
-            loss = log_loss(valid_codes, probabilities, labels=range(len(self.classes_)))
-            if loss < best_loss:
-                best_loss, best_epoch, best_weights = loss, number, self.model_.get_weights()
-            elif number - best_epoch >= settings.patience:
+                on_epoch_end(progress.epochs)
+            if stopping and stopping.is_over(
+                self.predict_proba_without_tta(watched), self.model_.get_weights()
+            ):
                 break
-        if settings.patience:
-            self.model_.set_weights(best_weights)
+        if stopping:
+            self.model_.set_weights(stopping.best_weights)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -157,8 +154,10 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         return self.settings or KerasSettings()
 
 
-def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.ndarray], None]:
-    """Return a function that trains the model for one epoch, given the codes 0.. of the rows' classes."""
+def _make_training(
+    settings: KerasSettings, model: Any
+) -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
+    """Return a function that trains the model, given images, their class indices, and each step's rate."""
     keras = import_keras()
     import tensorflow as tf
 
@@ -177,26 +176,20 @@ def _make_training(settings: KerasSettings, model: Any) -> Callable[[Epoch, np.n
             tf.TensorSpec((None,), tf.float32),
         ],
     )
-    def steps(images: Any, codes: Any, rates: Any) -> None:
+    def steps(images: Any, class_indices: Any, rates: Any) -> None:
         def step(number: Any) -> list[Any]:
             optimizer.learning_rate.assign(rates[number])
             batch = slice(number * size, (number + 1) * size)
             with tf.GradientTape() as tape:
                 outputs = forward(model, images[batch], training=True)
-                batch_loss = loss(tf.one_hot(codes[batch], classes), outputs)
+                batch_loss = loss(tf.one_hot(class_indices[batch], classes), outputs)
             optimizer.apply(tape.gradient(batch_loss, model.trainable_variables))
             return [number + 1]
 
         count = tf.shape(rates)[0]
         tf.while_loop(lambda number: number < count, step, [tf.constant(0)], parallel_iterations=1)
 
-    def train(epoch: Epoch, codes: np.ndarray) -> None:
-        rates = learning_rates(settings, epoch, -(-len(codes) // size))
-        for first in range(0, len(rates), STEPS_PER_CALL):
-            rows = slice(first * size, (first + STEPS_PER_CALL) * size)
-            steps(epoch.images[rows], codes[rows], rates[first : first + STEPS_PER_CALL])
-
-    return train
+    return steps
 
 
 def _make_optimizer(settings: KerasSettings) -> Any:
@@ -210,11 +203,6 @@ def _make_optimizer(settings: KerasSettings) -> Any:
     return optimizers[settings.optimizer](settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def bfloat16_is_faster() -> bool:
-    """Return whether bfloat16 is faster: Linux, a CPU with AVX-512 BF16 or AMX, oneDNN on, no visible GPU."""
-    return cpu_computes_bfloat16() and not visible_gpus()
-
-
 def visible_gpus() -> int:
     """Return the number of GPUs that TensorFlow computes on: none without their driver and libraries."""
     import_keras()
@@ -224,7 +212,10 @@ def visible_gpus() -> int:
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Return whether CPU and settings of TensorFlow make bfloat16 faster; does not import TensorFlow."""
+    """Return whether bfloat16 is faster: Linux, a CPU with AVX-512 BF16 or AMX, oneDNN on.
+
+    Does not import TensorFlow.
+    """
     fast_cpu = CPU_INFO.exists() and any(name in CPU_INFO.read_text() for name in ("avx512_bf16", "amx_bf16"))
     onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"  # TensorFlow's own operations convert each number
     return fast_cpu and onednn

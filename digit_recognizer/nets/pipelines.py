@@ -1,7 +1,7 @@
 """Pipelines from pixels to a net, as recipes' settings say.
 
 To their callers all nets are scikit-learn classifiers: `fit`, `predict_proba`, `classes_`. They fit epoch by
-epoch, and call back after each epoch, when they are able to predict.
+epoch, or for as long as a timer says, and call back after each epoch, when they are able to predict.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.augment import Augmentation, deskew
+from digit_recognizer.nets.augment import deskew
 from digit_recognizer.nets.keras_net import KerasNet
 from digit_recognizer.nets.sklearn_net import EpochwiseMLPClassifier
 from digit_recognizer.predictions import CLASSES
@@ -45,12 +45,6 @@ def build(settings: Settings, seed: int) -> Pipeline:
 def scale(pixels: np.ndarray) -> np.ndarray:
     """Return uint8 0..255 as float32 0..1; nothing else makes floats of pixels."""
     return np.divide(pixels, np.float32(255), dtype=np.float32)
-
-
-def prepare_rows(classifier: Pipeline, pixels: np.ndarray) -> np.ndarray:
-    """Return the rows of which a fitted classifier's net would be trained in a first epoch, augmented."""
-    rows = classifier[:-1].transform(pixels)
-    return Augmentation.of(classifier[-1].settings).at(0).apply(rows, np.random.default_rng(0))
 
 
 def to_arrays(classifier: Pipeline) -> dict[str, np.ndarray]:

@@ -15,14 +15,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.augment import Augmentation, predict_with_tta
+from digit_recognizer.nets.augment import predict_with_tta
 from digit_recognizer.nets.epochs import (
+    EarlyStopping,
     OnEpochEnd,
     check_finite,
     check_probabilities,
+    hold_back,
     iter_epochs,
-    learning_rates,
 )
+from digit_recognizer.nets.progress import Steps, Timer
 from digit_recognizer.settings import MLPSettings
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, scikit-learn's defaults
@@ -39,7 +41,6 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
     ----------
     settings : MLPSettings or None, default=None
         What the net looks like and how it is trained, see `settings.MLPSettings`; None: the defaults there.
-        With `patience`, its own `fit` runs all epochs, as `partial_fit` cannot stop early.
     random_state : int, RandomState instance or None, default=None
         Alone decides initial weights, order of rows and augmentation.
 
@@ -55,53 +56,49 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, deadline: float | None = None
+        self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, timer: Timer | None = None
     ) -> "EpochwiseMLPClassifier":
         """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,).
 
-        on_epoch_end: called after each epoch or, with `patience`, at the end. deadline: Unix time to end by,
-        with more epochs or fewer than the settings say; ignored with `patience`. Raises FitError if the
-        weights become NaN or infinite.
+        on_epoch_end: called after each epoch. timer: ends the training, instead of the settings' epochs.
+        Raises FitError if the weights become NaN or infinite.
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
-        self.classes_ = np.unique(y)
+        self.classes_, class_indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("Classifier can't train when only one class is present.")
-        settings = self._settings
-        self.mlp_ = make_mlp(settings, self.random_state)
+        settings, rng = self._settings, check_random_state(self.random_state)
+        stopping = None
         if settings.patience:
-            with _interruptible(), _divergence_explained(self.mlp_):
-                self.mlp_.fit(X, y)
-            if on_epoch_end is not None:
-                on_epoch_end()
-            return self
-        # From a plain number, every partial_fit would shuffle the rows alike.
-        rng = check_random_state(self.random_state)
-        self.mlp_.set_params(random_state=rng, shuffle=False)  # each epoch's rows are in a new order already
+            X, class_indices, watched, watched_indices = hold_back(X, class_indices, rng)
+            stopping = EarlyStopping(settings.patience, watched_indices)
+        y = self.classes_[class_indices]
+        self.mlp_ = make_mlp(settings, rng)
         if settings.optimizer == "adam":
             self.mlp_._optimizer = InPlaceAdam()
-        last: deque[list[np.ndarray]] = deque(maxlen=settings.averaged_epochs)
-        for epoch in iter_epochs(X, settings.epochs, deadline, Augmentation.of(settings), rng):
-            if settings.optimizer == "adam":
-                steps = -(-len(X) // settings.batch_size)
-                self.mlp_._optimizer.rates.extend(learning_rates(settings, epoch, steps))
-            with _interruptible(), _divergence_explained(self.mlp_):
-                self.mlp_.partial_fit(epoch.images, y[epoch.order], classes=self.classes_)
+        steps = -(-len(X) // settings.batch_size)
+        progress = Steps(settings.epochs, steps) if timer is None else timer.start(steps)
+        average = _Average(since=1 - (settings.averaged_epochs - 1) / settings.epochs)
+        for number, calls in enumerate(iter_epochs(X, settings, progress, rng), start=1):
+            for call in calls:
+                if settings.optimizer == "adam":
+                    self.mlp_._optimizer.rates.extend(call.rates)
+                with _interruptible(), _divergence_explained(self.mlp_, number):
+                    self.mlp_.partial_fit(call.images, y[call.order], classes=self.classes_)
             _flush_tiny_values(self.mlp_)
-            last.append([weights.copy() for weights in _weights(self.mlp_)])
-            if epoch.end == 1:  # before the last call, which sees the net that comes out
-                self._average(last)
+            is_last = not progress.more()
+            average.add(_weights(self.mlp_), progress.now)
+            if is_last:  # before the last call of on_epoch_end, which sees the net that comes out
+                average.move_into(self.mlp_)
             if on_epoch_end is not None:
-                on_epoch_end()
-        if epoch.end < 1:  # out of time
-            self._average(last)
+                on_epoch_end(progress.epochs)
+            if stopping and stopping.is_over(self.predict_proba_without_tta(watched), _weights(self.mlp_)):
+                break
+        average.move_into(self.mlp_)  # if that call took the time that was left
+        if stopping:
+            _set_weights(self.mlp_, stopping.best_weights)
         return self
-
-    def _average(self, last: Sequence[list[np.ndarray]]) -> None:
-        mean = [np.mean(weights, axis=0) for weights in zip(*last, strict=True)]
-        layers = len(self.mlp_.coefs_)
-        self.mlp_.coefs_, self.mlp_.intercepts_ = mean[:layers], mean[layers:]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities of shape (n, n_classes), rows summing to 1."""
@@ -135,7 +132,7 @@ class EpochwiseMLPClassifier(ClassifierMixin, BaseEstimator):
         mlp = make_mlp(self._settings, random_state=0)
         # One step on blank rows gives all attributes that predictions need, in any version of scikit-learn.
         blank = np.zeros((len(classes), features), np.float32)
-        mlp.set_params(early_stopping=False, batch_size="auto", learning_rate_init=1e-3)
+        mlp.set_params(batch_size="auto", learning_rate_init=1e-3)
         mlp.partial_fit(blank, classes, classes=classes)
         mlp.coefs_ = [arrays[name] for name in kernels]
         mlp.intercepts_ = [arrays[name] for name in biases]
@@ -154,10 +151,8 @@ def make_mlp(settings: MLPSettings, random_state: Any) -> MLPClassifier:
         solver=settings.optimizer,
         learning_rate_init=settings.learning_rate,
         alpha=settings.alpha,
-        max_iter=settings.epochs,
         batch_size=settings.batch_size,
-        early_stopping=settings.patience > 0,
-        n_iter_no_change=settings.patience or 10,
+        shuffle=False,  # each epoch's rows are in a new order already
         random_state=random_state,
     )
 
@@ -205,8 +200,33 @@ class InPlaceAdam:
         return True
 
 
+class _Average:
+    """The mean of the weights after each epoch since a progress of the training."""
+
+    def __init__(self, since: float) -> None:
+        self._since, self._count = since, 0
+        self._sum: list[np.ndarray] = []
+
+    def add(self, weights: Sequence[np.ndarray], progress: float) -> None:
+        """Add the weights after an epoch, if it is time."""
+        if progress >= self._since - 1e-9:
+            sums = zip(self._sum, weights, strict=True)
+            self._sum = [total + array for total, array in sums] if self._sum else [w.copy() for w in weights]
+            self._count += 1
+
+    def move_into(self, mlp: MLPClassifier) -> None:
+        """Make the mean the weights of the net, if there is one."""
+        if self._sum:
+            _set_weights(mlp, [total / self._count for total in self._sum])
+
+
 def _weights(mlp: MLPClassifier) -> list[np.ndarray]:
     return mlp.coefs_ + mlp.intercepts_
+
+
+def _set_weights(mlp: MLPClassifier, weights: Sequence[np.ndarray]) -> None:
+    layers = len(mlp.coefs_)
+    mlp.coefs_, mlp.intercepts_ = list(weights[:layers]), list(weights[layers:])
 
 
 def _flush_tiny_values(mlp: MLPClassifier) -> None:
@@ -224,6 +244,7 @@ def _flush_tiny_values(mlp: MLPClassifier) -> None:
 def _interruptible() -> Iterator[None]:
     """Raise Ctrl-C, which scikit-learn makes a warning: the caller would go on with a half-fitted net."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Got `batch_size`")  # the last batch of an epoch is smaller
         warnings.filterwarnings("error", "Training interrupted by user")
         try:
             yield
@@ -232,12 +253,12 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _divergence_explained(mlp: MLPClassifier) -> Iterator[None]:
+def _divergence_explained(mlp: MLPClassifier, epoch: int) -> Iterator[None]:
     """Raise FitError, instead of scikit-learn's ValueError, if the weights became NaN or infinite."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             yield
         except ValueError:
-            if hasattr(mlp, "loss_curve_"):
-                check_finite(_weights(mlp), len(mlp.loss_curve_))
+            if hasattr(mlp, "coefs_"):
+                check_finite(_weights(mlp), epoch)
             raise

@@ -15,7 +15,6 @@ from digit_recognizer.errors import RunError, printable
 from digit_recognizer.manifest import Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.runs import Run
-from digit_recognizer.schedule import recipe_of
 
 SAMPLES = 24  # predictions drawn at random
 MAX_MISCLASSIFIED = 200  # so that the page opens at once
@@ -120,7 +119,7 @@ def read(run: Run, dataset: data.Dataset) -> ReportData:
     once = np.unique(held_out.rows, return_index=True)[1]  # repeated folds predict a row again
     samples = np.random.default_rng(0).permutation(once)[:SAMPLES]
     wrong = _find_errors(held_out, main.out_of_fold)
-    curves = _curves(run)
+    curves, recipes = _curves(run)
     # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
     since = dropwhile(lambda name: name not in manifest.scores, curves)
     return ReportData(
@@ -142,7 +141,7 @@ def read(run: Run, dataset: data.Dataset) -> ReportData:
             "test digits, predicted": np.bincount(main.test.argmax(axis=1), minlength=CLASSES),
         },
         training_digits=[train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)],
-        curves=_by_recipe(manifest, curves),
+        curves=_by_recipe(curves, recipes),
         still_fitted=[name for name in since if name not in manifest.scores],
     )
 
@@ -208,22 +207,25 @@ def _blend(run: Run) -> list[BlendPart]:
     return [*parts, (BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
 
 
-def _curves(run: Run) -> Mapping[str, Sequence[Curve]]:
-    """Return the learning curves of each model's fits so far."""
-    curves: dict[str, Sequence[Curve]] = dict(drafts.curves_so_far(run))
+def _curves(run: Run) -> tuple[dict[str, Sequence[Curve]], dict[str, str]]:
+    """Return the learning curves of each model's fits so far, and the recipe of each model."""
+    so_far = drafts.curves_so_far(run)
+    curves: dict[str, Sequence[Curve]] = {member.name: fits for member, fits in so_far}
+    recipes = {member.name: member.recipe for member, _ in so_far}
     finished: dict[str, list[Curve]] = {}
     for fit in run.manifest.fits.values():
         epochs = [epoch.model_dump(exclude_none=True) for epoch in fit.curve[:MAX_EPOCHS]]
         finished.setdefault(fit.model, []).append(epochs)
-    return {name: fits for name, fits in (curves | finished).items() if any(fits)}
+        recipes[fit.model] = fit.recipe or fit.model
+    return {name: fits for name, fits in (curves | finished).items() if any(fits)}, recipes
 
 
-def _by_recipe(manifest: Manifest, curves: Mapping[str, Sequence[Curve]]) -> dict[str, list[Curve]]:
+def _by_recipe(curves: Mapping[str, Sequence[Curve]], recipes: Mapping[str, str]) -> dict[str, list[Curve]]:
     """Return the curves by recipe: the members of a `--minutes` run are fits of a few recipes."""
-    recipes: dict[str, list[Curve]] = {}
-    for member, fits in curves.items():
-        recipes.setdefault(recipe_of(member) if manifest.config.minutes else member, []).extend(fits)
-    return {name: fits[:MAX_FITS] for name, fits in recipes.items()}
+    by_recipe: dict[str, list[Curve]] = {}
+    for model, fits in curves.items():
+        by_recipe.setdefault(recipes[model], []).extend(fits)
+    return {name: fits[:MAX_FITS] for name, fits in by_recipe.items()}
 
 
 def percent(share: float) -> str:

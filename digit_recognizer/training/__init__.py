@@ -1,5 +1,6 @@
 """One fit, and fits side by side in processes; start at `make_fits` and `fit_all`."""
 
+from digit_recognizer.training.costs import Cost, measure
 from digit_recognizer.training.fit import (
     CURVE_ROWS,
     FitFailure,
@@ -16,13 +17,16 @@ from digit_recognizer.training.fit import (
     read_log,
     read_model,
 )
-from digit_recognizer.training.workers import cpu_count, fit_all, gpu_count, run_on_each, stop_workers
+from digit_recognizer.training.machine import Machine, cpu_count, gpu_count
+from digit_recognizer.training.workers import fit_all, map_on_workers, stop_workers
 
 __all__ = [
     "CURVE_ROWS",
+    "Cost",
     "FitFailure",
     "FitResult",
     "FitTask",
+    "Machine",
     "Metrics",
     "OnProgress",
     "Progress",
@@ -34,8 +38,9 @@ __all__ = [
     "inference_fits",
     "limited_threads",
     "make_fits",
+    "map_on_workers",
+    "measure",
     "read_log",
     "read_model",
-    "run_on_each",
     "stop_workers",
 ]

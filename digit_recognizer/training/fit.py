@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -15,6 +15,7 @@ from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.errors import FitError
 from digit_recognizer.files import read_plain
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
+from digit_recognizer.nets.progress import Budget, Timer
 from digit_recognizer.predictions import Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import ALL_ROWS, Split
@@ -26,22 +27,25 @@ CURVE, MODEL = "curve/", "model/"  # what begins the names of their arrays in a 
 MAX_LOG_BYTES = 1 << 24
 CURVE_ROWS = 2048  # training digits that the learning curve's training side is measured on
 
-Metrics = dict[str, float]  # after an epoch: train_loss, train_accuracy, valid_loss, valid_accuracy
+# After an epoch: epoch, the number so far, and train_loss, train_accuracy, valid_loss, valid_accuracy.
+Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
 class FitTask:
     """One model to be fitted.
 
-    model: the recipe's name, or that of a member such as `cnn-2`.
-    deadline: Unix time to end training by, instead of after the settings' epochs.
+    model: the recipe's name, or that of a member such as `cnn-2`, which is of the `recipe`.
+    budget: of time, instead of the settings' epochs.
     """
 
     model: str
     settings: Settings
     split: Split
     seed: int
-    deadline: float | None = None
+    recipe: str | None = None
+    threads: int = 1
+    budget: Budget | None = None
 
     @property
     def name(self) -> str:
@@ -52,6 +56,15 @@ class FitTask:
     def file_name(self) -> str:
         """The name of its files, without the ending."""
         return self.name.replace(" ", "-")
+
+    def progress(self, curve: Sequence[Metrics] = (), seconds: float = 0.0) -> "Progress":
+        """Return how far the fit is, by its metrics so far, `seconds` after its start."""
+        metrics = curve[-1] if curve else {"epoch": 0.0}
+        if self.budget is None:
+            epochs = self.settings.epochs
+            return Progress(self.name, metrics["epoch"] / epochs, metrics["epoch"], epochs, metrics)
+        # 1 is for the result.
+        return Progress(self.name, min(0.99, seconds / self.budget.seconds), metrics["epoch"], None, metrics)
 
 
 @dataclass(frozen=True)
@@ -118,12 +131,17 @@ class FitFailure:
 
 @dataclass(frozen=True)
 class Progress:
-    """A fit after one of its epochs."""
+    """How far a fit is.
+
+    done: the share of its epochs or of its time, 0 to 1. epoch: the epochs so far, of `epochs`, which is None
+    if the time decides.
+    """
 
     fit: str
-    epoch: int
-    epochs: int
-    metrics: Metrics = field(default_factory=dict)
+    done: float
+    epoch: float
+    epochs: int | None
+    metrics: Metrics
 
 
 OnProgress = Callable[[Progress], None]
@@ -169,16 +187,15 @@ def inference_fits(results: Sequence[FitResult]) -> list[FitResult]:
     return [result for result in results if result.task.split.name == ALL_ROWS] or list(results)
 
 
-def fit(
-    task: FitTask, train: Digits, test: np.ndarray, *, threads: int = 1, log: Path | None = None
-) -> FitResult | FitFailure:
+def fit(task: FitTask, train: Digits, test: np.ndarray, *, log: Path | None = None) -> FitResult | FitFailure:
     """Fit one model afresh on its split's training rows; the held-out rows are only predicted.
 
     log: a file that gets a line of JSON after each epoch, for `read_log` in another process.
     """
+    timer = Timer(task.budget) if task.budget else None  # imports take their part of the time
     try:
-        with limited_threads(task.settings, threads):
-            return _fit(task, train, test, log)
+        with limited_threads(task.settings, task.threads):
+            return _fit(task, train, test, timer, log)
     except FitError as error:
         return FitFailure(task, str(error), deterministic=True)
     except MemoryError:
@@ -189,7 +206,7 @@ def fit(
         return FitFailure(task, "out of memory; try fewer --jobs, or a smaller batch_size")
 
 
-def _fit(task: FitTask, train: Digits, test: np.ndarray, log: Path | None) -> FitResult:
+def _fit(task: FitTask, train: Digits, test: np.ndarray, timer: Timer | None, log: Path | None) -> FitResult:
     from digit_recognizer.nets import pipelines
 
     started = time.perf_counter()
@@ -200,14 +217,14 @@ def _fit(task: FitTask, train: Digits, test: np.ndarray, log: Path | None) -> Fi
         train.pixels[split.train],
         train.labels[split.train],
         net__on_epoch_end=curve.measure,
-        net__deadline=task.deadline,
+        net__timer=timer,
     )
     return FitResult(
         task,
         valid=_predict(classifier, train.pixels[split.valid]),
         test=_predict(classifier, test),
         model=pipelines.to_arrays(classifier),
-        curve=curve.epochs,
+        curve=curve.metrics,
         seconds=time.perf_counter() - started,
     )
 
@@ -218,16 +235,16 @@ class _Curve:
     def __init__(
         self, classifier: "Pipeline", train: Digits, sides: dict[str, np.ndarray], log: Path | None
     ) -> None:
-        self.epochs: list[Metrics] = []
+        self.metrics: list[Metrics] = []
         self._classifier, self._train, self._log = classifier, train, log
         self._rows = {side: rows for side, rows in sides.items() if len(rows)}
         self._prepared: dict[str, np.ndarray] = {}
 
-    def measure(self) -> None:
-        """Add the metrics of the net as it is now, and log them."""
+    def measure(self, epochs: float) -> None:
+        """Add the metrics of the net as it is now, after so many epochs, and log them."""
         from sklearn.metrics import accuracy_score, log_loss
 
-        metrics: Metrics = {}
+        metrics: Metrics = {"epoch": epochs}
         for side, rows in self._rows.items():
             if side not in self._prepared:  # only the net changes from epoch to epoch
                 self._prepared[side] = self._classifier[:-1].transform(self._train.pixels[rows])
@@ -235,7 +252,7 @@ class _Curve:
             probabilities = self._classifier[-1].predict_proba_without_tta(self._prepared[side])
             metrics[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
             metrics[f"{side}_accuracy"] = float(accuracy_score(labels, probabilities.argmax(axis=1)))
-        self.epochs.append(metrics)
+        self.metrics.append(metrics)
         if self._log is not None:
             try:
                 with self._log.open("a", encoding="utf-8") as file:

@@ -5,31 +5,15 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import RunError
-from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, OnProgress, Progress, fit, read_log
+from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, OnProgress, fit, read_log
 
-GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, in Windows' Linux
 POLL_SECONDS = 0.2  # between looks at the logs of fits in other processes
-
-
-def cpu_count() -> int:
-    """Return the number of cores this process may use."""
-    import joblib
-
-    return joblib.cpu_count()
-
-
-def gpu_count() -> int:
-    """Return the number of GPUs that TensorFlow sees; without a GPU's file in /dev, it is not asked."""
-    if not any(file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)):
-        return 0
-    from digit_recognizer.nets import keras_net
-
-    return keras_net.visible_gpus()
 
 
 def fit_all(
@@ -37,11 +21,10 @@ def fit_all(
     data: Dataset,
     *,
     workers: int,
-    threads: int,
     logs: Path,
     on_progress: OnProgress,
 ) -> Generator[FitResult | FitFailure, None, None]:
-    """Fit all in `workers` processes of `threads` threads each; yield each as it ends.
+    """Fit all in `workers` processes, with as many threads as the first one has; yield each as it ends.
 
     A single worker is this very process. logs: a folder for learning curves, `<task.file_name>.jsonl`.
     Raises RunError if a process is killed.
@@ -53,17 +36,17 @@ def fit_all(
     for file in files:
         file.unlink(missing_ok=True)  # of a fit that was cut off
     calls = [
-        joblib.delayed(fit)(task, data.train, data.test, threads=threads, log=file)
+        joblib.delayed(fit)(task, data.train, data.test, log=file)
         for task, file in zip(tasks, files, strict=True)
     ]
-    with _report_progress(tasks, files, on_progress) as report_end, _parallel(workers, threads):
+    with _report_progress(tasks, files, on_progress) as report_end, _parallel(workers, tasks[0].threads):
         for result in joblib.Parallel(return_as="generator_unordered")(calls):
             if isinstance(result, FitResult):
                 report_end(result)
             yield result
 
 
-def run_on_each(
+def map_on_workers(
     function: Callable[..., Any], arguments: Sequence[Sequence[Any]], *, workers: int, threads: int
 ) -> list[list[Any]]:
     """Call `function` with each of the `arguments` in all workers at once; return their results, by worker.
@@ -121,37 +104,33 @@ def _report_progress(
 ) -> Iterator[Callable[[FitResult], None]]:
     """Pass on what is new in the fits' logs to `on_progress`, until the block ends.
 
-    Yield a function that takes the result of each fit that ended, and tells that all its epochs are done.
+    Yield a function that takes the result of each fit that ended, and tells that it is done.
     """
-    epochs_seen = {task.name: 0 for task in tasks}
+    shown = {task.name: task.progress() for task in tasks}
+    ended: set[str] = set()
     lock = threading.Lock()  # nothing is told of a fit after its end
     stop = threading.Event()
+    began = time.monotonic()
 
     def look() -> None:
         for task, file in zip(tasks, files, strict=True):
-            curve = read_log(file)
+            progress = task.progress(read_log(file), time.monotonic() - began)
             with lock:
-                if len(curve) > epochs_seen[task.name]:
-                    epochs_seen[task.name] = len(curve)
-                    epochs = task.settings.epochs
-                    while task.deadline is not None and epochs <= len(curve):  # there is time for more
-                        epochs += -(-epochs // 10)
-                    on_progress(Progress(task.name, len(curve), epochs, curve[-1]))
+                if task.name not in ended and progress != shown[task.name]:
+                    shown[task.name] = progress
+                    on_progress(progress)
 
     def follow() -> None:
         while not stop.wait(POLL_SECONDS):
             look()
 
     def report_end(result: FitResult) -> None:
-        task, curve = result.task, result.curve
         with lock:
-            epochs_seen[task.name] = len(curve)
-            # All, though it may have stopped early for its patience.
-            epochs = task.settings.epochs if task.deadline is None else len(curve)
-            on_progress(Progress(task.name, epochs, epochs, curve[-1]))
+            ended.add(result.task.name)
+            on_progress(replace(result.task.progress(result.curve), done=1.0))
 
-    for task in tasks:
-        on_progress(Progress(task.name, 0, task.settings.epochs))
+    for progress in shown.values():
+        on_progress(progress)
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     try:

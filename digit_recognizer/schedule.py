@@ -1,0 +1,241 @@
+"""What a run fits in which order, and how `--minutes` fills its time; start at `fill_minutes`."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from digit_recognizer import training
+from digit_recognizer.data import Dataset
+from digit_recognizer.errors import RecipeError
+from digit_recognizer.manifest import FileName
+from digit_recognizer.nets.progress import Budget
+from digit_recognizer.recipes import Recipe
+from digit_recognizer.records import Record
+from digit_recognizer.settings import Settings
+from digit_recognizer.splits import Split
+from digit_recognizer.training import Cost, FitTask, Machine
+
+# A net has time for at least this share of its recipe's epochs; r times the rounds take r**2 times the share.
+# With half of its epochs, a recipe is as accurate as a quicker one that takes the same time.
+MIN_EPOCHS_SHARE = 0.5
+# Beyond this many times the fewest rounds, more epochs help more than more nets.
+MAX_TIMES_ROUNDS = 8
+# Of a first, quick tier, so that stopping early leaves a submission: its share of the time, at most so long.
+FIRST_TIER_SHARE, FIRST_TIER_SECONDS = 1 / 8, 60
+# No further tier is measured if the last one took more than this share of the time that is left.
+MEASURE_SHARE = 1 / 4
+# Seconds for the end of the program, and for each member when the last blend and files are made.
+END_SECONDS, MEMBER_SECONDS = 2.5, 0.2
+
+Cores = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Member(Record):
+    """A model to fit: its name, its recipe's name and settings, and with a time limit the planned budget."""
+
+    name: FileName
+    recipe: str
+    settings: Settings
+    budget: Budget | None = None
+
+
+class Tier(Record):
+    """Members that are fitted `workers` at a time, in `threads` threads each."""
+
+    members: tuple[Member, ...] = Field(min_length=1)
+    workers: Cores
+    threads: Cores
+
+    def rounds(self, tasks: Sequence[FitTask]) -> list[list[FitTask]]:
+        """Return the members' tasks in rounds, one for each worker; without a time limit, all in one."""
+        names = {member.name for member in self.members}
+        fits = [task for task in tasks if task.model in names]
+        size = self.workers if _seconds(fits) else max(1, len(fits))
+        return [fits[first : first + size] for first in range(0, len(fits), size)]
+
+
+class Schedule(Record):
+    """The tiers, in order: members of a later one replace those of earlier ones, which are less accurate.
+
+    A resumed run reads it from its draft.
+    """
+
+    tiers: tuple[Tier, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [member.name for member in self.members]
+        if len(names) > len(set(names)):
+            raise ValueError("two members have the same name")
+        return self
+
+    @property
+    def members(self) -> list[Member]:
+        """The members of all tiers."""
+        return [member for tier in self.tiers for member in tier.members]
+
+    def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
+        """Return the fits of all tiers, with their planned budgets."""
+        of_model = {member.name: (member, tier) for tier in self.tiers for member in tier.members}
+        models = {name: member.settings for name, (member, _) in of_model.items()}
+        tasks = []
+        for task in training.make_fits(models, splits, refit=refit, seed=seed):
+            member, tier = of_model[task.model]
+            tasks.append(replace(task, recipe=member.recipe, threads=tier.threads, budget=member.budget))
+        return tasks
+
+    def rounds(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Tier, list[FitTask]]]:
+        """Yield the tasks in rounds of those that are fitted side by side, with their tier.
+
+        The planned seconds count from now. Before each round, what is left of them is shared anew among the
+        rounds that are left.
+        """
+        rounds = [(tier, fits) for tier in self.tiers for fits in tier.rounds(tasks)]
+        planned = sum(_seconds(fits) for _, fits in rounds)
+        end = time.monotonic() + planned
+        for tier, fits in rounds:
+            factor = max(1e-3, end - time.monotonic()) / planned if planned else 1.0
+            planned -= _seconds(fits)
+            yield tier, [replace(task, budget=task.budget and task.budget.times(factor)) for task in fits]
+
+    def best_members(self, complete: Collection[str]) -> list[Member]:
+        """Return the members that are `complete` (names), of the last tier that has any."""
+        return [member for member in self._members_from(complete)[0] if member.name in complete]
+
+    def members_left(self, complete: Collection[str]) -> list[Member]:
+        """Return the members that no complete one of a later tier replaces."""
+        return [member for members in self._members_from(complete) for member in members]
+
+    def _members_from(self, complete: Collection[str]) -> list[tuple[Member, ...]]:
+        """Return the members by tier, from the last tier on that has a complete one."""
+        tiers = [tier.members for tier in self.tiers]
+        has_any = [any(member.name in complete for member in members) for members in tiers]
+        return tiers[max((n for n, found in enumerate(has_any) if found), default=0) :]
+
+    def describe(self) -> Iterator[str]:
+        """Yield what will be fitted in which time, in words; nothing for a run without a time limit."""
+        for tier in self.tiers:
+            if budget := tier.members[0].budget:
+                counts = Counter(member.recipe for member in tier.members)
+                nets = ", ".join(f"{count} {recipe}" for recipe, count in counts.items())
+                threads = f"{tier.threads} thread{'s' if tier.threads > 1 else ''}"
+                shared = (
+                    f"{tier.workers} at a time in {threads} each" if tier.workers > 1 else f"in {threads}"
+                )
+                yield f"Fits of {budget.seconds:.0f} s, {shared}: {nets}"
+
+
+def _seconds(fits: Sequence[FitTask]) -> float:
+    """Return the seconds of fits side by side; 0 without a time limit."""
+    return max((task.budget.seconds for task in fits if task.budget), default=0.0)
+
+
+def fill_minutes(
+    tiers: Sequence[Sequence[Recipe]],
+    splits: Sequence[Split],
+    data: Dataset,
+    *,
+    refit: bool,
+    machine: Machine,
+    minutes: float,
+    elapsed: Callable[[], float],
+) -> Schedule:
+    """Return the schedule that fills the minutes with the best tier that has time for half of its epochs.
+
+    tiers: recipes that are fitted in turn, from the quickest tier to the best. Each is measured only if there
+    is time for all epochs of the one before. elapsed: seconds since the start. Raises RecipeError if there is
+    no time to train.
+    """
+
+    fits = len(splits) + refit
+    named = len(tiers[0]) if len(tiers) == 1 else 1  # each recipe that the user named gets a net
+    plans: list[_Plan] = []
+
+    def seconds_for(plan: _Plan) -> tuple[float, float]:
+        """Return the seconds of a first, quick tier, 0 without one, and of the plan's tier."""
+        seconds = minutes * 60 - elapsed() - END_SECONDS
+        soon = min(FIRST_TIER_SHARE * seconds, FIRST_TIER_SECONDS)
+        if plan is plans[0] or plans[0].epochs_share(soon) <= 0:
+            soon = 0.0
+        return soon, seconds - soon
+
+    for recipes, (workers, threads) in zip(tiers, _share_cores(tiers, machine, minutes, fits), strict=True):
+        nets, began = [recipe.settings for recipe in recipes], elapsed()
+        costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
+        plans.append(_Plan(recipes, costs, workers, threads, fits, named))
+        _, seconds = seconds_for(plans[-1])
+        if plans[-1].epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
+            break
+    enough = [plan for plan in plans if plan.epochs_share(seconds_for(plan)[1]) >= MIN_EPOCHS_SHARE]
+    best = [plans[0], *enough][-1]
+    soon, seconds = seconds_for(best)
+    if best.epochs_share(seconds) <= 0:
+        raise RecipeError(
+            f"--minutes: {best.fit_seconds(seconds):.0f} s are left for each fit, not enough to train and to "
+            "predict; give more minutes, or fewer or smaller recipes"
+        )
+    return Schedule(tiers=(*([plans[0].tier(soon)] if soon else []), best.tier(seconds)))
+
+
+def _share_cores(
+    tiers: Sequence[Sequence[Recipe]], machine: Machine, minutes: float, fits: int
+) -> list[tuple[int, int]]:
+    """Return for each tier how many processes fit side by side, and the threads of each."""
+    shared = [
+        machine.split_cores([r.settings for r in recipes], fits=len(recipes) * fits, minutes=minutes)
+        for recipes in tiers
+    ]
+    # In one process, TensorFlow cannot change its threads: dense nets have as many as convolutional ones.
+    most = max((threads for processes, threads in shared if processes == 1), default=1)
+    return [(processes, most if processes == 1 else threads) for processes, threads in shared]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A tier in the making: its recipes in turn, with `fits` fits of each member."""
+
+    recipes: Sequence[Recipe]
+    costs: Sequence[Cost]
+    workers: int
+    threads: int
+    fits: int
+    min_members: int
+
+    def fit_seconds(self, seconds: float, count: int | None = None) -> float:
+        """Return the seconds of each fit if `count` members fill the time, or as many as fill it best."""
+        count = count or self.best_count(seconds)
+        return max(0.0, seconds - count * MEMBER_SECONDS) / -(-count * self.fits // self.workers)
+
+    def epochs_share(self, seconds: float, count: int | None = None) -> float:
+        """Return how many epochs a net then has time for, as a share of its recipe's; the smallest one."""
+        each, costs = self.fit_seconds(seconds, count), zip(self.recipes, self.costs, strict=True)
+        return min((each - cost.predict) / cost.epoch / recipe.settings.epochs for recipe, cost in costs)
+
+    def best_count(self, seconds: float) -> int:
+        """Return how many members fill the time best: more time gives longer trainings first, then more nets.
+
+        In each round every worker does one fit. `times` the fewest rounds must leave each net
+        MIN_EPOCHS_SHARE * times**2 of its recipe's epochs.
+        """
+        fewest = -(-self.min_members * self.fits // self.workers)
+        best = 0
+        for times in range(1, MAX_TIMES_ROUNDS + 1):
+            count = max(self.min_members, times * fewest * self.workers // self.fits)
+            if not best or self.epochs_share(seconds, count) >= MIN_EPOCHS_SHARE * times**2:
+                best = count
+        return best
+
+    def tier(self, seconds: float) -> Tier:
+        """Return the tier that fills the time."""
+        each, members = self.fit_seconds(seconds), []
+        for number in range(self.best_count(seconds)):
+            earlier, turn = divmod(number, len(self.recipes))
+            recipe, cost = self.recipes[turn], self.costs[turn]
+            budget = Budget(seconds=each, epoch=cost.epoch, predict=cost.predict)
+            name = f"{recipe.name}-{earlier + 1}"
+            members.append(Member(name=name, recipe=recipe.name, settings=recipe.settings, budget=budget))
+        return Tier(members=tuple(members), workers=self.workers, threads=self.threads)
