@@ -274,7 +274,7 @@ class User:
         with (
             mock.patch.dict(os.environ, whole, clear=True),
             mock.patch.object(sys, "argv", argv),
-            mock.patch.object(client, "_process", self._in_this_process),
+            mock.patch.object(client, "_process", self.in_this_process),
             chdir(self.folder),
             redirect_stdout(io.StringIO()) as out,
             redirect_stderr(io.StringIO()) as err,
@@ -287,7 +287,7 @@ class User:
         return self._checked(Result(code, out.getvalue(), err.getvalue()))
 
     @contextmanager
-    def _in_this_process(self, call: list[Any]) -> Iterator["queue.SimpleQueue[bytes | None]"]:
+    def in_this_process(self, call: list[Any]) -> Iterator["queue.SimpleQueue[bytes | None]"]:
         """Do a call in a thread of this process; `client._process` does it in another process."""
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         killed = threading.Event()

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import stub_kaggle
-from click.testing import CliRunner
 from conftest import ROOT
 from stub_kaggle import Fault, User, cut, hang, page, refusing, reset
 
 from digit_recognizer import data, submission
-from digit_recognizer.cli.commands import cli
 
 pytestmark = pytest.mark.slow
 
@@ -171,8 +169,7 @@ def test_a_download_that_fails_is_one_line_and_replaces_nothing(user: User, case
     user.kaggle.always[step] = fault
     (user.folder / "data").mkdir()
     (user.folder / "data/digit-recognizer.zip").write_bytes(b"mine")
-    run = user.run_process if case.startswith("hang") else user.run
-    result = run("download", "--force", "--verbose", "--timeout", 1)
+    result = user.run("download", "--force", "--verbose", "--timeout", 1)
     assert (result.code, result.out) == (code, "")
     last = result.err.splitlines()[-1]
     assert last.startswith("Error: ")
@@ -209,13 +206,10 @@ def test_a_folder_that_cannot_be_written(user: User) -> None:
 def test_download_train_submit_and_the_score_is_the_runs(
     user: User, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process, so that the sample's digits can be made the competition's."""
-    for name, value in user.environment.items():
-        monkeypatch.setenv(name, value)
+    """The sample's digits are made the competition's."""
     monkeypatch.chdir(user.folder)
     user.kaggle.archive = archive
-    result = CliRunner().invoke(cli, ["download"], catch_exceptions=False)
-    assert (result.exit_code, result.stdout) == (0, "data/digit-recognizer.zip\n"), result.output
+    assert user.run("download").out == "data/digit-recognizer.zip\n"
 
     digits = data.load(Path("data"))
     assert digits.kind == "sample"
@@ -223,15 +217,14 @@ def test_download_train_submit_and_the_score_is_the_runs(
     settings = [
         part for setting in ("epochs=3", "averaged_epochs=1", "hidden=32") for part in ("--set", setting)
     ]
-    train = ["train", "--recipe", "sklearn-mlp", *settings, "--name", "whole", "--holdout", "0.2"]
-    result = CliRunner().invoke(cli, train, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    result = user.run("train", "--recipe", "sklearn-mlp", *settings, "--name", "whole", "--holdout", "0.2")
+    assert result.code == 0, result.err
 
-    result = CliRunner().invoke(cli, ["submit"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    manifest = json.loads(Path("submissions/whole/run.json").read_text())
-    score = manifest["scores"]["sklearn-mlp"]
-    assert result.stdout == (
+    result = user.run("submit")
+    assert result.code == 0, result.err
+    before = Path("submissions/whole/run.json").read_text()
+    score = json.loads(before)["scores"]["sklearn-mlp"]
+    assert result.out == (
         f"Submission 4000: public score 0.99142; local {score['accuracy']:.4f} "
         f"({score['low']:.4f} to {score['high']:.4f}), gap {0.99142 - score['accuracy']:+.4f}\n"
     )
@@ -241,9 +234,9 @@ def test_download_train_submit_and_the_score_is_the_runs(
     truth = np.genfromtxt(ROOT / "data/sample/test_labels.csv", delimiter=",", skip_header=1, dtype=int)[:, 1]
     assert (submission.check_bytes(sent, "sent", len(truth)).labels == truth).mean() > 0.8
 
-    head, row = CliRunner().invoke(cli, ["runs"]).stdout.splitlines()
+    head, row = user.run("runs").out.splitlines()
     assert head.index("public score") + len("public score") == row.index("0.99142") + len("0.99142")
     assert row.startswith("whole")
-    listed = json.loads(CliRunner().invoke(cli, ["submissions", "--json"]).stdout)["submissions"]
+    listed = json.loads(user.run("submissions", "--json").out)["submissions"]
     assert [(row["ref"], row["run"], row["public_score"]) for row in listed] == [(4000, "whole", 0.99142)]
-    assert user.kaggle.strays == []
+    assert Path("submissions/whole/run.json").read_text() == before

@@ -4,14 +4,18 @@ import hashlib
 import json
 import multiprocessing
 import os
+import queue
 import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -566,6 +570,49 @@ def test_what_is_uploaded_are_the_bytes_that_were_checked(user: User) -> None:
     assert user.run("submit", "file.csv").code == 0
     assert list(user.kaggle.uploads.values()) == [checked]
     assert list(ledger_of(user)) == [hashlib.sha256(checked).hexdigest()]
+
+
+def test_a_client_that_sends_as_it_is_killed_may_have_submitted_the_file(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log-in ends just when the time is up: what it said until it was killed is read to the end."""
+    process = user.in_this_process
+
+    @contextmanager
+    def slow_to_log_in(call: list[Any]) -> Iterator[Any]:
+        with process(call) as lines:
+            if "create" not in call:
+                yield lines
+                return
+            late: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+            late.put(b'{"step": "log_in"}')
+            try:
+                yield late
+            finally:
+                for line in [*iter(lines.get, None), None]:
+                    late.put(line)
+
+    monkeypatch.setattr(user, "in_this_process", slow_to_log_in)
+    user.kaggle.listed_after = time.time() + 1000
+    result = user.run("submit", "file.csv", "--timeout", 0.5)
+    assert result.code == 7
+    assert result.last_line.startswith(
+        "Error: logging in to Kaggle: no answer within 0.5 seconds (--timeout)"
+    )
+    assert STAYS_AWAY in result.last_line
+    assert [outcome["status"] for outcome in ledger_of(user).values()] == ["SENT"]
+
+
+def test_a_folder_for_temporary_files_that_cannot_be_written_is_named(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(user.folder / "gone"))
+    result = user.run("submit", "file.csv")
+    assert (result.code, user.kaggle.seen) == (3, ["list"])
+    assert result.last_line == (
+        f"Error: {user.folder}/gone: cannot be written (No such file or directory); TMPDIR names another "
+        "folder"
+    )
 
 
 # What Kaggle, or the way there, answers: exit code, the one line, and how many submissions were accepted.

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from digit_recognizer.errors import KaggleError, NetworkError
+from digit_recognizer.errors import KaggleError, NetworkError, NotSubmittedError
 from digit_recognizer.leaderboard import account, advice, worker
 from digit_recognizer.leaderboard.advice import COMPETITION, STEP_WORDS
 from digit_recognizer.leaderboard.ledger import KaggleSubmission
@@ -107,10 +107,14 @@ class Kaggle:
 
     def upload(self, content: bytes, name: str) -> str:
         """Upload `content` as a file called `name`; only the returned token makes it a submission."""
-        with tempfile.TemporaryDirectory(prefix="digit-recognizer-") as folder:
-            path = Path(folder) / "submission.csv"  # what was checked, whatever becomes of the user's file
-            path.write_bytes(content)
-            return next(self._call("upload", str(path), name))
+        try:
+            with tempfile.TemporaryDirectory(prefix="digit-recognizer-") as folder:
+                path = Path(folder) / "submission.csv"
+                path.write_bytes(content)  # what was checked, whatever becomes of the user's file
+                return next(self._call("upload", str(path), name))
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror}); TMPDIR names another folder"
+            raise NotSubmittedError(f"{tempfile.gettempdir()}: {problem}") from None
 
     def create(self, token: str, message: str) -> int:
         """Make the uploaded file a submission and return its number, which proves that Kaggle has it.
@@ -148,9 +152,11 @@ class Kaggle:
         """Yield the answers of one process; each of its steps, and each next byte of `file`, has a limit."""
         step, size, waiting, told = "start", None, True, ""
         began = last = time.monotonic()
+        messages: Iterator[dict[str, Any]] = iter(())
         try:
             with _process([self.account.variables, name, self.competition, *arguments]) as lines:
-                for message in _messages(lines, file):
+                messages = _messages(lines, file)
+                for message in messages:
                     self.on_state(STEP_WORDS[step])
                     last = time.monotonic() if message else last
                     size = message.get("size", size)
@@ -175,7 +181,8 @@ class Kaggle:
                 problem = "Kaggle's client ended unexpectedly; try again"
                 raise NetworkError(f"{STEP_WORDS[step]}: {problem}", retryable=True)
         except KaggleError as error:
-            error.outcome_unknown &= step == name  # else it was not even asked
+            said = [step, *(message.get("step") for message in messages)]  # up to the moment it was killed
+            error.outcome_unknown &= name in said  # else it did not even ask
             raise
         finally:
             self.on_detail(f"{STEP_WORDS[step]}: {time.monotonic() - began:.1f} s{told}")
