@@ -313,6 +313,13 @@ def test_the_error_is_on_a_log_scale_of_numbers_one_would_write(
     assert low <= min(drawn) <= max(drawn) <= high
 
 
+def test_a_loss_that_is_no_number_is_left_out() -> None:
+    nan = float("nan")
+    fits = {"cnn": [[{"train_loss": 0.3}, {"train_loss": nan}]], "mlp": [[{"train_loss": nan}]]}
+    picture = figures.curves(fits, "loss")
+    assert picture.alt == "Line chart, loss by epoch; after the last epoch: cnn 0.3 on training digits."
+
+
 def test_the_reliability_diagram_counts_every_prediction(
     dom: Page, held_out: HeldOut, model: Predictions
 ) -> None:

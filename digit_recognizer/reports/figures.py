@@ -34,7 +34,7 @@ def curves(fits: Mapping[str, Sequence[Curve]], metric: str) -> Picture:
     axes = figure.subplots()
     lowest = _log_scale(axes, np.ma.concatenate([line.ravel() for line in lines.values()]).compressed())
     for (recipe, side), line in lines.items():
-        if line.size:
+        if line.count():
             values, epochs = np.ma.maximum(line, lowest), np.arange(1, line.shape[1] + 1)
             colour, marker = SERIES[recipes.index(recipe)], "o" if len(epochs) == 1 else ""
             axes.plot(epochs, values.mean(axis=0), SIDES[side][1], color=colour, marker=marker)
@@ -47,9 +47,9 @@ def curves(fits: Mapping[str, Sequence[Curve]], metric: str) -> Picture:
     axes.set(xlabel="epoch", ylabel=label)
     axes.locator_params(axis="x", integer=True)
     last = [
-        f"{_label(recipe)} {line[:, -1].mean():.4g} on {SIDES[side][0]} digits"
+        f"{_label(recipe)} {line.mean(axis=0).compressed()[-1]:.4g} on {SIDES[side][0]} digits"
         for (recipe, side), line in lines.items()
-        if line.size
+        if line.count()
     ]
     return Picture(metric, f"Line chart, {label} by epoch; after the last epoch: {'; '.join(last)}.", figure)
 
