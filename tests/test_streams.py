@@ -83,7 +83,7 @@ def test_stderr_without_a_reader_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
     with redirect_stderr(stderr):
         terminal.notice("ł\udcff")
         with progress.show_progress() as on_progress:
-            on_progress(Progress("net holdout", 1, 2))
+            on_progress(Progress("net holdout", 0.5, 1, 2, {}))
             terminal.notice("while bars are shown")
     assert os.write(stderr.fileno(), b"from a library") == 14
 
@@ -95,8 +95,8 @@ def test_a_terminal_without_a_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setenv("TERM", "dumb")
     with redirect_stderr(Terminal()) as shown, progress.show_progress() as on_progress:
-        on_progress(Progress("net holdout", 1, 2))
-        on_progress(Progress("net holdout", 2, 2))
+        on_progress(Progress("net holdout", 0.5, 1, 2, {}))
+        on_progress(Progress("net holdout", 1.0, 2, 2, {}))
         assert shown.getvalue() == "net holdout: epoch 2 of 2\n"
 
 
