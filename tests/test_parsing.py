@@ -233,7 +233,10 @@ ENDLESS_HEADERS = {
     "HTML in one line": (b"<html>" * MILLION, "is an HTML page"),
     "blank lines": (b" \n" * 5 * MILLION, "line 10001: found 10,001 blank lines by here"),
     "NUL bytes": (bytes(5 * MILLION), "line 1 has more than 4,194,304 bytes"),
-    "CR alone": (HEADER + b"\r" + b"0" + b",0" * 784, "its lines end with CR alone, expected LF or CRLF"),
+    "CR alone": (
+        HEADER + b"\r" + b"0" + b",0" * 784,
+        "line 1 has a CR within, expected lines that end with LF or",
+    ),
     "UTF-16": ((HEADER + b"\n").decode().encode("utf-16"), "is UTF-16 text (save it as UTF-8), not CSV"),
 }
 

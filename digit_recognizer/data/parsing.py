@@ -93,12 +93,14 @@ def _header(line: bytes, name: str) -> list[str]:
     for magic, what in looks.items():
         if start.startswith(magic):
             raise DataError(f"{name}: is {what}, not CSV. {DOWNLOAD_HINT}")
+    if b"\r" in start:
+        raise DataError(
+            f"{name}: line 1 has a CR within, expected lines that end with LF or CRLF; save it anew"
+        )
     if len(line) > MAX_LINE:
         raise DataError(
             f"{name}: line 1 has more than {MAX_LINE:,} bytes, expected a header of {PIXELS} pixels"
         )
-    if b"\r" in start:
-        raise DataError(f"{name}: its lines end with CR alone, expected LF or CRLF; save it anew")
     try:
         return next(csv.reader([start.decode("utf-8-sig").strip()]), [])
     except (UnicodeDecodeError, csv.Error):

@@ -13,7 +13,7 @@ import numpy as np
 
 from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.errors import FitError
-from digit_recognizer.files import read_plain
+from digit_recognizer.files import open_plain
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.nets.progress import Budget, Timer
 from digit_recognizer.predictions import Predictions
@@ -286,7 +286,8 @@ def limited_threads(settings: Settings, threads: int) -> Iterator[None]:
 def read_log(file: Path) -> list[Metrics]:
     """Return the metrics after each epoch that a fit has logged so far."""
     try:
-        lines = read_plain(file, MAX_LOG_BYTES).decode().splitlines(keepends=True)
+        with open_plain(file) as log:  # which grows meanwhile
+            lines = log.read(MAX_LOG_BYTES).decode().splitlines(keepends=True)
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines if line.endswith("\n")]
