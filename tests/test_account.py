@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import certifi
 import pytest
 from stub_kaggle import KEY, TOKEN, USER, Fault, User, hang, page, refusing, reset
 
@@ -272,6 +273,12 @@ def test_certificates_that_cannot_be_used_are_named(
     assert result.code == 7
     assert result.err == f"Error: {variable}: {path} {message}; correct or unset it\n"
     assert user.kaggle.seen == []
+
+
+def test_certificates_that_can_be_used(user: User) -> None:
+    bundle, nowhere = certifi.where(), str(user.home / "nowhere")
+    assert user.run("submissions", REQUESTS_CA_BUNDLE=bundle, CURL_CA_BUNDLE=nowhere).code == 0
+    assert user.run("submissions", CURL_CA_BUNDLE=str(user.home), SSL_CERT_FILE=bundle).code == 0
 
 
 NO_ADDRESS = "is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %23"

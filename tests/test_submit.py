@@ -512,38 +512,34 @@ def test_a_file_that_another_process_is_submitting_is_refused(user: User) -> Non
     assert not list((user.folder / "submissions").glob(".submitting*"))
 
 
-def test_the_ledger_is_read_again_once_the_other_process_is_through(user: User) -> None:
+def store(out: Path, sha256: str, ref: int) -> None:
+    """Store that a file is at Kaggle."""
+    outcome = KaggleOutcome(
+        ref=ref, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
+    )
+    ledger.update(out, {sha256: outcome})
+
+
+def test_the_ledger_is_read_again_once_the_other_process_is_through(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other one submits between this one's first look at the ledger and its upload."""
-
-    def submit_meanwhile(kaggle: Any, request: Any, answer: Any) -> Response:
-        sha256 = hashlib.sha256((user.folder / "file.csv").read_bytes()).hexdigest()
-        outcome = KaggleOutcome(
-            ref=1, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
-        )
-        ledger.update(user.folder / "submissions", {sha256: outcome})
-        return answer()
-
     check = candidate.check
 
     def check_and_lose(*arguments: Any, **options: Any) -> Any:
         prepared = check(*arguments, **options)
-        submit_meanwhile(None, None, lambda: None)
+        store(prepared.out, prepared.sha256, 1)
         return prepared
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidate, "check", check_and_lose)
-        result = user.run("submit", "file.csv")
+    monkeypatch.setattr(candidate, "check", check_and_lose)
+    result = user.run("submit", "file.csv")
     assert (result.code, user.kaggle.seen) == (3, [])
     assert "this very file is at Kaggle already (submission 1)" in result.last_line
 
 
 def _update_ledger(out: Path, start: int, count: int) -> None:
     for number in range(start, start + count):
-        sha256 = f"{number:064x}"
-        outcome = KaggleOutcome(
-            ref=number, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
-        )
-        ledger.update(out, {sha256: outcome})
+        store(out, f"{number:064x}", number)
 
 
 def test_processes_that_write_the_ledger_at_once_lose_no_entry(tmp_path: Path) -> None:
@@ -974,13 +970,9 @@ def test_a_long_message_is_refused_before_any_work(user: User) -> None:
     description = user.kaggle.submissions[0]["description"]
     assert ledger.TAG.match(description)  # first, lest a cut take it
     assert description.endswith(" " + "m" * limit)
-
-
-def test_a_long_file_name_is_cut(user: User) -> None:
-    name = "n" * 251 + ".csv"
-    write_csv(user.folder / name)
-    assert user.run("submit", name).code == 0
-    assert user.kaggle.submissions[0]["description"].endswith("] " + "n" * candidate.MESSAGE_LIMIT)
+    write_csv(user.folder / ("n" * 251 + ".csv"), label=5)
+    assert user.run("submit", "n" * 251 + ".csv").code == 0
+    assert user.kaggle.submissions[0]["description"].endswith("] " + "n" * limit)  # is cut
 
 
 def test_a_message_that_quotes_another_files_tag_leaves_that_run_alone(user: User) -> None:
@@ -1015,10 +1007,7 @@ def test_the_last_tag_of_a_message_says_which_file_it_is_of(user: User) -> None:
 def test_a_ref_that_is_stored_for_the_wrong_file_does_not_count_against_the_tag(user: User) -> None:
     run = write_run(user)
     sha256 = json.loads((run / "run.json").read_text())["submission_sha256"]
-    outcome = KaggleOutcome(
-        ref=7, status="PENDING", public_score=None, message="", submitted_at="", file_sha256=sha256
-    )
-    ledger.update(run.parent, {sha256: outcome})
+    store(run.parent, sha256, 7)
     user.kaggle.list_submission(7, "[ffffffffffff-0000] another file", status="COMPLETE", publicScore="0.1")
     listed = json.loads(user.run("submissions", "--json").out)["submissions"]
     assert listed[0]["run"] is None
