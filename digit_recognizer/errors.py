@@ -109,6 +109,26 @@ class FitError(DigitRecognizerError):
     """A fit diverged or failed; the run goes on without it when other fits stand."""
 
 
+class LibraryError(DigitRecognizerError):
+    """A library that is needed cannot be imported or used; a run goes on without the nets that need it."""
+
+    @classmethod
+    def of_import(cls, error: Exception, advice: str = "") -> "LibraryError":
+        """Return what an import raised, as one line; raise it again if no installation is at fault."""
+        asked = getattr(error, "name", None) or ""  # an ImportError's, of a library that is not there
+        if asked.startswith(__package__) or isinstance(error, MemoryError):
+            raise error
+        library, frame = "", error.__traceback__
+        while frame is not None:  # of the library that this package imported, and what that imported
+            name = frame.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+            library, frame = "" if name == __package__ else library or name, frame.tb_next
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return cls(
+            f"{library or asked or 'a library'} cannot be imported ({reason}); "
+            f"install the packages of requirements.txt anew{advice}"
+        )
+
+
 class NotSubmittedError(DigitRecognizerError):
     """A submission is refused here, before the upload."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import OptionError, nearest, shown
 from digit_recognizer.files import check_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
@@ -180,7 +181,10 @@ class StoredRun(Asked):
 
 
 def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Return the function; called with other options than its own, it raises OptionError, not TypeError."""
+    """Return the function, which computes by the package's settings of other libraries.
+
+    Called with other options than its own, it raises OptionError, not TypeError.
+    """
     signature = inspect.signature(function)
 
     @wraps(function)
@@ -191,7 +195,8 @@ def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters,
             unknown = next((name for name in options if name not in signature.parameters), None)
             advice = _advice(unknown, options[unknown], signature.parameters) if unknown else str(error)
             raise OptionError(f"{function.__name__}: {advice}") from None
-        return function(*args, **options)
+        with own_settings():
+            return function(*args, **options)
 
     return call
 

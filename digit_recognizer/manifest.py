@@ -32,6 +32,7 @@ LIBRARIES = ("numpy", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-py
 DECIDING = (
     "data/*.py",
     "blending.py",
+    "environment.py",
     "nets/*.py",
     "pipeline.py",
     "predictions.py",

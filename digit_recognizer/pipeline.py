@@ -43,6 +43,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
         _describe_data(dataset, on_notice)
+        if machine.why_alone and job.jobs != 1:
+            on_notice(f"One fit is done after the other, as no process can be started: {machine.why_alone}")
         schedule = draft.load_schedule() or draft.save_schedule(
             plain
             or fill_minutes(
@@ -54,6 +56,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         tasks = schedule.tasks(splits, refit=job.refit, seed=job.seed)
         fits = _Fits(draft, schedule, tasks, on_notice, on_progress)
         fits.announce()
+        if job.recipes:  # else the nets whose libraries cannot be imported are left out
+            fits.import_libraries()
         rows = held_out(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)
         with signals.Hold() as hold:  # a signal ends a stage only while its fits run
             for tier, round_tasks in fits.rounds_left():
@@ -197,6 +201,11 @@ class _Fits:
         for task in self._unfinished():
             self._on_progress(task.progress())
 
+    def import_libraries(self) -> None:
+        """Raise LibraryError, before any fit, if one of the nets needs what cannot be imported."""
+        if unfinished := self._unfinished():
+            training.import_libraries(unfinished, workers=self._schedule.tiers[0].workers)
+
     def rounds_left(self) -> Iterator[tuple[Tier, list[FitTask]]]:
         """Yield the fits that are still needed, in rounds; a single, empty one if none is."""
         rounds = self._schedule.rounds(self._unfinished())
@@ -219,8 +228,9 @@ class _Fits:
         if not tasks:
             return None
         fitting = training.fit_all(
-            tasks, dataset, workers=tier.workers, logs=self._draft.logs, on_progress=self._on_progress
-        )
+            tasks, dataset, workers=tier.workers, logs=self._draft.logs, on_progress=self._on_progress,
+            on_notice=self._on_notice,
+        )  # fmt: skip
         try:
             with hold.released():
                 for outcome in fitting:

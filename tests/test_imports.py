@@ -12,6 +12,7 @@ PACKAGE = ROOT / "digit_recognizer"
 # From the ground up: a room, a file or a sub-package, imports only from rooms before it.
 ORDER = [
     "version",
+    "environment",
     "errors",
     "files",
     "signals",

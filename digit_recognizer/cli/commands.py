@@ -30,7 +30,7 @@ from digit_recognizer.cli.options import (
 from digit_recognizer.cli.predict import newest, predict
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import done, notice, result, results
-from digit_recognizer.errors import REFUSALS, DigitRecognizerError
+from digit_recognizer.errors import REFUSALS, DigitRecognizerError, LibraryError
 from digit_recognizer.job import Blend, Job
 from digit_recognizer.version import __version__
 
@@ -59,6 +59,19 @@ def main() -> None:
             raise
         where = "" if error.filename is None else f"{error.filename}: "
         _tell(f"Error: {where}{error.strerror}", error)
+        code = 1
+    except ImportError as error:
+        _tell(f"Error: {LibraryError.of_import(error)}", error)
+        code = 1
+    except MemoryError as error:
+        _tell("Error: out of memory; close other programs, or raise its limit (ulimit -v)", error)
+        code = 1
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        _tell(
+            "Error: no thread can be started; close other programs, or raise their limit (ulimit -u)", error
+        )
         code = 1
     sys.exit(code)
 

@@ -4,15 +4,25 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise, zip_longest
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from digit_recognizer.environment import own_settings
+from digit_recognizer.errors import LibraryError
 from digit_recognizer.settings import KerasSettings
 
+# What keras.json or a notebook may have set otherwise. The policy stands first: when it is first asked for,
+# Keras makes it of the float type.
+KERAS_CONFIG = {
+    "dtype_policy": "float32",
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "image_data_format": "channels_last",
+}
 # Batch normalisation predicts with an average over the last steps of its batches: at most so many of them, as
 # Keras does, and at most this share of the training, whose first steps would still count for much otherwise.
 MAX_AVERAGED_STEPS = 100
@@ -147,13 +157,53 @@ def _draw_seed(rng: np.random.RandomState) -> int:
 
 
 def import_keras() -> Any:
-    """Return the keras module, imported late, as it takes seconds, and quietly."""
+    """Return the keras module on TensorFlow, imported late, as it takes seconds, and quietly.
+
+    Raises LibraryError if it cannot be imported, or was imported before with another backend.
+    """
     if "keras" not in sys.modules:
-        with _silent_stderr(), _no_garbage_collection():
-            import keras
+        try:
+            with _silent_stderr(), _no_garbage_collection():
+                _import_keras()
+        except Exception as error:  # a broken installation raises anything
+            advice = ", or choose a net of scikit-learn, such as sklearn-mlp"
+            raise LibraryError.of_import(error, advice) from error
     import keras
 
+    if keras.config.backend() != "tensorflow":
+        raise LibraryError(
+            f"Keras computes with {keras.config.backend()} in this Python; start it anew, and import this "
+            "package first or set KERAS_BACKEND=tensorflow"
+        )
     return keras
+
+
+def _import_keras() -> None:
+    try:
+        with own_settings(KERAS_BACKEND="tensorflow"):
+            import keras
+    except Exception:  # Keras refuses a damaged keras.json, before it imports TensorFlow
+        for name in [name for name in sys.modules if name.partition(".")[0] == "keras"]:
+            del sys.modules[name]
+        with own_settings(KERAS_BACKEND="tensorflow", KERAS_HOME=os.devnull):
+            import keras  # noqa: F401
+
+
+@contextmanager
+def own_keras_settings() -> Iterator[None]:
+    """Compute by the package's settings of Keras and TensorFlow, and set the user's back in the end."""
+    keras = import_keras()
+    import tensorflow as tf
+
+    if not tf.executing_eagerly():
+        raise LibraryError("TensorFlow's eager execution is off in this Python; start it anew")
+    with ExitStack() as stack:
+        for name, value in KERAS_CONFIG.items():
+            stack.callback(getattr(keras.config, f"set_{name}"), getattr(keras.config, name)())
+            getattr(keras.config, f"set_{name}")(value)
+        stack.callback(tf.config.run_functions_eagerly, tf.config.functions_run_eagerly())
+        tf.config.run_functions_eagerly(False)
+        yield
 
 
 @contextmanager

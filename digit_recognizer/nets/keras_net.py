@@ -35,6 +35,7 @@ from digit_recognizer.nets.keras_model import (
     forward,
     import_keras,
     named_weights,
+    own_keras_settings,
 )
 from digit_recognizer.nets.progress import Steps, Timer
 from digit_recognizer.settings import KerasSettings
@@ -64,6 +65,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         self.settings = settings
         self.random_state = random_state
 
+    @own_keras_settings()
     def fit(
         self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, timer: Timer | None = None
     ) -> "KerasNet":
@@ -111,6 +113,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         predict = self.predict_proba_without_tta
         return predict_with_tta(predict, X) if self._settings.tta else predict(X)
 
+    @own_keras_settings()
     def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
         """Return quicker probabilities, for learning curves; X: float32, taken as it is."""
         keras = import_keras()
@@ -132,6 +135,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         weights = {name: weight.numpy() for name, weight in named_weights(self.model_).items()}
         return {"mixed_bfloat16": np.array(mixed), **weights}
 
+    @own_keras_settings()
     def load_arrays(self, arrays: Mapping[str, np.ndarray], features: int, classes: np.ndarray) -> None:
         """Become the fitted net that `to_arrays` was called of; raise ValueError if the settings differ."""
         settings, mixed = self._settings, bool(np.any(arrays.get("mixed_bfloat16", False)))

@@ -18,7 +18,7 @@ from digit_recognizer.training.fit import (
     read_model,
 )
 from digit_recognizer.training.machine import Machine, cpu_count, gpu_count
-from digit_recognizer.training.workers import fit_all, map_on_workers, stop_workers
+from digit_recognizer.training.workers import fit_all, import_libraries, map_on_workers, stop_workers
 
 __all__ = [
     "CURVE_ROWS",
@@ -35,6 +35,7 @@ __all__ = [
     "fit",
     "fit_all",
     "gpu_count",
+    "import_libraries",
     "inference_fits",
     "limited_threads",
     "make_fits",

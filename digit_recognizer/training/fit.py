@@ -12,7 +12,8 @@ from zlib import crc32
 import numpy as np
 
 from digit_recognizer.data import CLASSES, Digits
-from digit_recognizer.errors import FitError
+from digit_recognizer.environment import own_settings
+from digit_recognizer.errors import FitError, LibraryError
 from digit_recognizer.files import open_plain
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.nets.progress import Budget, Timer
@@ -198,6 +199,10 @@ def fit(task: FitTask, train: Digits, test: np.ndarray, *, log: Path | None = No
             return _fit(task, train, test, timer, log)
     except FitError as error:
         return FitFailure(task, str(error), deterministic=True)
+    except LibraryError as error:
+        return FitFailure(task, str(error))
+    except ImportError as error:
+        return FitFailure(task, str(LibraryError.of_import(error)))
     except MemoryError:
         return FitFailure(task, "out of memory; try fewer --jobs")
     except Exception as error:
@@ -269,13 +274,13 @@ def _predict(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def limited_threads(settings: Settings, threads: int) -> Iterator[None]:
-    """Compute in `threads` threads; imports TensorFlow, which takes seconds, only for Keras nets.
+    """Compute in `threads` threads by the package's settings; imports TensorFlow only for Keras nets.
 
     For a dense net, NumPy gets one: it augments the next epoch meanwhile, and more would wait for each other.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(threads if settings.is_convolutional else 1):
+    with own_settings(), threadpool_limits(threads if settings.is_convolutional else 1):
         if settings.net == "keras":
             from digit_recognizer.nets import keras_net
 

@@ -1,5 +1,7 @@
 """What fits compute on: cores, GPUs, and how both are shared."""
 
+import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -30,16 +32,31 @@ def gpu_count() -> int:
     return keras_net.visible_gpus()
 
 
+def why_no_processes() -> str:
+    """Return why processes cannot be started here, in words; "" if they can."""
+    import joblib
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the same
+        if joblib.effective_n_jobs(2) > 1:
+            return ""
+    if os.environ.get("JOBLIB_MULTIPROCESSING") == "0":
+        return "JOBLIB_MULTIPROCESSING=0"
+    return "no semaphores, which Linux keeps in /dev/shm, or this is a daemon of multiprocessing"
+
+
 @dataclass(frozen=True)
 class Machine:
     """What the fits of a run share; it decides numbers, so it is looked at once.
 
-    bfloat16: whether convolutional nets that ask for it compute in it; None if none asks.
+    bfloat16: whether convolutional nets that ask for it compute in it; None if none asks. why_alone: why fits
+    are done one at a time; "" if processes can be started.
     """
 
     cores: int
     gpus: int
     bfloat16: bool | None
+    why_alone: str = ""
 
     @classmethod
     def look(cls, settings: Sequence[Settings], jobs: int | None) -> "Machine":
@@ -50,7 +67,7 @@ class Machine:
             from digit_recognizer.nets import keras_net
 
             bfloat16 = keras_net.cpu_computes_bfloat16() and not gpus
-        return cls(jobs or cpu_count(), gpus, bfloat16)
+        return cls(jobs or cpu_count(), gpus, bfloat16, why_no_processes())
 
     def adapt(self, settings: Settings) -> Settings:
         """Return the settings as this machine computes them."""
@@ -68,7 +85,8 @@ class Machine:
         long convolutional net than on several short ones.
         """
         convolutional = any(net.is_convolutional for net in settings)
-        if self.gpus and any(net.net == "keras" for net in settings):  # a fit takes a whole one
+        needs_gpu = self.gpus and any(net.net == "keras" for net in settings)  # a fit takes a whole one
+        if needs_gpu or self.why_alone:
             return 1, self.cores if convolutional else 1
         if minutes is None:
             processes = min(self.cores, fits)
