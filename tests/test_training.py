@@ -104,7 +104,9 @@ def test_fits_run_in_other_processes_and_report_each_epoch(
     tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 2), refit=False, seed=0)
     seen: list[Progress] = []
     (tmp_path / "sklearn-mlp-fold-1.jsonl").write_text("of a fit that was cut off\n")
-    fitting = training.fit_all(tasks, digits, workers=2, logs=tmp_path, on_progress=seen.append)
+    fitting = training.fit_all(
+        tasks, digits, workers=2, logs=tmp_path, on_progress=seen.append, on_notice=pytest.fail
+    )
     results = list(fitting)
     assert {result.task.name for result in results} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
     for result in results:
@@ -130,7 +132,9 @@ def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(
     training.fit(task, digits.train, digits.test)  # imports what takes seconds
     seen: list[Progress] = []
     timed = replace(task, budget=Budget(seconds=2, epoch=0.01, predict=0.2))
-    (result,) = training.fit_all([timed], digits, workers=1, logs=tmp_path, on_progress=seen.append)
+    (result,) = training.fit_all(
+        [timed], digits, workers=1, logs=tmp_path, on_progress=seen.append, on_notice=pytest.fail
+    )
     assert isinstance(result, FitResult)
     assert 1 < result.seconds < 3
     epochs = [metrics["epoch"] for metrics in result.curve]
