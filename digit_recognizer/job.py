@@ -138,7 +138,7 @@ class Job(NewRun):
             raise OptionError(f"`repeats`: found {self.repeats} without `folds`; give `folds` as well")
         if self.minutes and not self.ensemble:
             raise OptionError("`minutes` fits an ensemble; leave out --no-ensemble (ensemble=False)")
-        for recipe in chain.from_iterable(self.groups):
+        for recipe in chain.from_iterable(self.tiers):
             if self.minutes and recipe.settings.patience:
                 raise OptionError(
                     f"`minutes` sets when to stop, and so does patience of {recipe.name}; "
@@ -147,12 +147,12 @@ class Job(NewRun):
         return self
 
     @property
-    def groups(self) -> list[list[Recipe]]:
-        """The recipes with their settings, from the quickest group to the best; only `minutes` has more."""
+    def tiers(self) -> list[list[Recipe]]:
+        """The recipes with their settings, from the quickest tier to the best; only `minutes` has more."""
         timed = for_minutes(self.minutes) if self.minutes else (DEFAULT,)
-        groups = (self.recipes,) if self.recipes else timed
-        selected = select(chain.from_iterable(groups), self.settings)
-        return [[recipe for recipe in selected if recipe.name in group] for group in groups]
+        tiers = (self.recipes,) if self.recipes else timed
+        selected = select(chain.from_iterable(tiers), self.settings)
+        return [[recipe for recipe in selected if recipe.name in tier] for tier in tiers]
 
     @property
     def share(self) -> float | None:

@@ -30,14 +30,13 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
     clock = Clock()
-    groups = job.groups
     dataset = data.load(data.find(job.data_dir))
     splits = make_splits(
         dataset.train.labels, dataset.first_rows,
         holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed,
     )  # fmt: skip
-    machine = Machine.look([recipe.settings for group in groups for recipe in group], job.jobs)
-    tiers = [[replace(r, settings=machine.adapt(r.settings)) for r in group] for group in groups]
+    machine = Machine.look([recipe.settings for tier in job.tiers for recipe in tier], job.jobs)
+    tiers = [[replace(r, settings=machine.adapt(r.settings)) for r in tier] for tier in job.tiers]
     plain = None if job.minutes else _schedule_all(tiers[-1], machine, fits=len(splits) + job.refit)
     config = _config(job, tiers, dataset, machine, plain)
     clock.lap("read")

@@ -193,13 +193,12 @@ RECIPES = {
     ]
 }
 DEFAULT = ("keras-mlp", "sklearn-mlp")
-# What `--minutes` fits, from the quickest to the most accurate: the recipes of the last group that this
-# machine has the time for, in turn.
+# What `--minutes` chooses from: tiers of recipes that are fitted in turn, from the quickest to the best.
 FOR_MINUTES = (("keras-mlp",), ("cnn-small",), ("cnn",))
 # With less time there is only a dense net. In one thread it has twice as many epochs, but then TensorFlow can
 # give convolutions no more threads in the same process.
 CONVOLUTIONS_FROM_MINUTES = 2
-# From so many minutes on, half of the last group's nets see deskewed digits: such a pair had a lower log loss
+# From so many minutes on, half of the best tier's nets see deskewed digits: such a pair had a lower log loss
 # out of fold than two nets that see the same, see docs/experiments.md.
 DESKEWED_FROM_MINUTES = 15
 

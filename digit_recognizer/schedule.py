@@ -150,7 +150,6 @@ def fill_minutes(
     is time for all epochs of the one before. elapsed: seconds since the start. Raises RecipeError if there is
     no time to train.
     """
-
     fits = len(splits) + refit
     named = len(tiers[0]) if len(tiers) == 1 else 1  # each recipe that the user named gets a net
     plans: list[_Plan] = []

@@ -339,15 +339,8 @@ def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
 @pytest.mark.parametrize("kind", [pytest.param("keras", marks=pytest.mark.slow), "mlp"])
 def test_patience_goes_back_to_the_best_weights(kind: str, digits: data.Dataset) -> None:
     weights: list[np.ndarray] = []
-    changes = {
-        "optimizer": "sgd",
-        "learning_rate": 0.5,
-        "learning_rate_schedule": "constant",
-        "batch_size": 16,
-    }
-    if kind == "mlp":
-        changes["averaged_epochs"] = 1
-    net = net_of(SMALL[kind].replace(**changes, epochs=40, patience=2))
+    settings = {"hidden": (16,), "optimizer": "sgd", "learning_rate": 0.5, "batch_size": 16, "epochs": 40}
+    net = net_of(type(SMALL[kind])(**settings, patience=2))
 
     def keep(_: float) -> None:
         weights.append(np.array(net.to_arrays()["layer0/kernel"]))
