@@ -68,7 +68,8 @@ class Run:
         except OSError as error:
             raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
         except (KeyError, ValueError) as error:
-            raise RunError(f"{path}: is damaged ({error}); train that run again") from None
+            reason = f"lacks {error}" if isinstance(error, KeyError) else error
+            raise RunError(f"{path}: is damaged ({reason}); train that run again") from None
         if problem := _problem(held_out, models, self.manifest.config.data.rows):
             raise RunError(f"{path}: is damaged ({problem}); train that run again")
         return held_out, models

@@ -263,6 +263,18 @@ def test_the_rows_held_back_for_patience_are_stratified(
     assert (np.abs(np.bincount(valid_indices, minlength=10) - share) < 1).all() == stratified
 
 
+def test_no_row_held_back_for_patience_is_trained_on_as_another_one(digits: data.Dataset) -> None:
+    pixels, indices = np.tile(digits.train.pixels, (3, 1)), np.tile(digits.train.labels.astype(np.int64), 3)
+    train, train_indices, valid, _ = hold_back(pixels, indices, np.random.RandomState(0))
+    assert not {row.tobytes() for row in train} & {row.tobytes() for row in valid}
+    assert len(train) == len(train_indices) > 0.7 * len(pixels)
+    same = np.ones((200, 784))
+    assert [len(side) for side in hold_back(same, np.arange(200) % 10, np.random.RandomState(0))[::2]] == [
+        180,
+        20,
+    ]
+
+
 def test_patience_counts_epochs_without_a_lower_loss() -> None:
     stopping = EarlyStopping(2, np.array([0, 1]))
     over = [

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from digit_recognizer.data.parsing import DOWNLOAD_HINT, PIXEL_COLUMNS, parse
 from digit_recognizer.data.source import read, unreadable
 from digit_recognizer.errors import DataError, SubmissionError
 from digit_recognizer.files import read_plain
+from digit_recognizer.splits import first_rows
 
 COMPETITION_ROWS = {"train.csv": 42_000, "test.csv": 28_000}
 MAX_MARKER_BYTES = 2**16
@@ -71,7 +73,7 @@ def load(folder: Path) -> Dataset:
     train = read_train(*read(folder, "train.csv"))
     test = read_test(*read(folder, "test.csv"))
     fingerprint = {"train": _sha256(train.labels, train.pixels), "test": _sha256(test)}
-    first_rows, shared = _match(train.pixels, test)
+    first, shared = _match(train.pixels, test)
     listed_kind = KNOWN_FINGERPRINTS.get(fingerprint["test"])
     kind = listed_kind or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])
     if len(shared):
@@ -80,7 +82,7 @@ def load(folder: Path) -> Dataset:
     # Only Kaggle may know the labels of the competition's test rows: never read, whoever put them there.
     readable = os.path.lexists(labels_file) and listed_kind != "competition"
     test_labels = _read_test_labels(labels_file, len(test)) if readable else None
-    return Dataset(train, test, folder, kind, fingerprint, first_rows, test_labels)
+    return Dataset(train, test, folder, kind, fingerprint, first, test_labels)
 
 
 def contamination_notice(dataset: Dataset) -> str:
@@ -113,12 +115,8 @@ def repeats_notice(dataset: Dataset) -> str:
 
 def _match(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the first equal train row of each train row, and which test rows are train rows."""
-    digests = [hashlib.sha256(row).digest() for pixels in (train, test) for row in pixels]
-    _, first, number = np.unique(
-        np.frombuffer(b"".join(digests), "V32"), return_index=True, return_inverse=True
-    )
-    first_rows, first_of_test = np.split(first[number], [len(train)])
-    return first_rows, np.flatnonzero(first_of_test < len(train))
+    of_train, of_test = np.split(first_rows(chain(train, test)), [len(train)])
+    return of_train, np.flatnonzero(of_test < len(train))
 
 
 def _unknown_kind(marker: Path, test_rows: str) -> str:

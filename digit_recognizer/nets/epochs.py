@@ -13,6 +13,7 @@ from digit_recognizer.errors import FitError
 from digit_recognizer.nets.augment import CHUNK, Augmentation
 from digit_recognizer.nets.progress import STEPS_PER_CALL, Steps, Timer, learning_rates
 from digit_recognizer.settings import NetSettings
+from digit_recognizer.splits import first_rows
 
 OnEpochEnd = Callable[[float], None]  # called with the epochs so far, when the net is able to predict
 
@@ -135,14 +136,16 @@ def hold_back(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return nine tenths of the rows to train on and one to watch, with their class indices; stratified.
 
-    Of few rows, where not every class can be on both sides, they are drawn regardless of class.
+    Of few rows, where not every class can be on both sides, they are drawn regardless of class. Rows that
+    equal a watched one are not trained on.
     """
     counts = np.bincount(class_indices)
     stratify = class_indices if counts.min() > 1 and len(rows) >= 10 * len(counts) else None
-    train, valid, train_indices, valid_indices = train_test_split(
-        rows, class_indices, test_size=0.1, stratify=stratify, random_state=rng
-    )
-    return train, train_indices, valid, valid_indices
+    numbers, first = np.arange(len(rows)), first_rows(rows)
+    train, valid = train_test_split(numbers, test_size=0.1, stratify=stratify, random_state=rng)
+    different = train[~np.isin(first[train], first[valid])]
+    train = different if len(different) else train
+    return rows[train], class_indices[train], rows[valid], class_indices[valid]
 
 
 def check_finite(arrays: Iterable[np.ndarray], epoch: int) -> None:
