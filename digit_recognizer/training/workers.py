@@ -30,8 +30,12 @@ from digit_recognizer.training.machine import gpu_count, why_no_processes
 POLL_SECONDS = 0.2  # between looks at the logs of fits in other processes
 IDLE_SECONDS = 300  # after which a process without a fit ends
 
+OnNotice = Callable[[str], None]
 _pool: Any = None  # loky's ProcessPoolExecutor
 _pool_size = (0, 0)  # its processes, and the threads of each
+
+
+def _ignore(notice: str) -> None: ...
 
 
 def fit_all(
@@ -41,7 +45,7 @@ def fit_all(
     workers: int,
     logs: Path,
     on_progress: OnProgress,
-    on_notice: Callable[[str], None],
+    on_notice: OnNotice = _ignore,
 ) -> Generator[FitResult | FitFailure, None, None]:
     """Fit all in `workers` processes, with as many threads as the first one has; yield each as it ends.
 
@@ -71,7 +75,7 @@ def import_libraries(tasks: Sequence[FitTask], *, workers: int) -> None:
     first = [[task for task in tasks if task.settings.net == net][:workers] for net in ("keras", "mlp")]
     calls = [partial(_import_libraries, task) for of_net in first for task in of_net]
     here = workers == 1 and _stays_here([task.settings for task in tasks])
-    list(_call_all(calls, 0 if here else workers, tasks[0].threads, lambda _: None))
+    list(_call_all(calls, 0 if here else workers, tasks[0].threads))
 
 
 def _import_libraries(task: FitTask) -> None:
@@ -92,7 +96,7 @@ def map_on_workers(
     """
     calls = [partial(function, *args) for args in arguments for _ in range(workers)]
     here = workers == 1 and _stays_here([settings for settings, *_ in arguments])
-    ended = dict(_call_all(calls, 0 if here else workers, threads, lambda _: None))
+    ended = dict(_call_all(calls, 0 if here else workers, threads))
     results = [ended[number] for number in range(len(calls))]
     return [results[i * workers : (i + 1) * workers] for i in range(len(arguments))]
 
@@ -117,7 +121,7 @@ def _stays_here(settings: Sequence[Settings]) -> bool:
 
 
 def _call_all(
-    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: Callable[[str], None]
+    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = _ignore
 ) -> Iterator[tuple[int, Any]]:
     """Yield each call's number and what it returns, as it ends; 0 workers: in this process."""
     from joblib.externals.loky import BrokenProcessPool
@@ -141,7 +145,7 @@ def _call_all(
 
 
 def _submit(
-    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: Callable[[str], None]
+    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = _ignore
 ) -> dict["Future[Any]", int] | None:
     """Return the calls' futures, in as many processes; None, with a notice, if these cannot be started."""
     global _pool, _pool_size
