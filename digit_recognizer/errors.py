@@ -1,6 +1,7 @@
 """Errors that a user can mend. A message is one line: where, what was found and expected, what to do next."""
 
 import errno
+import re
 import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -114,10 +115,12 @@ class LibraryError(DigitRecognizerError):
 
     @classmethod
     def of_import(cls, error: Exception, advice: str = "") -> "LibraryError":
-        """Return what an import raised, as one line; raise it again if no installation is at fault."""
+        """Return what an import raised, as one line; raise what it is if no installation is at fault."""
         asked = getattr(error, "name", None) or ""  # an ImportError's, of a library that is not there
         if asked.startswith(__package__) or isinstance(error, MemoryError):
             raise error
+        if re.search("(?i)failed to map segment|cannot allocate memory", str(error)):  # the system's loader
+            raise MemoryError from error
         library, frame = "", error.__traceback__
         while frame is not None:  # of the library that this package imported, and what that imported
             name = frame.tb_frame.f_globals.get("__name__", "").partition(".")[0]

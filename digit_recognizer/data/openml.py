@@ -6,6 +6,7 @@ labels. To train on them and submit to the competition would be cheating. Nothin
 seed gives 28,000 other rows in another order. Beside the competition's own test.csv, they are 'contaminated'.
 """
 
+import os
 import socket
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from digit_recognizer import data, files, submission
-from digit_recognizer.errors import DataError, NetworkError
+from digit_recognizer.errors import REFUSALS, DataError, NetworkError
 
 NAME, VERSION = "mnist_784", 1
 PAGE = "https://www.openml.org/d/554"
 SPLIT_SEED = 0
 
+CACHE_ADVICE = "; set SCIKIT_LEARN_DATA to another folder"
 NOTICE = (
     f"Fetching {NAME} from {PAGE}. It is not the competition's data: it holds the competition's test digits "
     "together with their labels, so to train on it and submit to Kaggle would be cheating. "
@@ -42,11 +44,12 @@ def download(folder: Path, on_notice: Callable[[str], None], *, timeout: float =
 
     To train on it and submit to Kaggle would be cheating, see the module's docstring.
     timeout: seconds without a byte from the server.
-    Raises DataError, before anything is fetched, if the folder holds other files; NetworkError if OpenML
-    cannot be reached. scikit-learn caches the files in `SCIKIT_LEARN_DATA`.
+    Raises DataError, before anything is fetched, if the folder holds other files, WriteError if it or the
+    cache cannot be written; NetworkError if OpenML cannot be reached.
     """
     _check_replaceable(folder)
     files.check_folder(folder)
+    files.check_folder(_cache(), CACHE_ADVICE)
     on_notice(NOTICE)
     return write(*fetch(timeout), folder)
 
@@ -55,7 +58,8 @@ def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
     """Return OpenML's mnist_784: uint8 pixels of shape (70000, 784) and labels of shape (70000,).
 
     timeout: seconds without a byte from the server.
-    Raises NetworkError if it cannot be fetched, DataError if it holds anything but digits of 784 pixels.
+    Raises NetworkError if it cannot be fetched, WriteError if the cache cannot be written, DataError if it
+    holds anything but digits of 784 pixels.
     """
     from http.client import HTTPException
 
@@ -67,9 +71,13 @@ def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
             # The label, the column after the pixels, as text: by default it is a category, on which
             # scikit-learn 1.9 fails with pandas 3.1 (its pull request 34902 mends that).
             mnist = fetch_openml(
-                NAME, version=VERSION, as_frame=False, read_csv_kwargs={"dtype": {data.PIXELS: str}}
-            )
+                NAME, version=VERSION, data_home=_cache(), as_frame=False,
+                read_csv_kwargs={"dtype": {data.PIXELS: str}},
+            )  # fmt: skip
     except (OSError, HTTPException) as error:
+        if getattr(error, "errno", None) in REFUSALS:
+            with files.writing(_cache(), CACHE_ADVICE):
+                raise
         reason = getattr(error, "reason", None) or error
         raise NetworkError(
             f"OpenML: {NAME} cannot be fetched ({reason}); look at your network, or try again later"
@@ -78,6 +86,13 @@ def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
         reason = " ".join(str(error).split())
         raise NetworkError(f"OpenML: the answer is not {NAME} ({reason}); try again later") from None
     return _checked(mnist.data, mnist.target)
+
+
+def _cache() -> Path:
+    """Return the folder that scikit-learn keeps downloads in; raise WriteError if there can be none."""
+    folder = os.environ.get("SCIKIT_LEARN_DATA") or "~/scikit_learn_data"
+    with files.writing(Path(folder), CACHE_ADVICE):
+        return files.user_path(folder)
 
 
 def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:

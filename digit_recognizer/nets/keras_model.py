@@ -179,13 +179,15 @@ def import_keras() -> Any:
 
 
 def _import_keras() -> None:
+    backend, no_file = {"KERAS_BACKEND": "tensorflow"}, {"KERAS_HOME": os.devnull}
+    homeless = os.path.expanduser("~") == "~"  # noqa: PTH111 - TensorFlow would make a folder of that name
     try:
-        with own_settings(KERAS_BACKEND="tensorflow"):
+        with own_settings(**backend, **(no_file if homeless else {})):
             import keras
     except Exception:  # Keras refuses a damaged keras.json, before it imports TensorFlow
         for name in [name for name in sys.modules if name.partition(".")[0] == "keras"]:
             del sys.modules[name]
-        with own_settings(KERAS_BACKEND="tensorflow", KERAS_HOME=os.devnull):
+        with own_settings(**backend, **no_file):
             import keras  # noqa: F401
 
 
