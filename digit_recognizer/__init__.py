@@ -96,6 +96,8 @@ def predict(
 
     digits: the path of a picture or CSV, a list of paths, or an array of integers from 0 to 255 of shape
     (n, 784) or (n, 28, 28), white on black as in the competition's CSVs.
+    A file that cannot be read is named in a printed line and has no record; its error is raised if there are
+    no records at all.
     """
     from digit_recognizer import reading
 
@@ -104,7 +106,13 @@ def predict(
         digits = [digits]
     if hasattr(digits, "dtype"):
         return reading.read_pixels(stored, digits)
-    return list(reading.read(stored, map(Path, digits)))
+    records = list(reading.read(stored, map(Path, digits)))
+    failed = [each for each in records if isinstance(each, reading.Unread)]
+    if failed and len(failed) == len(records):
+        raise failed[0].error
+    for each in failed:
+        print(each.error)
+    return [each for each in records if isinstance(each, reading.Reading)]
 
 
 def report(
