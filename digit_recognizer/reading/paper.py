@@ -115,7 +115,7 @@ def _enter_sheet(picture: np.ndarray, contrast: np.ndarray) -> np.ndarray | None
             raise PictureError(SEVERAL)
     mask = cv2.drawContours(np.zeros(dark.shape, np.uint8), sheets, 0, 1, -1)
     inside = cv2.drawContours(mask, sheets, 0, 0, 1).astype(bool)  # without its edge
-    if inside.mean() > 0.97:
+    if inside.all():
         return None
     paper = inside & (dark == (dark[inside].mean() > 0.5))
     cleared = np.where(inside[..., None], picture, np.median(picture[paper], axis=0))

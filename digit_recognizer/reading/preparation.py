@@ -1,7 +1,7 @@
 """A picture becomes a digit as MNIST's are: a box of 20x20, antialiased, centred by mass in 28x28.
 
 `prepare` is the whole algorithm, a step a line. page/prepare.js does the same for the drawing page, whose
-even paper without lines needs nothing of paper.py and only the first of LEVELS.
+even paper without lines needs nothing of paper.py.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from digit_recognizer.reading.paper import BLANK, SEVERAL, find_ink, without_lin
 
 MIDDLE = 14.5  # where MNIST's digits have their centre of mass, from the picture's edge
 BOX = 20  # longest side of MNIST's digits before they were centred
-LEVELS = (0.15, 0.3, 0.45)  # of full ink, above which a pixel is ink
+LEVEL = 0.15  # of full ink, above which a pixel may be a digit's
 FAINT = 0.2  # of full ink, below which a digit's pixels are paper
 FULL = 0.9  # quantile of a digit's pixels that becomes full ink, as in MNIST, however thin its strokes
 INNER = 0.1  # share of the largest patch's ink that one clear of the edge has, if it is the digit
@@ -57,22 +57,16 @@ def prepare(picture: np.ndarray) -> np.ndarray:
 
 
 def find_digit(ink: np.ndarray) -> np.ndarray:
-    """Return the mask of the digit, at the lowest level at which it is clear of the picture's edge.
-
-    Lines are taken away if it is clear at none; if that does not help, a digit may touch the edge.
-    """
-    masks = [ink > level for level in LEVELS]
-    for mask in masks:
-        if (digit := _digit_in(mask, ink, INNER)) is not None:
-            return digit
-    for mask in masks:
-        if (rest := without_lines(mask)) is None:
-            continue
-        if (digit := _digit_in(rest, ink, LINED)) is not None:
-            return digit
-        if rest.sum() < 0.1 * mask.sum() and not _is_upright_line(mask):
+    """Return the mask of the digit: clear of the picture's edge, if need be without lines, else as it is."""
+    mask = ink > LEVEL
+    digit = _digit_in(mask, ink, INNER)
+    if digit is None and (rest := without_lines(mask)) is not None:
+        digit = _digit_in(rest, ink, LINED)
+        if digit is None and rest.sum() < 0.1 * mask.sum() and not _is_upright_line(mask):
             raise PictureError("holds lines alone, expected a digit")
-    if (digit := _digit_in(masks[0], ink, 0)) is None:
+    if digit is None:
+        digit = _digit_in(mask, ink, 0)
+    if digit is None:
         raise PictureError(BLANK)
     return digit
 
