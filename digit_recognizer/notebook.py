@@ -131,15 +131,23 @@ def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list
     digits: the path of a picture or CSV, a list of paths, an array or a list of arrays of integers from 0 to
     255 of shape (n, 784) or (n, 28, 28), white on black as in the competition's CSVs, or a DataFrame of their
     pixel columns.
+    A file that cannot be read is named in a printed line and has no record; its error is raised if there are
+    no records at all.
     """
     asked = StoredRun(**dict[str, Any](run=run, out=out))
     from digit_recognizer import reading, runs
     from digit_recognizer.reading import given
 
     stored, digits = runs.find(asked.out, str(asked.run)), given.read(digits)
-    if isinstance(digits, list):
-        return list(reading.read(stored, digits))
-    return reading.read_pixels(stored, digits)
+    if not isinstance(digits, list):
+        return reading.read_pixels(stored, digits)
+    records = list(reading.read(stored, digits))
+    failed = [each for each in records if isinstance(each, reading.Unread)]
+    if failed and len(failed) == len(records):
+        raise failed[0].error
+    for each in failed:
+        print(each.error)
+    return [each for each in records if isinstance(each, reading.Reading)]
 
 
 @check_call

@@ -60,7 +60,7 @@ ONLY_IN = {
     "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
     "PIL": {"reading.files", "reports.page"},
     "rich": {"cli.progress"},
-    "cv2": {"nets.augment"},
+    "cv2": {"nets.augment", "reading.paper", "reading.preparation"},
     "filelock": {"files"},
     "jinja2": {"reading.page", "reports.page"},
     "joblib": {"training.machine", "training.workers"},

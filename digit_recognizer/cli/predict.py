@@ -9,9 +9,12 @@ import click
 
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN
 from digit_recognizer.cli.terminal import done, notice, result
-from digit_recognizer.errors import RunError, printable
+from digit_recognizer.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from digit_recognizer.reading import Reading, Unread
     from digit_recognizer.runs import Run
 
 
@@ -40,13 +43,11 @@ def newest(out: Path) -> "Run":
 def predict(
     images: tuple[Path, ...], name: str | None, csv_file: Path | None, out: Path, as_json: bool
 ) -> None:
-    """Read the digits in pictures (PNG, JPEG, WebP, BMP, TIFF) or in a CSV like test.csv.
+    """Read the digits in pictures (PNG, JPEG, WebP, BMP, TIFF, GIF) or in a CSV like test.csv.
 
-    Prints label, probability and the runner-up of each.
+    Prints label, probability and the runner-up of each. A file that cannot be read is an error on stderr; the
+    others are read, and the exit code is 1.
     """
-    for image in images:
-        if not image.is_file():
-            raise click.UsageError(f"{printable(image)}: there is no such file.")
     import numpy as np
 
     from digit_recognizer import files, reading, runs, submission
@@ -54,19 +55,36 @@ def predict(
     run = runs.find(out, name) if name else newest(out)
     if csv_file is not None:
         files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
-    readings = reading.read(run, images)
+    failed: list[reading.Unread] = []
+    records = _told(reading.read(run, images), failed)
     if csv_file is not None:
-        labels = np.fromiter((digit.label for digit in readings), np.uint8)
-        files.write_output(csv_file, submission.to_bytes(labels))
-        if not files.is_stdout(csv_file):
+        labels = np.fromiter((each.label for each in records if isinstance(each, reading.Reading)), np.uint8)
+        if not failed:  # else the file would have holes
+            files.write_output(csv_file, submission.to_bytes(labels))
+        if not failed and not files.is_stdout(csv_file):
             with done(f"The file is written: {csv_file}"):
                 result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
     elif as_json:
-        result(json.dumps({"run": str(run.folder), "predictions": [vars(digit) for digit in readings]}))
+        entries = [vars(each) for each in records]
+        result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
     else:
-        for digit in readings:
-            where = digit.file if digit.row is None else f"{digit.file} row {digit.row}"
-            result(f"{where}: {digit.label}, {digit.probability:.4f}, else {digit.runner_up}")
+        for each in records:
+            if isinstance(each, reading.Reading):
+                where = each.file if each.row is None else f"{each.file} row {each.row}"
+                result(f"{where}: {each.label}, {each.probability:.4f}, else {each.runner_up}")
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _told(records: "Iterable[Reading | Unread]", failed: "list[Unread]") -> "Iterator[Reading | Unread]":
+    """Yield the records; a file that cannot be read is an error on stderr, and one more in `failed`."""
+    from digit_recognizer.reading import Unread
+
+    for each in records:
+        if isinstance(each, Unread):
+            notice(f"{each.error.heading}{each.error}")
+            failed.append(each)
+        yield each
 
 
 def _run_files(path: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from digit_recognizer.errors import DigitRecognizerError
     from digit_recognizer.reading import files
     from digit_recognizer.runs import Run
 
@@ -31,15 +32,26 @@ class Reading:
     runner_up: int
 
 
-def read(run: "Run", paths: Iterable[Path]) -> Iterator[Reading]:
-    """Yield what the run reads in each digit of the files, in their order.
+@dataclass(frozen=True)
+class Unread:
+    """A file that cannot be read, or the rest of a CSV. error: why, in one line that names the file."""
 
-    Raises RunError if the run's models cannot be read, PictureError or DataError if a file cannot.
+    file: str
+    error: "DigitRecognizerError"
+
+
+def read(run: "Run", paths: Iterable[Path]) -> Iterator[Reading | Unread]:
+    """Yield what the run reads in each digit of the files, in their order, and each file that cannot be read.
+
+    Raises RunError if the run's models cannot be read.
     """
     from digit_recognizer.reading import files, model
 
     predict_proba = None
     for chunk in files.read_all(paths):
+        if isinstance(chunk, Unread):
+            yield chunk
+            continue
         predict_proba = predict_proba or model.load(run)  # a file that is no picture is refused sooner
         yield from _readings(chunk, predict_proba(chunk.pixels))
 

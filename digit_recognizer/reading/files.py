@@ -1,6 +1,8 @@
 """Pictures and Kaggle-shaped CSVs to rows of pixels, a chunk at a time."""
 
+import io
 import logging
+import os
 import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +15,9 @@ import numpy as np
 
 from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing
 from digit_recognizer.errors import DataError, PictureError
-from digit_recognizer.files import open_plain
+from digit_recognizer.files import open_plain, read_plain
+from digit_recognizer.reading import Unread
+from digit_recognizer.reading.paper import MIN_CONTRAST
 from digit_recognizer.reading.preparation import prepare
 
 if TYPE_CHECKING:
@@ -21,8 +25,10 @@ if TYPE_CHECKING:
 
 CHUNK = 4096  # rows; PREDICT_BATCH of nets/keras_net.py, so that each batch is one that the run itself had
 PICTURES = 100  # whose digits a net sees at once: for each alone, a Keras net takes many times as long
+MAX_BYTES = 2**28  # of a picture's file
 MAX_PIXELS = 50_000_000
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+EXPECTED = f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 TOO_LARGE = f"has more than {MAX_PIXELS:,} pixels; make it smaller"
 DAMAGED = "it is cut off or damaged"
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what Pillow logs, PictureError says in one line
@@ -36,29 +42,34 @@ class Chunk:
     pixels: np.ndarray
 
 
-def read_all(paths: Iterable[Path]) -> Iterator[Chunk]:
-    """Yield the digits of the files, in their order."""
+def read_all(paths: Iterable[Path]) -> Iterator[Chunk | Unread]:
+    """Yield the digits of the files, in their order, and what cannot be read in its place."""
     for is_csv, group in groupby(paths, key=lambda path: path.suffix.lower() == ".csv"):
-        if is_csv:
-            for path in group:
-                yield from read_csv(path)
-        else:
+        if not is_csv:
             yield from _read_pictures(group)
-
-
-def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk]:
-    while chunk := list(islice(paths, PICTURES)):
-        pictures, refused = [], None
-        for path in chunk:
+            continue
+        for path in group:
             try:
-                pictures.append(read_picture(path).reshape(PIXELS))
+                yield from read_csv(path)
+            except DataError as error:
+                yield Unread(str(path), error)
+
+
+def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk | Unread]:
+    while batch := list(islice(paths, PICTURES)):
+        digits: list[np.ndarray] = []
+        places: list[tuple[str, None]] = []
+        for path in batch:
+            try:
+                digits.append(read_picture(path).reshape(PIXELS))
+                places.append((str(path), None))
             except PictureError as error:
-                refused = error
-                break
-        if pictures:  # those before a refused one are read
-            yield Chunk([(str(path), None) for path in chunk[: len(pictures)]], np.stack(pictures))
-        if refused:
-            raise refused
+                if digits:
+                    yield Chunk(places, np.stack(digits))
+                digits, places = [], []
+                yield Unread(str(path), error)
+        if digits:
+            yield Chunk(places, np.stack(digits))
 
 
 def read_csv(path: Path) -> Iterator[Chunk]:
@@ -97,42 +108,85 @@ def _rows_of(file: str, first: int, pixels: np.ndarray) -> Chunk:
 def read_picture(path: Path) -> np.ndarray:
     """Return the digit in a picture as uint8 (28, 28); raises PictureError in one line if there is none."""
     try:
-        return prepare(_grey(path))
+        return prepare(_decode(_content(path)))
     except PictureError as error:
         raise PictureError(f"{path}: {error}") from None
 
 
-def _grey(path: Path) -> np.ndarray:
-    """Return the picture's grey, 0 to 255, upright, on white where it is transparent."""
+def _content(path: Path) -> bytes:
+    try:
+        content = read_plain(path, MAX_BYTES)
+    except FileNotFoundError:
+        raise PictureError("there is no such file") from None
+    except OSError as error:
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises OSError for a path that is too long
+            raise PictureError(f"is a folder; name the pictures in it, such as {path / '*.png'}") from None
+        raise PictureError(f"cannot be read ({error.strerror})") from None
+    if not content:
+        raise PictureError("is empty")
+    return content
+
+
+def _decode(content: bytes) -> np.ndarray:
+    """Return the picture's pixels, upright: (h, w) or (h, w, 3), 0 to 255."""
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(content), formats=FORMATS) as picture,
+        ):
             if picture.width * picture.height > MAX_PIXELS:
                 raise PictureError(TOO_LARGE)
             # A phone's JPEG may hold further, smaller pictures (MPO); the photo is the first.
             if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                 raise PictureError("is animated or has several pages, expected one picture")
-            return _to_grey(picture)
+            return _pixels_of(picture)
     except Image.DecompressionBombError:
         raise PictureError(TOO_LARGE) from None
     except Image.UnidentifiedImageError:
-        raise PictureError(f"is no picture, expected {', '.join(FORMATS)}, or a .csv") from None
+        kind = _kind_of(content)
+        found = (
+            f"is {kind}, {EXPECTED}; export it as one" if kind else f"is no picture, {EXPECTED}, or a .csv"
+        )
+        raise PictureError(found) from None
     except OSError as error:
         raise PictureError(f"cannot be read ({error.strerror or DAMAGED})") from None
     except (EOFError, SyntaxError, TypeError, ValueError, struct.error):  # what Pillow raises for damage
         raise PictureError(f"cannot be read ({DAMAGED})") from None
 
 
-def _to_grey(picture: "Image.Image") -> np.ndarray:
+def _kind_of(content: bytes) -> str | None:
+    """Return the name of a kind of file that people take for a picture."""
+    start = content[:1024].lstrip().lower()
+    if content[4:8] == b"ftyp":  # a box with its size, then the brands
+        brands = content[8 : int.from_bytes(content[:4], "big")]
+        if b"avif" in brands:
+            return "AVIF"
+        return "HEIC" if any(brand in brands for brand in (b"hei", b"hev", b"mif1", b"msf1")) else "a video"
+    kinds = {
+        b"%pdf": "a PDF",
+        b"<svg": "an SVG drawing",
+        b"<!doctype html": "a web page",
+        b"<html": "a web page",
+    }
+    return next((kind for sign, kind in kinds.items() if sign in start), None)
+
+
+def _pixels_of(picture: "Image.Image") -> np.ndarray:
     from PIL import Image, ImageOps
 
-    if picture.mode == "F":
-        raise PictureError("has floating-point pixels, expected 8 or 16 bits; save it as PNG")
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-        return np.asarray(picture, dtype=float).clip(0, 65535) / 257
+    if picture.mode[0] in "IF":  # 12, 16 or 32 bits, whose white nothing tells: the range that they have
+        values = np.asarray(picture, float)
+        low, high = values.min(), values.max()
+        if not np.isfinite(high - low):
+            raise PictureError("has pixels that are infinite or no number")
+        return (values - low) * (255 / (high - low or 1))
     if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    return np.asarray(picture.convert("L"), dtype=float)
+        clear = picture.convert("RGBA")
+        for paper in ("white", "black"):  # white ink shows on black alone
+            picture = Image.alpha_composite(Image.new("RGBA", clear.size, paper), clear)
+            if np.ptp(np.asarray(picture)[..., :3], (0, 1)).max() >= MIN_CONTRAST:
+                break
+    return np.asarray(picture if picture.mode == "LAB" else picture.convert("RGB"))

@@ -1,101 +1,144 @@
-"""A grey picture becomes a digit as MNIST's are: a box of 20x20, antialiased, centred by mass in 28x28.
+"""A picture becomes a digit as MNIST's are: a box of 20x20, antialiased, centred by mass in 28x28.
 
-`prepare` is the whole algorithm, a step a line. page/prepare.js does the same for the even paper of the
-drawing page, where `even` only subtracts the paper's grey and divides by the greatest value.
+`prepare` is the whole algorithm, a step a line. page/prepare.js does the same for the drawing page, whose
+even paper without lines needs nothing of paper.py.
 """
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 
 from digit_recognizer.data import SIDE
 from digit_recognizer.errors import PictureError
+from digit_recognizer.reading.paper import BLANK, SEVERAL, find_ink, without_lines
 
 MIDDLE = 14.5  # where MNIST's digits have their centre of mass, from the picture's edge
 BOX = 20  # longest side of MNIST's digits before they were centred
-WORK = 80  # longest side at which thin strokes are thickened
-LARGEST = 400  # longest side of the picture in which paper and ink are told apart
-MIN_CONTRAST = 20  # of 255, between paper and ink; below it a picture is blank
-SHADOW = 0.25  # of full ink; on uneven paper, what is fainter is paper
-SPECK = 0.02  # a patch with less than this share of the largest patch's ink is dirt
-FAR = 0.5  # patches this much of the tallest patch's height apart, side by side, are several digits
-THIN = 5.8  # stroke width at WORK below which strokes are thickened: one MNIST digit in 20 is thinner
-STROKE = 8.3  # MNIST's median stroke width at WORK
+LEVEL = 0.15  # of full ink, above which a pixel may be a digit's
+FAINT = 0.2  # of full ink, below which a digit's pixels are paper
+FULL = 0.9  # quantile of a digit's pixels that becomes full ink, as in MNIST, however thin its strokes
+INNER = 0.1  # share of the largest patch's ink that one clear of the edge has, if it is the digit
+LINED = 0.5  # the same where lines are taken away, since more may be left of them than of a digit
+SPECK = 0.01  # a patch with less than this share of the largest one's ink is dirt
+MAIN = 0.15  # share of the largest patch's ink that the digit's tallest one has at least
+TALL = 0.5  # share of the digit's height from which on another patch is a digit of its own
+NEAR = 0.06  # unless it is no further away than this, as in a broken stroke
+SAME = 0.8  # and lower than this
+PATCH = 0.45  # side of a square of ink, of the longest side, that no stroke holds
 
 
-def prepare(grey: np.ndarray) -> np.ndarray:
-    """Return the digit in a grey picture of any size (0 black to 255 white) as uint8 of shape (28, 28).
+@dataclass(frozen=True)
+class Patch:
+    """Ink connected by sides or corners: the rectangle round it in pixels, and its amount."""
 
-    Raises PictureError, with the reason, if the picture is blank or holds several digits.
+    left: int
+    top: int
+    right: int
+    bottom: int
+    ink: float
+
+    @property
+    def height(self) -> int:
+        """Return the rows that it takes."""
+        return self.bottom - self.top
+
+
+def prepare(picture: np.ndarray) -> np.ndarray:
+    """Return the digit in a picture as uint8 of shape (28, 28).
+
+    picture: (h, w), or (h, w, channels) in any colours, from 0 to 255.
+    Raises PictureError, with the reason, for a blank picture, several digits, or a patch that no pen draws.
     """
-    grey = shrink(grey.astype(float), LARGEST)
-    ink = crop(without_specks(even(ink_up(grey))))
-    if grey.shape != (SIDE, SIDE) or max(ink.shape) > BOX:  # else it has MNIST's size already
-        work = scale(ink, WORK)
-        ink = scale(thicken(work), BOX)
-    return centre(ink)
+    ink = find_ink(picture)
+    digit = find_digit(ink)
+    near = cv2.dilate(digit.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    return centre(fit(crop(np.where(near & (ink > FAINT), np.minimum(ink, 1), 0))))
 
 
-def ink_up(grey: np.ndarray) -> np.ndarray:
-    """Return the picture with ink brighter than paper, whichever of them it was.
+def find_digit(ink: np.ndarray) -> np.ndarray:
+    """Return the mask of the digit: clear of the picture's edge, if need be without lines, else as it is."""
+    mask = ink > LEVEL
+    digit = _digit_in(mask, ink, INNER)
+    if digit is None and (rest := without_lines(mask)) is not None:
+        digit = _digit_in(rest, ink, LINED)
+        if digit is None and rest.sum() < 0.1 * mask.sum() and not _is_upright_line(mask):
+            raise PictureError("holds lines alone, expected a digit")
+    if digit is None:
+        digit = _digit_in(mask, ink, 0)
+    if digit is None:
+        raise PictureError(BLANK)
+    return digit
 
-    Paper's grey is the median of the outermost pixels; ink is on the side of it that goes further.
+
+def _is_upright_line(mask: np.ndarray) -> bool:
+    rows, columns = crop(mask).shape
+    return (
+        rows > columns and cv2.connectedComponents((~mask).astype(np.uint8))[0] <= 3
+    )  # its two sides, and 0
+
+
+def _digit_in(mask: np.ndarray, ink: np.ndarray, share: float) -> np.ndarray | None:
+    """Return the mask of those patches of a mask that are the digit, all of them clear of the edge.
+
+    None unless one that is clear of it has this share of the largest patch's ink. 0: all may touch the edge.
     """
-    if min(grey.shape) < 3:
-        raise PictureError(f"is {grey.shape[1]}x{grey.shape[0]} pixels, expected a digit of 8 or more")
-    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-    paper = np.median(border)
-    return grey if grey.max() - paper > paper - grey.min() else 255 - grey
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    amounts = np.bincount(labels.ravel(), ink.ravel(), count)
+    patches = {
+        number: Patch(x, y, x + width, y + height, amounts[number])
+        for number, (x, y, width, height, _) in enumerate(stats.tolist())
+        if number
+    }
+    most = max((patch.ink for patch in patches.values()), default=0)
+    if share:
+        rows, columns = mask.shape
+        patches = {
+            number: patch
+            for number, patch in patches.items()
+            if patch.left and patch.top and patch.right < columns and patch.bottom < rows
+        }
+    if max((patch.ink for patch in patches.values()), default=0) <= share * most:
+        return None
+    digit = np.isin(labels, join(patches))
+    square = 2 * cv2.distanceTransform(np.pad(digit, 1).astype(np.uint8), cv2.DIST_C, 3).max() - 1
+    if square > PATCH * max(crop(digit).shape):
+        raise PictureError("holds a patch that is no stroke, expected a digit")
+    return digit
 
 
-def even(bright: np.ndarray) -> np.ndarray:
-    """Return the ink from 0 to 1, after the paper's uneven grey and noise are subtracted.
+def join(patches: dict[int, Patch]) -> list[int]:
+    """Return the numbers of the patches that are one digit; raise PictureError if there are several digits.
 
-    The paper's grey is a morphological opening: the least value in a square window of half the picture's
-    longest side, then the greatest of those in the same window. Beyond the edge the picture goes on mirrored,
-    upside down in grey as well (2 * edge - mirrored pixel), so that a slope of grey goes on evenly.
-    Of even paper that is all. Elsewhere, full ink is the median of what is left and above half of the
-    greatest value, and noise is twice the median of what is below, or SHADOW of full ink if that is more.
+    It grows from its tallest patch by what is near: half of its own length for a small patch, such as the bar
+    of a 5, unless it is below.
     """
-    from scipy.ndimage import maximum_filter, minimum_filter
+    most = max(patch.ink for patch in patches.values())
+    rest = {number: patch for number, patch in patches.items() if patch.ink >= SPECK * most}
+    tall = max(patch.height for patch in rest.values())
+    first = max((n for n in rest if rest[n].ink >= MAIN * most), key=lambda number: rest[number].height)
+    digit, box = [first], rest.pop(first)
+    while near := [number for number, patch in rest.items() if _is_near(patch, box, tall)]:
+        patch = rest.pop(near[0])
+        digit.append(near[0])
+        box = Patch(
+            min(box.left, patch.left),
+            min(box.top, patch.top),
+            max(box.right, patch.right),
+            max(box.bottom, patch.bottom),
+            box.ink + patch.ink,
+        )
+    if any(patch.height >= TALL * tall and patch.ink >= INNER * most for patch in rest.values()):
+        raise PictureError(SEVERAL)
+    return digit
 
-    reach = max(bright.shape) // 4
-    window = 2 * reach + 1
-    continued = np.pad(bright, 2 * reach, "reflect", reflect_type="odd")
-    opened = maximum_filter(minimum_filter(continued, window), window)
-    rows, columns = bright.shape
-    paper = opened[2 * reach :, 2 * reach :][:rows, :columns]
-    ink = bright - np.minimum(paper, bright)
-    peak = ink.max()
-    if peak < MIN_CONTRAST:
-        raise PictureError("is blank, expected a digit")
-    if np.ptp(paper) == 0:
-        return ink / peak
-    full = np.median(ink[ink > peak / 2])
-    noise = max(2 * np.median(ink[ink < peak / 2]), SHADOW * full)
-    return np.clip((ink - noise) / (full - noise), 0, 1) if noise < full else ink / peak
 
-
-def without_specks(ink: np.ndarray) -> np.ndarray:
-    """Return the ink without small separate patches; raise PictureError if patches are far apart.
-
-    A patch is connected by sides or corners.
-    """
-    from scipy.ndimage import find_objects, label
-
-    patches, count = label(ink > 0, np.ones((3, 3)))
-    amounts = np.bincount(patches.ravel(), ink.ravel(), minlength=count + 1)
-    amounts[0] = 0
-    large = amounts >= SPECK * amounts.max()
-    boxes = sorted(
-        (columns.start, columns.stop, rows.stop - rows.start)
-        for number, (rows, columns) in enumerate(find_objects(patches), start=1)
-        if large[number]
-    )
-    tallest, right = max(height for *_, height in boxes), boxes[0][1]
-    for left, end, _ in boxes[1:]:
-        if left - right > FAR * tallest:
-            raise PictureError("holds several digits far apart, expected one; cut it into one picture each")
-        right = max(right, end)
-    return np.where(large[patches], ink, 0)
+def _is_near(patch: Patch, box: Patch, tall: int) -> bool:
+    across = max(patch.left - box.right, box.left - patch.right)
+    gap = max(across, patch.top - box.bottom, box.top - patch.bottom)
+    if patch.height >= TALL * tall or patch.top >= box.bottom:
+        return gap <= NEAR * tall and patch.height < SAME * tall
+    return gap <= max(patch.right - patch.left, patch.height) / 2
 
 
 def crop(ink: np.ndarray) -> np.ndarray:
@@ -104,50 +147,11 @@ def crop(ink: np.ndarray) -> np.ndarray:
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def thicken(ink: np.ndarray) -> np.ndarray:
-    """Return the ink with thin strokes thickened to MNIST's typical width by a disk with a soft edge.
-
-    The stroke width is 2 * ink / length of the outline, and the outline's length is the sum of the slopes.
-    Each pixel becomes the greatest of its neighbours' ink times clip(radius + 0.5 - distance, 0, 1).
-    """
-    padded = np.pad(ink, int(STROKE))
-    slope = np.hypot(*np.gradient(padded)).sum()
-    width = 2 * padded.sum() / slope
-    if width >= THIN:
-        return ink
-    radius = (STROKE - width) / 2
-    reach = int(np.ceil(radius))
-    thick = padded.copy()
-    for down in range(-reach, reach + 1):
-        for across in range(-reach, reach + 1):
-            weight = min(1.0, max(0.0, radius + 0.5 - float(np.hypot(down, across))))
-            np.maximum(thick, weight * np.roll(padded, (down, across), (0, 1)), out=thick)
-    return scale(crop(thick), WORK)
-
-
-def shrink(picture: np.ndarray, longest: int) -> np.ndarray:
-    """Return the picture with at most `longest` pixels on its longest side."""
-    return scale(picture, longest) if max(picture.shape) > longest else picture
-
-
-def scale(picture: np.ndarray, longest: int) -> np.ndarray:
-    """Return the picture with `longest` pixels on its longest side, in the same proportions."""
-    factor = longest / max(picture.shape)
-    rows, columns = (max(1, int(side * factor + 0.5)) for side in picture.shape)
-    return area_resize(picture, rows, columns)
-
-
-def area_resize(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Return the picture at another size: a new pixel is the mean of the old ones under it, by area."""
-    return _overlaps(rows, picture.shape[0]) @ picture @ _overlaps(columns, picture.shape[1]).T
-
-
-def _overlaps(new: int, old: int) -> np.ndarray:
-    """Return the share of each new pixel, in rows, that each old one covers, in columns."""
-    edges = np.arange(new + 1) * (old / new)
-    start, end = edges[:-1, None], edges[1:, None]
-    pixels = np.arange(old)
-    return np.clip(np.minimum(end, pixels + 1) - np.maximum(start, pixels), 0, None) * (new / old)
+def fit(ink: np.ndarray) -> np.ndarray:
+    """Return the ink with BOX pixels on its longest side, each the mean of the old ones under it."""
+    rows, columns = (max(1, int(side * BOX / max(ink.shape) + 0.5)) for side in ink.shape)
+    fitted = cv2.resize(ink, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.minimum(fitted / np.quantile(fitted[fitted > 0.01], FULL), 1)
 
 
 def centre(ink: np.ndarray) -> np.ndarray:

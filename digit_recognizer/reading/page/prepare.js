@@ -1,45 +1,41 @@
 "use strict";
-// From a drawing to 28x28 pixels as MNIST's: reading/preparation.py again, for even paper.
+// From a drawing to 28x28 pixels as MNIST's: reading/preparation.py again, for even paper without lines.
 // A picture is {rows, columns, values}: values row by row, 0 for paper and 1 for full ink.
 
 const BOX = 20;
-const WORK = 80;
 const MIDDLE = 14.5;
-const SPECK = 0.02;
-const FAR = 0.5;
-const THIN = 5.8;
-const STROKE = 8.3;
+const LEVEL = 0.15;
+const FAINT = 0.2;
+const FULL = 0.9;
+const SPECK = 0.01;
+const MAIN = 0.15;
+const INNER = 0.1;
+const TALL = 0.5;
+const NEAR = 0.06;
+const SAME = 0.8;
+const PATCH = 0.45;
 
 // From a square drawing, 0..1 for ink, to 784 whole numbers of 0..255; null for a blank one.
-// Throws an Error, with what to do, if it holds several digits.
+// Throws an Error, with what to do, if it holds several digits or a patch that is no stroke.
 function prepare(drawing) {
-  const drawn = crop(drawing);
-  if (drawn === null) return null;
-  const peak = drawn.values.reduce((most, value) => Math.max(most, value), 0);
-  const ink = crop(withoutSpecks({ ...drawn, values: drawn.values.map((value) => value / peak) }));
-  return centre(scaleTo(thicken(scaleTo(ink, WORK)), BOX));
+  const patches = findPatches(drawing);
+  if (patches.length === 0) return null;
+  const digit = picture(drawing.rows, drawing.columns);
+  for (const patch of join(patches)) for (const place of patch.places) digit.values[place] = drawing.values[place];
+  const ink = crop(digit);
+  if (largestSquare(ink) > PATCH * Math.max(ink.rows, ink.columns)) throw new Error("A patch, no stroke: draw a digit");
+  return centre(fit(crop({ ...ink, values: ink.values.map((value) => (value > FAINT ? value : 0)) })));
 }
 
 function picture(rows, columns) {
   return { rows, columns, values: new Float64Array(rows * columns) };
 }
 
-// The ink without small separate patches. A patch is connected by sides or corners.
-function withoutSpecks(ink) {
-  const patches = findPatches(ink);
-  const most = Math.max(...patches.map((patch) => patch.amount));
-  const large = patches.filter((patch) => patch.amount >= SPECK * most);
-  if (farApart(large)) throw new Error("Several digits: draw one at a time");
-  const kept = picture(ink.rows, ink.columns);
-  for (const patch of large) for (const place of patch.places) kept.values[place] = ink.values[place];
-  return kept;
-}
-
 function findPatches(ink) {
   const seen = new Uint8Array(ink.values.length);
   const patches = [];
   ink.values.forEach((value, place) => {
-    if (value > 0 && !seen[place]) patches.push(flood(ink, place, seen));
+    if (value > LEVEL && !seen[place]) patches.push(flood(ink, place, seen));
   });
   return patches;
 }
@@ -60,7 +56,7 @@ function flood(ink, start, seen) {
     for (let row = Math.max(y - 1, 0); row <= Math.min(y + 1, rows - 1); row++)
       for (let column = Math.max(x - 1, 0); column <= Math.min(x + 1, columns - 1); column++) {
         const neighbour = row * columns + column;
-        if (values[neighbour] > 0 && !seen[neighbour]) {
+        if (values[neighbour] > LEVEL && !seen[neighbour]) {
           seen[neighbour] = 1;
           places.push(neighbour);
         }
@@ -69,18 +65,46 @@ function flood(ink, start, seen) {
   return patch;
 }
 
-function farApart(patches) {
-  const tallest = Math.max(...patches.map((patch) => patch.bottom - patch.top));
-  const sorted = [...patches].sort((a, b) => a.left - b.left);
-  let right = sorted[0].right;
-  return sorted.some((patch) => {
-    const gap = patch.left - right;
-    right = Math.max(right, patch.right);
-    return gap > FAR * tallest;
-  });
+// The patches that are one digit: it grows from its tallest patch by what is near.
+function join(patches) {
+  const most = Math.max(...patches.map((patch) => patch.amount));
+  const rest = patches.filter((patch) => patch.amount >= SPECK * most).sort((a, b) => height(b) - height(a));
+  const tall = height(rest[0]);
+  const digit = rest.splice(rest.findIndex((patch) => patch.amount >= MAIN * most), 1);
+  const box = { ...digit[0] };
+  for (;;) {
+    const near = rest.findIndex((patch) => isNear(patch, box, tall));
+    if (near < 0) break;
+    const [patch] = rest.splice(near, 1);
+    digit.push(patch);
+    for (const side of ["left", "top"]) box[side] = Math.min(box[side], patch[side]);
+    for (const side of ["right", "bottom"]) box[side] = Math.max(box[side], patch[side]);
+  }
+  if (rest.some((patch) => height(patch) >= TALL * tall && patch.amount >= INNER * most))
+    throw new Error("Several digits: draw one at a time");
+  return digit;
 }
 
-// The smallest rectangle that holds all the ink; null without any.
+function isNear(patch, box, tall) {
+  const gap = Math.max(
+    patch.left - box.right, box.left - patch.right, patch.top - box.bottom, box.top - patch.bottom);
+  if (height(patch) >= TALL * tall || patch.top >= box.bottom)
+    return gap <= NEAR * tall && height(patch) < SAME * tall;
+  return gap <= Math.max(patch.right - patch.left, height(patch)) / 2;
+}
+
+// The side of the largest square of ink: at each pixel, the one that ends there.
+function largestSquare(ink) {
+  const sides = new Uint16Array(ink.values.length);
+  const at = (y, x) => (y < 0 || x < 0 ? 0 : sides[y * ink.columns + x]);
+  ink.values.forEach((value, place) => {
+    const y = Math.floor(place / ink.columns), x = place % ink.columns;
+    if (value > 0) sides[place] = 1 + Math.min(at(y - 1, x), at(y, x - 1), at(y - 1, x - 1));
+  });
+  return sides.reduce((most, side) => Math.max(most, side), 0);
+}
+
+// The smallest rectangle that holds all the ink.
 function crop(ink) {
   let top = ink.rows, bottom = 0, left = ink.columns, right = 0;
   for (let y = 0; y < ink.rows; y++)
@@ -91,55 +115,19 @@ function crop(ink) {
       if (x >= right) right = x + 1;
       bottom = y + 1;
     }
-  if (bottom === 0) return null;
   const cropped = picture(bottom - top, right - left);
   for (let y = top; y < bottom; y++)
     cropped.values.set(ink.values.subarray(y * ink.columns + left, y * ink.columns + right), (y - top) * cropped.columns);
   return cropped;
 }
 
-// Thin strokes thickened to MNIST's typical width by a disk with a soft edge.
-function thicken(ink) {
-  const padded = pad(ink, Math.floor(STROKE));
-  const width = (2 * sum(padded.values)) / outline(padded);
-  if (width >= THIN) return ink;
-  const radius = (STROKE - width) / 2;
-  const reach = Math.ceil(radius);
-  const thick = { ...padded, values: padded.values.slice() };
-  for (let down = -reach; down <= reach; down++)
-    for (let across = -reach; across <= reach; across++) {
-      const weight = Math.min(1, radius + 0.5 - Math.hypot(down, across));
-      if (weight > 0) spread(padded, thick, down * padded.columns + across, weight);
-    }
-  return scaleTo(crop(thick), WORK);
-}
-
-// Each pixel of `thick` becomes at least `weight` times the ink that far before it.
-function spread(ink, thick, distance, weight) {
-  for (let place = Math.max(distance, 0); place < Math.min(ink.values.length, ink.values.length + distance); place++)
-    thick.values[place] = Math.max(thick.values[place], weight * ink.values[place - distance]);
-}
-
-// The length of the ink's outline: the sum of its slopes.
-function outline(ink) {
-  const at = (y, x) => ink.values[y * ink.columns + x];
-  let length = 0;
-  for (let y = 0; y < ink.rows; y++)
-    for (let x = 0; x < ink.columns; x++) {
-      const up = Math.max(y - 1, 0), down = Math.min(y + 1, ink.rows - 1);
-      const left = Math.max(x - 1, 0), right = Math.min(x + 1, ink.columns - 1);
-      const steep = (at(down, x) - at(up, x)) / (down - up), slant = (at(y, right) - at(y, left)) / (right - left);
-      length += Math.sqrt(steep * steep + slant * slant);
-    }
-  return length;
-}
-
-function pad(ink, margin) {
-  const padded = picture(ink.rows + 2 * margin, ink.columns + 2 * margin);
-  for (let y = 0; y < ink.rows; y++)
-    padded.values.set(
-      ink.values.subarray(y * ink.columns, (y + 1) * ink.columns), (y + margin) * padded.columns + margin);
-  return padded;
+// The ink with BOX pixels on its longest side, and a quantile of its pixels as full ink.
+function fit(ink) {
+  const fitted = scaleTo(ink, BOX);
+  const inked = fitted.values.filter((value) => value > 0.01).sort();
+  const place = (inked.length - 1) * FULL, below = Math.floor(place);
+  const full = inked[below] + (inked[Math.min(below + 1, inked.length - 1)] - inked[below]) * (place - below);
+  return { ...fitted, values: fitted.values.map((value) => Math.min(value / full, 1)) };
 }
 
 // The picture with `longest` pixels on its longest side: a new pixel is the mean of the old ones under it.
@@ -187,5 +175,6 @@ function centre(ink) {
   return digit;
 }
 
+const height = (patch) => patch.bottom - patch.top;
 const within = (value, most) => Math.min(Math.max(value, 0), most);
 const sum = (values) => values.reduce((total, value) => total + value, 0);
