@@ -18,6 +18,7 @@ from conftest import typed
 from PIL import Image
 
 from digit_recognizer import data, pipeline, runs
+from digit_recognizer.errors import PictureError
 from digit_recognizer.nets import pipelines
 from digit_recognizer.reading import model, preparation, weights
 from digit_recognizer.reading import page as drawing_page
@@ -127,8 +128,7 @@ def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, r
         for digit, strokes in enumerate(STROKES):
             draw(shown, strokes, *variant)
             right += status(shown).startswith(str(digit))
-            png = base64.b64decode(shown.evaluate("paper.toDataURL().split(',')[1]"))
-            prepared = preparation.prepare(np.array(Image.open(io.BytesIO(png)).convert("L")))
+            prepared = preparation.prepare(drawn(shown))
             seen = np.array(shown.evaluate("[...reading.digit]"), int).reshape(28, 28)
             assert np.abs(seen - prepared).max() <= 1
             probabilities = shown.evaluate("[...reading.probabilities]")
@@ -151,13 +151,39 @@ def test_probabilities_are_live_while_a_stroke_is_drawn(open_page: Any) -> None:
     assert status(shown).startswith("1")
 
 
-def test_several_digits_are_no_digit(open_page: Any) -> None:
+# Where two digits are drawn, of 0.3 of the board's height: left and top of each.
+PLACES = {
+    "side by side": [(0.05, 0.3), (0.6, 0.3)],
+    "close together": [(0.2, 0.3), (0.5, 0.3)],
+    "stacked": [(0.3, 0.1), (0.3, 0.5)],
+    "aslant": [(0.1, 0.1), (0.45, 0.5)],
+}
+
+
+def drawn(shown: Any) -> np.ndarray:
+    """Return the picture of the drawing that the page reads."""
+    png = base64.b64decode(shown.evaluate("paper.toDataURL().split(',')[1]"))
+    return np.array(Image.open(io.BytesIO(png)).convert("L"))
+
+
+@pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)
+def test_several_digits_are_no_digit(open_page: Any, places: list[Point]) -> None:
     shown = open_page()
-    for left in (0.05, 0.6):
-        draw(shown, STROKES[1], 0.3, left, 0.3, 1)
+    for digit, (left, top) in zip((8, 3), places, strict=True):
+        draw(shown, STROKES[digit], 0.3, left, top, 1)
     assert status(shown).startswith("Several digits")
+    with pytest.raises(PictureError, match="several digits"):
+        preparation.prepare(drawn(shown))
     shown.get_by_role("button", name="Undo").click()
-    assert status(shown).startswith("1")
+    assert status(shown).startswith("8")
+
+
+def test_a_dot_is_no_digit(open_page: Any) -> None:
+    shown = open_page()
+    draw(shown, [[(0.5, 0.5), (0.51, 0.5)]], 0.3, 0.3, 0.3, 1)
+    assert "no stroke" in status(shown)
+    with pytest.raises(PictureError, match="no stroke"):
+        preparation.prepare(drawn(shown))
 
 
 def test_keys_draw_undo_and_clear(open_page: Any) -> None:

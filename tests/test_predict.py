@@ -14,7 +14,7 @@ from PIL import Image
 
 import digit_recognizer
 from digit_recognizer import data, pipeline, runs
-from digit_recognizer.errors import DataError
+from digit_recognizer.errors import DataError, PictureError
 from digit_recognizer.nets import arrays
 from digit_recognizer.nets.keras_net import PREDICT_BATCH
 from digit_recognizer.reading import files
@@ -81,41 +81,120 @@ def test_pictures_are_read_as_the_rows_that_they_show(
         assert np.mean(same) >= 0.95
 
 
-@pytest.mark.parametrize("kind", ["text", "cut off", "animated", "1x1", "blank", "several", "bomb"])
-def test_what_is_no_digit_is_refused_in_one_line(
-    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, kind: str
-) -> None:
-    digit = digits.test[0].reshape(28, 28)
-    path = tmp_path / "picture.png"
-    if kind == "text":
-        path.write_text("seven")
-    elif kind == "cut off":
-        path.write_bytes(save(np.kron(digit, np.ones((9, 9))), path).read_bytes()[:600])
-    elif kind == "animated":
-        frames = [Image.fromarray(digit), Image.fromarray(255 - digit)]
-        frames[0].save(path, save_all=True, append_images=frames[1:])
-    elif kind == "bomb":
-        Image.new("1", (20_000, 20_000)).save(path)
-    else:
-        pixels = {"1x1": digit[:1, :1], "blank": digit * 0, "several": np.hstack([digit, digit * 0, digit])}
-        save(pixels[kind], path)
-    ended = typed("predict", path, "--run", tiny_run.folder, cwd=tmp_path)
-    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert ended.err.startswith(f"Error: {path}: ")
+def shown(digits: data.Dataset, number: int = 0) -> np.ndarray:
+    """Return a test digit dark on light, 112x112."""
+    return 255 - np.kron(digits.test[number].reshape(28, 28), np.ones((4, 4), np.uint8))
 
 
-def test_pictures_are_read_together_up_to_a_bad_one(
+def animate(path: Path, grey: np.ndarray, form: str) -> None:
+    frames = [Image.fromarray(grey), Image.fromarray(255 - grey)]
+    frames[0].save(path, format=form, save_all=True, append_images=frames[1:])
+
+
+def box(brands: bytes) -> bytes:
+    return (len(brands) + 8).to_bytes(4, "big") + b"ftyp" + brands + bytes(64)
+
+
+FOREIGN: dict[str, tuple[Callable[[Path, np.ndarray], object], str]] = {
+    "a.png": (lambda path, _: path.write_text("seven"), "is no picture, expected PNG"),
+    "b.png": (lambda path, _: path.touch(), "is empty"),
+    "c.png": (lambda path, grey: path.write_bytes(save(grey, path).read_bytes()[:150]), "cut off or damaged"),
+    "d.png": (lambda path, grey: animate(path, grey, "PNG"), "is animated"),
+    "e.gif": (lambda path, grey: animate(path, grey, "GIF"), "is animated"),
+    "f.tiff": (lambda path, grey: animate(path, grey, "TIFF"), "several pages"),
+    "g.png": (lambda path, grey: save(grey[:1, :1], path), "is 1x1 pixels"),
+    "h.png": (lambda path, grey: save(grey * 0, path), "is blank"),
+    "i.png": (lambda path, grey: save(np.hstack([grey, grey]), path), "several digits"),
+    "j.png": (lambda path, _: Image.new("1", (20_000, 20_000)).save(path), "has more than"),
+    "k.png": (lambda path, _: path.mkdir(), "is a folder"),
+    "l.png": (lambda path, _: None, "there is no such file"),
+    "m.png": (lambda path, _: path.symlink_to(path), "cannot be read ("),
+    "n.png": (lambda path, _: os.mkfifo(path), "is no plain file"),
+    "o.heic": (lambda path, _: path.write_bytes(box(b"heic\0\0\0\0mif1heic")), "is HEIC, expected PNG"),
+    "p.avif": (lambda path, _: path.write_bytes(box(b"avif\0\0\0\0avifmif1")), "is AVIF, expected PNG"),
+    "q.jpg": (lambda path, _: path.write_bytes(box(b"isom\0\0\0\0isomavc1")), "is a video"),
+    "r.svg": (lambda path, _: path.write_text('<?xml version="1.0"?>\n<svg/>'), "is an SVG drawing"),
+    "s.pdf": (lambda path, _: path.write_bytes(b"%PDF-1.7"), "is a PDF"),
+    "t.png": (lambda path, _: path.write_text("<!DOCTYPE html>"), "is a web page"),
+    "u.tiff": (lambda path, grey: Image.fromarray(grey * np.float32("nan")).save(path), "no number"),
+    "v.csv": (lambda path, _: path.write_text("seven"), "the header lacks"),
+    "w.csv": (lambda path, _: path.mkdir(), "cannot be read"),
+    "x" * 300: (lambda path, _: None, "cannot be read"),
+}
+
+
+def test_a_batch_is_read_but_for_what_is_no_digit(
     tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "PICTURES", 2)
-    good = [save(digits.test[n].reshape(28, 28), tmp_path / f"{n}.png") for n in range(4)]
-    bad = tmp_path / "bad.png"
-    bad.write_text("seven")
+    monkeypatch.setattr(files, "PICTURES", 5)
+    good = [save(shown(digits, number), tmp_path / f"good-{number}.png") for number in range(3)]
     alone = [typed("predict", path, "--run", tiny_run.folder, cwd=tmp_path).out for path in good]
-    ended = typed("predict", *good[:3], bad, good[3], "--run", tiny_run.folder, cwd=tmp_path)
-    assert ended.code == 1
-    assert ended.out == "".join(alone[:3])
-    assert ended.err.startswith(f"Error: {bad}: ")
+    paths = [tmp_path / name for name in FOREIGN]
+    for path in paths:
+        FOREIGN[path.name][0](path, shown(digits))
+    batch = [good[0], *paths[:9], good[1], *paths[9:], good[2]]
+    ended = typed("predict", *batch, "--run", tiny_run.folder, cwd=tmp_path)
+    assert (ended.code, ended.out) == (1, "".join(alone))
+    for path, line in zip(paths, ended.err.splitlines(), strict=True):
+        assert line.startswith(f"Error: {path}: "), line
+        assert FOREIGN[path.name][1] in line, line
+    told = typed("predict", *batch, "--run", tiny_run.folder, "--json", cwd=tmp_path)
+    entries = json.loads(told.out)["predictions"]
+    assert (told.code, [entry["file"] for entry in entries]) == (1, list(map(str, batch)))
+    assert [entry["file"] for entry in entries if "label" in entry] == list(map(str, good))
+    assert [f"Error: {entry['error']}" for entry in entries if "error" in entry] == ended.err.splitlines()
+    assert typed("predict", *batch, "--run", tiny_run.folder, "--csv", "x.csv", cwd=tmp_path).code == 1
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_python_gets_what_can_be_read_of_a_batch(
+    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = save(shown(digits), tmp_path / "good.png"), save(shown(digits) * 0, tmp_path / "bad.png")
+    assert [each.file for each in digit_recognizer.predict([bad, good], run=tiny_run.folder)] == [str(good)]
+    assert f"{bad}: is blank" in capsys.readouterr().out
+    with pytest.raises(PictureError, match="is blank"):
+        digit_recognizer.predict(bad, run=tiny_run.folder)
+
+
+def scaled(grey: np.ndarray, low: float, high: float) -> np.ndarray:
+    return low + grey / 255 * (high - low)
+
+
+KINDS: dict[str, Callable[[np.ndarray], Image.Image]] = {
+    "8.gif": lambda grey: Image.fromarray(grey),
+    "1.png": lambda grey: Image.fromarray(grey).convert("1"),
+    "12.png": lambda grey: Image.fromarray(scaled(grey, 0, 4080).astype(np.uint16)),
+    "16.png": lambda grey: Image.fromarray(scaled(grey, 30_000, 30_500).astype(np.uint16)),
+    "16.tiff": lambda grey: Image.fromarray(scaled(grey, 0, 65535).astype(np.uint16)),
+    "32.tiff": lambda grey: Image.fromarray(scaled(grey, -5, 70_000).astype(np.int32)),
+    "float.tiff": lambda grey: Image.fromarray(scaled(grey, 0, 1).astype(np.float32)),
+    "cmyk.jpg": lambda grey: Image.fromarray(grey).convert("CMYK"),
+    "lab.tiff": lambda grey: Image.merge(
+        "LAB", [Image.fromarray(grey), *[Image.new("L", grey.shape, 128)] * 2]
+    ),
+    "palette.png": lambda grey: Image.fromarray(grey).convert("RGB").quantize(16),
+    "white ink.png": lambda grey: Image.merge(
+        "LA", [Image.new("L", grey.shape, 255), Image.fromarray(255 - grey)]
+    ),
+    "black ink.webp": lambda grey: Image.merge(
+        "RGBA", [*[Image.new("L", grey.shape, 0)] * 3, Image.fromarray(255 - grey)]
+    ),
+    "turned.jpg": lambda grey: Image.fromarray(grey),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_picture_shows_the_digit(digits: data.Dataset, tmp_path: Path, name: str) -> None:
+    picture, exif = KINDS[name](shown(digits)), Image.Exif()
+    if name == "turned.jpg":
+        picture, exif[0x0112] = picture.transpose(Image.Transpose.ROTATE_90), 6
+    picture.save(tmp_path / name, **({"exif": exif} if exif else {}))
+    read, plain = (
+        files.read_picture(tmp_path / name),
+        files.read_picture(save(shown(digits), tmp_path / "a.bmp")),
+    )
+    assert np.abs(read.astype(int) - plain).mean() < 8
 
 
 LAMBDA = """{"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda", "config": {"function":

@@ -1,7 +1,7 @@
 """A picture becomes a digit as MNIST's are: a box of 20x20, antialiased, centred by mass in 28x28.
 
 `prepare` is the whole algorithm, a step a line. page/prepare.js does the same for the drawing page, whose
-even paper without lines needs nothing of paper.py.
+even paper without lines needs nothing of paper.py and only the first of LEVELS.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,8 @@ from digit_recognizer.reading.paper import BLANK, SEVERAL, find_ink, without_lin
 
 MIDDLE = 14.5  # where MNIST's digits have their centre of mass, from the picture's edge
 BOX = 20  # longest side of MNIST's digits before they were centred
-LEVEL = 0.15  # of full ink, above which a pixel may be a digit's
+LEVELS = (0.15, 0.3, 0.45)  # of full ink, above which a pixel is ink: the higher for shadows
 FAINT = 0.2  # of full ink, below which a digit's pixels are paper
-FULL = 0.9  # quantile of a digit's pixels that becomes full ink, as in MNIST, however thin its strokes
 INNER = 0.1  # share of the largest patch's ink that one clear of the edge has, if it is the digit
 LINED = 0.5  # the same where lines are taken away, since more may be left of them than of a digit
 SPECK = 0.01  # a patch with less than this share of the largest one's ink is dirt
@@ -57,16 +56,19 @@ def prepare(picture: np.ndarray) -> np.ndarray:
 
 
 def find_digit(ink: np.ndarray) -> np.ndarray:
-    """Return the mask of the digit: clear of the picture's edge, if need be without lines, else as it is."""
-    mask = ink > LEVEL
-    digit = _digit_in(mask, ink, INNER)
-    if digit is None and (rest := without_lines(mask)) is not None:
+    """Return the mask of the digit, at the lowest level at which it is clear of the picture's edge.
+
+    If there is none, without lines; if that does not help, it may touch the edge.
+    """
+    for level in LEVELS:
+        if (digit := _digit_in(ink > level, ink, INNER)) is not None:
+            return digit
+    mask = ink > LEVELS[0]
+    if (rest := without_lines(mask)) is not None:
         digit = _digit_in(rest, ink, LINED)
         if digit is None and rest.sum() < 0.1 * mask.sum() and not _is_upright_line(mask):
             raise PictureError("holds lines alone, expected a digit")
-    if digit is None:
-        digit = _digit_in(mask, ink, 0)
-    if digit is None:
+    if digit is None and (digit := _digit_in(mask, ink, 0)) is None:
         raise PictureError(BLANK)
     return digit
 
@@ -101,10 +103,20 @@ def _digit_in(mask: np.ndarray, ink: np.ndarray, share: float) -> np.ndarray | N
     if max((patch.ink for patch in patches.values()), default=0) <= share * most:
         return None
     digit = np.isin(labels, join(patches))
+    if _is_frame(digit):
+        raise PictureError("holds an empty frame, expected a digit")
     square = 2 * cv2.distanceTransform(np.pad(digit, 1).astype(np.uint8), cv2.DIST_C, 3).max() - 1
     if square > PATCH * max(crop(digit).shape):
         raise PictureError("holds a patch that is no stroke, expected a digit")
     return digit
+
+
+def _is_frame(mask: np.ndarray) -> bool:
+    """Return whether the mask is a thin outline of a rectangle, in any direction."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = max(outlines, key=cv2.contourArea)
+    area, (_, (width, height), _) = cv2.contourArea(outline), cv2.minAreaRect(outline)
+    return area > 0.9 * width * height and mask.sum() < 0.4 * area
 
 
 def join(patches: dict[int, Patch]) -> list[int]:
@@ -148,10 +160,13 @@ def crop(ink: np.ndarray) -> np.ndarray:
 
 
 def fit(ink: np.ndarray) -> np.ndarray:
-    """Return the ink with BOX pixels on its longest side, each the mean of the old ones under it."""
+    """Return the ink with BOX pixels on its longest side, each the mean of the old ones under it.
+
+    The most becomes full ink, as in MNIST: a thin stroke is less in each pixel than it was.
+    """
     rows, columns = (max(1, int(side * BOX / max(ink.shape) + 0.5)) for side in ink.shape)
     fitted = cv2.resize(ink, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.minimum(fitted / np.quantile(fitted[fitted > 0.01], FULL), 1)
+    return fitted / fitted.max()
 
 
 def centre(ink: np.ndarray) -> np.ndarray:

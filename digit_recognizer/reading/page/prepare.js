@@ -6,7 +6,6 @@ const BOX = 20;
 const MIDDLE = 14.5;
 const LEVEL = 0.15;
 const FAINT = 0.2;
-const FULL = 0.9;
 const SPECK = 0.01;
 const MAIN = 0.15;
 const INNER = 0.1;
@@ -121,13 +120,11 @@ function crop(ink) {
   return cropped;
 }
 
-// The ink with BOX pixels on its longest side, and a quantile of its pixels as full ink.
+// The ink with BOX pixels on its longest side; the most becomes full ink.
 function fit(ink) {
   const fitted = scaleTo(ink, BOX);
-  const inked = fitted.values.filter((value) => value > 0.01).sort();
-  const place = (inked.length - 1) * FULL, below = Math.floor(place);
-  const full = inked[below] + (inked[Math.min(below + 1, inked.length - 1)] - inked[below]) * (place - below);
-  return { ...fitted, values: fitted.values.map((value) => Math.min(value / full, 1)) };
+  const most = fitted.values.reduce((most, value) => Math.max(most, value), 0);
+  return { ...fitted, values: fitted.values.map((value) => value / most) };
 }
 
 // The picture with `longest` pixels on its longest side: a new pixel is the mean of the old ones under it.
