@@ -102,19 +102,15 @@ class Schedule(Record):
             planned -= _seconds(fits)
             yield tier, [replace(task, budget=task.budget and task.budget.times(factor)) for task in fits]
 
-    def best_members(self, complete: Collection[str]) -> list[Member]:
-        """Return the members that are `complete` (names), of the last tier that has any."""
-        return [member for member in self._members_from(complete)[0] if member.name in complete]
-
     def members_left(self, complete: Collection[str]) -> list[Member]:
-        """Return the members that no complete one of a later tier replaces."""
-        return [member for members in self._members_from(complete) for member in members]
+        """Return the members that no complete one (by name) of a later tier replaces."""
+        has_any = [any(member.name in complete for member in tier.members) for tier in self.tiers]
+        last = max((number for number, found in enumerate(has_any) if found), default=0)
+        return [member for tier in self.tiers[last:] for member in tier.members]
 
-    def _members_from(self, complete: Collection[str]) -> list[tuple[Member, ...]]:
-        """Return the members by tier, from the last tier on that has a complete one."""
-        tiers = [tier.members for tier in self.tiers]
-        has_any = [any(member.name in complete for member in members) for members in tiers]
-        return tiers[max((n for n, found in enumerate(has_any) if found), default=0) :]
+    def best_members(self, complete: Collection[str]) -> list[Member]:
+        """Return the complete members of the last tier that has any."""
+        return [member for member in self.members_left(complete) if member.name in complete]
 
     def describe(self) -> Iterator[str]:
         """Yield what will be fitted in which time, in words; nothing for a run without a time limit."""

@@ -149,6 +149,15 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate(timeout=DEADLINE)
 
 
+class Clock:
+    """Stand for the module `time`, of which a timer must ask nothing but the monotonic clock."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
     """Wait until the condition holds; fail if the process ends before, or after DEADLINE seconds."""
     deadline = time.monotonic() + DEADLINE

@@ -1,7 +1,6 @@
 """What is fitted when, on which cores: no net is trained here, and the clock is the tests' own."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Clock
 
 from digit_recognizer import recipes, records, schedule, training
 from digit_recognizer.data import Dataset
@@ -23,12 +23,8 @@ from digit_recognizer.training.machine import MAX_THREAD_MINUTES, MAX_THREADS
 CNN, DENSE, SKLEARN = (recipes.RECIPES[name].settings for name in ("cnn", "keras-mlp", "sklearn-mlp"))
 QUICK, BEST = ("keras-mlp",), ("cnn",)
 # Seconds of an epoch and of the predictions, of 20 epochs for `cnn` and 90 for `keras-mlp`.
-COSTS = {
-    "keras-mlp": Cost(0.5, 0.5),
-    "cnn-small": Cost(5, 4),
-    "cnn": Cost(20, 15),
-    "cnn-deskewed": Cost(20, 15),
-}
+COSTS = {"keras-mlp": Cost(0.5, 0.5), "cnn-small": Cost(5, 4), "cnn": Cost(20, 15)}
+COSTS["cnn-deskewed"] = COSTS["cnn"]
 Fill = Callable[..., Schedule]
 
 
@@ -54,7 +50,6 @@ def fill(digits: Dataset, measured: object) -> Fill:
         *tiers: tuple[str, ...],
         minutes: float,
         cores: int = 2,
-        gpus: int = 0,
         folds: int | None = None,
         refit: bool = False,
         elapsed: Callable[[], float] = lambda: 0.0,
@@ -62,7 +57,7 @@ def fill(digits: Dataset, measured: object) -> Fill:
         splits = make_splits(digits.train.labels, holdout=0.1, folds=folds, seed=0)
         return fill_minutes(
             [recipes.select(tier) for tier in tiers], splits, digits, refit=refit,
-            machine=Machine(cores, gpus, None), minutes=minutes, elapsed=elapsed,
+            machine=Machine(cores, 0, None), minutes=minutes, elapsed=elapsed,
         )  # fmt: skip
 
     return fill
@@ -94,9 +89,6 @@ def test_more_time_gives_longer_trainings_and_then_more_nets(fill: Fill, minutes
     assert rounds == 1 or (seconds(tier) - 15) / 20 / CNN.epochs >= schedule.MIN_EPOCHS_SHARE * rounds**2
     assert tier.members[0].budget == Budget(seconds=seconds(tier), epoch=20, predict=15)
     assert tier.members[0].settings == CNN  # its epochs are no matter
-
-
-def test_there_is_a_highest_number_of_rounds(fill: Fill) -> None:
     assert len(fill(QUICK, minutes=600).members) == schedule.MAX_TIMES_ROUNDS
 
 
@@ -166,12 +158,9 @@ def test_without_time_to_train_there_is_no_quick_tier(fill: Fill, monkeypatch: p
     assert tier.members[0].recipe == "cnn-small"
 
 
-def test_convolutional_nets_come_from_2_minutes_on() -> None:
+def test_the_minutes_decide_which_recipes_there_are(fill: Fill) -> None:
     assert recipes.for_minutes(1.9) == (QUICK,)
     assert recipes.for_minutes(2) == (QUICK, ("cnn-small",), BEST)
-
-
-def test_from_15_minutes_on_every_second_net_sees_deskewed_digits(fill: Fill) -> None:
     _, fourteen = fill(*recipes.for_minutes(14), minutes=14).tiers
     assert {member.recipe for member in fourteen.members} == {"cnn"}
     _, fifteen = fill(*recipes.for_minutes(15), minutes=15).tiers
@@ -198,19 +187,9 @@ def test_a_machine_that_takes_long_to_measure_tries_no_better_recipe(
 # Rounds, and what is left of the time.
 
 
-class Clock:
-    """Stand for the module `time`, of which a schedule must ask nothing but the monotonic clock."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(schedule, "time", clock)
+    monkeypatch.setattr(schedule, "time", clock := Clock())
     return clock
 
 
@@ -291,12 +270,9 @@ def test_quick_members_count_until_there_are_better_ones() -> None:
     assert TWO_TIERS.members_left(["cnn-2"]) == list(main)
 
 
-def test_a_schedule_comes_back_from_its_file(tmp_path: Path) -> None:
+def test_a_schedule_comes_back_from_its_file_and_is_described_in_words(tmp_path: Path) -> None:
     records.write(tmp_path / "schedule.json", TWO_TIERS)
     assert records.read(tmp_path / "schedule.json", Schedule) == TWO_TIERS
-
-
-def test_the_schedule_is_described_in_words() -> None:
     assert list(TWO_TIERS.describe()) == [
         "Fits of 50 s, 2 at a time in 1 thread each: 2 keras-mlp",
         "Fits of 175 s, 2 at a time in 1 thread each: 4 cnn",
@@ -306,30 +282,34 @@ def test_the_schedule_is_described_in_words() -> None:
 # Cores.
 
 
-CORES = [
-    (2, 1, 1, (1, 2)),
-    (2, 8, 1, (1, 2)),
-    (2, 8.5, 1, (2, 1)),
-    (2, 600, 1, (2, 1)),
-    (2, 5, 2, (2, 1)),
-    (2, 5, 5, (2, 1)),
-    (1, 5, 1, (1, 1)),
-    (3, 5, 1, (1, 3)),
-    (4, 5, 1, (2, 2)),  # one net in three threads would leave a core idle
-    (7, 1, 1, (2, 3)),
-    (8, 5, 1, (2, 3)),  # four threads for five minutes would be too many
-    (16, 1, 1, (4, 4)),
-    (16, 1, 5, (5, 3)),
-    (16, 5, 1, (5, 3)),
-    (16, 10, 1, (16, 1)),
-]
-
-
-@pytest.mark.parametrize(("cores", "time", "fits", "shares"), CORES)
-def test_cores_are_split_by_the_minutes_there_are(
-    cores: int, time: float, fits: int, shares: tuple[int, int]
+@pytest.mark.parametrize(
+    ("settings", "cores", "minutes", "fits", "shares"),
+    [
+        (CNN, 2, 8, 1, (1, 2)),
+        (CNN, 2, 8.5, 1, (2, 1)),
+        (CNN, 2, 5, 2, (2, 1)),
+        (CNN, 3, 5, 1, (1, 3)),
+        (CNN, 4, 5, 1, (2, 2)),  # one net in three threads would leave a core idle
+        (CNN, 8, 5, 1, (2, 3)),  # four threads for five minutes would be too many
+        (CNN, 16, 1, 1, (4, 4)),
+        (CNN, 16, 1, 5, (5, 3)),
+        (CNN, 16, 10, 1, (16, 1)),
+        (DENSE, 1, 5, 1, (1, 1)),  # one core to train and one to augment
+        (DENSE, 7, 60, 2, (3, 1)),
+        (SKLEARN, 16, 1, 1, (8, 1)),
+        (CNN, 8, None, 2, (2, 4)),
+        (CNN, 3, None, 2, (2, 1)),
+        (DENSE, 8, None, 2, (2, 1)),  # dense nets share no steps
+        (SKLEARN, 2, None, 10, (2, 1)),
+    ],
+)
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_cores_are_shared_by_the_fits_and_minutes_there_are(
+    settings: Settings, cores: int, minutes: float | None, fits: int, shares: tuple[int, int], gpus: int
 ) -> None:
-    assert Machine(cores, 0, None).split_cores([CNN], fits=fits, minutes=time) == shares
+    if gpus and settings.net == "keras":  # one at a time
+        shares = 1, cores if settings.is_convolutional else 1
+    assert Machine(cores, gpus, None).split_cores([settings], fits=fits, minutes=minutes) == shares
 
 
 @pytest.mark.parametrize("time", [1, 2, 5, 8, 30])
@@ -339,45 +319,6 @@ def test_threads_of_a_net_never_exceed_their_limits(time: int) -> None:
         assert processes * threads <= cores
         assert threads <= MAX_THREADS
         assert threads == 1 or threads * time <= MAX_THREAD_MINUTES
-
-
-@pytest.mark.parametrize(
-    ("cores", "shares"), [(1, (1, 1)), (2, (1, 1)), (3, (1, 1)), (7, (3, 1)), (16, (8, 1))]
-)
-def test_a_dense_net_has_one_core_to_train_and_one_to_augment(cores: int, shares: tuple[int, int]) -> None:
-    for time in (1, 8, 60):
-        assert Machine(cores, 0, None).split_cores([DENSE, SKLEARN], fits=2, minutes=time) == shares
-
-
-@pytest.mark.parametrize(
-    ("cores", "fits", "shares"),
-    [(2, 2, (2, 1)), (2, 10, (2, 1)), (8, 2, (2, 4)), (3, 2, (2, 1)), (4, 1, (1, 4))],
-)
-def test_cores_are_split_among_the_fits(cores: int, fits: int, shares: tuple[int, int]) -> None:
-    assert Machine(cores, 0, None).split_cores([DENSE, CNN], fits=fits) == shares
-    assert Machine(cores, 0, None).split_cores([DENSE], fits=fits) == (
-        shares[0],
-        1,
-    )  # dense nets share no steps
-
-
-@pytest.mark.parametrize(
-    ("time", "settings", "gpus", "shares"),
-    [
-        (None, DENSE, 0, (4, 1)),
-        (None, DENSE, 1, (1, 1)),
-        (None, CNN, 1, (1, 4)),
-        (None, SKLEARN, 1, (4, 1)),
-        (5, DENSE, 0, (2, 1)),
-        (5, DENSE, 2, (1, 1)),
-        (5, CNN, 2, (1, 4)),
-        (5, SKLEARN, 1, (2, 1)),
-    ],
-)
-def test_with_a_gpu_keras_fits_run_one_at_a_time(
-    time: float | None, settings: Settings, gpus: int, shares: tuple[int, int]
-) -> None:
-    assert Machine(4, gpus, None).split_cores([settings], fits=5, minutes=time) == shares
 
 
 @pytest.mark.parametrize(
@@ -420,36 +361,36 @@ def test_bfloat16_is_decided_once_for_all_fits(
 # Measuring.
 
 
+@pytest.fixture
+def measure(digits: Dataset) -> Callable[..., list[Cost]]:
+    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
+    return lambda settings, *, refit=False, workers=1: training.measure(
+        [settings], splits, digits, refit=refit, workers=workers, threads=1
+    )
+
+
 def test_measuring_tells_seconds_of_an_epoch_and_of_the_predictions(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    measure: Callable[..., list[Cost]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The slowest process counts; each row of an epoch, of its metrics and of the predictions."""
-    rows = [[(1e-3, 1e-4, 1e-2), (2e-3, 1e-5, 1e-3)], [(1.0, 0.0, 0.0), (1.0, 0.0, 0.0)]]
-    monkeypatch.setattr(training.costs, "map_on_workers", lambda *_, **__: rows)
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    measure = partial(training.measure, [DENSE, CNN], splits, digits, workers=2, threads=1)
-    metrics, predict = 1e-4 * (60 + training.CURVE_ROWS), 1e-2 * (60 + len(digits.test))
-    slow = Cost(540.0, 0.0)
-    assert measure(refit=False) == [
-        (pytest.approx(0.002 * 540 + metrics), pytest.approx(metrics + predict)),
-        slow,
-    ]
-    assert measure(refit=True)[1].epoch == 600
+    """The slowest process counts."""
+    monkeypatch.setattr(training.costs, "map_on_workers", lambda *_, **__: [[(1e-3, 1e-2), (2e-3, 1e-3)]])
+    rows = 2 * 60 + training.CURVE_ROWS + 150
+    assert measure(DENSE) == [pytest.approx((0.002 * 540, 0.01 * rows))]
+    assert measure(DENSE, refit=True) == [pytest.approx((0.002 * 600, 0.01 * rows))]
 
 
-def test_a_short_fit_measures_a_net(digits: Dataset) -> None:
-    """Its times are those of rows: a whole epoch of a tiny net takes less than a second."""
-    tiny = SKLEARN.replace(hidden=(8,))
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
-    (cost,) = training.measure([tiny], splits, digits, refit=False, workers=1, threads=1)
+def test_a_short_fit_measures_a_net(measure: Callable[..., list[Cost]]) -> None:
+    (cost,) = measure(SKLEARN.replace(hidden=(8,)))
     assert 1e-4 < cost.epoch < 3
-    assert 1e-4 < cost.predict < 3
+    assert 1e-4 < cost.predict < 10
 
 
-def test_no_memory_for_measuring_is_one_line(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_out(*_: object, **__: object) -> list[list[object]]:
+def test_no_memory_for_measuring_is_one_line(
+    measure: Callable[..., list[Cost]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(training.costs, "map_on_workers", run_out)
     with pytest.raises(RunError, match="out of memory while the speed of the nets is measured"):
-        training.measure([SKLEARN], [], digits, refit=False, workers=1, threads=1)
+        measure(SKLEARN)

@@ -48,11 +48,14 @@ def iter_epochs(
 
     def draw(epoch: int) -> "_AugmentedRows":
         order, generator = rng.permutation(rows), np.random.default_rng(rng.randint(2**31 - 1))
+        memory = next(buffers)
 
-        def augment(chunk: np.ndarray) -> None:
+        def augment(part: slice) -> None:
+            chunk = memory[part]
+            np.take(images, order[part], axis=0, out=chunk, mode="clip")  # the usual mode takes a copy first
             augmentation.at(progress.for_augmentation(epoch)).apply(chunk, generator, out=chunk)
 
-        return _AugmentedRows(images, order, next(buffers), augment, thread)
+        return _AugmentedRows(order, memory, lambda part: thread.submit(augment, part))
 
     def calls(current: "_AugmentedRows", following: "_AugmentedRows | None") -> Iterator[Call]:
         first = 0
@@ -79,35 +82,24 @@ def iter_epochs(
 
 
 class _AugmentedRows:
-    """The rows of an epoch in their order, augmented in a thread, chunk after chunk."""
+    """The rows of an epoch in their order, which `augment` fills in a thread, chunk after chunk."""
 
     def __init__(
-        self,
-        images: np.ndarray,
-        order: np.ndarray,
-        out: np.ndarray,
-        augment: Callable[[np.ndarray], None],
-        thread: ThreadPoolExecutor,
+        self, order: np.ndarray, images: np.ndarray, augment: Callable[[slice], Future[None]]
     ) -> None:
-        self.order = order
-        self._images, self._out, self._augment, self._thread = images, out, augment, thread
+        self.order, self._images, self._augment = order, images, augment
         self._chunks: list[Future[None]] = []
 
     def prepare(self, stop: int) -> None:
         """Let the thread go on to this row, if it is not there yet."""
         for first in range(len(self._chunks) * CHUNK, min(stop, len(self.order)), CHUNK):
-            self._chunks.append(self._thread.submit(self._fill, slice(first, first + CHUNK)))
-
-    def _fill(self, part: slice) -> None:
-        rows = self._out[part]
-        np.take(self._images, self.order[part], axis=0, out=rows, mode="clip")  # the usual mode takes a copy
-        self._augment(rows)
+            self._chunks.append(self._augment(slice(first, first + CHUNK)))
 
     def wait_for(self, part: slice) -> np.ndarray:
         """Return these rows once they are augmented."""
         for chunk in self._chunks[part.start // CHUNK : -(-part.stop // CHUNK)]:
             chunk.result()
-        return self._out[part]
+        return self._images[part]
 
 
 class EarlyStopping:

@@ -87,7 +87,7 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         mixed = settings.bfloat16 and settings.is_convolutional
         steps = -(-len(X) // settings.batch_size)
         progress = Steps(settings.epochs, steps) if timer is None else timer.start(steps)
-        momentum = choose_momentum(progress.guess_steps())
+        momentum = choose_momentum(progress.total)
         self.model_ = build_model(
             settings, X.shape[1], len(self.classes_), rng, mixed=mixed, momentum=momentum
         )

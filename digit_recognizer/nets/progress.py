@@ -33,7 +33,7 @@ class Steps:
     """Progress by steps: of `epochs` epochs, which have `steps` each."""
 
     def __init__(self, epochs: int, steps: int) -> None:
-        self.max_epochs, self._steps, self._done = epochs, steps, 0
+        self.max_epochs, self.total, self._steps, self._done = epochs, epochs * steps, steps, 0
         self._starts = [0.0]  # of the epochs; the last is the end
         for left in range(epochs, 0, -1):
             self._starts.append(self._starts[-1] + (1 - self._starts[-1]) / left)
@@ -41,7 +41,7 @@ class Steps:
     @property
     def now(self) -> float:
         """The progress, 0 to 1."""
-        return self._done / self.guess_steps()
+        return self._done / self.total
 
     @property
     def epochs(self) -> float:
@@ -52,13 +52,9 @@ class Steps:
         """Return the progress that an epoch's rows are augmented at; the first epoch is 0."""
         return self._starts[epoch]
 
-    def guess_steps(self) -> int:
-        """Return how many steps there will be in all."""
-        return self.max_epochs * self._steps
-
     def more(self) -> bool:
         """Return whether there are further steps."""
-        return self._done < self.guess_steps()
+        return self._done < self.total
 
     def next_call(self) -> np.ndarray:
         """Return the progress at each step of the next call, all of one epoch."""
@@ -83,13 +79,13 @@ class Timer:
     def __init__(self, budget: Budget) -> None:
         self.now, self.max_epochs = 0.0, MAX_EPOCHS
         self._budget, self._end = budget, time.monotonic() + budget.seconds
-        self._steps, self._measured = 1, budget.epoch
         self._done, self._zero, self._began = 0, 0.0, 0.0
         self._calls: deque[tuple[int, float]] = deque(maxlen=PACE_CALLS)  # steps and seconds of each
 
     def start(self, steps: int) -> "Timer":
-        """Return this timer, for epochs of so many steps."""
+        """Return this timer, for epochs of so many steps; `total`: how many there will be, as it seems."""
         self._steps, self._measured = steps, self._budget.epoch / steps
+        self.total = max(1, min(int(self._left(time.monotonic()) / self._measured), MAX_EPOCHS * steps))
         return self
 
     @property
@@ -100,10 +96,6 @@ class Timer:
     def for_augmentation(self, epoch: int) -> float:
         """Return the progress that the next rows are augmented at."""
         return self.now
-
-    def guess_steps(self) -> int:
-        """Return how many steps there will be in all, by the pace that was measured."""
-        return max(1, min(int(self._left(time.monotonic()) / self._measured), MAX_EPOCHS * self._steps))
 
     def more(self) -> bool:
         """Read the clock; return whether there is time for further steps."""

@@ -17,7 +17,7 @@ MEASURED_ROWS = 2048  # training digits of the short fit
 
 
 class Cost(NamedTuple):
-    """Seconds of an epoch and its metrics, and of all that follows the training."""
+    """Seconds of an epoch, and of the predictions after the training."""
 
     epoch: float
     predict: float
@@ -45,34 +45,23 @@ def measure(
         raise RunError("out of memory while the speed of the nets is measured; try fewer --jobs") from None
     held_out = max(len(split.valid) for split in splits)
     trained = len(data.train) - (0 if refit else held_out)
-    costs = []
-    for seconds in measured:
-        train, metrics, predict = np.max(seconds, axis=0).tolist()
-        metrics *= held_out + CURVE_ROWS
-        costs.append(Cost(train * trained + metrics, metrics + predict * (held_out + len(data.test))))
-    return costs
+    predicted = 2 * held_out + CURVE_ROWS + len(data.test)  # for the last metrics, too
+    slowest = [np.max(seconds, axis=0).tolist() for seconds in measured]
+    return [Cost(train * trained, predict * predicted) for train, predict in slowest]
 
 
-def _seconds_per_row(settings: Settings, few: Digits, threads: int) -> tuple[float, float, float]:
-    """Return what a row takes in an epoch, in the metrics after it, and in `predict_proba`."""
+def _seconds_per_row(settings: Settings, few: Digits, threads: int) -> tuple[float, float]:
+    """Return what a row takes in an epoch and in `predict_proba`."""
     from digit_recognizer.nets import pipelines
 
     laps: list[float] = []
-
-    def lap(_: float = 0.0) -> None:
-        laps.append(time.perf_counter())
-
     with limited_threads(settings, threads):
         # A net that diverges fails in its fit, not here.
         classifier = pipelines.build(settings.replace(epochs=4, learning_rate=1e-6), 0)
-        classifier.fit(few.pixels, few.labels, net__on_epoch_end=lap)
+        classifier.fit(few.pixels, few.labels, net__on_epoch_end=lambda _: laps.append(time.perf_counter()))
         classifier.predict_proba(few.pixels)
-        lap()
-        rows = classifier[:-1].transform(few.pixels)
-        lap()
-        classifier[-1].predict_proba_without_tta(rows)
-        lap()
+        laps.append(time.perf_counter())
     # The first epoch holds the start; during the last, no next one is augmented. Of the two between, take the
     # faster: other load may slow one.
-    second, third, _, predict, _, metrics = np.diff(laps) / len(few)
-    return max(min(second, third), 1e-9), metrics, predict
+    second, third, _, predict = np.diff(laps) / len(few)
+    return max(min(second, third), 1e-9), predict
