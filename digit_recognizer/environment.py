@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 # Variables that change what libraries compute. The others say where, how much and how loud: folders, GPUs,
-# memory, logs, and threads, of which each fit sets its own number.
+# memory, logs, threads, of which each fit sets its own number, and which processor it is (OPENBLAS_CORETYPE).
 FOREIGN = re.compile(
     r"(KERAS_(?!HOME$)|TF_(?!CPP_|GPU_|FORCE_GPU_ALLOW_GROWTH$)|TF2_|XLA_|MLIR_|NVIDIA_TF32_|ONEDNN_|DNNL_|NPY_"
     r"|MKL_CBWR$|OPENCV_|SCIPY_|SKLEARN_)"

@@ -116,18 +116,18 @@ class LibraryError(DigitRecognizerError):
     @classmethod
     def of_import(cls, error: Exception, advice: str = "") -> "LibraryError":
         """Return what an import raised, as one line; raise what it is if no installation is at fault."""
-        asked = getattr(error, "name", None) or ""  # an ImportError's, of a library that is not there
+        asked = (error.name or "") if isinstance(error, ImportError) else ""
         if asked.startswith(__package__) or isinstance(error, MemoryError):
             raise error
         if re.search("(?i)failed to map segment|cannot allocate memory", str(error)):  # the system's loader
             raise MemoryError from error
         library, frame = "", error.__traceback__
-        while frame is not None:  # of the library that this package imported, and what that imported
+        while frame is not None:  # the library is what this package imported, not what that imported
             name = frame.tb_frame.f_globals.get("__name__", "").partition(".")[0]
             library, frame = "" if name == __package__ else library or name, frame.tb_next
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return cls(
-            f"{library or asked or 'a library'} cannot be imported ({reason}); "
+            f"{asked.partition('.')[0] or library or 'a library'} cannot be imported ({reason}); "
             f"install the packages of requirements.txt anew{advice}"
         )
 

@@ -4,7 +4,6 @@ An epoch's steps are a TensorFlow function of rows in memory: `Model.fit` feeds 
 pipeline, and takes up to twice as long.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -216,13 +215,8 @@ def visible_gpus() -> int:
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Return whether bfloat16 is faster: Linux, a CPU with AVX-512 BF16 or AMX, oneDNN on.
-
-    Does not import TensorFlow.
-    """
-    fast_cpu = CPU_INFO.exists() and any(name in CPU_INFO.read_text() for name in ("avx512_bf16", "amx_bf16"))
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"  # TensorFlow's own operations convert each number
-    return fast_cpu and onednn
+    """Return whether bfloat16 is faster: Linux, a CPU with AVX-512 BF16 or AMX; imports no TensorFlow."""
+    return CPU_INFO.exists() and any(name in CPU_INFO.read_text() for name in ("avx512_bf16", "amx_bf16"))
 
 
 def limit_threads(threads: int) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,9 +35,6 @@ _pool: Any = None  # loky's ProcessPoolExecutor
 _pool_size = (0, 0)  # its processes, and the threads of each
 
 
-def _ignore(notice: str) -> None: ...
-
-
 def fit_all(
     tasks: Sequence[FitTask],
     data: Dataset,
@@ -45,7 +42,7 @@ def fit_all(
     workers: int,
     logs: Path,
     on_progress: OnProgress,
-    on_notice: OnNotice = _ignore,
+    on_notice: OnNotice,
 ) -> Generator[FitResult | FitFailure, None, None]:
     """Fit all in `workers` processes, with as many threads as the first one has; yield each as it ends.
 
@@ -60,8 +57,9 @@ def fit_all(
         partial(fit, task, data.train, data.test, log=file) for task, file in zip(tasks, files, strict=True)
     ]
     here = workers == 1 and _stays_here([task.settings for task in tasks])
-    with _report_progress(tasks, files, on_progress) as report_end:
-        for _, result in _call_all(calls, 0 if here else workers, tasks[0].threads, on_notice):
+    called = _call_all(calls, 0 if here else workers, tasks[0].threads, on_notice)
+    with _report_progress(tasks, files, on_progress) as report_end, closing(called):
+        for _, result in called:
             if isinstance(result, FitResult):
                 report_end(result)
             yield result
@@ -121,8 +119,8 @@ def _stays_here(settings: Sequence[Settings]) -> bool:
 
 
 def _call_all(
-    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = _ignore
-) -> Iterator[tuple[int, Any]]:
+    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = lambda _: None
+) -> Generator[tuple[int, Any], None, None]:
     """Yield each call's number and what it returns, as it ends; 0 workers: in this process."""
     from joblib.externals.loky import BrokenProcessPool
 
@@ -145,7 +143,7 @@ def _call_all(
 
 
 def _submit(
-    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = _ignore
+    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = lambda _: None
 ) -> dict["Future[Any]", int] | None:
     """Return the calls' futures, in as many processes; None, with a notice, if these cannot be started."""
     global _pool, _pool_size
