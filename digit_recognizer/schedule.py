@@ -118,11 +118,8 @@ class Schedule(Record):
             if budget := tier.members[0].budget:
                 counts = Counter(member.recipe for member in tier.members)
                 nets = ", ".join(f"{count} {recipe}" for recipe, count in counts.items())
-                threads = f"{tier.threads} thread{'s' if tier.threads > 1 else ''}"
-                shared = (
-                    f"{tier.workers} at a time in {threads} each" if tier.workers > 1 else f"in {threads}"
-                )
-                yield f"Fits of {budget.seconds:.0f} s, {shared}: {nets}"
+                shared = f", {tier.workers} at a time" if tier.workers > 1 else ""
+                yield f"Fits of {budget.seconds:.0f} s{shared}: {nets}"
 
 
 def _seconds(fits: Sequence[FitTask]) -> float:

@@ -66,7 +66,7 @@ def test_the_minutes_are_used_and_kept(home: Path) -> None:
     assert 12 / 3 < time.monotonic() - began < 12 * 3
     planned = next(line for line in notices if line.startswith("Fits of "))
     recipe = r"\d sklearn-mlp"
-    assert re.fullmatch(rf"Fits of \d+ s, 2 at a time in 1 thread each: {recipe}, {recipe}-plain", planned)
+    assert re.fullmatch(rf"Fits of \d+ s, 2 at a time: {recipe}, {recipe}-plain", planned)
     assert notices.index("sklearn-mlp-1 holdout") > notices.index(planned)
     manifest = run.manifest
     assert manifest.config.minutes == 0.2

@@ -274,8 +274,8 @@ def test_a_schedule_comes_back_from_its_file_and_is_described_in_words(tmp_path:
     records.write(tmp_path / "schedule.json", TWO_TIERS)
     assert records.read(tmp_path / "schedule.json", Schedule) == TWO_TIERS
     assert list(TWO_TIERS.describe()) == [
-        "Fits of 50 s, 2 at a time in 1 thread each: 2 keras-mlp",
-        "Fits of 175 s, 2 at a time in 1 thread each: 4 cnn",
+        "Fits of 50 s, 2 at a time: 2 keras-mlp",
+        "Fits of 175 s, 2 at a time: 4 cnn",
     ]
 
 
