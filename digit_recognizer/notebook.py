@@ -146,7 +146,7 @@ def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list
     if failed and len(failed) == len(records):
         raise failed[0].error
     for each in failed:
-        print(each.error)
+        _say(str(each.error))
     return [each for each in records if isinstance(each, reading.Reading)]
 
 
