@@ -18,7 +18,7 @@ from conftest import Result, typed
 
 from digit_recognizer import data
 from digit_recognizer.data import openml
-from digit_recognizer.errors import DataError
+from digit_recognizer.errors import DataError, WriteError
 
 SILENCE = {"silence": b""}
 DIGITS = 200  # as the stand-in for MNIST's 70,000
@@ -269,3 +269,25 @@ def test_other_shapes_and_values_raise_data_error(
     monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: answer)
     with pytest.raises(DataError, match=message):
         openml.fetch()
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    advice = "; set SCIKIT_LEARN_DATA to another folder"
+    named = {f"{tmp_path}/file/x": "Not a directory", "~no-such-user/x": "there is no such user"}
+    for cache, reason in named.items():  # before anything is told, and fetched
+        monkeypatch.setenv("SCIKIT_LEARN_DATA", cache)
+        with pytest.raises(WriteError) as error:
+            openml.download(tmp_path / "openml", pytest.fail)
+        assert str(error.value) == f"{cache}: cannot be written ({reason}){advice}"
+
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fill)
+    with pytest.raises(WriteError) as error:
+        openml.fetch()
+    assert str(error.value) == f"{tmp_path}: cannot be written (No space left on device){advice}"
