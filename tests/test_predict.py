@@ -108,6 +108,7 @@ FOREIGN: dict[str, tuple[Callable[[Path, np.ndarray], object], str]] = {
     "j.png": (lambda path, _: Image.new("1", (20_000, 20_000)).save(path), "has more than"),
     "k.png": (lambda path, _: path.mkdir(), "is a folder"),
     "l.png": (lambda path, _: None, "there is no such file"),
+    "m.png": (lambda path, _: path.symlink_to("nowhere"), "there is no such file"),
     "n.png": (lambda path, _: os.mkfifo(path), "is no plain file"),
     "o.heic": (lambda path, _: path.write_bytes(box(b"heic\0\0\0\0mif1heic")), "is HEIC, expected PNG"),
     "p.avif": (lambda path, _: path.write_bytes(box(b"avif\0\0\0\0avifmif1")), "is AVIF, expected PNG"),

@@ -55,15 +55,17 @@ def predict(
     run = runs.find(out, name) if name else newest(out)
     if csv_file is not None:
         files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
-    failed: list[reading.Unread] = []
+    failed: list[Unread] = []
     records = _told(reading.read(run, images), failed)
     if csv_file is not None:
         labels = np.fromiter((each.label for each in records if isinstance(each, reading.Reading)), np.uint8)
         if not failed:  # else the file would have holes
             files.write_output(csv_file, submission.to_bytes(labels))
-        if not failed and not files.is_stdout(csv_file):
-            with done(f"The file is written: {csv_file}"):
-                result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
+            if not files.is_stdout(csv_file):
+                with done(f"The file is written: {csv_file}"):
+                    result(
+                        json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file
+                    )
     elif as_json:
         entries = [vars(each) for each in records]
         result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error

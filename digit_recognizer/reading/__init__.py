@@ -1,6 +1,7 @@
 """Reading new digits with a finished run: pictures and CSVs become digits like MNIST's, then predictions.
 
-preparation: a grey picture becomes a digit as MNIST's are     files: pictures and CSVs to rows of pixels
+files: pictures and CSVs to rows of pixels     paper: what is ink in a picture
+preparation: that ink becomes a digit as MNIST's are
 stored: the models that a run's submission is of     model: the same, as one function to probabilities
 weights: a run's nets as layers of plain numbers     page: a page to draw on that holds them, made from page/
 """
