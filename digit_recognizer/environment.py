@@ -35,6 +35,7 @@ def own_settings(**variables: str) -> Iterator[None]:
         # A library's warning is no error, though it is one for the user's own program.
         warnings.filters = [entry for entry in warnings.filters if entry[0] != "error"]
         warnings.filterwarnings("ignore", ".* joblib will operate in serial mode")  # is told in a line
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # it grew, and is replaced
         if numpy := sys.modules.get("numpy"):
             stack.enter_context(numpy.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         if sklearn := sys.modules.get("sklearn"):
