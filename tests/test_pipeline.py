@@ -401,6 +401,7 @@ def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch:
 
     monkeypatch.setattr(training.machine, "gpu_count", lambda: 1)
     monkeypatch.setattr(training, "fit_all", fit_all)
+    monkeypatch.setattr(training, "import_libraries", lambda *_, **__: None)
     configs: list[RunConfig] = []
     begin = drafts.start
 
