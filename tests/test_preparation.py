@@ -70,9 +70,17 @@ def dashed(ink: np.ndarray, period: int, length: int) -> np.ndarray:
     return picture
 
 
-def coloured(ink: np.ndarray, pen: tuple[int, int, int], paper: tuple[int, int, int]) -> np.ndarray:
+def coloured(
+    ink: np.ndarray, pen: tuple[int, int, int], paper: "tuple[int, int, int] | np.ndarray"
+) -> np.ndarray:
     share = np.pad(ink, 10)[..., None]
     return np.array(paper) * (1 - share) + np.array(pen) * share
+
+
+def scribbled(ink: np.ndarray) -> np.ndarray:
+    """Return a dark blue digit over yellow scribbles on cyan: bright as the paper, further from it in RGB."""
+    loops = [cv2.circle(np.zeros(ink.shape), at, 30, 1, 7) for at in ((35, 45), (80, 40), (70, 85))]
+    return coloured(ink, (0, 20, 127), coloured(np.max(loops, axis=0), (182, 255, 0), (127, 255, 255)))
 
 
 def shaded(ink: np.ndarray, shade: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
@@ -122,6 +130,13 @@ READ: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
     "pencil": grained,
     "red on green": lambda ink, _: coloured(ink, (255, 0, 0), (0, 128, 0)),
     "pink on kraft": lambda ink, _: coloured(ink, (255, 160, 180), (225, 195, 150)),
+    "dark blue over bright yellow": lambda ink, _: scribbled(ink),
+    "dark blue over a bright band": lambda ink, _: coloured(
+        ink,
+        (0, 38, 255),
+        np.array((0, 255, 255))
+        + np.exp(-((np.arange(132) - 50.0) ** 2) / 200)[:, None] * np.array((200, -20, -255)),
+    ),
     "highlighter": lambda ink, _: coloured(ink, (255, 255, 102), (255, 255, 255)),
     "blue ink on lines of blue": lambda ink, _: np.minimum(
         coloured(ink, (20, 30, 120), (250, 250, 245)),
