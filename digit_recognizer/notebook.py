@@ -11,8 +11,8 @@ from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call
 
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
+    from digit_recognizer.inference import Prediction
     from digit_recognizer.manifest import ModelScore
-    from digit_recognizer.reading import Reading
     from digit_recognizer.runs import Run
 
 StrPath = str | PathLike[str]
@@ -125,7 +125,7 @@ def ensemble(
 
 
 @check_call
-def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list[Reading]":
+def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list[Prediction]":
     """Read new digits with a run, as the command `predict` does; return a record for each, in their order.
 
     digits: the path of a picture or CSV, a list of paths, an array or a list of arrays of integers from 0 to
@@ -135,19 +135,19 @@ def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list
     no records at all.
     """
     asked = StoredRun(**dict[str, Any](run=run, out=out))
-    from digit_recognizer import reading, runs
-    from digit_recognizer.reading import given
+    from digit_recognizer import inference, runs
+    from digit_recognizer.inference import given
 
     stored, digits = runs.find(asked.out, str(asked.run)), given.read(digits)
     if not isinstance(digits, list):
-        return reading.read_pixels(stored, digits)
-    records = list(reading.read(stored, digits))
-    failed = [each for each in records if isinstance(each, reading.Unread)]
+        return inference.predict_pixels(stored, digits)
+    records = list(inference.predict(stored, digits))
+    failed = [each for each in records if isinstance(each, inference.Unread)]
     if failed and len(failed) == len(records):
         raise failed[0].error
     for each in failed:
         _say(str(each.error))
-    return [each for each in records if isinstance(each, reading.Reading)]
+    return [each for each in records if isinstance(each, inference.Prediction)]
 
 
 @check_call

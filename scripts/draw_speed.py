@@ -1,6 +1,6 @@
 """Time how long a drawing page takes to read a drawing: `python scripts/draw_speed.py draw.html ...`.
 
-A mouse draws in headless Chromium; the time of a reading is from the strokes to the probabilities shown.
+A mouse draws in headless Chromium; the time of a prediction is from the strokes to the probabilities shown.
 """
 
 import shutil
@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 WAIT = "() => new Promise(done => (function check() { busy || stale ? setTimeout(check, 2) : done(); })())"
-DURATIONS = "performance.getEntriesByName('reading').map(entry => entry.duration)"
-WARM_UP = 50  # readings until the browser has compiled the page's functions
+DURATIONS = "performance.getEntriesByName('prediction').map(entry => entry.duration)"
+WARM_UP = 50  # predictions until the browser has compiled the page's functions
 
 
 def measure(browser: object, page: Path) -> list[float]:
-    """Return the milliseconds of each reading while sevens are drawn."""
+    """Return the milliseconds of each prediction while sevens are drawn."""
     shown = browser.new_page()  # type: ignore[attr-defined]
     shown.goto(page.resolve().as_uri())
     box = shown.locator("#board").bounding_box()
@@ -42,7 +42,7 @@ def main() -> None:
         )
         for page in map(Path, sys.argv[1:]):
             times = measure(browser, page)
-            print(f"{page}: median {statistics.median(times):.1f} ms of {len(times)} readings")
+            print(f"{page}: median {statistics.median(times):.1f} ms of {len(times)} predictions")
         browser.close()
 
 

@@ -19,9 +19,9 @@ from PIL import Image
 
 from digit_recognizer import data, pipeline, runs
 from digit_recognizer.errors import PictureError
+from digit_recognizer.inference import models, preparation, weights
+from digit_recognizer.inference import page as drawing_page
 from digit_recognizer.nets import pipelines
-from digit_recognizer.reading import model, preparation, weights
-from digit_recognizer.reading import page as drawing_page
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
 pytestmark = pytest.mark.slow
@@ -121,7 +121,7 @@ def test_the_page_is_small_and_holds_the_run(read_by: runs.Run, page: Path) -> N
 
 
 def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, read_by: runs.Run) -> None:
-    shown, predict_proba = open_page(), model.load(read_by)
+    shown, predict_proba = open_page(), models.load(read_by)
     assert status(shown) == ""
     right = 0
     for variant in VARIANTS:
@@ -262,7 +262,9 @@ def test_every_kind_of_net_predicts_the_same(open_page: Any, digits: data.Datase
     settings: Settings = NETS[name].replace(epochs=3)
     classifier = pipelines.build(settings, 0).fit(digits.train.pixels, digits.train.labels)
     stored = pipelines.to_arrays(classifier)
-    net = weights.Net(models=(weights.make_model(settings, [weights.fold(stored, settings)]),), blend=None)
+    net = weights.Net(
+        models=(weights.make_model(settings, [weights.fuse_batch_norm(stored, settings)]),), blend=None
+    )
     rows = digits.test[:40]
     probabilities = np.array(open_page().evaluate(FORWARD, [net.model_dump_json(), rows.tolist()]))
     assert np.abs(probabilities - classifier.predict_proba(rows)).max() <= LIMIT
@@ -276,7 +278,7 @@ def test_blends_predict_the_same(
     rows = digits.test[:40]
     net = weights.read_net(run).model_dump_json()
     probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
-    assert np.abs(probabilities - model.load(run)(rows)).max() <= LIMIT
+    assert np.abs(probabilities - models.load(run)(rows)).max() <= LIMIT
 
 
 def test_the_page_opens_where_there_is_a_display(

@@ -34,14 +34,14 @@ ORDER = [
     "drafts",
     "results",
     "pipeline",
-    "reading",
+    "inference",
     "reports",
     "leaderboard",
     "cli",
     "notebook",
     "__main__",
 ]
-BESIDE = {"reading", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
+BESIDE = {"inference", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
     "cv2",
     "jinja2",
@@ -58,11 +58,11 @@ SLOW = {
 }
 ONLY_IN = {
     "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
-    "PIL": {"reading.files", "reports.page"},
+    "PIL": {"inference.files", "reports.page"},
     "rich": {"cli.progress"},
-    "cv2": {"nets.augment", "reading.paper", "reading.preparation"},
+    "cv2": {"nets.augment", "inference.paper", "inference.preparation"},
     "filelock": {"files"},
-    "jinja2": {"reading.page", "reports.page"},
+    "jinja2": {"inference.page", "reports.page"},
     "joblib": {"training.machine", "training.workers"},
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},

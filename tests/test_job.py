@@ -32,8 +32,8 @@ from digit_recognizer import (
 )
 from digit_recognizer.cli import commands
 from digit_recognizer.errors import DigitRecognizerError
+from digit_recognizer.inference import models
 from digit_recognizer.job import Job
-from digit_recognizer.reading import model
 from digit_recognizer.recipes import RECIPES
 
 NAN, INF = float("nan"), float("inf")
@@ -334,7 +334,7 @@ NO_DIGITS: list[tuple[Any, str]] = [
 def test_what_is_no_digits_is_refused_before_a_net_is_read(
     asked: list[Any], tiny_run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "load", lambda run: pytest.fail("a net was read"))
+    monkeypatch.setattr(models, "load", lambda run: pytest.fail("a net was read"))
     for digits, message in NO_DIGITS:
         assert message in refused(lambda digits=digits: predict(digits, run=tiny_run.folder))
 
@@ -343,7 +343,7 @@ def test_digits_are_read_from_all_that_holds_them(
     asked: list[Any], tiny_run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[np.ndarray] = []
-    monkeypatch.setattr(model, "load", lambda run: lambda pixels: read.append(pixels) or np.eye(10)[:3])
+    monkeypatch.setattr(models, "load", lambda run: lambda pixels: read.append(pixels) or np.eye(10)[:3])
     FRAME.to_csv("x.csv", index=False)
     images = X.reshape(-1, 28, 28)
     for digits in (

@@ -15,9 +15,9 @@ from PIL import Image
 import digit_recognizer
 from digit_recognizer import data, pipeline, runs
 from digit_recognizer.errors import DataError, PictureError
+from digit_recognizer.inference import files
 from digit_recognizer.nets import arrays
 from digit_recognizer.nets.keras_net import PREDICT_BATCH
-from digit_recognizer.reading import files
 
 
 def save(pixels: np.ndarray, path: Path) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from digit_recognizer import data
 from digit_recognizer.errors import PictureError
-from digit_recognizer.reading.preparation import prepare
+from digit_recognizer.inference.preparation import prepare
 
 Rng = np.random.Generator
 

@@ -31,7 +31,7 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
     on stdout is the page's path.
     """
     from digit_recognizer import runs
-    from digit_recognizer.reading import page
+    from digit_recognizer.inference import page
 
     run = runs.find(out, name) if name else find_newest(out) or _train_on_sample(out)
     path = page.write(run)

@@ -12,9 +12,6 @@ from digit_recognizer.cli.terminal import done, notice, result
 from digit_recognizer.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from digit_recognizer.reading import Reading, Unread
     from digit_recognizer.runs import Run
 
 
@@ -50,43 +47,32 @@ def predict(
     """
     import numpy as np
 
-    from digit_recognizer import files, reading, runs, submission
+    from digit_recognizer import files, inference, runs, submission
 
     run = runs.find(out, name) if name else newest(out)
     if csv_file is not None:
         files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
-    failed: list[Unread] = []
-    records = _told(reading.read(run, images), failed)
-    if csv_file is not None:
-        labels = np.fromiter((each.label for each in records if isinstance(each, reading.Reading)), np.uint8)
-        if not failed:  # else the file would have holes
-            files.write_output(csv_file, submission.to_bytes(labels))
-            if not files.is_stdout(csv_file):
-                with done(f"The file is written: {csv_file}"):
-                    result(
-                        json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file
-                    )
-    elif as_json:
-        entries = [vars(each) for each in records]
+    labels, entries, failed = bytearray(), [], False
+    for each in inference.predict(run, images):
+        if isinstance(each, inference.Unread):
+            failed = True
+            notice(f"{each.error.heading}{each.error}")
+        elif csv_file is not None:
+            labels.append(each.label)
+        elif not as_json:
+            where = each.file if each.row is None else f"{each.file} row {each.row}"
+            result(f"{where}: {each.label}, {each.probability:.4f}, else {each.runner_up}")
+        if as_json and csv_file is None:
+            entries.append(vars(each))
+    if csv_file is not None and not failed:  # else the file would have holes
+        files.write_output(csv_file, submission.to_bytes(np.frombuffer(labels, np.uint8)))
+        if not files.is_stdout(csv_file):
+            with done(f"The file is written: {csv_file}"):
+                result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
+    elif as_json and csv_file is None:
         result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
-    else:
-        for each in records:
-            if isinstance(each, reading.Reading):
-                where = each.file if each.row is None else f"{each.file} row {each.row}"
-                result(f"{where}: {each.label}, {each.probability:.4f}, else {each.runner_up}")
     if failed:
         click.get_current_context().exit(1)
-
-
-def _told(records: "Iterable[Reading | Unread]", failed: "list[Unread]") -> "Iterator[Reading | Unread]":
-    """Yield the records; a file that cannot be read is an error on stderr, and one more in `failed`."""
-    from digit_recognizer.reading import Unread
-
-    for each in records:
-        if isinstance(each, Unread):
-            notice(f"{each.error.heading}{each.error}")
-            failed.append(each)
-        yield each
 
 
 def _run_files(path: Path) -> list[Path]:

@@ -88,11 +88,11 @@ function endStroke() {
   pen.down = false;
 }
 
-// --- reading, in a worker, so that a slow net does not hold up the pen
+// --- prediction, in a worker, so that a slow net does not hold up the pen
 
 let busy = false; // a picture is being read
 let stale = false; // the drawing changed since the last picture of it
-let reading = null; // {digit, probabilities} or {problem}
+let prediction = null; // {digit, probabilities} or {problem}
 
 // From the net's data to a function from a picture to what is read in it.
 function makeReader(data) {
@@ -136,11 +136,11 @@ function readNext() {
 }
 
 function show(result) {
-  performance.measure("reading", "sent");
+  performance.measure("inference", "sent");
   busy = false;
-  reading = strokes.length ? result : null;
-  showProbabilities(reading?.probabilities ?? new Array(CLASSES).fill(0));
-  showSeen(reading?.digit ?? new Uint8Array(SIDE * SIDE));
+  prediction = strokes.length ? result : null;
+  showProbabilities(prediction?.probabilities ?? new Array(CLASSES).fill(0));
+  showSeen(prediction?.digit ?? new Uint8Array(SIDE * SIDE));
   if (stale) readNext();
   else if (pointer === null) announce();
 }
@@ -152,7 +152,7 @@ function showProbabilities(probabilities) {
     row.querySelector(".value").textContent = percent(probabilities[digit]);
     row.classList.toggle("best", digit === best && probabilities[best] > 0);
   });
-  element("verdict").textContent = reading ? (reading.problem ? "?" : best) : "–";
+  element("verdict").textContent = prediction ? (prediction.problem ? "?" : best) : "–";
 }
 
 function showSeen(digit) {
@@ -165,9 +165,9 @@ function showSeen(digit) {
 // For screen readers, at the end of a stroke only: they read out each change.
 function announce() {
   let text = "";
-  if (reading?.problem) text = reading.problem;
-  else if (reading) {
-    const { probabilities } = reading;
+  if (prediction?.problem) text = prediction.problem;
+  else if (prediction) {
+    const { probabilities } = prediction;
     const best = likeliest(probabilities);
     const next = likeliest(probabilities.map((p, digit) => (digit === best ? -1 : p)));
     text = `${best}, ${percent(probabilities[best])} likely`;

@@ -35,7 +35,7 @@ def find_ink(picture: np.ndarray) -> np.ndarray:
     sheet = _enter_sheet(picture, contrast)
     if sheet is not None:
         contrast = _contrast(sheet)
-    ink = _even(contrast)
+    ink = _normalize_background(contrast)
     smooth = cv2.GaussianBlur(ink, (0, 0), max(0.3, max(ink.shape) / 150))
     dark = _otsu(smooth)
     paper = smooth[~dark]
@@ -82,7 +82,7 @@ def _otsu(values: np.ndarray) -> np.ndarray:
     return grey > cv2.threshold(grey, 0, 255, cv2.THRESH_OTSU)[0]
 
 
-def _even(contrast: np.ndarray) -> np.ndarray:
+def _normalize_background(contrast: np.ndarray) -> np.ndarray:
     """Return the contrast less the paper's shade, a surface of second degree fitted to what is no ink."""
     factor = min(1.0, COARSE / max(contrast.shape))
     size = [max(2, int(side * factor)) for side in contrast.shape]

@@ -16,9 +16,9 @@ import numpy as np
 from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing
 from digit_recognizer.errors import DataError, PictureError
 from digit_recognizer.files import open_plain, read_plain
-from digit_recognizer.reading import Unread
-from digit_recognizer.reading.paper import MIN_CONTRAST
-from digit_recognizer.reading.preparation import prepare
+from digit_recognizer.inference import Unread
+from digit_recognizer.inference.paper import MIN_CONTRAST
+from digit_recognizer.inference.preparation import prepare
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from digit_recognizer import runs
 from digit_recognizer.files import check_folder, write_atomically
+from digit_recognizer.inference import weights
+from digit_recognizer.inference.models import submission_models
 from digit_recognizer.predictions import CLASSES
-from digit_recognizer.reading import weights
-from digit_recognizer.reading.stored import submission_models
 
 PAGE = "draw.html"
 FILES = Path(__file__).parent / "page"

@@ -11,7 +11,7 @@ import numpy as np
 
 from digit_recognizer.data import SIDE
 from digit_recognizer.errors import PictureError
-from digit_recognizer.reading.paper import BLANK, SEVERAL, find_ink, without_lines
+from digit_recognizer.inference.paper import BLANK, SEVERAL, find_ink, without_lines
 
 MIDDLE = 14.5  # where MNIST's digits have their centre of mass, from the picture's edge
 BOX = 20  # longest side of MNIST's digits before they were centred

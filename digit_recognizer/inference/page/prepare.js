@@ -1,5 +1,5 @@
 "use strict";
-// From a drawing to 28x28 pixels as MNIST's: reading/preparation.py again, for even paper without lines.
+// From a drawing to 28x28 pixels as MNIST's: inference/preparation.py again, for even paper without lines.
 // A picture is {rows, columns, values}: values row by row, 0 for paper and 1 for full ink.
 
 const BOX = 20;

@@ -11,9 +11,9 @@ from numpy.typing import DTypeLike
 from digit_recognizer import runs
 from digit_recognizer.blending import AnyCombiner
 from digit_recognizer.data import CLASSES, SIDE
+from digit_recognizer.inference.models import Arrays, read_fits, submission_models
 from digit_recognizer.nets.arrays import check_arrays
 from digit_recognizer.nets.keras_model import kernel_shapes
-from digit_recognizer.reading.stored import Arrays, read_fits, submission_models
 from digit_recognizer.records import Record
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
@@ -56,7 +56,7 @@ def read_net(run: runs.Run) -> Net:
 
 def _read_model(run: runs.Run, name: str) -> Model:
     settings = run.manifest.recipes[name]
-    return make_model(settings, read_fits(run, name, lambda arrays: fold(arrays, settings)))
+    return make_model(settings, read_fits(run, name, lambda arrays: fuse_batch_norm(arrays, settings)))
 
 
 def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
@@ -72,7 +72,7 @@ def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
     )
 
 
-def fold(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
+def fuse_batch_norm(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
     """Return the net's layers, with what comes before the first and batch normalisation folded into them.
 
     Raises ValueError if these are not exactly the arrays of a net of these settings.

@@ -1,6 +1,5 @@
 """What `predict` is given in a notebook, paths, arrays or a DataFrame, as paths or one array."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from digit_recognizer.data import PIXEL_COLUMNS
 from digit_recognizer.errors import DataError, shown
 from digit_recognizer.job import to_path
 
-EXPECTED = "paths of pictures and CSVs, an array of digits, or a DataFrame of their pixels"
-
 
 def read(digits: Any) -> list[Path] | np.ndarray:
     """Return the paths, or the digits as one array of any shape and type, for `files.check_pixels`.
@@ -20,16 +17,21 @@ def read(digits: Any) -> list[Path] | np.ndarray:
     Raises DataError for what is neither, and for a DataFrame of other columns than pixel0 to pixel783.
     """
     if hasattr(digits, "columns") and hasattr(digits, "to_numpy"):
-        digits = _pixels_of(digits)
+        names = list(digits.columns)
+        for name in [*names, *PIXEL_COLUMNS]:
+            if names.count(name) != PIXEL_COLUMNS.count(name):
+                raise DataError(
+                    f"DataFrame: found column {shown(name)} {names.count(name)} times, expected pixel0 to "
+                    "pixel783, each once, and no others"
+                )
+        digits = digits[PIXEL_COLUMNS]
     if hasattr(digits, "__array__"):
         array = np.asarray(digits)
         if array.dtype.kind not in "OU":
             return array
         digits = array.tolist()  # paths, or numbers of Python's
-    if isinstance(digits, str | os.PathLike):
+    if not isinstance(digits, Iterable) or isinstance(digits, str | bytes | Mapping | set | frozenset):
         digits = [digits]
-    if not isinstance(digits, Iterable) or isinstance(digits, bytes | Mapping | set | frozenset):
-        raise DataError(f"digits: found {shown(digits)}, expected {EXPECTED}")
     given = list(digits)
     if given and all(hasattr(digit, "__array__") or isinstance(digit, list | tuple) for digit in given):
         try:
@@ -43,15 +45,7 @@ def _path(value: object) -> Path:
     try:
         return to_path(value)
     except ValueError:
-        raise DataError(f"digits: found {shown(value)}, expected {EXPECTED}") from None
-
-
-def _pixels_of(frame: Any) -> np.ndarray:
-    names = list(frame.columns)
-    for name in [*names, *PIXEL_COLUMNS]:
-        if names.count(name) != PIXEL_COLUMNS.count(name):
-            raise DataError(
-                f"DataFrame: found column {shown(name)} {names.count(name)} times, expected pixel0 to "
-                "pixel783, each once, and no others"
-            )
-    return frame[PIXEL_COLUMNS].to_numpy()
+        raise DataError(
+            f"digits: found {shown(value)}, expected paths of pictures and CSVs, an array of digits, or a "
+            "DataFrame of their pixels"
+        ) from None

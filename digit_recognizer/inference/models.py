@@ -1,0 +1,86 @@
+"""The models that a run's submission is of: read from its folder, and as one function to probabilities."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from digit_recognizer import runs, training
+from digit_recognizer.blending import AnyCombiner
+from digit_recognizer.errors import FitError, RunError
+from digit_recognizer.nets.arrays import read_arrays
+from digit_recognizer.predictions import BLEND
+
+Arrays = dict[str, np.ndarray]
+Fit = TypeVar("Fit")
+PredictProba = Callable[[np.ndarray], np.ndarray]  # uint8 (n, 784) to float32 (n, 10)
+
+
+def load(run: runs.Run) -> PredictProba:
+    """Return a function from uint8 (n, 784) to float32 (n, 10), by which the run made its submission.
+
+    Raises RunError if a model cannot be read.
+    """
+    names, combiner = submission_models(run)
+    models = [_load_model(run, name) for name in names]
+
+    def predict_proba(pixels: np.ndarray) -> np.ndarray:
+        try:
+            probabilities = [model(pixels) for model in models]
+        except FitError:
+            raise RunError(
+                f"{run.folder / runs.FITS}: predictions are not finite; train that run again"
+            ) from None
+        return combiner.combine(probabilities).astype(np.float32) if combiner else probabilities[0]
+
+    return predict_proba
+
+
+def submission_models(run: runs.Run) -> tuple[list[str], AnyCombiner | None]:
+    """Return the names of the models, and how they are blended; None for a single model.
+
+    Raises RunError if the run does not say how they are blended.
+    """
+    manifest = run.manifest
+    main = manifest.submission_model or manifest.main_model
+    if main != BLEND:
+        return [main], None
+    if manifest.blend is None:
+        raise RunError(
+            f"{run.folder / runs.MANIFEST}: does not say how its models are blended; train it again"
+        )
+    return list(manifest.models), manifest.blend
+
+
+def read_fits(run: runs.Run, model: str, read: Callable[[Arrays], Fit]) -> list[Fit]:
+    """Return what `read` makes of the arrays of each fit of a model, whose mean predicts new digits.
+
+    Raises RunError if a file cannot be read, or `read` raises ValueError.
+    """
+    names = run.manifest.inference_fits[model]
+    if not names:
+        raise RunError(f"{run.folder / runs.MANIFEST}: names no files of {model}; train that run again")
+    fits = []
+    for name in names:
+        path = run.folder / runs.FITS / name
+        content = runs.read_fit(path)
+        try:
+            fits.append(read(training.read_model(read_arrays(content))))
+        except ValueError as error:
+            raise RunError(f"{path}: is {error}; train that run again") from None
+    return fits
+
+
+def _load_model(run: runs.Run, name: str) -> PredictProba:
+    from digit_recognizer.nets import pipelines
+
+    settings = run.manifest.recipes[name]
+    threads = max(1, min(run.manifest.config.threads or training.cpu_count(), training.cpu_count()))
+    with training.limited_threads(settings, threads):
+        fits = read_fits(run, name, lambda arrays: pipelines.from_arrays(arrays, settings))
+
+    def predict_proba(pixels: np.ndarray) -> np.ndarray:
+        with training.limited_threads(settings, threads):
+            return np.mean([fit.predict_proba(pixels).astype(np.float32) for fit in fits], axis=0)
+
+    return predict_proba
