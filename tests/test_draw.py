@@ -129,9 +129,9 @@ def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, r
             draw(shown, strokes, *variant)
             right += status(shown).startswith(str(digit))
             prepared = preparation.prepare(drawn(shown))
-            seen = np.array(shown.evaluate("[...reading.digit]"), int).reshape(28, 28)
+            seen = np.array(shown.evaluate("[...prediction.digit]"), int).reshape(28, 28)
             assert np.abs(seen - prepared).max() <= 1
-            probabilities = shown.evaluate("[...reading.probabilities]")
+            probabilities = shown.evaluate("[...prediction.probabilities]")
             assert np.abs(predict_proba(prepared.reshape(1, -1))[0] - probabilities).max() <= 0.01
             shown.get_by_role("button", name="Clear").click()
             assert status(shown) == ""
