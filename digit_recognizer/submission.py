@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +15,26 @@ from digit_recognizer.files import read_plain, write_atomically
 
 HEADER = ["ImageId", "Label"]
 MAX_BYTES = 1 << 24  # of a file; the competition's has 240,909
-LABELS = {str(digit): digit for digit in range(10)}
 
 
 @dataclass(frozen=True)
 class Submission:
     """A checked submission.
 
-    labels: uint8 of shape (n,), in the order of ImageId 1 to n. sha256: of the file's bytes.
+    labels: uint8 of shape (n,), in the order of ImageId 1 to n. content: the file's bytes.
     """
 
     labels: np.ndarray
-    sha256: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+        return hashlib.sha256(self.content).hexdigest()
 
     @property
     def counts(self) -> list[int]:
-        """Return how many digits were labelled 0, 1, ... 9."""
+        """How many digits were labelled 0, 1, ... 9."""
         return np.bincount(self.labels, minlength=10).tolist()
 
 
@@ -59,54 +64,43 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
     The ids 1 to `rows` may come in any order, each once; labels are the integers 0 to 9.
     Raises SubmissionError with the line of the first thing that Kaggle would reject.
     """
-    line_of: dict[int, int] = {}  # by ImageId, in the order of the file
-    found: list[int] = []
+    found: dict[int, tuple[int, int]] = {}  # ImageId -> line, label
     for line, row in _rows(content, name):
+        where = f"{name}: line {line}"
         if len(row) != 2:
-            raise SubmissionError(f"{name}: line {line} has {len(row)} values, expected 2: ImageId,Label")
+            raise SubmissionError(f"{where} has {len(row)} values, expected 2: ImageId,Label")
         image_id, label = row
-        if not (
-            image_id.isascii() and image_id.isdigit() and len(image_id) < 10 and 1 <= int(image_id) <= rows
-        ):
-            raise SubmissionError(
-                f"{name}: line {line}: found ImageId {image_id[:20]!r}, expected an integer from 1 to {rows}"
-            )
-        if label not in LABELS:
-            raise SubmissionError(
-                f"{name}: line {line}: found Label {label[:20]!r}, expected an integer from 0 to 9"
-            )
-        number = int(image_id)
-        if number in line_of:
-            raise SubmissionError(
-                f"{name}: line {line}: ImageId {number} stands on line {line_of[number]} too, "
-                "expected each once"
-            )
-        line_of[number] = line
-        found.append(LABELS[label])
-    if len(line_of) < rows:
-        missing = next(number for number in range(1, rows + 1) if number not in line_of)
+        if not re.fullmatch("[0-9]{1,9}", image_id) or not 1 <= (number := int(image_id)) <= rows:
+            expected = f"expected an integer from 1 to {rows}"
+            raise SubmissionError(f"{where}: found ImageId {image_id[:20]!r}, {expected}")
+        if not re.fullmatch("[0-9]", label):
+            raise SubmissionError(f"{where}: found Label {label[:20]!r}, expected an integer from 0 to 9")
+        if number in found:
+            earlier = f"stands on line {found[number][0]} too"
+            raise SubmissionError(f"{where}: ImageId {number} {earlier}, expected each once")
+        found[number] = line, int(label)
+    if len(found) < rows:
+        missing = next(number for number in range(1, rows + 1) if number not in found)
         raise SubmissionError(
-            f"{name}: found {len(line_of)} rows, expected {rows}, one for each test digit; "
+            f"{name}: found {len(found)} rows, expected {rows}, one for each test digit; "
             f"ImageId {missing} is the first that is missing"
         )
-    labels = np.zeros(rows, np.uint8)
-    labels[np.array(list(line_of)) - 1] = found
-    return Submission(labels, hashlib.sha256(content).hexdigest())
+    return Submission(np.array([found[number][1] for number in range(1, rows + 1)], np.uint8), content)
 
 
 def _rows(content: bytes, name: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows below the header with their line numbers."""
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""))
     try:
-        header = next(lines, [])
-        if header != HEADER:
+        if (header := next(lines, [])) != HEADER:
             start = ",".join(header)[:40]
             raise SubmissionError(f"{name}: line 1: found {start!r}, expected the header ImageId,Label")
         for row in lines:
             yield lines.line_num, row
     except UnicodeDecodeError:
-        raise SubmissionError(
-            f"{name}: is not a text file, expected a CSV that begins ImageId,Label"
-        ) from None
+        problem = "is not a text file, expected a CSV that begins ImageId,Label"
     except csv.Error as error:
-        raise SubmissionError(f"{name}: line {lines.line_num}: is not CSV ({error})") from None
+        problem = f"line {lines.line_num}: is not CSV ({error})"
+    else:
+        return
+    raise SubmissionError(f"{name}: {problem}")

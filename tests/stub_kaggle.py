@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -257,6 +258,42 @@ class Result:
         return self.err.splitlines()[-1]
 
 
+class ThisProcess(client.Process):
+    """A thread of this process that runs `worker`: most tests need no other."""
+
+    def __init__(self, kaggle: Kaggle, variables: object) -> None:
+        self.kaggle, self.killed = kaggle, threading.Event()
+        self._lines, self.calls = queue.SimpleQueue(), queue.SimpleQueue()
+        here = {name: value for name, value in os.environ.items() if not name.startswith(client.HIDDEN)}
+        here["KAGGLE_API_ENVIRONMENT"] = os.environ["KAGGLE_API_ENVIRONMENT"]
+        self.environment = mock.patch.dict(os.environ, here, clear=True)
+        self.environment.start()
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        self.send(variables)
+
+    def send(self, message: object) -> None:
+        self.calls.put(json.dumps(message))
+
+    def serve(self) -> None:
+        with suppress(SystemExit):
+            worker.serve(iter(self.calls.get, None), self.write)
+        self._lines.put(None)
+
+    def write(self, line: str) -> None:
+        if self.killed.is_set():
+            sys.exit()
+        self._lines.put(line.encode())
+
+    def kill(self) -> None:
+        self.killed.set()
+        self.calls.put(None)
+        self.kaggle.over.set()  # ends a hang
+        self.thread.join()
+        self.kaggle.over.clear()
+        self.environment.stop()
+
+
 class User:
     """Someone at a terminal, with a home, a folder to work in, and the program."""
 
@@ -274,7 +311,7 @@ class User:
         with (
             mock.patch.dict(os.environ, whole, clear=True),
             mock.patch.object(sys, "argv", argv),
-            mock.patch.object(client, "_process", self.in_this_process),
+            mock.patch.object(client, "Process", partial(ThisProcess, self.kaggle)),
             chdir(self.folder),
             redirect_stdout(io.StringIO()) as out,
             redirect_stderr(io.StringIO()) as err,
@@ -285,39 +322,6 @@ class User:
                 code = end.code or 0
         assert isinstance(code, int)
         return self._checked(Result(code, out.getvalue(), err.getvalue()))
-
-    @contextmanager
-    def in_this_process(self, call: list[Any]) -> Iterator["queue.SimpleQueue[bytes | None]"]:
-        """Do a call in a thread of this process; `client._process` does it in another process."""
-        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        killed = threading.Event()
-
-        def send(**message: object) -> None:
-            if killed.is_set():
-                sys.exit()
-            lines.put(json.dumps(message).encode())
-
-        def answer() -> None:
-            with suppress(SystemExit):
-                worker.answer(send, *call)
-            lines.put(None)
-
-        here = {name: value for name, value in os.environ.items() if not name.startswith(client.HIDDEN)}
-        here["KAGGLE_API_ENVIRONMENT"] = os.environ["KAGGLE_API_ENVIRONMENT"]
-        time_until_killed = mock.Mock(monotonic=time.monotonic, sleep=killed.wait)
-        with (
-            mock.patch.dict(os.environ, here, clear=True),
-            mock.patch.object(worker, "time", time_until_killed),
-        ):
-            thread = threading.Thread(target=answer)
-            thread.start()
-            try:
-                yield lines
-            finally:
-                killed.set()
-                self.kaggle.over.set()  # ends a hang, as a kill would
-                thread.join()
-                self.kaggle.over.clear()
 
     def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Any:
         """Start a command in a process of its own; an environment variable that is None is unset."""

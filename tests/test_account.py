@@ -10,7 +10,7 @@ from stub_kaggle import KEY, TOKEN, USER, Fault, User, hang, page, refusing, res
 
 NO_PAIR = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
 PAIR = {"username": USER, "key": KEY}
-NEW = "make new credentials at https://www.kaggle.com/settings/api\n"
+NEW = "; make new credentials at https://www.kaggle.com/settings/api\n"
 
 
 def put(user: User, name: str, content: str | bytes | dict[str, object]) -> Path:
@@ -20,6 +20,16 @@ def put(user: User, name: str, content: str | bytes | dict[str, object]) -> Path
     text = json.dumps(content) if isinstance(content, dict) else content
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
+
+
+def refused(user: User, code: int, message: str, **environment: str | None) -> str:
+    """Let a command be refused, in one line and before anything is sent; return the line."""
+    result = user.run("submissions", **environment)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith(f"Error: {message}")
+    assert result.err.count("\n") == 1
+    assert user.kaggle.seen == []
+    return result.err
 
 
 @pytest.mark.parametrize(
@@ -62,8 +72,7 @@ def test_what_stands_around_credentials_in_a_file_is_left_out(
 def test_a_variable_replaces_the_field_of_kaggle_json(user: User) -> None:
     """As in Kaggle's client."""
     put(user, ".kaggle/kaggle.json", PAIR | {"username": "somebody-else"})
-    environment = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": None}
-    assert user.run("submissions", **environment).code == 0
+    assert user.run("submissions", KAGGLE_USERNAME=USER, KAGGLE_KEY=None).code == 0
     result = user.run("submissions", KAGGLE_USERNAME="nobody", KAGGLE_KEY=None)
     assert result.code == 4
     assert f"the credentials of KAGGLE_USERNAME and {user.home}/.kaggle/kaggle.json, they are" in result.err
@@ -71,10 +80,7 @@ def test_a_variable_replaces_the_field_of_kaggle_json(user: User) -> None:
 
 ODD = {
     "a line end": (f"{TOKEN[:9]}\r\n{TOKEN[9:]}", r"character 10 is '\r', which none of Kaggle's"),
-    "a zero-width space": (
-        f"{TOKEN}\u200b",
-        rf"character {len(TOKEN) + 1} is '\u200b', which none of Kaggle's",
-    ),
+    "a zero-width space": (f"{TOKEN}\u200b", rf"character {len(TOKEN) + 1} is '\u200b', which none of"),
     "quotes": (f'"{TOKEN}"', "character 1 is '\"', which none of Kaggle's"),
     "Bearer": (f"Bearer {TOKEN}", "character 7 is ' ', which none of Kaggle's"),
     "no ASCII": (f" {TOKEN[:4]}é", r"character 6 is '\xe9', which none of Kaggle's"),
@@ -85,31 +91,21 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-@pytest.mark.parametrize(
-    "place", ["KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "access_token", "kaggle.json"]
-)
+@pytest.mark.parametrize("place", ["KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "file", "key"])
 def test_credentials_that_can_be_none_of_kaggles_are_refused_with_the_character(
     user: User, place: str, case: str
 ) -> None:
     value, message = ODD[case]
-    environment: dict[str, str | None] = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}
+    environment: dict[str, str | None] = NO_PAIR
     if place.startswith("KAGGLE"):
-        environment[place] = value
-    elif case == "no UTF-8":
-        value, message = value[:-1], f"byte {len(TOKEN) + 1} is 0xff, expected text in UTF-8"
-        path = put(user, ".kaggle/access_token", value.encode() + b"\xff")
-        place = str(path)
-    elif place == "access_token":
-        place = str(put(user, ".kaggle/access_token", value))
+        environment = {place: value}
+    elif place == "file":
+        if case == "no UTF-8":
+            message = f"byte {len(TOKEN) + 1} is 0xff, expected text in UTF-8"
+        place = str(put(user, ".kaggle/access_token", value.encode(errors="surrogateescape")))
     else:
-        environment = NO_PAIR
         place = f"{put(user, '.kaggle/kaggle.json', PAIR | {'key': value})}: key"
-    result = user.run("submissions", **environment)
-    assert (result.code, result.out) == (4, "")
-    assert result.err.startswith(f"Error: {place}: {message}")
-    assert result.err.endswith(NEW)
-    assert result.err.count("\n") == 1
-    assert user.kaggle.seen == []
+    assert refused(user, 4, f"{place}: {message}", **environment).endswith(NEW)
 
 
 def no_permission(path: Path) -> None:
@@ -120,10 +116,7 @@ def no_permission(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            f"{TOKEN}\n".encode("utf-16"),
-            "byte 1 is 0xff, expected text in UTF-8 (PowerShell's > writes UTF-16)",
-        ),
+        (f"{TOKEN}\n".encode("utf-16"), "byte 1 is 0xff, expected text in UTF-8 (PowerShell's > writes UTF-"),
         (f"{TOKEN}\n".encode("utf-16-le"), r"character 2 is '\x00', which none of"),
         (b"x" * 70_000, "cannot be read (is larger than 65,536 bytes)"),
         (Path.mkdir, "cannot be read (Is a directory)"),
@@ -137,19 +130,13 @@ def no_permission(path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(user: User, name: str, content: object, message: str) -> None:
     if content is no_permission and os.geteuid() == 0:
         pytest.skip("root reads everything")
+    path = put(user, f".kaggle/{name}", content if isinstance(content, bytes) else b"")
     if callable(content):
-        path = put(user, f".kaggle/{name}", "")
         path.unlink()
         content(path)
-    else:
-        assert isinstance(content, bytes)
-        path = put(user, f".kaggle/{name}", content)
     if name != "access_token" and "character" in message:
-        message = "is no JSON, line 1, column "
-    result = user.run("submissions", **NO_PAIR)
-    assert (result.code, result.out) == (4, "")
-    assert result.err.startswith(f"Error: {path}: {message}")
-    assert result.err.count("\n") == 1
+        message = "Invalid JSON: expected value at line 1 column "
+    refused(user, 4, f"{path}: {message}", **NO_PAIR)
 
 
 @pytest.mark.parametrize(
@@ -157,11 +144,11 @@ def test_a_file_that_cannot_be_read_is_named(user: User, name: str, content: obj
     [
         (
             '{"username": "ada", "key"',
-            "is no JSON, line 1, column 26 (Expecting ':' delimiter), expected an object",
+            "Invalid JSON: EOF while parsing an object at line 1 column 25, expect",
         ),
-        ("[" * 10_000, "is no JSON, expected an object"),
-        (json.dumps([PAIR]), "is a JSON list, expected an object"),
-        (json.dumps(TOKEN), "is a JSON str, expected an object"),
+        ("[" * 10_000, "Invalid JSON: recursion limit exceeded at line 1 column 202, expected {"),
+        (json.dumps([PAIR]), 'Input should be an object, expected {"username": ..., "key": ...}; make new'),
+        (json.dumps(TOKEN), "Input should be an object, expected {"),
         (PAIR | {"key": 123}, "key: is a JSON int, expected text"),
         (PAIR | {"username": ["ada"]}, "username: is a JSON list, expected text"),
         (PAIR | {"username": "ada\u0142"}, r"username: character 4 is '\u0142', which none of"),
@@ -171,26 +158,21 @@ def test_a_damaged_kaggle_json_is_named_with_the_field(
     user: User, content: str | dict[str, object], message: str
 ) -> None:
     path = put(user, ".kaggle/kaggle.json", content)
-    result = user.run("submissions", **NO_PAIR)
-    assert (result.code, result.out) == (4, "")
-    assert result.err.startswith(f"Error: {path}: {message}")
-    assert result.err.count("\n") == 1
+    refused(user, 4, f"{path}: {message}", **NO_PAIR)
     assert user.run("submissions").code == 0  # nobody looks into it when the variables tell both
 
 
 @pytest.mark.parametrize("incomplete", [None, "", "{}", '{"username": "ada", "key": null}'])
 def test_no_credentials(user: User, incomplete: str | None) -> None:
-    place = ".config/kaggle/kaggle.json"
+    place = f"{user.home}/.config/kaggle/kaggle.json"
     if incomplete is not None:
         put(user, place, incomplete)
         place += ", which holds no username and key"
-    result = user.run("submissions", KAGGLE_API_TOKEN=" \n", KAGGLE_KEY=None)
-    assert (result.code, result.out) == (4, "")
-    assert result.err == (
-        "Error: no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME "
-        f"with KAGGLE_KEY, nor {user.home}/{place}; make a token at https://www.kaggle.com/settings/api\n"
+    message = (
+        "no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME "
+        f"with KAGGLE_KEY, nor {place}; make a token at https://www.kaggle.com/settings/api\n"
     )
-    assert user.kaggle.seen == []
+    refused(user, 4, message, KAGGLE_API_TOKEN=" \n", KAGGLE_KEY=None)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +220,7 @@ def test_trouble_while_logging_in(user: User, fault: Fault, message: str) -> Non
 
 
 def test_a_proxy_that_is_not_there(user: User) -> None:
+    refused(user, 7, "", http_proxy="socks5://127.0.0.1:9")
     result = user.run("submissions", http_proxy="http://127.0.0.1:9")
     assert result.code == 7
     assert result.last_line.startswith(
@@ -245,34 +228,24 @@ def test_a_proxy_that_is_not_there(user: User) -> None:
     )
 
 
-def certificate(user: User, kind: str) -> str:
-    path = user.home / "ca.pem"
-    if kind == "not there":
-        return str(path)
-    if kind == "a FIFO":
-        os.mkfifo(path)
-    else:
-        path.write_text("-----BEGIN CERTIFICATE-----\n")
-    return str(path)
-
-
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("make", "message"),
     [
-        ("not there", "cannot be read (No such file or directory)"),
-        ("a FIFO", "cannot be read (is no plain file)"),
-        ("none inside", "holds no certificates in PEM format"),
+        (lambda path: None, "cannot be read (No such file or directory)"),
+        (os.mkfifo, "cannot be read (is no plain file)"),
+        (
+            lambda path: path.write_text("-----BEGIN CERTIFICATE-----\n"),
+            "holds no certificates in PEM format",
+        ),
     ],
 )
 def test_certificates_that_cannot_be_used_are_named(
-    user: User, variable: str, kind: str, message: str
+    user: User, variable: str, make: object, message: str
 ) -> None:
-    path = certificate(user, kind)
-    result = user.run("submissions", **{variable: path})
-    assert result.code == 7
-    assert result.err == f"Error: {variable}: {path} {message}; correct or unset it\n"
-    assert user.kaggle.seen == []
+    path = user.home / "ca.pem"
+    make(path)
+    refused(user, 7, f"{variable}: {path} {message}; correct or unset it\n", **{variable: str(path)})
 
 
 def test_certificates_that_can_be_used(user: User) -> None:
@@ -281,54 +254,45 @@ def test_certificates_that_can_be_used(user: User) -> None:
     assert user.run("submissions", CURL_CA_BUNDLE=str(user.home), SSL_CERT_FILE=bundle).code == 0
 
 
-NO_ADDRESS = "is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %23"
-PROXIES = {
-    "socks5://localhost:1080": "a SOCKS proxy needs PySocks: pip install PySocks, or give an http:// proxy",
-    "ftp://localhost:3128": "found a proxy of the kind ftp://, expected http:// or https://",
-    "http://me:hunt#er22@localhost:3128": NO_ADDRESS,
-    "http://me:22#hunter@localhost:3128": NO_ADDRESS,  # which is port 22 of the host "me" for the library
-    "http://me:hunt/er22@localhost:3128": NO_ADDRESS,
-    "http://me:22?hunter@localhost:3128": NO_ADDRESS,
-    "http://me:hunter\u20ac@localhost:3128": NO_ADDRESS,
-    "me:hunter22@localhost:3128": NO_ADDRESS,
-    "localhost:3128": NO_ADDRESS,  # the library takes this for a scheme
-    "http://localhost:port": NO_ADDRESS,
-    "http://localhost:99999": NO_ADDRESS,
-    "http://:3128": NO_ADDRESS,
-    "http://local host:3128": NO_ADDRESS,
-    "http://localhost:3128\r": NO_ADDRESS,
-    "http//localhost:3128": NO_ADDRESS,
-}
+NO_PROXY = [
+    "socks5://localhost:1080",
+    "ftp://localhost:3128",
+    "http://me:hunt#er22@localhost:3128",
+    "http://me:22#hunter@localhost:3128",  # which is port 22 of the host "me" for the library
+    "http://me:hunt/er22@localhost:3128",
+    "http://me:22?hunter@localhost:3128",
+    "http://me:hunter\u20ac@localhost:3128",
+    "me:hunter22@localhost:3128",
+    "localhost:3128",  # the library takes this for a scheme
+    "http://localhost:port",
+    "http://localhost:99999",
+    "http://:3128",
+    "http://local host:3128",
+    "http://localhost:3128\r",
+    "http//localhost:3128",
+]
 
 
-@pytest.mark.parametrize("value", PROXIES)
+@pytest.mark.parametrize("value", NO_PROXY)
 def test_a_proxy_that_cannot_be_used_is_named_and_not_told(user: User, value: str) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         environment = {"http_proxy": None, "https_proxy": None, variable: value}
-        result = user.run("submissions", **environment)
-        assert result.code == 7
-        assert result.err.startswith(f"Error: {variable}: {PROXIES[value]}")
-        assert result.err.endswith("; correct or unset it\n")
-        assert result.err.count("\n") == 1
-        assert "hunt" not in result.err
-    assert user.kaggle.seen == []
+        message = f"{variable}: is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@"
+        line = refused(user, 7, message, **environment)
+        assert line.endswith("; socks5:// needs PySocks (pip install PySocks); correct or unset it\n")
+        assert "hunt" not in line
 
 
 def test_the_proxy_is_the_one_that_the_client_uses(user: User) -> None:
     """Kaggle is https but for tests; a proxy for all is for what has none of its own."""
     socks, here = "socks5://localhost:1080", user.environment["http_proxy"]
+    refused(user, 7, "https_proxy: ", KAGGLE_API_ENVIRONMENT=None, http_proxy=None, https_proxy=socks)
     assert user.run("submissions", all_proxy=socks, https_proxy=socks).code == 0
     assert user.run("submissions", http_proxy=here.removeprefix("http://") + "/").code == 0
-    result = user.run("submissions", KAGGLE_API_ENVIRONMENT=None, http_proxy=None, https_proxy=socks)
-    assert result.err.startswith("Error: https_proxy: a SOCKS proxy needs PySocks")
-    assert user.kaggle.seen == ["list", "list"]
 
 
 @pytest.mark.parametrize("value", ["localhost", "STAGING", "https://www.kaggle.com"])
 def test_an_odd_environment_of_kaggles_is_named(user: User, value: str) -> None:
     """The client would take it for production."""
-    result = user.run("submissions", KAGGLE_API_ENVIRONMENT=value)
-    assert result.code == 7
-    assert result.err == (
-        f"Error: KAGGLE_API_ENVIRONMENT: found {value!r}, expected PROD or LOCALHOST; correct or unset it\n"
-    )
+    message = f"KAGGLE_API_ENVIRONMENT: found {value!r}, expected PROD or LOCALHOST; correct or unset it\n"
+    refused(user, 7, message, KAGGLE_API_ENVIRONMENT=value)

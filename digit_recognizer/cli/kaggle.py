@@ -22,15 +22,10 @@ if TYPE_CHECKING:
 
 def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
     """Return an option of a number of seconds, which an environment variable sets too."""
-    return click.option(
-        f"--{name}",
-        default=default,
-        show_default=True,
-        envvar=f"DIGIT_RECOGNIZER_{name.upper().replace('-', '_')}",
-        show_envvar=True,
-        metavar="SECONDS",
-        **bounded(Annotated[float, Field(gt=0, le=86_400)], f"Seconds {help}"),
-    )
+    kind = bounded(Annotated[float, Field(gt=0, le=86_400)], f"Seconds {help}")
+    variable = f"DIGIT_RECOGNIZER_{name.upper().replace('-', '_')}"
+    kind |= {"default": default, "show_default": True, "show_envvar": True, "metavar": "SECONDS"}
+    return click.option(f"--{name}", envvar=variable, **kind)
 
 
 # The options of every command that talks to Kaggle, for `_reach`.
@@ -50,24 +45,20 @@ REACHING = [
 
 @contextmanager
 def _reach(
-    *,
-    competition: str,
-    timeout: float,
-    retry_delay: float,
-    verbose: bool,
-    on_state: Callable[[str], None] = lambda text: None,
-    **seconds: float,
+    competition: str, verbose: bool, on_state: Callable[[str], None] = lambda text: None, **seconds: float
 ) -> Iterator["Kaggle"]:
-    """Yield Kaggle under time limits, of which `seconds` are those of one command alone."""
+    """Yield Kaggle under time limits."""
     from digit_recognizer.leaderboard import account
     from digit_recognizer.leaderboard.client import Kaggle, Limits
 
-    limits = Limits(step_timeout=timeout, retry_delay=retry_delay, **seconds)
     on_detail = _notice if verbose else lambda text: None
+    kaggle = Kaggle(account.check(), Limits(**seconds), _notice, competition, on_state, on_detail)
     try:
-        yield Kaggle(account.check(), limits, _notice, competition, on_state, on_detail)
+        yield kaggle
     except KeyboardInterrupt:
         raise StoppedError("Stopped") from None
+    finally:
+        kaggle.close()
 
 
 @click.command()
@@ -90,26 +81,15 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
     if source == "openml":
         from digit_recognizer.data import openml
 
-        folder = openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["timeout"])
-        with done(f"The download is complete: {folder}"):
-            result(folder)
-        return
-    require_client()
-    from digit_recognizer.leaderboard import download
+        path = openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["timeout"])
+    else:
+        require_client()
+        from digit_recognizer.leaderboard import download
 
-    with _reach(**reaching) as kaggle, download_bar() as on_progress:
-        path = download.download(kaggle, data_dir or Path("data"), force=force, on_progress=on_progress)
+        with _reach(**reaching) as kaggle, download_bar() as on_progress:
+            path = download.download(kaggle, data_dir or Path("data"), force=force, on_progress=on_progress)
     with done(f"The download is complete: {path}"):
         result(path)
-
-
-def _check_message(context: click.Context, parameter: click.Parameter, message: str | None) -> str | None:
-    """Return the message; raise a usage error if it is too long."""
-    from digit_recognizer.leaderboard.candidate import MESSAGE_LIMIT
-
-    if message and len(message) > MESSAGE_LIMIT:
-        raise click.BadParameter(f"found {len(message)} characters, expected at most {MESSAGE_LIMIT}.")
-    return message
 
 
 @click.command(
@@ -117,10 +97,7 @@ def _check_message(context: click.Context, parameter: click.Parameter, message: 
 )
 @click.argument("target", metavar="[FILE|RUN]", required=False, type=RUN)
 @click.option(
-    "-m",
-    "--message",
-    callback=_check_message,
-    help="Shown in Kaggle's list after a short tag.  [default: run and local score]",
+    "-m", "--message", help="Shown in Kaggle's list after a short tag.  [default: run and local score]"
 )
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the score.")
 @_seconds("max-wait", 600, "to wait for the score.")
@@ -133,8 +110,6 @@ def submit(
     target: str | None,
     message: str | None,
     wait: bool,
-    max_wait: float,
-    list_lag: float,
     dry_run: bool,
     force: bool,
     out: Path,
@@ -150,24 +125,19 @@ def submit(
 
     candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
     if dry_run:
+        source = account.check().source
         result(
-            f"{printable(candidate.file)}: would be submitted as {candidate.message!r}, with the credentials "
-            f"of {printable(account.check().source)}"
+            f"{candidate.file}: would be submitted as {candidate.message!r}, with the credentials of {source}"
         )
         return
-    with (
-        spinner() as on_state,
-        _reach(**reaching, score_timeout=max_wait, list_lag=list_lag, on_state=on_state) as kaggle,
-    ):
+    with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
         _notice(f"Submitting {candidate.file} as {candidate.message!r}")
         outcome = submit.submit(candidate, kaggle, force=force)
         if wait:
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
+    accepted = f"Submission {outcome.ref}: accepted; `submissions` shows its score"
     with done(f"Kaggle has submission {outcome.ref}; `submissions` shows its score."):
-        if wait:
-            result(_scored(outcome))
-        else:
-            result(f"Submission {outcome.ref}: accepted; `submissions` shows its score")
+        result(_scored(outcome) if wait else accepted)
 
 
 @click.command()

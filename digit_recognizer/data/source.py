@@ -76,12 +76,17 @@ def read(folder: Path, name: str) -> tuple[Iterator[bytes], str]:
     """
     for path in (folder / name, folder / f"{name}.gz", folder / f"{name}.zip", folder / ARCHIVE):
         if os.path.lexists(path):
-            return _lines(path, name), f"{path} ({name})" if path.suffix == ".zip" else str(path)
+            return read_file(path, name)
     try:
         found = _describe(folder)
     except OSError as error:
         raise unreadable(folder, error) from None
     raise DataError(f"{folder}: holds neither {name}, {name}.gz nor {ARCHIVE}{found}. {DOWNLOAD_HINT}")
+
+
+def read_file(path: Path, name: str) -> tuple[Iterator[bytes], str]:
+    """Return what `read` returns, of a plain or gzipped file, or of `name` in an archive."""
+    return _lines(path, name), f"{path} ({name})" if path.suffix == ".zip" else str(path)
 
 
 def _describe(folder: Path) -> str:

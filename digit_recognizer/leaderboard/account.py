@@ -1,16 +1,18 @@
 """Who the user is at Kaggle, and the way there: all of it checked before Kaggle's client starts."""
 
-import json
 import os
 import re
 import ssl
 import sys
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from pydantic import TypeAdapter, ValidationError
 
 from digit_recognizer.errors import CredentialsError, NetworkError
 from digit_recognizer.files import open_plain, read_plain
@@ -23,7 +25,7 @@ ODD = re.compile(r"[^A-Za-z0-9._~+/=-]")  # no token holds it (RFC 6750), no key
 MAX_CHARACTERS = 255  # of each; the client looks for a file of the token's name, and fails if it is longer
 MAX_BYTES = 1 << 16  # of a file of credentials
 SECRET_PART = 6  # characters of a secret in a row that are not told
-NEW_ONES = f"make new credentials at {SETTINGS}/api"
+JSON_OBJECT = TypeAdapter(dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,15 @@ class Account:
 
     def _secrets(self) -> Iterator[str]:
         """Yield tokens, keys and passwords, and pairs as a header encodes them."""
-        yield self.variables.get("KAGGLE_API_TOKEN", "")
-        if not self.variables:
-            yield from (
-                str(value) for name, value in _read_json(Path(self.source)).items() if "token" in name
-            )
-        pairs = [(self.variables.get("KAGGLE_USERNAME"), self.variables.get("KAGGLE_KEY"))]
+        known = self.variables or _read_json(Path(self.source))
+        yield from (str(value) for name, value in known.items() if "token" in name.lower())
+        pairs = [(known.get("KAGGLE_USERNAME", ""), known.get("KAGGLE_KEY", ""))]
         for name in ("http_proxy", "https_proxy", "all_proxy"):
-            proxy = urlsplit(os.environ.get(name) or os.environ.get(name.upper()) or "")
-            pairs.append((unquote(proxy.username or ""), unquote(proxy.password or "")))
+            value = os.environ.get(name) or os.environ.get(name.upper()) or ""
+            pairs += re.findall(r"^(?:.*//)?([^:]*):(.*)@", unquote(value))
         for user, key in pairs:
             if key:
-                yield from (key, b64encode(f"{user or ''}:{key}".encode()).decode())
+                yield from (key, b64encode(f"{user}:{key}".encode()).decode())
 
 
 def check() -> Account:
@@ -76,20 +75,14 @@ def check() -> Account:
 
 def _find() -> Account:
     """Return the credentials, looked for in the client's order."""
-    given = os.environ.get("KAGGLE_API_TOKEN", "")
-    if os.path.exists(given.strip()):  # noqa: PTH110 (a token may be too long for a path)
-        given = _read(Path(given.strip()), "the file that KAGGLE_API_TOKEN names")
-    if token := _checked("KAGGLE_API_TOKEN", given):
-        return Account("KAGGLE_API_TOKEN", {"KAGGLE_API_TOKEN": token})
-    home = Path(os.path.expanduser("~/.kaggle"))  # noqa: PTH111 (nor is there always a home)
-    for path in (home / "access_token", home / "access_token.txt"):
-        if token := _checked(path, _read(path)):
-            return Account(str(path), {"KAGGLE_API_TOKEN": token})
+    home = Path(os.path.expanduser("~/.kaggle"))  # noqa: PTH111 (there is not always a home)
+    for source, text in _tokens(home):
+        if token := _checked(source, text):
+            return Account(source, {"KAGGLE_API_TOKEN": token})
     pair = {name: _checked(name, os.environ.get(name, "")) for name in PAIR}
-    if all(pair.values()):
-        return Account(" and ".join(pair), pair)
-    file = _key_file(home)
-    stored, sources = _read_json(file), [*filter(pair.get, pair), str(file)]
+    file, stored, sources = _key_file(home), {}, [*filter(pair.get, pair)]
+    if len(sources) < len(pair):
+        stored, sources = _read_json(file), [*sources, str(file)]
     pair = {n: pair[n] or _checked(f"{file}: {field}", stored.get(field) or "") for n, field in PAIR.items()}
     if all(pair.values()):
         return Account(" and ".join(sources), pair)
@@ -103,13 +96,21 @@ def _find() -> Account:
     )
 
 
+def _tokens(home: Path) -> Iterator[tuple[str, str]]:
+    given = os.environ.get("KAGGLE_API_TOKEN", "")
+    named = os.path.exists(given.strip())  # noqa: PTH110 (a token may be too long for a path)
+    yield "KAGGLE_API_TOKEN", _read(Path(given.strip())) if named else given
+    for path in (home / "access_token", home / "access_token.txt"):
+        yield str(path), _read(path)
+
+
 def _key_file(home: Path) -> Path:
     config = os.environ.get("XDG_CONFIG_HOME") or home.parent / ".config"
     usual = home if home.exists() or not sys.platform.startswith("linux") else Path(config) / "kaggle"
     return Path(os.environ.get("KAGGLE_CONFIG_DIR") or usual) / "kaggle.json"
 
 
-def _read(path: Path, name: object = None) -> str:
+def _read(path: Path) -> str:
     """Return the text of a file, "" if it is not there; raises CredentialsError if it cannot be read."""
     try:
         return read_plain(path, MAX_BYTES).decode("utf-8-sig")
@@ -120,21 +121,17 @@ def _read(path: Path, name: object = None) -> str:
     except UnicodeDecodeError as error:
         byte = f"byte {error.start + 1} is {error.object[error.start]:#04x}"
         problem = f"{byte}, expected text in UTF-8 (PowerShell's > writes UTF-16)"
-    raise CredentialsError(f"{name or path}: {problem}; {NEW_ONES}")
+    raise _damaged(path, problem)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, {} if it is not there; raises CredentialsError if it is damaged."""
     try:
-        content = json.loads(_read(path).strip() or "{}")
-        if isinstance(content, dict):
-            return content
-        problem = f"is a JSON {type(content).__name__}"
-    except json.JSONDecodeError as error:
-        problem = f"is no JSON, line {error.lineno}, column {error.colno} ({error.msg})"
-    except (ValueError, RecursionError):
-        problem = "is no JSON"
-    raise CredentialsError(f'{path}: {problem}, expected an object such as {{"username": ...}}; {NEW_ONES}')
+        return JSON_OBJECT.validate_json(_read(path).strip() or "{}")
+    except ValidationError as error:
+        raise _damaged(
+            path, f'{error.errors()[0]["msg"]}, expected {{"username": ..., "key": ...}}'
+        ) from None
 
 
 def _checked(where: object, value: object) -> str:
@@ -143,17 +140,18 @@ def _checked(where: object, value: object) -> str:
     Raises CredentialsError, which never tells the value, if it can be none of Kaggle's.
     """
     if not isinstance(value, str):
-        raise CredentialsError(f"{where}: is a JSON {type(value).__name__}, expected text; {NEW_ONES}")
+        raise _damaged(where, f"is a JSON {type(value).__name__}, expected text")
     text = value.strip().strip("\ufeff").strip()
-    problem = ""
     if len(text) > MAX_CHARACTERS:
-        problem = f"found {len(text):,} characters, expected at most {MAX_CHARACTERS}"
-    elif odd := ODD.search(text):
+        raise _damaged(where, f"found {len(text):,} characters, expected at most {MAX_CHARACTERS}")
+    if odd := ODD.search(text):
         character = f"character {value.index(text) + odd.start() + 1} is {odd[0]!a}"
-        problem = f"{character}, which none of Kaggle's tokens, keys and user names holds"
-    if problem:
-        raise CredentialsError(f"{where}: {problem}; {NEW_ONES}")
+        raise _damaged(where, f"{character}, which none of Kaggle's tokens, keys and user names holds")
     return text
+
+
+def _damaged(where: object, problem: str) -> CredentialsError:
+    return CredentialsError(f"{where}: {problem}; make new credentials at {SETTINGS}/api")
 
 
 def _check_certificates(variable: str) -> None:
@@ -169,31 +167,23 @@ def _check_certificates(variable: str) -> None:
 
 
 def _check_proxy(url: str) -> None:
-    """Let the library that the client sends with say whether it can use the proxy for `url`."""
+    """Let the libraries that the client sends with say whether they can use the proxy for `url`."""
     import requests
     import urllib3
 
-    with requests.Session() as session:
-        proxies = session.merge_environment_settings(url, {}, None, None, None)["proxies"]
-    if not (value := requests.utils.select_proxy(url, proxies)):
+    if not (value := requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))):
         return
-    problem = (
-        "is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %23 for "
-        "#, %2F for /, %3F for ? and %40 for @ in the password"
-    )
-    try:
+    with suppress(ValueError):  # of any kind
         proxy = requests.utils.prepend_scheme_if_needed(value, "http")
+        requests.adapters.HTTPAdapter().proxy_manager_for(proxy)
         address = urllib3.util.parse_url(proxy)
         rest = (address.path or "").strip("/") or address.query or address.fragment  # part of a password
         if address.host and not rest:
-            requests.adapters.HTTPAdapter().proxy_manager_for(proxy)
             return
-    except requests.exceptions.InvalidSchema:
-        problem = "a SOCKS proxy needs PySocks: pip install PySocks, or give an http:// proxy"
-    except urllib3.exceptions.ProxySchemeUnknown:
-        problem = f"found a proxy of the kind {value.partition(':')[0]}://, expected http:// or https://"
-    except ValueError:
-        pass  # no address
+    problem = (
+        "is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with %23 for "
+        "#, %2F for /, %3F for ? and %40 for @ in the password; socks5:// needs PySocks (pip install PySocks)"
+    )
     scheme = url.partition(":")[0]
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     raise _unusable(next((n for n in names if os.environ.get(n) == value), "the system's proxy"), problem)

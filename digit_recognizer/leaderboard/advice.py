@@ -41,6 +41,7 @@ CAUSES = {  # by what the error's text holds
     "SSLError": "the server's certificate is not accepted",
     "refused": "the connection was refused",
     "timed out": "the server does not answer",
+    "": BROKEN_OFF,
 }
 QUOTA = re.compile(
     r"allowance|quota|(submission|daily) limit|limit of .*submissions|too many submissions|"
@@ -64,26 +65,20 @@ def _missing(module: str) -> NetworkError:
     )
 
 
-def to_exception(
-    step: str, failure: Mapping[str, Any], account: Account, competition: str, max_retry_after: float
-) -> KaggleError:
-    """Return the error to raise for what `worker` says of a failure.
-
-    max_retry_after: seconds that a server may ask to wait.
-    """
-    kinds, words, reason = set(failure["kinds"]), STEP_WORDS[step], failure["reason"]
+def to_exception(step: str, failure: Mapping[str, Any], account: Account, competition: str) -> KaggleError:
+    """Return the error to raise for what `worker` says of a failure."""
+    kinds, words, reason = failure["kinds"], STEP_WORDS[step], failure["reason"]
     if "HTTPError" in kinds and "status" in failure:
-        if failure["storage"]:
-            return _refused_by_storage(words, failure["status"])
-        return _refused(step, failure, account, competition, max_retry_after)
+        return _refused(step, failure, account, competition)
     if "SystemExit" in kinds:
         return _bad_credentials(account)
     if "ImportError" in kinds:
         return _missing(reason)
-    if kind := next(filter(TROUBLES.get, failure["kinds"]), None):
-        return NetworkError(f"{words}: {TROUBLES[kind]}", retryable=kind == "upload broken off")
-    if "JSONDecodeError" not in kinds and kinds & {"RequestException", "HTTPError", "ConnectionError"}:
-        cause = next((cause for mark, cause in CAUSES.items() if mark in failure["text"]), BROKEN_OFF)
+    for kind, trouble in TROUBLES.items():
+        if kind in kinds:
+            return NetworkError(f"{words}: {trouble}", retryable=kind == "upload broken off")
+    if "JSONDecodeError" not in kinds and {"RequestException", "HTTPError", "ConnectionError"} & set(kinds):
+        cause = next(cause for mark, cause in CAUSES.items() if mark in failure["text"])
         advice = "check the network, and the proxy if there is one"
         return NetworkError(f"{words}: {cause}; {advice}", retryable=True)
     if "OSError" in kinds and reason:
@@ -92,20 +87,13 @@ def to_exception(
     return NetworkError(f"{words}: {NO_SENSE}")
 
 
-def _refused_by_storage(words: str, status: int) -> KaggleError:
-    if status == 404:
-        return NetworkError(f"{words}: Kaggle does not find it in its storage")
-    refused = f"refused it ({status})" if status < 500 else f"failed ({status})"
-    # The next try gets another signed address; this one may have expired.
-    return NetworkError(f"{words}: Kaggle's storage {refused}; try again later", retryable=True)
-
-
-def _refused(
-    step: str, failure: Mapping[str, Any], account: Account, competition: str, max_retry_after: float
-) -> KaggleError:
-    """Return the error for an answer of Kaggle's with a status of 400 or more."""
+def _refused(step: str, failure: Mapping[str, Any], account: Account, competition: str) -> KaggleError:
+    """Return the error for an answer with a status of 400 or more."""
     words, status, reason = STEP_WORDS[step], failure["status"], failure["reason"]
     quote = f"Kaggle says: {reason}" if reason else f"Kaggle answered {status} without a reason"
+    if failure["storage"]:  # the next try gets another signed address; this one may have expired
+        no = " does not find it in its storage" if status == 404 else f"'s storage refused it ({status})"
+        return NetworkError(f"{words}: Kaggle{no}; try again later", retryable=status != 404)
     if status == 401:
         return _bad_credentials(account)
     if status in (400, 403, 429) and QUOTA.search(reason):
@@ -115,23 +103,16 @@ def _refused(
     if status == 403:
         return _forbidden(reason, quote, competition)
     if status == 404:
-        if competition == COMPETITION:
-            return NetworkError(f"{words}: Kaggle does not find it. {quote}")
-        return CompetitionError(f"--competition {competition}: Kaggle finds no such competition. {quote}")
+        if competition != COMPETITION:
+            return CompetitionError(f"--competition {competition}: Kaggle finds no such competition. {quote}")
+        return NetworkError(f"{words}: Kaggle does not find it. {quote}")
     if status == 429:
         seconds = float(failure["retry_after"]) if re.fullmatch("[0-9]{1,7}", failure["retry_after"]) else 0
-        when = f"in {seconds:g} seconds" if seconds else "later"
-        return NetworkError(
-            f"{words}: too many requests (429); try again {when}",
-            retryable=seconds <= max_retry_after,
-            outcome_unknown=False,
-            retry_after=seconds,
-        )
+        problem = f"too many requests (429); try again {f'in {seconds:g} seconds' if seconds else 'later'}"
+        return NetworkError(f"{words}: {problem}", retryable=True, outcome_unknown=False, retry_after=seconds)
     if status == 407:
-        return NetworkError(
-            f"{words}: the proxy wants a name and a password (407); give them in http_proxy and https_proxy",
-            outcome_unknown=False,
-        )
+        problem = "the proxy wants a name and a password (407); give them in http_proxy and https_proxy"
+        return NetworkError(f"{words}: {problem}", outcome_unknown=False)
     if status == 408 or status >= 500:
         return NetworkError(f"{words}: Kaggle's server failed ({status}); try again later", retryable=True)
     if step in ("upload", "create"):
@@ -141,21 +122,21 @@ def _refused(
 
 def _forbidden(reason: str, quote: str, competition: str) -> CredentialsError:
     rules = f"https://www.kaggle.com/competitions/{competition}/rules"
-    if re.search(r"phone|verif", reason, re.IGNORECASE):
-        return CredentialsError(f"verify your phone number at {SETTINGS}/phone first. {quote}")
-    if re.search(r"\brules?\b", reason, re.IGNORECASE):
-        return CredentialsError(f"accept the competition's rules at {rules} first. {quote}")
-    return CredentialsError(
+    first = (
         f"the account may not do that in {competition}: is the name right, are the rules accepted at "
-        f"{rules}, is the phone number verified at {SETTINGS}/phone? {quote}"
+        f"{rules}, is the phone number verified at {SETTINGS}/phone?"
     )
+    if re.search(r"phone|verif", reason, re.IGNORECASE):
+        first = f"verify your phone number at {SETTINGS}/phone first."
+    elif re.search(r"\brules?\b", reason, re.IGNORECASE):
+        first = f"accept the competition's rules at {rules} first."
+    return CredentialsError(f"{first} {quote}")
 
 
 def _bad_credentials(account: Account) -> CredentialsError:
-    unset = (
-        "; it takes precedence over any key, so unset it or" if account.source == "KAGGLE_API_TOKEN" else ";"
-    )
+    token = account.source == "KAGGLE_API_TOKEN"
+    unset = " it takes precedence over any key, so unset it or" if token else ""
     return CredentialsError(
-        f"Kaggle does not accept the credentials of {account.source}, they are wrong or expired{unset} "
+        f"Kaggle does not accept the credentials of {account.source}, they are wrong or expired;{unset} "
         f"make new ones at {SETTINGS}/api"
     )

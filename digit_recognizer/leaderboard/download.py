@@ -1,17 +1,14 @@
 """Download the competition's archive into the folder of the data, whole and checked or not at all."""
 
-import io
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 
 from digit_recognizer import data
-from digit_recognizer.data.source import BROKEN_ARCHIVE
+from digit_recognizer.data import source
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
 from digit_recognizer.files import locked
-from digit_recognizer.leaderboard.client import Kaggle, OnBytes, OnText
+from digit_recognizer.leaderboard.client import Kaggle, OnBytes
 
-FILES = ("train.csv", "test.csv", "sample_submission.csv")
 PARTIAL = ".download"  # holds what came so far, for the next attempt to continue
 
 
@@ -22,25 +19,19 @@ def download(kaggle: Kaggle, folder: Path, *, force: bool = False, on_progress: 
     `Kaggle.download` raises; the archive is then what it was.
     """
     final = folder / data.ARCHIVE
-    if not force and _is_good(final, kaggle.on_notice):
-        kaggle.on_notice(f"{final} is complete already; --force downloads it again")
-    else:
+    if not force and final.exists():
+        try:
+            check(final)
+            kaggle.on_notice(f"{final} is complete already; --force downloads it again")
+        except DataError as error:
+            kaggle.on_notice(f"{error}. Downloading it again")
+            force = True
+    if force or not final.exists():
         _fetch(kaggle, final, on_progress)
     loose = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
     if loose:
         kaggle.on_notice(f"{folder} also holds {', '.join(loose)}, which is read instead of the archive")
     return final
-
-
-def _is_good(archive: Path, on_notice: OnText) -> bool:
-    if not archive.exists():
-        return False
-    try:
-        check(archive)
-    except DataError as error:
-        on_notice(f"{error}. Downloading it again")
-        return False
-    return True
 
 
 def _fetch(kaggle: Kaggle, final: Path, on_progress: OnBytes) -> None:
@@ -67,16 +58,9 @@ def _fetch(kaggle: Kaggle, final: Path, on_progress: OnBytes) -> None:
 
 
 def check(archive: Path) -> None:
-    """Raise DataError unless it is a zip of the competition's three files, whole, with all their digits."""
-    try:
-        with zipfile.ZipFile(archive) as content:
-            files = {name: content.read(name) for name in FILES}
-    except KeyError as error:
-        raise DataError(f"{archive}: {error.args[0]}") from None
-    except (OSError, *BROKEN_ARCHIVE) as error:
-        raise DataError(f"{archive}: is not a whole zip archive ({error})") from None
-    train = data.read_train(io.BytesIO(files["train.csv"]), f"{archive} (train.csv)")
-    test = data.read_test(io.BytesIO(files["test.csv"]), f"{archive} (test.csv)")
+    """Raise DataError unless it is a zip of the competition's train.csv and test.csv, with all digits."""
+    train = data.read_train(*source.read_file(archive, "train.csv"))
+    test = data.read_test(*source.read_file(archive, "test.csv"))
     for name, rows in (("train.csv", len(train)), ("test.csv", len(test))):
         if rows != (expected := data.COMPETITION_ROWS[name]):
             raise DataError(f"{archive}: found {rows} rows in {name}, expected {expected}")

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,15 +20,15 @@ LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitt
 LOCK_SECONDS = 30.0  # for a read and a write of the ledger by others
 HASH_DIGITS = 12  # of the file's SHA-256, in a tag
 # In the message of each submission: the start of the file's SHA-256, and the attempt.
-TAG = re.compile(rf"\[([0-9a-f]{{{HASH_DIGITS}}})-[0-9a-f]{{4}}\]")
+TAG = re.compile(rf"\[[0-9a-f]{{{HASH_DIGITS}}}-[0-9a-f]{{4}}\]")
 
 
 def tag_of(message: str) -> str:
     """Return a submission's own tag: the last, as messages may quote others before it; "" without one."""
-    return max(TAG.finditer(message), key=re.Match.start)[0] if TAG.search(message) else ""
+    return ["", *TAG.findall(message)][-1]
 
 
-def _utc(value: object) -> object:
+def _to_utc(value: object) -> object:
     """Return a moment in UTC, which it is in if it does not say so; None if it is empty."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) and value else value or None
@@ -39,7 +39,7 @@ def _utc(value: object) -> object:
     return moment
 
 
-def _score(value: object) -> float | None:
+def _to_score(value: object) -> float | None:
     try:
         score = float(str(value))
     except ValueError:
@@ -47,28 +47,28 @@ def _score(value: object) -> float | None:
     return score if math.isfinite(score) else None
 
 
-UtcDatetime = Annotated[datetime | None, BeforeValidator(_utc)]
+UtcDatetime = Annotated[datetime | None, BeforeValidator(_to_utc)]
 
 
 class KaggleSubmission(Record):
     """One of the account's submissions, as Kaggle lists it."""
 
     ref: Annotated[int, Field(gt=0)]
-    date: UtcDatetime
+    date: UtcDatetime = None
     file_name: str
     description: str
     status: Literal["PENDING", "COMPLETE", "ERROR"]
     error_description: str
-    public_score: Annotated[float | None, BeforeValidator(_score)]
+    public_score: Annotated[float | None, BeforeValidator(_to_score)] = None
 
     @property
     def tag(self) -> str:
-        """Return the submission's own tag, "" without one."""
+        """Its own tag, "" without one."""
         return tag_of(self.description)
 
     @property
     def age_key(self) -> tuple[datetime, int]:
-        """Return what sorts submissions by their age, the oldest first."""
+        """What sorts submissions by their age, the oldest first."""
         return self.date or datetime.min.replace(tzinfo=UTC), self.ref
 
     def is_of_file(self, sha256: str) -> bool:
@@ -125,11 +125,10 @@ def read(out: Path) -> dict[str, KaggleOutcome]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise NotSubmittedError(f"{path}: cannot be read ({error.strerror})") from None
+        problem = f"cannot be read ({error.strerror})"
     except ValidationError as error:
-        raise NotSubmittedError(
-            f"{path}: {first_error(error)}; mend it, or delete it to forget what was submitted"
-        ) from None
+        problem = f"{first_error(error)}; mend it, or delete it to forget what was submitted"
+    raise NotSubmittedError(f"{path}: {problem}")
 
 
 def update(out: Path, outcomes: Mapping[str, KaggleOutcome | None]) -> None:
@@ -140,13 +139,11 @@ def update(out: Path, outcomes: Mapping[str, KaggleOutcome | None]) -> None:
         write_atomically(out / LEDGER, _ENTRIES.dump_json(entries, indent=2) + b"\n")
 
 
-@contextmanager
-def only_submitter(out: Path, file: Path, sha256: str) -> Iterator[None]:
+def only_submitter(out: Path, file: Path, sha256: str) -> AbstractContextManager[None]:
     """Hold the right to submit the file with that SHA-256, which ends with the process at the latest.
 
     Raises NotSubmittedError if another process has it.
     """
-    lock = out / f".submitting-{sha256[:HASH_DIGITS]}.lock"
     busy = f"{file}: another command is submitting this very file now; `submissions` shows what becomes of it"
-    with locked(lock, NotSubmittedError(busy), delete=True):
-        yield
+    lock = out / f".submitting-{sha256[:HASH_DIGITS]}.lock"
+    return locked(lock, NotSubmittedError(busy), delete=True)

@@ -20,7 +20,7 @@ class MatchedSubmission:
 
     @property
     def gap(self) -> float | None:
-        """Return the public score less the local score."""
+        """The public score less the local score."""
         if self.local is None or self.listed.public_score is None:
             return None
         return self.listed.public_score - self.local.accuracy
@@ -34,14 +34,11 @@ def match_submissions(
     for problem in problems:
         on_notice(problem)
     known = ledger.read(out)
-    here = {
-        run.manifest.submission_sha256: run for run in reversed(listed_runs)
-    }  # the newest, of equal files
-    files = [*known, *filter(None, here)]
+    here = {run.manifest.submission_sha256: run for run in reversed(listed_runs)}  # the newest of equal files
     news, matches = {}, []
     for listed in submissions:
-        sha256 = next((sha256 for sha256 in files if _is_of_file(listed, sha256, known.get(sha256))), None)
-        stored = known.get(sha256 or "")
+        sha256 = next((h for h in [*known, *filter(None, here)] if _is_of_file(listed, h, known.get(h))), "")
+        stored = known.get(sha256)
         if sha256 and (stored is None or stored.ref in (None, listed.ref)):
             run = stored.model_dump(include={"run", "local"}) if stored and stored.run else {}
             news[sha256] = known[sha256] = stored = KaggleOutcome(

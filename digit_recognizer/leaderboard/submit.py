@@ -1,6 +1,7 @@
 """A submission's way to Kaggle: once, whatever happens to the answers, and what became of it."""
 
 from datetime import UTC, datetime
+from itertools import islice
 
 from digit_recognizer.errors import (
     DigitRecognizerError,
@@ -11,10 +12,11 @@ from digit_recognizer.errors import (
     RunError,
     ScorePendingError,
     StoppedError,
+    printable,
 )
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.candidate import Candidate, already_submitted
-from digit_recognizer.leaderboard.client import Kaggle
+from digit_recognizer.leaderboard.client import PAGES, Kaggle
 from digit_recognizer.leaderboard.ledger import KaggleOutcome, tag_of
 
 IS_IN = "Stopped; the file is in, submission {}; `submissions` shows its score"
@@ -32,7 +34,7 @@ def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> Kagg
         try:
             if not force and (earlier := _find_earlier(candidate, previous, kaggle)):
                 return earlier
-            token = kaggle.upload(candidate.content, candidate.upload_name)
+            token = kaggle.upload(candidate.content, printable(candidate.file.name))
         except KeyboardInterrupt:
             unknown = previous is not None and not previous.accepted
             whether = ", and it is still not known whether Kaggle has the file from the attempt before"
@@ -50,7 +52,7 @@ def _find_earlier(
     """
     if previous and previous.accepted:
         raise already_submitted(candidate.file, previous.ref, previous.public_score)
-    listed = kaggle.find(lambda listed: listed.is_of_file(candidate.sha256), all_pages=True)
+    listed = kaggle.find(lambda listed: listed.is_of_file(candidate.sha256), pages=PAGES)
     if listed is None and previous:
         lag, now = kaggle.limits.list_lag, datetime.now(UTC)
         age = (now - (previous.submitted_at or now)).total_seconds()
@@ -75,73 +77,50 @@ def _find_earlier(
 
 def _send(candidate: Candidate, previous: KaggleOutcome | None, token: str, kaggle: Kaggle) -> KaggleOutcome:
     """Make the uploaded file a submission. The ledger says so first: this process may be killed any time."""
+    try:
+        sent = _store_sent(candidate)
+    except RunError as error:
+        raise NotSubmittedError(f"{error}; nothing was submitted") from None
     ref = None
     try:
         try:
-            sent = _store_sent(candidate)
-        except RunError as error:
-            raise NotSubmittedError(f"{error}; nothing was submitted") from None
-        try:
-            ref = _create(candidate, kaggle, token)
+            ref = kaggle.create(token, candidate.message)
         except KaggleError as error:
-            if error.outcome_unknown:
-                _store_sent(candidate)  # again: Kaggle had until now to accept it
-            else:
+            if not error.outcome_unknown:
                 ledger.update(candidate.out, {candidate.sha256: previous})
-            raise
+                no = f"{str(error).removesuffix('.')}. Nothing was submitted"
+                raise type(error)(no, outcome_unknown=False) from None
+            kaggle.on_notice(f"{error}. Looking whether Kaggle has the file")
+            ref = _look(candidate, kaggle, f"{error}. ", sum(islice(kaggle.limits.delays(), 2)))
         kaggle.on_notice(f"Kaggle has the file: submission {ref}")
         return _accept(candidate, sent, ref)
     except KeyboardInterrupt:
         kaggle.on_notice("Looking whether Kaggle has the file; Ctrl-C again ends this too")
-        raise StoppedError(_after_interrupt(candidate, kaggle, ref)) from None
+        try:
+            ref = ref or _look(candidate, kaggle, "Stopped while submitting; ")
+        except (NetworkError, KeyboardInterrupt) as error:
+            raise StoppedError(str(error) or "Stopped; the same command looks for the file first") from None
+        _accept(candidate, sent, ref)
+        raise StoppedError(IS_IN.format(ref)) from None
 
 
-def _create(candidate: Candidate, kaggle: Kaggle, token: str) -> int:
-    """Return the number of the submission that the uploaded file becomes.
+def _look(candidate: Candidate, kaggle: Kaggle, failure: str, seconds: float = 0) -> int:
+    """Return the number of the submission whose answer was lost; raises NetworkError without it.
 
-    If no usable answer came, Kaggle's list may have it. The list may lag, so absence proves nothing.
+    The list may lag, so absence proves nothing, and Kaggle has until now to accept the file.
     """
     try:
-        return kaggle.create(token, candidate.message)
-    except KaggleError as error:
-        if not error.outcome_unknown:
-            no = f"{str(error).removesuffix('.')}. Nothing was submitted"
-            raise type(error)(no, outcome_unknown=False) from None
-        failure = error
-    kaggle.on_notice(f"{failure}. Looking whether Kaggle has the file")
-    seconds = kaggle.limits.delay(1) + kaggle.limits.delay(2)
-    try:
         listed = kaggle.find(lambda listed: listed.tag == candidate.tag, seconds=seconds)
+        known = "Kaggle's list does not have the file yet"
     except KaggleError as error:
-        raise NetworkError(
-            f"{failure}. It is not known whether Kaggle has the file ({error}); {_promise(kaggle)}"
-        ) from None
-    if listed is None:
-        raise NetworkError(f"{failure}. Kaggle's list does not have the file yet; {_promise(kaggle)}")
-    return listed.ref
-
-
-def _promise(kaggle: Kaggle) -> str:
-    """Return what the next `submit` of the same file does, which `_find_earlier` keeps."""
-    return (
-        "the same command looks for it first, and submits it again only if the list still does not have it "
-        f"{kaggle.limits.list_lag:g} seconds from now (--list-lag)"
+        listed, known = None, f"It is not known whether Kaggle has the file ({error})"
+    if listed:
+        return listed.ref
+    _store_sent(candidate)
+    raise NetworkError(  # `_find_earlier` keeps this promise
+        f"{failure}{known}; the same command looks for it first, and submits it again only if the list still "
+        f"does not have it {kaggle.limits.list_lag:g} seconds from now (--list-lag)"
     )
-
-
-def _after_interrupt(candidate: Candidate, kaggle: Kaggle, ref: int | None) -> str:
-    """Return what Ctrl-C left behind, after a look at Kaggle's list if no answer had come."""
-    if ref is None:
-        try:
-            listed = kaggle.find(lambda listed: listed.tag == candidate.tag)
-            ref = listed.ref if listed else None
-        except (KaggleError, KeyboardInterrupt):
-            pass  # not known
-    sent = _store_sent(candidate)
-    if ref is None:
-        return f"Stopped while submitting; Kaggle's list does not have the file yet: {_promise(kaggle)}"
-    _accept(candidate, sent, ref)
-    return IS_IN.format(ref)
 
 
 def _store_sent(candidate: Candidate) -> KaggleOutcome:
@@ -159,15 +138,9 @@ def _store_sent(candidate: Candidate) -> KaggleOutcome:
     return sent
 
 
-def _accept(
-    candidate: Candidate,
-    outcome: KaggleOutcome,
-    ref: int,
-    status: str = "PENDING",
-    public_score: float | None = None,
-) -> KaggleOutcome:
+def _accept(candidate: Candidate, outcome: KaggleOutcome, ref: int, **news: object) -> KaggleOutcome:
     """Store that the submission is in, and what Kaggle says of it; return that."""
-    outcome = outcome.model_copy(update={"ref": ref, "status": status, "public_score": public_score})
+    outcome = outcome.model_copy(update={"ref": ref, "status": "PENDING", "public_score": None, **news})
     try:
         ledger.update(candidate.out, {candidate.sha256: outcome})
     except DigitRecognizerError as error:
@@ -180,7 +153,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
 
     Raises RejectedError with Kaggle's reason for ERROR, ScorePendingError, and StoppedError on Ctrl-C.
     """
-    seconds, failed = kaggle.limits.score_timeout, ""
+    scored, failed, seconds = None, "", kaggle.limits.max_wait
     try:
         scored = kaggle.find(
             lambda listed: listed.ref == outcome.ref and listed.status != "PENDING",
@@ -190,13 +163,13 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
     except KeyboardInterrupt:
         raise StoppedError(IS_IN.format(outcome.ref)) from None
     except KaggleError as error:  # the file is in, whatever a look says
-        scored, failed = None, f"; the last look failed: {str(error).removesuffix('.')}"
+        failed = f"; the last look failed: {str(error).removesuffix('.')}"
     if scored is None:
         raise ScorePendingError(
             f"Submission {outcome.ref} is in, but no score was seen in {seconds:g} seconds (--max-wait)"
             f"{failed}; `submissions` shows it later"
         )
-    outcome = _accept(candidate, outcome, scored.ref, scored.status, scored.public_score)
+    outcome = _accept(candidate, outcome, scored.ref, status=scored.status, public_score=scored.public_score)
     if scored.status == "ERROR":
         kaggle_says = " ".join(scored.error_description.split()) or "no reason given"
         raise RejectedError(
