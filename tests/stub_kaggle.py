@@ -6,7 +6,6 @@ Most tests call the program in their own process, the real client included; a pr
 for what only a process shows: signals, kills, and several submits at once.
 """
 
-import io
 import json
 import os
 import queue
@@ -20,7 +19,7 @@ import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,11 +27,10 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-from conftest import ROOT
+from conftest import DEADLINE, ROOT, typed
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from digit_recognizer.cli import commands
 from digit_recognizer.leaderboard import account, client, worker
 
 USER, KEY, TOKEN = "ada", "0123456789abcdef0123456789abcdef", "KGAT_fedcba9876543210"
@@ -307,29 +305,19 @@ class User:
     def run(self, *arguments: object, **environment: str | None) -> Result:
         """Run a command in this process."""
         whole = {name: value for name, value in {**self.environment, **environment}.items() if value}
-        argv = ["digit-recognizer", *map(str, arguments)]
         with (
             mock.patch.dict(os.environ, whole, clear=True),
-            mock.patch.object(sys, "argv", argv),
             mock.patch.object(client, "Process", partial(ThisProcess, self.kaggle)),
-            chdir(self.folder),
-            redirect_stdout(io.StringIO()) as out,
-            redirect_stderr(io.StringIO()) as err,
         ):
-            try:
-                commands.main()
-            except SystemExit as end:
-                code = end.code or 0
-        assert isinstance(code, int)
-        return self._checked(Result(code, out.getvalue(), err.getvalue()))
+            ended = typed(*arguments, cwd=self.folder)
+        return self._checked(Result(ended.code, ended.out, ended.err))
 
-    def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None) -> Any:
-        """Start a command in a process of its own; an environment variable that is None is unset."""
-        whole = {**self.environment, **environment}
+    def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str) -> Any:
+        """Start a command in a process of its own."""
         return subprocess.Popen(
             [*(command or (sys.executable, "-m", "digit_recognizer")), *map(str, arguments)],
             cwd=self.folder,
-            env={name: value for name, value in whole.items() if value is not None},
+            env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -337,16 +325,14 @@ class User:
             start_new_session=True,
         )
 
-    def run_process(
-        self, *arguments: object, command: tuple[str, ...] = (), **environment: str | None
-    ) -> Result:
-        """Run a command in a process of its own."""
-        return self.finish(self.start(*arguments, command=command, **environment))
+    def run_process(self, *arguments: object, **options: Any) -> Result:
+        """Run a command in a process of its own, as `start` does."""
+        return self.finish(self.start(*arguments, **options))
 
     def finish(self, process: Any) -> Result:
         """Wait for a process that `start` started."""
         try:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=DEADLINE)
         finally:
             process.kill()
         return self._checked(Result(process.returncode, out, err))

@@ -99,10 +99,11 @@ def test_credentials_that_can_be_none_of_kaggles_are_refused_with_the_character(
     environment: dict[str, str | None] = NO_PAIR
     if place.startswith("KAGGLE"):
         environment = {place: value}
-    elif place == "file":
+    elif place == "file" or case == "no UTF-8":
         if case == "no UTF-8":
             message = f"byte {len(TOKEN) + 1} is 0xff, expected text in UTF-8"
-        place = str(put(user, ".kaggle/access_token", value.encode(errors="surrogateescape")))
+        name = "access_token" if place == "file" else "kaggle.json"
+        place = str(put(user, f".kaggle/{name}", value.encode(errors="surrogateescape")))
     else:
         place = f"{put(user, '.kaggle/kaggle.json', PAIR | {'key': value})}: key"
     assert refused(user, 4, f"{place}: {message}", **environment).endswith(NEW)

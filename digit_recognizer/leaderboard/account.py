@@ -51,7 +51,7 @@ class Account:
         pairs = [(known.get("KAGGLE_USERNAME", ""), known.get("KAGGLE_KEY", ""))]
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             value = os.environ.get(name) or os.environ.get(name.upper()) or ""
-            pairs += re.findall(r"^(?:.*//)?([^:]*):(.*)@", unquote(value))
+            pairs += re.findall(r"^(?:\w*://)?([^:]*):(.*)@", unquote(value))
         for user, key in pairs:
             if key:
                 yield from (key, b64encode(f"{user}:{key}".encode()).decode())
