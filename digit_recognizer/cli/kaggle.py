@@ -125,13 +125,11 @@ def submit(
 
     candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
     if dry_run:
-        source = account.check().source
-        result(
-            f"{candidate.file}: would be submitted as {candidate.message!r}, with the credentials of {source}"
-        )
+        described = f"{candidate.file}: would be submitted as {candidate.sent.message!r}"
+        result(f"{described}, with the credentials of {account.check().source}")
         return
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
-        _notice(f"Submitting {candidate.file} as {candidate.message!r}")
+        _notice(f"Submitting {candidate.file} as {candidate.sent.message!r}")
         outcome = submit.submit(candidate, kaggle, force=force)
         if wait:
             outcome = submit.wait_for_score(candidate, outcome, kaggle)

@@ -160,10 +160,10 @@ def _check_certificates(variable: str) -> None:
         if not path.is_dir():
             with open_plain(path):  # a FIFO would wait for a writer
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        raise _unusable(variable, f"{path} holds no certificates in PEM format") from None
     except OSError as error:
-        raise _unusable(variable, f"{path} cannot be read ({error.strerror})") from None
+        damaged = isinstance(error, ssl.SSLError)
+        problem = "holds no certificates in PEM format" if damaged else f"cannot be read ({error.strerror})"
+        raise _unusable(variable, f"{path} {problem}") from None
 
 
 def _check_proxy(url: str) -> None:

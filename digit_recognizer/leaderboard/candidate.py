@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digit_recognizer import data, runs, submission
-from digit_recognizer.errors import (
-    NotSubmittedError,
-    OptionError,
-    RunError,
-    SubmissionError,
-    printable,
-)
+from digit_recognizer.errors import NotSubmittedError, OptionError, RunError, SubmissionError, printable
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.ledger import HASH_DIGITS, TAG
+from digit_recognizer.leaderboard.ledger import HASH_DIGITS, TAG, KaggleOutcome, KaggleSubmission
 from digit_recognizer.runs import Run
 
 # Characters of a message before the tag is added. Kaggle documents no limit, so it is a cautious one.
@@ -35,10 +29,7 @@ class Candidate:
 
     file: Path
     content: bytes  # what was checked and hashed, and what is uploaded
-    sha256: str
-    run: Run | None  # the run that wrote it
-    message: str  # as Kaggle shows it, the tag first
-    tag: str
+    sent: KaggleOutcome  # as the ledger has it from just before it is sent; its message begins with the tag
     out: Path  # the folder whose ledger tells what was submitted
 
 
@@ -69,13 +60,22 @@ def check(
         )
     previous = None if force else ledger.read(out).get(checked.sha256)
     if previous and previous.accepted:
-        raise already_submitted(file, previous.ref, previous.public_score)
-    # The first part says which file it is, wherever it was submitted from, the second which attempt.
-    tag = f"[{checked.sha256[:HASH_DIGITS]}-{secrets.token_hex(2)}]"
-    # It comes first, lest a cut take it; tags that the text quotes become (tags).
-    text = TAG.sub(lambda match: f"({match[0][1:-1]})", message or _default_message(file, run))
-    described = f"{tag} {text}".encode(errors="backslashreplace").decode()
-    return Candidate(file, checked.content, checked.sha256, run, described, tag, out)
+        raise already_submitted(file, previous)
+    text = message or printable(file.name)
+    if run and run.local_score and not message:
+        text = f"{printable(run.folder.resolve().name)} local {run.local_score.accuracy:.4f}"
+    sent = ledger.sent(_tagged(text[:MESSAGE_LIMIT], checked.sha256), checked.sha256, run)
+    return Candidate(file, checked.content, sent, out)
+
+
+def _tagged(text: str, sha256: str) -> str:
+    """Return Kaggle's text: the tag first, lest a cut take it; tags that `text` quotes become (tags).
+
+    A tag's first part says which file it is, wherever it was submitted from, the second which attempt.
+    """
+    quoted = TAG.sub(lambda match: f"({match[0][1:-1]})", text)
+    tag = f"[{sha256[:HASH_DIGITS]}-{secrets.token_hex(2)}]"
+    return f"{tag} {quoted}".encode(errors="backslashreplace").decode()
 
 
 def _find(target: str | None, out: Path, on_notice: Callable[[str], None]) -> tuple[Path, Run | None]:
@@ -128,17 +128,10 @@ def _why_not(run: Run) -> str | None:
     return NOT_FOR_KAGGLE.get(kind, NOT_FOR_KAGGLE["other"])
 
 
-def already_submitted(file: Path, ref: int | None, score: float | None) -> NotSubmittedError:
+def already_submitted(file: Path, there: KaggleOutcome | KaggleSubmission) -> NotSubmittedError:
     """Return the refusal of a file that Kaggle has."""
-    public_score = "" if score is None else f", public score {score:.5f}"
+    public_score = "" if there.public_score is None else f", public score {there.public_score:.5f}"
     return NotSubmittedError(
-        f"{file}: this very file is at Kaggle already (submission {ref}{public_score}); "
+        f"{file}: this very file is at Kaggle already (submission {there.ref}{public_score}); "
         "--force submits it again"
     )
-
-
-def _default_message(file: Path, run: Run | None) -> str:
-    """Return the run's name and local score, or the file's name."""
-    if run is None or run.local_score is None:
-        return printable(file.name)[:MESSAGE_LIMIT]
-    return f"{printable(run.folder.resolve().name)} local {run.local_score.accuracy:.4f}"[:MESSAGE_LIMIT]

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from datetime import UTC, datetime
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,8 @@ class Limits:
     list_lag: float = 45  # that Kaggle's list may lag behind a submission whose answer was lost
 
     def delays(self) -> Iterator[float]:
-        """Yield the seconds to wait after each attempt."""
-        delay = self.retry_delay
-        while True:
-            yield min(delay, MAX_DELAY_SECONDS)
-            delay = min(2 * delay, MAX_DELAY_SECONDS)
+        """Return the seconds to wait after each attempt."""
+        return (min(self.retry_delay * 2 ** min(n, 10), MAX_DELAY_SECONDS) for n in count())
 
 
 @dataclass
@@ -81,12 +79,14 @@ class Kaggle:
     def submissions(self, pages: int = PAGES) -> list[KaggleSubmission]:
         """Return the account's submissions, newest first."""
         rows = self._call("submissions", pages)
-        texts = [{name: self.account.redacted(row.get(name, "")) for name in FREE_TEXTS} for row in rows]
+        for row in rows:
+            row |= {name: self.account.redacted(row.get(name, "")) for name in FREE_TEXTS}
         try:
-            listed = [KaggleSubmission(**row | text) for row, text in zip(rows, texts, strict=True)]
+            listed = [KaggleSubmission(**row) for row in rows]
         except ValidationError:
             raise NetworkError(f"{STEP_WORDS['submissions']}: {advice.NO_SENSE}") from None
-        return sorted(listed, key=lambda submission: submission.age_key, reverse=True)
+        never = datetime.min.replace(tzinfo=UTC)
+        return sorted(listed, key=lambda submission: (submission.date or never, submission.ref), reverse=True)
 
     def find(
         self,

@@ -67,13 +67,14 @@ class KaggleSubmission(Record):
         return tag_of(self.description)
 
     @property
-    def age_key(self) -> tuple[datetime, int]:
-        """What sorts submissions by their age, the oldest first."""
-        return self.date or datetime.min.replace(tzinfo=UTC), self.ref
+    def hash_start(self) -> str:
+        """The start of its file's SHA-256, as its own tag tells it; "" without one."""
+        return self.tag[1 : 1 + HASH_DIGITS]
 
-    def is_of_file(self, sha256: str) -> bool:
-        """Return whether its tag says that it is of the file with that SHA-256."""
-        return self.tag.startswith(f"[{sha256[:HASH_DIGITS]}-")
+    @property
+    def news(self) -> dict[str, Any]:
+        """What an outcome tells of it."""
+        return self.model_dump(include={"ref", "status", "public_score"})
 
 
 class LocalScore(Record):
@@ -91,11 +92,11 @@ class KaggleOutcome(Record):
     run, local: the run that wrote the file and its score then; a resumed run writes another file.
     """
 
-    ref: int | None
-    status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"]
-    public_score: float | None
+    ref: int | None = None
+    status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"] = "SENT"
+    public_score: float | None = None
     message: str
-    submitted_at: UtcDatetime
+    submitted_at: UtcDatetime = None
     file_sha256: Sha256
     run: str | None = None
     local: LocalScore | None = None
@@ -109,12 +110,13 @@ class KaggleOutcome(Record):
 _ENTRIES = TypeAdapter(dict[Sha256, KaggleOutcome])
 
 
-def written_by(run: Run | None) -> dict[str, Any]:
-    """Return the fields of an outcome that tell which run wrote the file."""
+def sent(message: str, sha256: str, run: Run | None) -> KaggleOutcome:
+    """Return the outcome of a file that is sent, by the run that wrote it."""
     if run is None or (score := run.local_score) is None:
-        return {}
+        return KaggleOutcome(message=message, file_sha256=sha256)
     local = LocalScore(accuracy=score.accuracy, low=score.low, high=score.high)
-    return {"run": run.folder.resolve().name, "local": local}
+    name = run.folder.resolve().name
+    return KaggleOutcome(message=message, file_sha256=sha256, run=name, local=local)
 
 
 def read(out: Path) -> dict[str, KaggleOutcome]:

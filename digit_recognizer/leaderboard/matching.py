@@ -7,7 +7,7 @@ from pathlib import Path
 from digit_recognizer import runs
 from digit_recognizer.errors import DigitRecognizerError
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.ledger import KaggleOutcome, KaggleSubmission, LocalScore
+from digit_recognizer.leaderboard.ledger import HASH_DIGITS, KaggleSubmission, LocalScore
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,19 @@ def match_submissions(
         on_notice(problem)
     known = ledger.read(out)
     here = {run.manifest.submission_sha256: run for run in reversed(listed_runs)}  # the newest of equal files
+    files = {sha256[:HASH_DIGITS]: sha256 for sha256 in filter(None, [*here, *known])}
     news, matches = {}, []
     for listed in submissions:
-        sha256 = next((h for h in [*known, *filter(None, here)] if _is_of_file(listed, h, known.get(h))), "")
+        sha256 = files.get(listed.hash_start, "")
         stored = known.get(sha256)
         if sha256 and (stored is None or stored.ref in (None, listed.ref)):
-            run = stored.model_dump(include={"run", "local"}) if stored and stored.run else {}
-            news[sha256] = known[sha256] = stored = KaggleOutcome(
-                ref=listed.ref,
-                status=listed.status,
-                public_score=listed.public_score,
-                message=listed.description,
-                submitted_at=listed.date,
-                file_sha256=sha256,
-                **(run or ledger.written_by(here.get(sha256))),
-            )
+            if stored is None or stored.run is None:
+                stored = ledger.sent(listed.description, sha256, here.get(sha256))
+            fields = {"message": listed.description, "submitted_at": listed.date}
+            news[sha256] = known[sha256] = stored = stored.model_copy(update=fields | listed.news)
         matches.append(MatchedSubmission(listed, *((stored.run, stored.local) if stored else ())))
     try:
         ledger.update(out, news)
     except DigitRecognizerError as error:
         on_notice(str(error))
     return matches
-
-
-def _is_of_file(listed: KaggleSubmission, sha256: str, stored: KaggleOutcome | None) -> bool:
-    """Return whether a submission is of that file: its own tag decides, if it has one."""
-    return listed.is_of_file(sha256) if listed.tag else bool(stored and stored.ref == listed.ref)

@@ -1,6 +1,7 @@
 """A submission's way to Kaggle: once, whatever happens to the answers, and what became of it."""
 
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 
 from digit_recognizer.errors import (
@@ -17,7 +18,7 @@ from digit_recognizer.errors import (
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.candidate import Candidate, already_submitted
 from digit_recognizer.leaderboard.client import PAGES, Kaggle
-from digit_recognizer.leaderboard.ledger import KaggleOutcome, tag_of
+from digit_recognizer.leaderboard.ledger import HASH_DIGITS, KaggleOutcome, tag_of
 
 IS_IN = "Stopped; the file is in, submission {}; `submissions` shows its score"
 
@@ -28,9 +29,10 @@ def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> Kagg
     Raises NotSubmittedError if Kaggle has it already or another process is submitting it, StoppedError on
     Ctrl-C, and what `Kaggle` raises.
     """
-    with ledger.only_submitter(candidate.out, candidate.file, candidate.sha256):
+    sha256 = candidate.sent.file_sha256
+    with ledger.only_submitter(candidate.out, candidate.file, sha256):
         # Read again: the process that held the lock before this one may have submitted the file.
-        previous = ledger.read(candidate.out).get(candidate.sha256)
+        previous = ledger.read(candidate.out).get(sha256)
         try:
             if not force and (earlier := _find_earlier(candidate, previous, kaggle)):
                 return earlier
@@ -51,26 +53,25 @@ def _find_earlier(
     Kaggle has the file from another attempt.
     """
     if previous and previous.accepted:
-        raise already_submitted(candidate.file, previous.ref, previous.public_score)
-    listed = kaggle.find(lambda listed: listed.is_of_file(candidate.sha256), pages=PAGES)
+        raise already_submitted(candidate.file, previous)
+    start = candidate.sent.file_sha256[:HASH_DIGITS]
+    find = partial(kaggle.find, lambda listed: listed.hash_start == start)
+    listed = find(pages=PAGES)
     if listed is None and previous:
         lag, now = kaggle.limits.list_lag, datetime.now(UTC)
         age = (now - (previous.submitted_at or now)).total_seconds()
         if (seconds := min(lag - age, lag)) > 0:
-            kaggle.on_notice(
-                "It is not known whether Kaggle has the file from the attempt before this one; looking for "
-                f"it in Kaggle's list for {seconds:.0f} more seconds (--force submits at once)"
-            )
-            listed = kaggle.find(lambda listed: listed.is_of_file(candidate.sha256), seconds=seconds)
+            unknown = "It is not known whether Kaggle has the file from the attempt before this one; looking"
+            more = f"for {seconds:.0f} more seconds (--force submits at once)"
+            kaggle.on_notice(f"{unknown} for it in Kaggle's list {more}")
+            listed = find(seconds=seconds)
         if listed is None:
-            kaggle.on_notice(
-                f"Kaggle's list does not have the file {max(age, lag):.0f} seconds after the attempt before "
-                "this one; submitting it again"
-            )
+            late = f"{max(age, lag):.0f} seconds after the attempt before this one"
+            kaggle.on_notice(f"Kaggle's list does not have the file {late}; submitting it again")
     if listed is None:
         return None
     if previous is None or tag_of(previous.message) != listed.tag:
-        raise already_submitted(candidate.file, listed.ref, listed.public_score)
+        raise already_submitted(candidate.file, listed)
     kaggle.on_notice(f"The attempt before this one had come through: submission {listed.ref}")
     return _accept(candidate, previous, listed.ref)
 
@@ -78,16 +79,16 @@ def _find_earlier(
 def _send(candidate: Candidate, previous: KaggleOutcome | None, token: str, kaggle: Kaggle) -> KaggleOutcome:
     """Make the uploaded file a submission. The ledger says so first: this process may be killed any time."""
     try:
-        sent = _store_sent(candidate)
+        sent = _store(candidate, candidate.sent, submitted_at=_now())
     except RunError as error:
         raise NotSubmittedError(f"{error}; nothing was submitted") from None
     ref = None
     try:
         try:
-            ref = kaggle.create(token, candidate.message)
+            ref = kaggle.create(token, sent.message)
         except KaggleError as error:
             if not error.outcome_unknown:
-                ledger.update(candidate.out, {candidate.sha256: previous})
+                ledger.update(candidate.out, {sent.file_sha256: previous})
                 no = f"{str(error).removesuffix('.')}. Nothing was submitted"
                 raise type(error)(no, outcome_unknown=False) from None
             kaggle.on_notice(f"{error}. Looking whether Kaggle has the file")
@@ -109,43 +110,36 @@ def _look(candidate: Candidate, kaggle: Kaggle, failure: str, seconds: float = 0
 
     The list may lag, so absence proves nothing, and Kaggle has until now to accept the file.
     """
+    tag, known = tag_of(candidate.sent.message), "Kaggle's list does not have the file yet"
     try:
-        listed = kaggle.find(lambda listed: listed.tag == candidate.tag, seconds=seconds)
-        known = "Kaggle's list does not have the file yet"
+        if listed := kaggle.find(lambda listed: listed.tag == tag, seconds=seconds):
+            return listed.ref
     except KaggleError as error:
-        listed, known = None, f"It is not known whether Kaggle has the file ({error})"
-    if listed:
-        return listed.ref
-    _store_sent(candidate)
+        known = f"It is not known whether Kaggle has the file ({error})"
+    _store(candidate, candidate.sent, submitted_at=_now())
     raise NetworkError(  # `_find_earlier` keeps this promise
         f"{failure}{known}; the same command looks for it first, and submits it again only if the list still "
         f"does not have it {kaggle.limits.list_lag:g} seconds from now (--list-lag)"
     )
 
 
-def _store_sent(candidate: Candidate) -> KaggleOutcome:
-    """Store that the file is sent now, and return that; it is not known whether Kaggle has it."""
-    sent = KaggleOutcome(
-        ref=None,
-        status="SENT",
-        public_score=None,
-        message=candidate.message,
-        submitted_at=datetime.now(UTC).replace(microsecond=0),
-        file_sha256=candidate.sha256,
-        **ledger.written_by(candidate.run),
-    )
-    ledger.update(candidate.out, {candidate.sha256: sent})
-    return sent
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _store(candidate: Candidate, outcome: KaggleOutcome, **news: object) -> KaggleOutcome:
+    """Store what became of the file, and return that."""
+    outcome = outcome.model_copy(update=news)
+    ledger.update(candidate.out, {outcome.file_sha256: outcome})
+    return outcome
 
 
 def _accept(candidate: Candidate, outcome: KaggleOutcome, ref: int, **news: object) -> KaggleOutcome:
     """Store that the submission is in, and what Kaggle says of it; return that."""
-    outcome = outcome.model_copy(update={"ref": ref, "status": "PENDING", "public_score": None, **news})
     try:
-        ledger.update(candidate.out, {candidate.sha256: outcome})
+        return _store(candidate, outcome, **{"ref": ref, "status": "PENDING", "public_score": None, **news})
     except DigitRecognizerError as error:
         raise RunError(f"the file is in, submission {ref}, but this cannot be stored: {error}") from None
-    return outcome
 
 
 def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle) -> KaggleOutcome:
@@ -169,7 +163,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
             f"Submission {outcome.ref} is in, but no score was seen in {seconds:g} seconds (--max-wait)"
             f"{failed}; `submissions` shows it later"
         )
-    outcome = _accept(candidate, outcome, scored.ref, status=scored.status, public_score=scored.public_score)
+    outcome = _accept(candidate, outcome, **scored.news)
     if scored.status == "ERROR":
         kaggle_says = " ".join(scored.error_description.split()) or "no reason given"
         raise RejectedError(
