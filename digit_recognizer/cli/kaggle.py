@@ -13,7 +13,7 @@ from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_opt
 from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import done, result, results
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
-from digit_recognizer.leaderboard.advice import COMPETITION, require_client
+from digit_recognizer.leaderboard.advice import COMPETITION
 
 if TYPE_CHECKING:
     from digit_recognizer.leaderboard.client import Kaggle
@@ -30,13 +30,7 @@ def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
 
 # The options of every command that talks to Kaggle, for `_reach`.
 REACHING = [
-    click.option(
-        "--competition",
-        default=COMPETITION,
-        show_default=True,
-        metavar="NAME",
-        help="The competition's name in its URL.",
-    ),
+    click.option("--competition", default=COMPETITION, show_default=True, help="Its name in its URL."),
     _seconds("timeout", 60, "that one step may go without an answer."),
     _seconds("retry-delay", 1, "before the first retry, or look for the score; doubles up to 15."),
     click.option("--verbose", is_flag=True, help="Print each call of Kaggle's client and its seconds."),
@@ -63,12 +57,9 @@ def _reach(
 
 @click.command()
 @click.option(
-    "--source",
-    type=click.Choice(["kaggle", "openml"]),
-    default="kaggle",
-    show_default=True,
+    "--source", type=click.Choice(["kaggle", "openml"]), default="kaggle", show_default=True,
     help="The competition's archive, or MNIST from OpenML: for learning only, never uploaded.",
-)
+)  # fmt: skip
 @click.option("--data-dir", type=PATH, help="Folder to put it into.  [default: data, or data/openml]")
 @click.option("--force", is_flag=True, help="Download the archive again even if it is complete.")
 @with_options(REACHING)
@@ -83,7 +74,6 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
 
         path = openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["timeout"])
     else:
-        require_client()
         from digit_recognizer.leaderboard import download
 
         with _reach(**reaching) as kaggle, download_bar() as on_progress:
@@ -119,7 +109,6 @@ def submit(
 
     Without FILE or RUN it is the newest run on the competition's digits.
     """
-    require_client()
     from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
 
@@ -144,7 +133,6 @@ def submit(
 @with_options(REACHING)
 def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
     """List the submissions at Kaggle, their runs, and the gap between local and public score."""
-    require_client()
     from digit_recognizer.leaderboard import matching
 
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:

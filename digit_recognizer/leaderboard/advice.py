@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from digit_recognizer.errors import (
@@ -15,7 +14,6 @@ from digit_recognizer.errors import (
 )
 from digit_recognizer.leaderboard.account import SETTINGS, Account
 
-CLIENT = ("kaggle", "six")  # kaggle needs six and does not declare it
 COMPETITION = "digit-recognizer"
 STEP_WORDS = {  # the steps of `worker`, in words
     "start": "starting Kaggle's client",
@@ -50,21 +48,6 @@ QUOTA = re.compile(
 )
 
 
-def require_client() -> None:
-    """Raise NetworkError if a library that Kaggle's client needs is not installed."""
-    for module in CLIENT:
-        if find_spec(module) is None:
-            raise _missing(module)
-
-
-def _missing(module: str) -> NetworkError:
-    return NetworkError(
-        f"Kaggle's client cannot start, {module} is not installed; install requirements.txt, "
-        f"or: pip install {' '.join(CLIENT)}",
-        outcome_unknown=False,
-    )
-
-
 def to_exception(step: str, failure: Mapping[str, Any], account: Account, competition: str) -> KaggleError:
     """Return the error to raise for what `worker` says of a failure."""
     kinds, words, reason = failure["kinds"], STEP_WORDS[step], failure["reason"]
@@ -73,7 +56,11 @@ def to_exception(step: str, failure: Mapping[str, Any], account: Account, compet
     if "SystemExit" in kinds:
         return _bad_credentials(account)
     if "ImportError" in kinds:
-        return _missing(reason)
+        return NetworkError(
+            f"Kaggle's client cannot start, {reason} is not installed; install requirements.txt, "
+            "or: pip install kaggle six",  # which kaggle needs and does not declare
+            outcome_unknown=False,
+        )
     for kind, trouble in TROUBLES.items():
         if kind in kinds:
             return NetworkError(f"{words}: {trouble}", retryable=kind == "upload broken off")

@@ -1,13 +1,13 @@
 """Decide what may be submitted: every check that needs no network."""
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from digit_recognizer import data, runs, submission
 from digit_recognizer.errors import NotSubmittedError, OptionError, RunError, SubmissionError, printable
 from digit_recognizer.leaderboard import ledger
+from digit_recognizer.leaderboard.client import OnText
 from digit_recognizer.leaderboard.ledger import HASH_DIGITS, TAG, KaggleOutcome, KaggleSubmission
 from digit_recognizer.runs import Run
 
@@ -33,14 +33,7 @@ class Candidate:
     out: Path  # the folder whose ledger tells what was submitted
 
 
-def check(
-    target: str | None,
-    out: Path,
-    *,
-    message: str | None = None,
-    force: bool = False,
-    on_notice: Callable[[str], None],
-) -> Candidate:
+def check(target: str | None, out: Path, *, message: str | None, force: bool, on_notice: OnText) -> Candidate:
     """Return the file to submit after all checks that need no network; target: a file, a run, or None.
 
     Raises NotSubmittedError if the file is not valid, not the competition's, not what its run wrote, or was
@@ -78,7 +71,7 @@ def _tagged(text: str, sha256: str) -> str:
     return f"{tag} {quoted}".encode(errors="backslashreplace").decode()
 
 
-def _find(target: str | None, out: Path, on_notice: Callable[[str], None]) -> tuple[Path, Run | None]:
+def _find(target: str | None, out: Path, on_notice: OnText) -> tuple[Path, Run | None]:
     """Return the CSV and the run that wrote it, if any; raises NotSubmittedError if it is not for Kaggle."""
     if target is None:
         run = _newest(out, on_notice)
@@ -110,7 +103,7 @@ def _find(target: str | None, out: Path, on_notice: Callable[[str], None]) -> tu
     return file, run
 
 
-def _newest(out: Path, on_notice: Callable[[str], None]) -> Run:
+def _newest(out: Path, on_notice: OnText) -> Run:
     for run in runs.list_newest(out, on_notice):
         if run.manifest.submission_model and run.submission.exists() and not _why_not(run):
             return run

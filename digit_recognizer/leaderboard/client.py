@@ -38,6 +38,7 @@ HIDDEN = ("KAGGLE_", "VERBOSE")  # variables that the client takes for credentia
 
 OnText = Callable[[str], None]
 OnBytes = Callable[[int, int | None], None]  # bytes so far, and the size if Kaggle tells it
+Matches = Callable[[KaggleSubmission], bool]
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,7 @@ class Kaggle:
         return sorted(listed, key=lambda submission: (submission.date or never, submission.ref), reverse=True)
 
     def find(
-        self,
-        matches: Callable[[KaggleSubmission], bool],
-        *,
-        seconds: float = 0,
-        pages: int = 1,
-        despite_errors: bool = False,
+        self, matches: Matches, *, seconds: float = 0, pages: int = 1, despite_errors: bool = False
     ) -> KaggleSubmission | None:
         """Return the newest submission that `matches`, looked for again and again for `seconds`; else None.
 
@@ -132,13 +128,13 @@ class Kaggle:
 
     def download(self, path: Path, on_progress: OnBytes) -> None:
         """Download the archive to `path`, continuing what is in it."""
-        self._call("download", str(path.resolve()), file=path, on_progress=on_progress)
+        self._call("download", str(path.resolve()), on_progress=on_progress)
 
-    def _call(self, name: str, *arguments: object, **watched: Any) -> Any:
+    def _call(self, name: str, *arguments: Any, on_progress: OnBytes | None = None) -> Any:
         """Return what `worker` answers to a call; call again after an error that is retryable."""
         for delay in islice(self.limits.delays(), ATTEMPTS - 1):
             try:
-                return self._call_once(name, arguments, **watched)
+                return self._call_once(name, arguments, on_progress)
             except KaggleError as error:
                 unsafe = name == "create" and error.outcome_unknown
                 if unsafe or not error.retryable or error.retry_after > self.limits.timeout:
@@ -146,23 +142,17 @@ class Kaggle:
                 self.on_notice(f"{error}. Trying again")
                 wait = max(delay, error.retry_after)
             time.sleep(wait)
-        return self._call_once(name, arguments, **watched)
+        return self._call_once(name, arguments, on_progress)
 
-    def _call_once(
-        self,
-        name: str,
-        arguments: tuple[object, ...],
-        file: Path | None = None,
-        on_progress: OnBytes = lambda received, size: None,
-    ) -> Any:
-        """Return the answer to one call; each of its steps, and each next byte of `file`, has a limit."""
+    def _call_once(self, name: str, arguments: tuple[Any, ...], on_progress: OnBytes | None) -> Any:
+        """Return the answer to one call; each of its steps, and each next byte of a download, has a limit."""
         step, size, answered, told = name, None, False, ""
         if self._process is None:
             self._process, step = Process(self.account.variables), "start"
         began = last = time.monotonic()
         try:
             self._process.send([name, self.competition, *arguments])
-            for message in self._process.messages(file):
+            for message in self._process.messages(Path(arguments[0]) if on_progress else None):
                 self.on_state(STEP_WORDS[step])
                 last = time.monotonic() if message else last
                 step, size = message.get("step", step), message.get("size", size)
@@ -173,7 +163,7 @@ class Kaggle:
                     failure["reason"] = self.account.redacted(failure["reason"])[:MAX_REASON]
                     told = f", {failure['kinds'][0]} {failure.get('status', '')} {failure['reason']}"
                     raise advice.to_exception(step, failure, self.account, self.competition)
-                if "received" in message:
+                if on_progress and "received" in message:
                     on_progress(message["received"], size)
                 limit = max(self.limits.timeout, STARTUP_SECONDS if step == "start" else 0)
                 if time.monotonic() - last > limit:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -18,6 +18,7 @@ from digit_recognizer.runs import Run
 
 LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitted file -> its latest outcome
 LOCK_SECONDS = 30.0  # for a read and a write of the ledger by others
+NEWS = {"ref", "status", "public_score"}  # what an outcome tells of Kaggle's latest answer
 HASH_DIGITS = 12  # of the file's SHA-256, in a tag
 # In the message of each submission: the start of the file's SHA-256, and the attempt.
 TAG = re.compile(rf"\[[0-9a-f]{{{HASH_DIGITS}}}-[0-9a-f]{{4}}\]")
@@ -62,19 +63,9 @@ class KaggleSubmission(Record):
     public_score: Annotated[float | None, BeforeValidator(_to_score)] = None
 
     @property
-    def tag(self) -> str:
-        """Its own tag, "" without one."""
-        return tag_of(self.description)
-
-    @property
     def hash_start(self) -> str:
         """The start of its file's SHA-256, as its own tag tells it; "" without one."""
-        return self.tag[1 : 1 + HASH_DIGITS]
-
-    @property
-    def news(self) -> dict[str, Any]:
-        """What an outcome tells of it."""
-        return self.model_dump(include={"ref", "status", "public_score"})
+        return tag_of(self.description)[1 : 1 + HASH_DIGITS]
 
 
 class LocalScore(Record):

@@ -44,7 +44,8 @@ def match_submissions(
             if stored is None or stored.run is None:
                 stored = ledger.sent(listed.description, sha256, here.get(sha256))
             fields = {"message": listed.description, "submitted_at": listed.date}
-            news[sha256] = known[sha256] = stored = stored.model_copy(update=fields | listed.news)
+            stored = stored.model_copy(update=fields | listed.model_dump(include=ledger.NEWS))
+            news[sha256] = known[sha256] = stored
         matches.append(MatchedSubmission(listed, *((stored.run, stored.local) if stored else ())))
     try:
         ledger.update(out, news)

@@ -4,17 +4,8 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 
-from digit_recognizer.errors import (
-    DigitRecognizerError,
-    KaggleError,
-    NetworkError,
-    NotSubmittedError,
-    RejectedError,
-    RunError,
-    ScorePendingError,
-    StoppedError,
-    printable,
-)
+from digit_recognizer import errors
+from digit_recognizer.errors import KaggleError, NetworkError, NotSubmittedError, RunError, StoppedError
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.candidate import Candidate, already_submitted
 from digit_recognizer.leaderboard.client import PAGES, Kaggle
@@ -36,7 +27,7 @@ def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> Kagg
         try:
             if not force and (earlier := _find_earlier(candidate, previous, kaggle)):
                 return earlier
-            token = kaggle.upload(candidate.content, printable(candidate.file.name))
+            token = kaggle.upload(candidate.content, errors.printable(candidate.file.name))
         except KeyboardInterrupt:
             unknown = previous is not None and not previous.accepted
             whether = ", and it is still not known whether Kaggle has the file from the attempt before"
@@ -70,7 +61,7 @@ def _find_earlier(
             kaggle.on_notice(f"Kaggle's list does not have the file {late}; submitting it again")
     if listed is None:
         return None
-    if previous is None or tag_of(previous.message) != listed.tag:
+    if previous is None or tag_of(previous.message) != tag_of(listed.description):
         raise already_submitted(candidate.file, listed)
     kaggle.on_notice(f"The attempt before this one had come through: submission {listed.ref}")
     return _accept(candidate, previous, listed.ref)
@@ -112,7 +103,7 @@ def _look(candidate: Candidate, kaggle: Kaggle, failure: str, seconds: float = 0
     """
     tag, known = tag_of(candidate.sent.message), "Kaggle's list does not have the file yet"
     try:
-        if listed := kaggle.find(lambda listed: listed.tag == tag, seconds=seconds):
+        if listed := kaggle.find(lambda listed: tag_of(listed.description) == tag, seconds=seconds):
             return listed.ref
     except KaggleError as error:
         known = f"It is not known whether Kaggle has the file ({error})"
@@ -138,7 +129,7 @@ def _accept(candidate: Candidate, outcome: KaggleOutcome, ref: int, **news: obje
     """Store that the submission is in, and what Kaggle says of it; return that."""
     try:
         return _store(candidate, outcome, **{"ref": ref, "status": "PENDING", "public_score": None, **news})
-    except DigitRecognizerError as error:
+    except errors.DigitRecognizerError as error:
         raise RunError(f"the file is in, submission {ref}, but this cannot be stored: {error}") from None
 
 
@@ -159,14 +150,14 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
     except KaggleError as error:  # the file is in, whatever a look says
         failed = f"; the last look failed: {str(error).removesuffix('.')}"
     if scored is None:
-        raise ScorePendingError(
+        raise errors.ScorePendingError(
             f"Submission {outcome.ref} is in, but no score was seen in {seconds:g} seconds (--max-wait)"
             f"{failed}; `submissions` shows it later"
         )
-    outcome = _accept(candidate, outcome, **scored.news)
+    outcome = _accept(candidate, outcome, **scored.model_dump(include=ledger.NEWS))
     if scored.status == "ERROR":
         kaggle_says = " ".join(scored.error_description.split()) or "no reason given"
-        raise RejectedError(
+        raise errors.RejectedError(
             f"{candidate.file}: Kaggle could not score submission {scored.ref}. Kaggle says: {kaggle_says}"
         )
     return outcome
