@@ -89,19 +89,17 @@ class Kaggle:
         never = datetime.min.replace(tzinfo=UTC)
         return sorted(listed, key=lambda submission: (submission.date or never, submission.ref), reverse=True)
 
-    def find(
-        self, matches: Matches, *, seconds: float = 0, pages: int = 1, despite_errors: bool = False
-    ) -> KaggleSubmission | None:
+    def find(self, matches: Matches, *, seconds: float = 0, pages: int = 1) -> KaggleSubmission | None:
         """Return the newest submission that `matches`, looked for again and again for `seconds`; else None.
 
-        pages: of the list, of a hundred each. despite_errors: while there is time, look again.
+        pages: of the list, of a hundred each. Raises the error of a look only if that was the last.
         """
         deadline, delays, found = time.monotonic() + seconds, self.limits.delays(), None
         while True:
             try:
                 found = next(filter(matches, self.submissions(pages)), None)
             except KaggleError:
-                if not despite_errors or time.monotonic() >= deadline:
+                if time.monotonic() >= deadline:
                     raise
             left = deadline - time.monotonic()
             if found or left <= 0:

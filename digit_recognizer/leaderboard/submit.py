@@ -141,9 +141,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
     scored, failed, seconds = None, "", kaggle.limits.max_wait
     try:
         scored = kaggle.find(
-            lambda listed: listed.ref == outcome.ref and listed.status != "PENDING",
-            seconds=seconds,
-            despite_errors=True,
+            lambda listed: listed.ref == outcome.ref and listed.status != "PENDING", seconds=seconds
         )
     except KeyboardInterrupt:
         raise StoppedError(IS_IN.format(outcome.ref)) from None
