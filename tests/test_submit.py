@@ -184,6 +184,24 @@ def test_what_the_client_does_not_end_is_killed(user: User) -> None:
     assert ledger_of(user) == {}
 
 
+@pytest.mark.slow
+def test_a_client_that_ends_by_itself_is_followed_by_another(user: User) -> None:
+    """As where the system runs out of memory."""
+
+    def end(kaggle: Any, request: Any, answer: Any) -> Response:
+        for pid in clients(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        return answer()
+
+    user.kaggle.faults |= {"start": [end], "create": [end]}
+    process = user.start("submit", "file.csv")
+    result = user.finish(process)
+    assert (result.code, result.out) == (0, SCORED), result.err
+    assert "uploading the file: Kaggle's client ended unexpectedly; try again. Trying again\n" in result.err
+    assert "submitting the file: Kaggle's client ended unexpectedly; try again. Looking whe" in result.err
+    assert len(user.kaggle.submissions) == 1
+
+
 def stopping(number: int, fault: Fault) -> Fault:
     """Stop the command, whose server is in the same process."""
 

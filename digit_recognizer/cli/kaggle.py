@@ -38,15 +38,14 @@ REACHING = [
 
 
 @contextmanager
-def _reach(
-    competition: str, verbose: bool, on_state: Callable[[str], None] = lambda text: None, **seconds: float
-) -> Iterator["Kaggle"]:
-    """Yield Kaggle under time limits."""
+def _reach(verbose: bool, **fields: Any) -> Iterator["Kaggle"]:
+    """Yield Kaggle with those of its fields that a command's options tell."""
     from digit_recognizer.leaderboard import account
-    from digit_recognizer.leaderboard.client import Kaggle, Limits
+    from digit_recognizer.leaderboard.client import Kaggle
 
-    on_detail = _notice if verbose else lambda text: None
-    kaggle = Kaggle(account.check(), Limits(**seconds), _notice, competition, on_state, on_detail)
+    if verbose:
+        fields["on_detail"] = _notice
+    kaggle = Kaggle(account.check(), _notice, **fields)
     try:
         yield kaggle
     except KeyboardInterrupt:

@@ -41,35 +41,28 @@ OnBytes = Callable[[int, int | None], None]  # bytes so far, and the size if Kag
 Matches = Callable[[KaggleSubmission], bool]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How long to wait, in seconds."""
-
-    timeout: float = 60  # of one step: logging in, listing, uploading, submitting; of a new byte
-    retry_delay: float = 1  # before the first retry or look; it doubles each time
-    max_wait: float = 600  # for the score
-    list_lag: float = 45  # that Kaggle's list may lag behind a submission whose answer was lost
-
-    def delays(self) -> Iterator[float]:
-        """Return the seconds to wait after each attempt."""
-        return (min(self.retry_delay * 2 ** min(n, 10), MAX_DELAY_SECONDS) for n in count())
-
-
 @dataclass
 class Kaggle:
-    """Kaggle, under time limits; a question that it does not answer raises a KaggleError.
+    """Kaggle, under time limits in seconds; a question that it does not answer raises a KaggleError.
 
     on_notice gets what the user should know, on_state what is being done, on_detail each call's seconds.
     One process of its client answers all questions, and the next after one that had to be killed.
     """
 
     account: Account
-    limits: Limits
     on_notice: OnText
     competition: str = COMPETITION
+    timeout: float = 60  # of one step: logging in, listing, uploading, submitting; of a new byte
+    retry_delay: float = 1  # before the first retry or look; it doubles each time
+    max_wait: float = 600  # for the score
+    list_lag: float = 45  # that Kaggle's list may lag behind a submission whose answer was lost
     on_state: OnText = lambda text: None
     on_detail: OnText = lambda text: None
     _process: "Process | None" = field(default=None, init=False)
+
+    def delays(self) -> Iterator[float]:
+        """Return the seconds to wait after each attempt."""
+        return (min(self.retry_delay * 2 ** min(n, 10), MAX_DELAY_SECONDS) for n in count())
 
     def close(self) -> None:
         """Kill the process, whatever it does."""
@@ -94,7 +87,7 @@ class Kaggle:
 
         pages: of the list, of a hundred each. Raises the error of a look only if that was the last.
         """
-        deadline, delays, found = time.monotonic() + seconds, self.limits.delays(), None
+        deadline, delays, found = time.monotonic() + seconds, self.delays(), None
         while True:
             try:
                 found = next(filter(matches, self.submissions(pages)), None)
@@ -130,12 +123,12 @@ class Kaggle:
 
     def _call(self, name: str, *arguments: Any, on_progress: OnBytes | None = None) -> Any:
         """Return what `worker` answers to a call; call again after an error that is retryable."""
-        for delay in islice(self.limits.delays(), ATTEMPTS - 1):
+        for delay in islice(self.delays(), ATTEMPTS - 1):
             try:
                 return self._call_once(name, arguments, on_progress)
             except KaggleError as error:
                 unsafe = name == "create" and error.outcome_unknown
-                if unsafe or not error.retryable or error.retry_after > self.limits.timeout:
+                if unsafe or not error.retryable or error.retry_after > self.timeout:
                     raise
                 self.on_notice(f"{error}. Trying again")
                 wait = max(delay, error.retry_after)
@@ -163,7 +156,7 @@ class Kaggle:
                     raise advice.to_exception(step, failure, self.account, self.competition)
                 if on_progress and "received" in message:
                     on_progress(message["received"], size)
-                limit = max(self.limits.timeout, STARTUP_SECONDS if step == "start" else 0)
+                limit = max(self.timeout, STARTUP_SECONDS if step == "start" else 0)
                 if time.monotonic() - last > limit:
                     problem = f"no answer within {limit:g} seconds (--timeout); try again later"
                     raise NetworkError(f"{STEP_WORDS[step]}: {problem}")

@@ -49,7 +49,7 @@ def _find_earlier(
     find = partial(kaggle.find, lambda listed: listed.hash_start == start)
     listed = find(pages=PAGES)
     if listed is None and previous:
-        lag, now = kaggle.limits.list_lag, datetime.now(UTC)
+        lag, now = kaggle.list_lag, datetime.now(UTC)
         age = (now - (previous.submitted_at or now)).total_seconds()
         if (seconds := min(lag - age, lag)) > 0:
             unknown = "It is not known whether Kaggle has the file from the attempt before this one; looking"
@@ -83,7 +83,7 @@ def _send(candidate: Candidate, previous: KaggleOutcome | None, token: str, kagg
                 no = f"{str(error).removesuffix('.')}. Nothing was submitted"
                 raise type(error)(no, outcome_unknown=False) from None
             kaggle.on_notice(f"{error}. Looking whether Kaggle has the file")
-            ref = _look(candidate, kaggle, f"{error}. ", sum(islice(kaggle.limits.delays(), 2)))
+            ref = _look(candidate, kaggle, f"{error}. ", sum(islice(kaggle.delays(), 2)))
         kaggle.on_notice(f"Kaggle has the file: submission {ref}")
         return _accept(candidate, sent, ref)
     except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def _look(candidate: Candidate, kaggle: Kaggle, failure: str, seconds: float = 0
     _store(candidate, candidate.sent, submitted_at=_now())
     raise NetworkError(  # `_find_earlier` keeps this promise
         f"{failure}{known}; the same command looks for it first, and submits it again only if the list still "
-        f"does not have it {kaggle.limits.list_lag:g} seconds from now (--list-lag)"
+        f"does not have it {kaggle.list_lag:g} seconds from now (--list-lag)"
     )
 
 
@@ -138,7 +138,7 @@ def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle)
 
     Raises RejectedError with Kaggle's reason for ERROR, ScorePendingError, and StoppedError on Ctrl-C.
     """
-    scored, failed, seconds = None, "", kaggle.limits.max_wait
+    scored, failed, seconds = None, "", kaggle.max_wait
     try:
         scored = kaggle.find(
             lambda listed: listed.ref == outcome.ref and listed.status != "PENDING", seconds=seconds
