@@ -207,6 +207,7 @@ def cut(share: float, fault: Fault) -> Fault:
 
         def parts() -> Iterator[bytes]:
             yield body[: int(len(body) * share)]
+            time.sleep(0.1)  # to arrive
             fault(kaggle, request, answer)
 
         return Response(parts(), whole.status, headers=dict(whole.headers), direct_passthrough=True)

@@ -299,7 +299,7 @@ def test_a_submit_that_is_killed_at_any_moment_is_made_good_by_the_next(user: Us
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("count", [2, 8])
 def test_submits_of_one_file_at_once_make_one_submission(user: User, count: int) -> None:
     for label in range(REPEATS):
         user.kaggle.submissions.clear()
@@ -958,6 +958,19 @@ def test_submissions_are_matched_to_runs(user: User) -> None:
         "file.csv  4001  2026-11-21 10:00  COMPLETE       0.99142            -        -\n"
         "mine      4000  2026-11-21 10:00  COMPLETE       0.99142       0.9938  -0.0024\n"
     )
+
+
+def test_a_list_of_several_pages_is_read_to_its_end(user: User) -> None:
+    def rest(kaggle: Any, request: Any, answer: Any) -> Response:
+        assert (request.json["pageToken"], request.json.get("page")) == ("more", None)
+        return answer()
+
+    sha256 = write_csv(user.folder / "file.csv")
+    user.kaggle.list_submission(4000, f"[{sha256[:12]}-0000] long ago", looks=1, **user.kaggle.verdict)
+    first = {"ref": 1, "status": "PENDING"}
+    user.kaggle.faults["list"] = [answering({"submissions": [first], "nextPageToken": "more"}), rest]
+    assert user.run("submit", "file.csv").last_line == f"Error: file.csv: {IS_THERE}"
+    assert user.kaggle.seen == ["list", "list"]
 
 
 def test_the_ledger_keeps_what_a_run_scored_before_it_was_resumed(user: User) -> None:
