@@ -1,7 +1,6 @@
 """A submission's way to Kaggle: once, whatever happens to the answers, and what became of it."""
 
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 
 from digit_recognizer import errors
@@ -45,20 +44,19 @@ def _find_earlier(
     """
     if previous and previous.accepted:
         raise already_submitted(candidate.file, previous)
-    start = candidate.sent.file_sha256[:HASH_DIGITS]
-    find = partial(kaggle.find, lambda listed: listed.hash_start == start)
-    listed = find(pages=PAGES)
-    if listed is None and previous:
+    start, seconds = candidate.sent.file_sha256[:HASH_DIGITS], 0.0
+    if previous:
         lag, now = kaggle.list_lag, datetime.now(UTC)
         age = (now - (previous.submitted_at or now)).total_seconds()
-        if (seconds := min(lag - age, lag)) > 0:
-            unknown = "It is not known whether Kaggle has the file from the attempt before this one; looking"
-            more = f"for {seconds:.0f} more seconds (--force submits at once)"
-            kaggle.on_notice(f"{unknown} for it in Kaggle's list {more}")
-            listed = find(seconds=seconds)
-        if listed is None:
-            late = f"{max(age, lag):.0f} seconds after the attempt before this one"
-            kaggle.on_notice(f"Kaggle's list does not have the file {late}; submitting it again")
+        seconds = max(0, min(lag - age, lag))
+    if seconds:
+        unknown = "It is not known whether Kaggle has the file from the attempt before this one; looking"
+        more = f"for {seconds:.0f} more seconds (--force submits at once)"
+        kaggle.on_notice(f"{unknown} for it in Kaggle's list {more}")
+    listed = kaggle.find(lambda listed: listed.hash_start == start, seconds=seconds, pages=PAGES)
+    if listed is None and previous:
+        late = f"{max(age, lag):.0f} seconds after the attempt before this one"
+        kaggle.on_notice(f"Kaggle's list does not have the file {late}; submitting it again")
     if listed is None:
         return None
     if previous is None or tag_of(previous.message) != tag_of(listed.description):
