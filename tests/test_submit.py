@@ -299,7 +299,7 @@ def test_a_submit_that_is_killed_at_any_moment_is_made_good_by_the_next(user: Us
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", [2, 4, 8])
 def test_submits_of_one_file_at_once_make_one_submission(user: User, count: int) -> None:
     for label in range(REPEATS):
         user.kaggle.submissions.clear()
