@@ -14,7 +14,7 @@ from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Member, Schedule, Tier, fill_minutes
 from digit_recognizer.splits import held_out, make_splits
-from digit_recognizer.training import FitFailure, FitResult, FitTask, Machine, OnProgress
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Machine, OnProgress, Progress
 
 OnNotice = Callable[[str], None]
 KIND_NOTICES = {
@@ -188,7 +188,13 @@ class _Fits:
         on_progress: OnProgress,
     ) -> None:
         self._draft, self._schedule, self._tasks = draft, schedule, tasks
-        self._on_notice, self._on_progress = on_notice, on_progress
+        self._on_notice = on_notice
+
+        def log_and_show(progress: Progress) -> None:
+            training.write_log(draft.logs, progress)
+            on_progress(progress)
+
+        self._on_progress = log_and_show
         self._outcomes = draft.load_fits(tasks, on_notice)
 
     def announce(self) -> None:
@@ -203,7 +209,9 @@ class _Fits:
     def import_libraries(self) -> None:
         """Raise LibraryError, before any fit, if one of the nets needs what cannot be imported."""
         if unfinished := self._unfinished():
-            training.import_libraries(unfinished, workers=self._schedule.tiers[0].workers)
+            tier = self._schedule.tiers[0]
+            nets = [task.settings for task in unfinished]
+            training.import_libraries(nets, workers=tier.workers, threads=tier.threads)
 
     def rounds_left(self) -> Iterator[tuple[Tier, list[FitTask]]]:
         """Yield the fits that are still needed, in rounds; a single, empty one if none is."""
@@ -227,8 +235,7 @@ class _Fits:
         if not tasks:
             return None
         fitting = training.fit_all(
-            tasks, dataset, workers=tier.workers, logs=self._draft.logs, on_progress=self._on_progress,
-            on_notice=self._on_notice,
+            tasks, dataset, workers=tier.workers, on_progress=self._on_progress, on_notice=self._on_notice,
         )  # fmt: skip
         try:
             with hold.released():

@@ -96,25 +96,21 @@ def test_fold_models_are_averaged_on_the_test_rows_unless_one_saw_all(digits: da
 
 @pytest.mark.slow
 def test_fits_run_in_other_processes_and_report_each_epoch(
-    digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = replace(digits, test=np.tile(digits.test, (10, 1)))  # which joblib would put into a file
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", __file__)  # where no file can be
     (short,) = recipes.select(["sklearn-mlp"], {"epochs": 3, "averaged_epochs": 1, **dict(map(parse, PLAIN))})
     tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 2), refit=False, seed=0)
     seen: list[Progress] = []
-    (tmp_path / "sklearn-mlp-fold-1.jsonl").write_text("of a fit that was cut off\n")
-    fitting = training.fit_all(
-        tasks, digits, workers=2, logs=tmp_path, on_progress=seen.append, on_notice=pytest.fail
-    )
-    results = list(fitting)
+    results = list(training.fit_all(tasks, digits, workers=2, on_progress=seen.append, on_notice=pytest.fail))
     assert {result.task.name for result in results} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
     for result in results:
         assert isinstance(result, FitResult)
         progress = [progress for progress in seen if progress.fit == result.task.name]
-        assert progress[0] == result.task.progress() == Progress(result.task.name, 0, 0, 3, {"epoch": 0})
-        assert progress[-1] == Progress(result.task.name, 1, 3, 3, result.curve[-1])
-        assert training.read_log(tmp_path / f"{result.task.file_name}.jsonl") == result.curve
+        assert [each.metrics for each in progress] == [*result.curve, result.curve[-1]]
+        assert [each.epoch for each in progress] == [1, 2, 3, 3]
+        assert [each.done for each in progress] == [1 / 3, 2 / 3, 0.99, 1]
         alone = training.fit(result.task, digits.train, digits.test)
         np.testing.assert_array_equal(alone.valid, result.valid)
         np.testing.assert_equal(alone.model, result.model)
@@ -122,9 +118,7 @@ def test_fits_run_in_other_processes_and_report_each_epoch(
         assert result.curve[-1]["train_loss"] < result.curve[0]["train_loss"]
 
 
-def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(
-    digits: data.Dataset, tmp_path: Path
-) -> None:
+def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(digits: data.Dataset) -> None:
     settings = {"hidden": [8], "epochs": 2, "averaged_epochs": 1, **dict(map(parse, PLAIN))}
     (short,) = recipes.select(["sklearn-mlp"], settings)
     (split,) = folds_of(digits, 2)[:1]
@@ -132,9 +126,7 @@ def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(
     training.fit(task, digits.train, digits.test)  # imports what takes seconds
     seen: list[Progress] = []
     timed = replace(task, budget=Budget(seconds=2, epoch=0.01, predict=0.2))
-    (result,) = training.fit_all(
-        [timed], digits, workers=1, logs=tmp_path, on_progress=seen.append, on_notice=pytest.fail
-    )
+    result = training.fit(timed, digits.train, digits.test, seen.append)
     assert isinstance(result, FitResult)
     assert 1 < result.seconds < 3
     epochs = [metrics["epoch"] for metrics in result.curve]
@@ -142,16 +134,24 @@ def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(
     assert epochs[-1] > 2
     *before, last = seen
     assert last == Progress(task.name, 1, epochs[-1], None, result.curve[-1])
-    assert [progress.done for progress in before] == sorted(progress.done for progress in before)
-    assert before[0].done == 0
-    assert all(progress.done < 1 for progress in before)
-    assert len({progress.done for progress in before}) > 4
+    assert [progress.metrics for progress in before] == result.curve
+    done = [progress.done for progress in before]
+    assert done == sorted(done)
+    assert len(set(done)) > 4
+    assert 0 < done[0] < done[-1] == 0.99
 
 
-def test_the_log_of_a_fit_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+def test_a_fits_log_begins_anew_and_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+    file, first = tmp_path / "net-fold-1.jsonl", {"epoch": 1.0, "valid_loss": 0.5}
+    file.write_text("of a fit that was cut off\n")
+    for done, metrics in ((0.0, {}), (0.5, first), (1.0, first)):
+        training.write_log(tmp_path, Progress("net fold 1", done, metrics.get("epoch", 0), 2, metrics))
+    training.write_log(tmp_path / "no folder", Progress("net fold 1", 0.5, 1, 2, first))
+    assert training.read_log(file) == [first]
+    with file.open("a") as log:
+        log.write('{"epoch": 2.0, "valid_l')
+    assert training.read_log(file) == [first]
     assert training.read_log(tmp_path / "missing") == []
-    (tmp_path / "log").write_text('{"train_loss": 1.5}\n{"train_loss": 1.')
-    assert training.read_log(tmp_path / "log") == [{"train_loss": 1.5}]
 
 
 class ResourceExhaustedError(Exception):

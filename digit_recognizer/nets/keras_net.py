@@ -5,28 +5,17 @@ pipeline, and takes up to twice as long.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.augment import predict_with_tta
-from digit_recognizer.nets.epochs import (
-    EarlyStopping,
-    OnEpochEnd,
-    check_finite,
-    check_probabilities,
-    hold_back,
-    iter_epochs,
-)
+from digit_recognizer.nets.classifier import EpochwiseClassifier
+from digit_recognizer.nets.epochs import Call, OnEpochEnd, check_probabilities
 from digit_recognizer.nets.keras_model import (
     build_model,
     choose_momentum,
@@ -36,81 +25,49 @@ from digit_recognizer.nets.keras_model import (
     named_weights,
     own_keras_settings,
 )
-from digit_recognizer.nets.progress import Steps, Timer
+from digit_recognizer.nets.progress import Timer
 from digit_recognizer.settings import KerasSettings
 
 PREDICT_BATCH = 4096  # rows
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-class KerasNet(ClassifierMixin, BaseEstimator):
+class KerasNet(EpochwiseClassifier):
     """A Keras network of dense layers, with convolutions before them if the settings have `channels`.
 
-    Parameters
-    ----------
-    settings : KerasSettings or None, default=None
-        What the net looks like and how it is trained, see `settings.KerasSettings`; None: the defaults there.
-    random_state : int, RandomState instance or None, default=None
-        Alone decides initial weights, dropout, order of rows and augmentation.
+    settings are `settings.KerasSettings`.
 
     Attributes
     ----------
     model_ : keras.Sequential
-    classes_ : ndarray of shape (n_classes,)
-    n_features_in_ : int
     """
 
-    def __init__(self, settings: KerasSettings | None = None, random_state: Any = None) -> None:
-        self.settings = settings
-        self.random_state = random_state
+    settings_type = KerasSettings
 
     @own_keras_settings()
     def fit(
         self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, timer: Timer | None = None
     ) -> "KerasNet":
-        """Fit to X of shape (n, n_features), floats near 0..1, and labels y of shape (n,).
-
-        on_epoch_end: called after each epoch. timer: ends the training, instead of the settings' epochs.
-        Raises FitError if the weights become NaN or infinite.
-        """
-        X, y = validate_data(self, X, y, dtype=np.float32)
-        check_classification_targets(y)
-        self.classes_, class_indices = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError("Classifier can't train when only one class is present.")
-        settings, rng = self._settings, check_random_state(self.random_state)
-        stopping = None
-        if settings.patience:
-            X, class_indices, watched, watched_indices = hold_back(X, class_indices, rng)
-            stopping = EarlyStopping(settings.patience, watched_indices)
-        mixed = settings.bfloat16 and settings.is_convolutional
-        steps = -(-len(X) // settings.batch_size)
-        progress = Steps(settings.epochs, steps) if timer is None else timer.start(steps)
-        momentum = choose_momentum(progress.total)
-        self.model_ = build_model(
-            settings, X.shape[1], len(self.classes_), rng, mixed=mixed, momentum=momentum
-        )
-        train = _make_training(settings, self.model_)
-        for number, calls in enumerate(iter_epochs(X, settings, progress, rng), start=1):
-            for call in calls:
-                train(call.images, class_indices[call.order], call.rates)
-            check_finite(self.model_.get_weights(), number)
-            if on_epoch_end is not None:
-                on_epoch_end(progress.epochs)
-            if stopping and stopping.is_over(
-                self.predict_proba_without_tta(watched), self.model_.get_weights()
-            ):
-                break
-        if stopping:
-            self.model_.set_weights(stopping.best_weights)
+        """Fit to X and y, see EpochwiseClassifier."""
+        super().fit(X, y, on_epoch_end, timer)
+        del self._steps  # it cannot be pickled
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities of shape (n, n_classes), float32, rows summing to 1."""
-        check_is_fitted(self, "model_")
-        X = validate_data(self, X, dtype=np.float32, reset=False)
-        predict = self.predict_proba_without_tta
-        return predict_with_tta(predict, X) if self._settings.tta else predict(X)
+    def _build(self, rng: np.random.RandomState, steps: int) -> None:
+        settings = self._settings
+        self.model_ = build_model(
+            settings,
+            self.n_features_in_,
+            len(self.classes_),
+            rng,
+            mixed=settings.bfloat16 and settings.is_convolutional,
+            momentum=choose_momentum(steps),
+        )
+        self._steps = _make_training(settings, self.model_)
+
+    def _train(self, calls: Iterator[Call], class_indices: np.ndarray, epoch: int) -> None:
+        for call in calls:
+            self._steps(call.images, class_indices[call.order], call.rates)
 
     @own_keras_settings()
     def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
@@ -122,11 +79,6 @@ class KerasNet(ClassifierMixin, BaseEstimator):
         if self._settings.output == "softmax":
             return check_probabilities(softmax(outputs, axis=1))
         return check_probabilities(outputs / outputs.sum(axis=1, keepdims=True))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return labels of shape (n,)."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that a fitted net is, besides its settings and classes."""
@@ -152,9 +104,11 @@ class KerasNet(ClassifierMixin, BaseEstimator):
             weight.assign(arrays[name])
         self.model_, self.n_features_in_, self.classes_ = model, features, classes
 
-    @property
-    def _settings(self) -> KerasSettings:
-        return self.settings or KerasSettings()
+    def _get_weights(self) -> list[np.ndarray]:
+        return self.model_.get_weights()
+
+    def _set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        self.model_.set_weights(weights)
 
 
 def _make_training(

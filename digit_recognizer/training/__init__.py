@@ -6,17 +6,14 @@ from digit_recognizer.training.fit import (
     FitFailure,
     FitResult,
     FitTask,
-    Metrics,
-    OnProgress,
-    Progress,
     collect_predictions,
     fit,
     inference_fits,
     limited_threads,
     make_fits,
-    read_log,
     read_model,
 )
+from digit_recognizer.training.history import Metrics, OnProgress, Progress, read_log, write_log
 from digit_recognizer.training.machine import Machine, cpu_count, gpu_count
 from digit_recognizer.training.workers import fit_all, import_libraries, map_on_workers, stop_workers
 
@@ -44,4 +41,5 @@ __all__ = [
     "read_log",
     "read_model",
     "stop_workers",
+    "write_log",
 ]

@@ -1,11 +1,9 @@
 """One fit: a recipe's settings on one split -> held-out and test probabilities, and the fitted model."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -14,22 +12,18 @@ import numpy as np
 from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import FitError, LibraryError
-from digit_recognizer.files import open_plain
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.nets.progress import Budget, Timer
 from digit_recognizer.predictions import Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import ALL_ROWS, Split
+from digit_recognizer.training.history import Metrics, OnProgress, Progress
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 CURVE, MODEL = "curve/", "model/"  # what begins the names of their arrays in a fit's file
-MAX_LOG_BYTES = 1 << 24
 CURVE_ROWS = 2048  # training digits that the learning curve's training side is measured on
-
-# After an epoch: epoch, the number so far, and train_loss, train_accuracy, valid_loss, valid_accuracy.
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -58,14 +52,10 @@ class FitTask:
         """The name of its files, without the ending."""
         return self.name.replace(" ", "-")
 
-    def progress(self, curve: Sequence[Metrics] = (), seconds: float = 0.0) -> "Progress":
-        """Return how far the fit is, by its metrics so far, `seconds` after its start."""
-        metrics = curve[-1] if curve else {"epoch": 0.0}
-        if self.budget is None:
-            epochs = self.settings.epochs
-            return Progress(self.name, metrics["epoch"] / epochs, metrics["epoch"], epochs, metrics)
-        # 1 is for the result.
-        return Progress(self.name, min(0.99, seconds / self.budget.seconds), metrics["epoch"], None, metrics)
+    def progress(self, done: float = 0.0, metrics: Metrics | None = None) -> Progress:
+        """Return how far the fit is, with the metrics of its latest epoch."""
+        epochs = None if self.budget else self.settings.epochs
+        return Progress(self.name, done, metrics["epoch"] if metrics else 0.0, epochs, metrics or {})
 
 
 @dataclass(frozen=True)
@@ -130,24 +120,6 @@ class FitFailure:
     deterministic: bool = False
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a fit is.
-
-    done: the share of its epochs or of its time, 0 to 1. epoch: the epochs so far, of `epochs`, which is None
-    if the time decides.
-    """
-
-    fit: str
-    done: float
-    epoch: float
-    epochs: int | None
-    metrics: Metrics
-
-
-OnProgress = Callable[[Progress], None]
-
-
 def make_fits(
     models: dict[str, Settings], splits: Sequence[Split], *, refit: bool, seed: int
 ) -> list[FitTask]:
@@ -188,19 +160,19 @@ def inference_fits(results: Sequence[FitResult]) -> list[FitResult]:
     return [result for result in results if result.task.split.name == ALL_ROWS] or list(results)
 
 
-def fit(task: FitTask, train: Digits, test: np.ndarray, *, log: Path | None = None) -> FitResult | FitFailure:
+def fit(
+    task: FitTask, train: Digits, test: np.ndarray, on_progress: OnProgress = lambda _: None
+) -> FitResult | FitFailure:
     """Fit one model afresh on its split's training rows; the held-out rows are only predicted.
 
-    log: a file that gets a line of JSON after each epoch, for `read_log` in another process.
+    on_progress: called after each epoch, and with the result.
     """
     timer = Timer(task.budget) if task.budget else None  # imports take their part of the time
     try:
         with limited_threads(task.settings, task.threads):
-            return _fit(task, train, test, timer, log)
-    except FitError as error:
-        return FitFailure(task, str(error), deterministic=True)
-    except LibraryError as error:
-        return FitFailure(task, str(error))
+            return _fit(task, train, test, timer, on_progress)
+    except (FitError, LibraryError) as error:
+        return FitFailure(task, str(error), deterministic=isinstance(error, FitError))
     except ImportError as error:
         return FitFailure(task, str(LibraryError.of_import(error)))
     except MemoryError:
@@ -211,59 +183,61 @@ def fit(task: FitTask, train: Digits, test: np.ndarray, *, log: Path | None = No
         return FitFailure(task, "out of memory; try fewer --jobs, or a smaller batch_size")
 
 
-def _fit(task: FitTask, train: Digits, test: np.ndarray, timer: Timer | None, log: Path | None) -> FitResult:
+def _fit(
+    task: FitTask, train: Digits, test: np.ndarray, timer: Timer | None, on_progress: OnProgress
+) -> FitResult:
     from digit_recognizer.nets import pipelines
 
     started = time.perf_counter()
-    split = task.split
+    split, curve = task.split, list[Metrics]()
     classifier = pipelines.build(task.settings, task.seed)
-    curve = _Curve(classifier, train, {"train": split.train[:CURVE_ROWS], "valid": split.valid}, log)
+    measure = _make_measure(classifier, train, {"train": split.train[:CURVE_ROWS], "valid": split.valid})
+
+    def on_epoch_end(epochs: float) -> None:
+        curve.append({"epoch": epochs, **measure()})
+        done = timer.now if timer else epochs / task.settings.epochs
+        on_progress(task.progress(min(0.99, done), curve[-1]))  # 1 is for the result
+
     classifier.fit(
         train.pixels[split.train],
         train.labels[split.train],
-        net__on_epoch_end=curve.measure,
+        net__on_epoch_end=on_epoch_end,
         net__timer=timer,
     )
-    return FitResult(
+    result = FitResult(
         task,
         valid=_predict(classifier, train.pixels[split.valid]),
         test=_predict(classifier, test),
         model=pipelines.to_arrays(classifier),
-        curve=curve.metrics,
+        curve=curve,
         seconds=time.perf_counter() - started,
     )
+    on_progress(task.progress(1.0, *curve[-1:]))
+    return result
 
 
-class _Curve:
-    """The learning curve of a fit, measured after each epoch."""
+def _make_measure(
+    classifier: "Pipeline", train: Digits, sides: dict[str, np.ndarray]
+) -> Callable[[], Metrics]:
+    """Return a function that measures the net as it is, on the rows of both sides of a learning curve."""
+    from sklearn.metrics import accuracy_score, log_loss
 
-    def __init__(
-        self, classifier: "Pipeline", train: Digits, sides: dict[str, np.ndarray], log: Path | None
-    ) -> None:
-        self.metrics: list[Metrics] = []
-        self._classifier, self._train, self._log = classifier, train, log
-        self._rows = {side: rows for side, rows in sides.items() if len(rows)}
-        self._prepared: dict[str, np.ndarray] = {}
+    prepared: dict[str, np.ndarray] = {}
 
-    def measure(self, epochs: float) -> None:
-        """Add the metrics of the net as it is now, after so many epochs, and log them."""
-        from sklearn.metrics import accuracy_score, log_loss
-
-        metrics: Metrics = {"epoch": epochs}
-        for side, rows in self._rows.items():
-            if side not in self._prepared:  # only the net changes from epoch to epoch
-                self._prepared[side] = self._classifier[:-1].transform(self._train.pixels[rows])
-            labels = self._train.labels[rows]
-            probabilities = self._classifier[-1].predict_proba_without_tta(self._prepared[side])
+    def measure() -> Metrics:
+        metrics: Metrics = {}
+        for side, rows in sides.items():
+            if not len(rows):
+                continue
+            if side not in prepared:  # only the net changes from epoch to epoch
+                prepared[side] = classifier[:-1].transform(train.pixels[rows])
+            labels = train.labels[rows]
+            probabilities = classifier[-1].predict_proba_without_tta(prepared[side])
             metrics[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
             metrics[f"{side}_accuracy"] = float(accuracy_score(labels, probabilities.argmax(axis=1)))
-        self.metrics.append(metrics)
-        if self._log is not None:
-            try:
-                with self._log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(metrics) + "\n")
-            except OSError:  # a full disk; the log may end in a part of a line, so nothing may follow it
-                self._log = None
+        return metrics
+
+    return measure
 
 
 def _predict(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:
@@ -286,13 +260,3 @@ def limited_threads(settings: Settings, threads: int) -> Iterator[None]:
 
             keras_net.limit_threads(threads)
         yield
-
-
-def read_log(file: Path) -> list[Metrics]:
-    """Return the metrics after each epoch that a fit has logged so far."""
-    try:
-        with open_plain(file) as log:  # which grows meanwhile
-            lines = log.read(MAX_LOG_BYTES).decode().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
