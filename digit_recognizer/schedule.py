@@ -28,8 +28,10 @@ MAX_TIMES_ROUNDS = 8
 FIRST_TIER_SHARE, FIRST_TIER_SECONDS = 1 / 8, 60
 # No further tier is measured if the last one took more than this share of the time that is left.
 MEASURE_SHARE = 1 / 4
-# Seconds for the end of the program, and for each member when the last blend and files are made.
-END_SECONDS, MEMBER_SECONDS = 2.5, 0.2
+# If more of the time is gone before the quickest tier is measured, it is fitted at once: the machine is busy.
+LATEST_MEASURE_SHARE = 1 / 2
+# Seconds for the start and end of the program, and to blend a held-out row of each member.
+END_SECONDS, BLEND_SECONDS = 1.0, 2e-5
 
 Cores = Annotated[int, Field(ge=1, le=4096)]
 
@@ -143,13 +145,16 @@ def fill_minutes(
     is time for all epochs of the one before. elapsed: seconds since the start. Raises RecipeError if there is
     no time to train.
     """
-    fits = len(splits) + refit
+    fits, held_out = len(splits) + refit, sum(len(split.valid) for split in splits)
     named = len(tiers[0]) if len(tiers) == 1 else 1  # each recipe that the user named gets a net
     plans: list[_Plan] = []
 
+    def left() -> float:
+        return minutes * 60 - elapsed() - END_SECONDS
+
     def seconds_for(plan: _Plan) -> tuple[float, float]:
         """Return the seconds of a first, quick tier, 0 without one, and of the plan's tier."""
-        seconds = minutes * 60 - elapsed() - END_SECONDS
+        seconds = left()
         soon = min(FIRST_TIER_SHARE * seconds, FIRST_TIER_SECONDS)
         if plan is plans[0] or plans[0].epochs_share(soon) <= 0:
             soon = 0.0
@@ -157,10 +162,17 @@ def fill_minutes(
 
     for recipes, (workers, threads) in zip(tiers, _share_cores(tiers, machine, minutes, fits), strict=True):
         nets, began = [recipe.settings for recipe in recipes], elapsed()
-        costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
-        plans.append(_Plan(recipes, costs, workers, threads, fits, named))
+        training.import_libraries(nets, workers=workers, threads=threads)
+        late = elapsed() > LATEST_MEASURE_SHARE * minutes * 60
+        if late and plans:
+            break
+        if late:  # an epoch and the predictions take about as long as each other
+            costs = [Cost(*[max(1e-3, left()) / -(-named * fits // workers) / 4] * 2)] * len(nets)
+        else:
+            costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
+        plans.append(_Plan(recipes, costs, workers, threads, fits, named, BLEND_SECONDS * held_out))
         _, seconds = seconds_for(plans[-1])
-        if plans[-1].epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
+        if late or plans[-1].epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
             break
     enough = [plan for plan in plans if plan.epochs_share(seconds_for(plan)[1]) >= MIN_EPOCHS_SHARE]
     best = [plans[0], *enough][-1]
@@ -196,11 +208,12 @@ class _Plan:
     threads: int
     fits: int
     min_members: int
+    member_seconds: float  # of each in the last blend
 
     def fit_seconds(self, seconds: float, count: int | None = None) -> float:
         """Return the seconds of each fit if `count` members fill the time, or as many as fill it best."""
         count = count or self.best_count(seconds)
-        return max(0.0, seconds - count * MEMBER_SECONDS) / -(-count * self.fits // self.workers)
+        return max(0.0, seconds - count * self.member_seconds) / -(-count * self.fits // self.workers)
 
     def epochs_share(self, seconds: float, count: int | None = None) -> float:
         """Return how many epochs a net then has time for, as a share of its recipe's; the smallest one."""

@@ -4,8 +4,7 @@ import pytest
 
 from digit_recognizer import data
 from digit_recognizer.nets import augment, pipelines
-from digit_recognizer.nets.augment import AUGMENTATIONS, Augmentation
-from digit_recognizer.settings import KerasSettings, MLPSettings, NetSettings
+from digit_recognizer.settings import MLPSettings
 
 
 @pytest.fixture(scope="module")
@@ -98,36 +97,12 @@ def test_predictions_with_tta_are_the_mean_over_the_views(images: np.ndarray) ->
     )
 
 
-STRENGTHS = [name for name in NetSettings.model_fields if name.startswith("augment_")]
-
-
-def test_every_strength_of_the_settings_has_its_function_and_its_end() -> None:
-    expected = {name for prefix in AUGMENTATIONS for name in (prefix, f"{prefix}_end")}
-    assert set(STRENGTHS) == expected, "NetSettings and AUGMENTATIONS name different strengths"
-
-
-@pytest.mark.parametrize("prefix", AUGMENTATIONS)
-def test_a_strength_changes_evenly_from_its_start_to_its_end(images: np.ndarray, prefix: str) -> None:
-    augmentation = Augmentation.of(KerasSettings(**{prefix: 2.0, f"{prefix}_end": 0.5}))
-    for progress, strength in ((0, 2.0), (0.5, 1.25), (1, 0.5)):
-        augmented = augmentation.at(progress).apply(images, np.random.default_rng(7))
-        expected = AUGMENTATIONS[prefix](images, strength, np.random.default_rng(7), None)
-        np.testing.assert_array_equal(augmented, expected, f"{prefix} at {progress}")
-
-
-@pytest.mark.parametrize("prefix", AUGMENTATIONS)
-def test_images_are_augmented_in_place_as_into_new_memory(images: np.ndarray, prefix: str) -> None:
-    augmented = AUGMENTATIONS[prefix](images, 1.0, np.random.default_rng(0), None)
-    assert (augmented != images).any(axis=1).mean() > 0.5
+def test_images_are_distorted_in_place_as_into_new_memory(images: np.ndarray) -> None:
+    distorted = augment.distort(images, 1.0, np.random.default_rng(0))
+    assert (distorted != images).any(axis=1).mean() > 0.5
     rows = images.copy()
-    assert AUGMENTATIONS[prefix](rows, 1.0, np.random.default_rng(0), rows) is rows
-    np.testing.assert_array_equal(rows, augmented)
-
-
-def test_without_strength_nothing_is_augmented(images: np.ndarray) -> None:
-    augmentation = Augmentation.of(MLPSettings(**{f"{prefix}_end": 1.0 for prefix in AUGMENTATIONS}))
-    assert augmentation.at(0).apply(images, np.random.default_rng(0)) is images
-    assert (augmentation.at(0.1).apply(images, np.random.default_rng(0)) != images).any()
+    assert augment.distort(rows, 1.0, np.random.default_rng(0), out=rows) is rows
+    np.testing.assert_array_equal(rows, distorted)
 
 
 def distort_one_by_one(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -163,7 +138,7 @@ def test_stacked_images_are_distorted_as_each_image_by_itself(digits: data.Datas
     np.testing.assert_allclose(ours, theirs, atol=1 / 30)
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("name", ["augment_strength", "augment_strength_end"])
 @pytest.mark.parametrize("other", [{"preprocessing": "pca"}, {"patience": 3}])
 def test_no_strength_goes_with_what_would_ignore_it(name: str, other: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"works on images|cannot be combined"):

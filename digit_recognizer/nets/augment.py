@@ -1,16 +1,10 @@
-"""Training images augmented anew each epoch, images deskewed, and predictions averaged over shifted images.
+"""Training images distorted anew each epoch, images deskewed, predictions averaged over shifted images."""
 
-To add an augmentation, give its two settings to `settings.NetSettings`, and its function to `AUGMENTATIONS`.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import cv2
 import numpy as np
-
-from digit_recognizer.settings import NetSettings
 
 # What a strength of 1 means: standard deviations, of a mild distortion that leaves a 7 a 7.
 ROTATION = np.deg2rad(8)  # radians
@@ -47,50 +41,6 @@ def distort(
         bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID * GRID))
         _remap(chunk, matrix.transpose(2, 0, 1), shift, bend, out=distorted[start : start + n])
     return distorted
-
-
-Augment = Callable[[np.ndarray, float, np.random.Generator, np.ndarray | None], np.ndarray]
-# What training images go through, in this order. A prefix names two fields of `settings.NetSettings`: the
-# strength at the start of a training and, with `_end`, at its end.
-AUGMENTATIONS: dict[str, Augment] = {"augment_strength": distort}
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Say how much training images are augmented, from the start of a training to its end.
-
-    strengths: at the start and at the end, by the prefix in AUGMENTATIONS; between them a strength changes
-    evenly, and 0 leaves the images as they are.
-    """
-
-    strengths: Mapping[str, tuple[float, float]]
-
-    @classmethod
-    def of(cls, settings: NetSettings) -> "Augmentation":
-        """Return the augmentation that these settings ask for."""
-        return cls(
-            {
-                prefix: (getattr(settings, prefix), getattr(settings, f"{prefix}_end"))
-                for prefix in AUGMENTATIONS
-            }
-        )
-
-    def at(self, progress: float) -> "Augmentation":
-        """Return the constant augmentation at `progress` of the training, 0 to 1."""
-        now = {prefix: start + (end - start) * progress for prefix, (start, end) in self.strengths.items()}
-        return Augmentation({prefix: (strength, strength) for prefix, strength in now.items()})
-
-    def apply(
-        self, images: np.ndarray, rng: np.random.Generator, out: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the images augmented as at the start; both float32 of shape (n, side * side).
-
-        out: where augmented images go, of the same shape; may be `images`.
-        """
-        for prefix, (strength, _) in self.strengths.items():
-            if strength:
-                images = AUGMENTATIONS[prefix](images, strength, rng, out)
-        return images
 
 
 def deskew(images: np.ndarray) -> np.ndarray:
