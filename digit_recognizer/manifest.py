@@ -41,6 +41,7 @@ DECIDING = (
     "scoring.py",
     "settings.py",
     "splits.py",
+    "stages.py",
     "training/*.py",
 )
 

@@ -33,6 +33,7 @@ ORDER = [
     "schedule",
     "drafts",
     "results",
+    "stages",
     "pipeline",
     "inference",
     "reports",

@@ -15,7 +15,13 @@ from digit_recognizer.training.fit import (
 )
 from digit_recognizer.training.history import Metrics, OnProgress, Progress, read_log, write_log
 from digit_recognizer.training.machine import Machine, cpu_count, gpu_count
-from digit_recognizer.training.workers import fit_all, import_libraries, map_on_workers, stop_workers
+from digit_recognizer.training.workers import (
+    OnNotice,
+    fit_all,
+    import_libraries,
+    map_on_workers,
+    stop_workers,
+)
 
 __all__ = [
     "CURVE_ROWS",
@@ -25,6 +31,7 @@ __all__ = [
     "FitTask",
     "Machine",
     "Metrics",
+    "OnNotice",
     "OnProgress",
     "Progress",
     "collect_predictions",

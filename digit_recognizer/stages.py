@@ -1,0 +1,149 @@
+"""The fits of a run, round by round; after each, the complete models make a stage, which is a whole run."""
+
+from collections.abc import Iterator, Sequence
+
+from digit_recognizer import results, signals, training
+from digit_recognizer.data import Dataset
+from digit_recognizer.drafts import Draft
+from digit_recognizer.errors import FitError, RunError
+from digit_recognizer.job import Method
+from digit_recognizer.manifest import RunConfig
+from digit_recognizer.predictions import HeldOut
+from digit_recognizer.results import Clock
+from digit_recognizer.schedule import Schedule, Tier
+from digit_recognizer.training import FitFailure, FitResult, FitTask, OnNotice, OnProgress, Progress
+
+
+class Stages:
+    """The fits that the draft keeps are finished; each round adds its own to them."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        schedule: Schedule,
+        tasks: Sequence[FitTask],
+        on_notice: OnNotice,
+        on_progress: OnProgress,
+    ) -> None:
+        self._draft, self._schedule, self._tasks = draft, schedule, tasks
+        self._on_notice, self._show = on_notice, on_progress
+        self._outcomes = draft.load_fits(tasks, on_notice)
+        for line in schedule.describe():
+            on_notice(line)
+        if self._outcomes:
+            on_notice(f"{self._count()} fits are finished already")
+        for task in self.unfinished:
+            self._on_progress(task.progress())
+
+    @property
+    def unfinished(self) -> list[FitTask]:
+        """The fits to do: not those of members that better ones have replaced."""
+        left = {member.name for member in self._schedule.members_left(self._complete())}
+        return [task for task in self._tasks if task.name not in self._outcomes and task.model in left]
+
+    def rounds(self) -> Iterator[tuple[Tier, list[FitTask]]]:
+        """Yield the fits that are still needed, in rounds; a single, empty one if none is."""
+        rounds = self._schedule.rounds(self.unfinished)
+        yield next(rounds, (self._schedule.tiers[-1], []))
+        yield from rounds
+
+    def fit(self, tier: Tier, tasks: Sequence[FitTask], dataset: Dataset, hold: signals.Hold) -> str | None:
+        """Fit the tasks, while signals come through `hold`; return why it was stopped early, or None.
+
+        A fit that fails is left out with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
+        process end the run with what is finished, and the command with 0; before, they raise.
+        """
+        if not tasks:
+            return None
+        fitting = training.fit_all(
+            tasks, dataset, workers=tier.workers, on_progress=self._on_progress, on_notice=self._on_notice
+        )
+        try:
+            with hold.released():
+                for outcome in fitting:
+                    self._keep(outcome)
+        except (KeyboardInterrupt, RunError) as stop:
+            if self._draft.manifest is None:
+                raise
+            reason = str(stop) or "interrupted"
+            self._on_notice(f"Stopped early ({reason}): {self._count()} fits are finished")
+            return reason
+        finally:
+            fitting.close()  # stops the processes, however impatient the user is
+        return None
+
+    def _on_progress(self, progress: Progress) -> None:
+        training.write_log(self._draft.logs, progress)
+        self._show(progress)
+
+    def _keep(self, outcome: FitResult | FitFailure) -> None:
+        self._outcomes[outcome.task.name] = outcome
+        if isinstance(outcome, FitResult):
+            self._draft.save_fit(outcome)
+            return
+        if outcome.deterministic:
+            self._draft.save_failure(outcome)
+        self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
+
+    def write(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
+        """Commit the run as it stands, if that is news: the complete members of the best tier.
+
+        Raises FitError if all fits are over and no member is complete.
+        """
+        members = [member.name for member in self._schedule.best_members(self._complete())]
+        failures = [outcome for outcome in self._outcomes.values() if isinstance(outcome, FitFailure)]
+        if not members and not self.unfinished:
+            hopeless = {failure.task.model for failure in failures if failure.deterministic}
+            if hopeless == {task.model for task in self._tasks}:
+                self._draft.delete_fits()
+            raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
+        if stopped is None and self.unfinished:
+            stopped = "cut off"  # unless a later stage says otherwise
+        early = f"{stopped}; {self._count()} fits were finished" if stopped else None
+        earlier = self._draft.manifest
+        if earlier and list(earlier.recipes) == members:
+            self._draft.write_manifest(earlier.model_copy(update={"stopped_early": early}))
+            return
+        if not members:
+            return
+        models = [
+            results.from_fits(name, self._results_of(name), use_actual_epochs=config.minutes is not None)
+            for name in members
+        ]
+        evaluation = evaluate(models, rows, "weighted" if config.blend else None, clock, self._on_notice)
+        self._draft.write_probabilities(rows, evaluation.predictions)
+        clock.lap("write")
+        manifest = results.describe(
+            self._draft.folder.name, config, models, evaluation, clock, failures=failures, stopped_early=early
+        )
+        self._draft.commit(manifest, evaluation.labels if manifest.submission_model else None)
+
+    def _results_of(self, model: str) -> list[FitResult]:
+        outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model == model]
+        return [outcome for outcome in outcomes if isinstance(outcome, FitResult)]
+
+    def _count(self) -> str:
+        finished = sum(isinstance(outcome, FitResult) for outcome in self._outcomes.values())
+        return f"{finished} of {len(self._tasks)}"
+
+    def _complete(self) -> set[str]:
+        """Return the models whose fits are all finished."""
+        unfinished = {
+            task.model for task in self._tasks if not isinstance(self._outcomes.get(task.name), FitResult)
+        }
+        return {task.model for task in self._tasks} - unfinished
+
+
+def evaluate(
+    models: Sequence[results.Model],
+    rows: HeldOut,
+    method: Method | None,
+    clock: Clock,
+    on_notice: OnNotice,
+) -> results.Evaluation:
+    """Return what the held-out rows say of the models, see `results.evaluate`."""
+    evaluation = results.evaluate(models, rows, method)
+    if evaluation.blend and not evaluation.blend.converged:
+        on_notice("The weights of the blend could not be found; its models are weighted equally")
+    clock.lap("score")
+    return evaluation
