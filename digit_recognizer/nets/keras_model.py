@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise, zip_longest
-from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,13 +105,6 @@ def kernel_shapes(settings: KerasSettings, features: int, classes: int) -> list[
     return [*shapes, *pairwise([width, *settings.hidden, classes])]
 
 
-def count_parameters(settings: KerasSettings, features: int, classes: int) -> int:
-    """Return how many numbers the model's weights are, without building it."""
-    shapes = kernel_shapes(settings, features, classes)
-    each = 4 if settings.batch_norm else 1  # numbers for each unit or channel of an inner layer
-    return sum(map(prod, shapes)) + each * sum(shape[-1] for shape in shapes[:-1]) + classes
-
-
 def forward(model: Any, rows: Any, *, training: bool) -> Any:
     """Return what `model(rows)` does, but with batch normalisation of images as one operation."""
     for layer in model.layers:
@@ -163,7 +156,7 @@ def import_keras() -> Any:
     """
     if "keras" not in sys.modules:
         try:
-            with _silent_stderr(), _no_garbage_collection():
+            with _quick_and_quiet():
                 _import_keras()
         except Exception as error:  # a broken installation raises anything
             advice = ", or choose a net of scikit-learn, such as sklearn-mlp"
@@ -209,27 +202,19 @@ def own_keras_settings() -> Iterator[None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Look for no garbage among the objects of an import, all of which stay: a sixth of TensorFlow's time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def _quick_and_quiet() -> Iterator[None]:
+    """Discard TensorFlow's C++ logs of its import, which no setting silences and which tear progress bars.
 
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Discard TensorFlow's C++ logs of the import, which no setting silences and which tear progress bars."""
+    Nor is garbage looked for among the objects of the import, all of which stay: a sixth of its time.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 2)
-    try:
+    with ExitStack() as stack:
+        if gc.isenabled():
+            gc.disable()
+            stack.callback(gc.enable)
+        stderr = os.dup(2)
+        stack.callback(os.close, stderr)
+        with Path(os.devnull).open("wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        stack.callback(os.dup2, stderr, 2)
         yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(devnull)

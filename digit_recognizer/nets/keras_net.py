@@ -19,9 +19,9 @@ from digit_recognizer.nets.epochs import Call, OnEpochEnd, check_probabilities
 from digit_recognizer.nets.keras_model import (
     build_model,
     choose_momentum,
-    count_parameters,
     forward,
     import_keras,
+    kernel_shapes,
     named_weights,
     own_keras_settings,
 )
@@ -90,12 +90,10 @@ class KerasNet(EpochwiseClassifier):
     def load_arrays(self, arrays: Mapping[str, np.ndarray], features: int, classes: np.ndarray) -> None:
         """Become the fitted net that `to_arrays` was called of; raise ValueError if the settings differ."""
         settings, mixed = self._settings, bool(np.any(arrays.get("mixed_bfloat16", False)))
-        numbers = sum(array.size for name, array in arrays.items() if name != "mixed_bfloat16")
-        parameters = count_parameters(settings, features, len(classes))
-        if numbers != parameters:  # known before the memory is taken
-            raise ValueError(
-                f"not a model of these settings: it has {numbers} weights, expected {parameters}"
-            )
+        kernels = [array.shape for name, array in arrays.items() if name.endswith("/kernel")]
+        expected_kernels = kernel_shapes(settings, features, len(classes))
+        if kernels != expected_kernels:  # known before the memory is taken
+            raise ValueError(f"not a model of these settings: kernels {kernels}, expected {expected_kernels}")
         model = build_model(settings, features, len(classes), np.random.RandomState(0), mixed=mixed)
         weights = named_weights(model)
         expected = {name: (tuple(weight.shape), np.float32) for name, weight in weights.items()}
