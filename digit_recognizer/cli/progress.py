@@ -41,10 +41,9 @@ def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProg
     """Return a callback that writes a line about a fit at its end and every `seconds`."""
     first: dict[str, tuple[float, float]] = {}  # when how much was seen first; fits wait for a process
     written: dict[str, float] = {}
-    ended: set[str] = set()
 
     def on_progress(progress: "Progress") -> None:
-        if not progress.done or progress.fit in ended:
+        if not progress.done:
             return
         now = time.monotonic()
         began, done = first.setdefault(progress.fit, (now, progress.done))
@@ -52,8 +51,6 @@ def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProg
         if not last and now - written.get(progress.fit, began) < seconds:
             return
         written[progress.fit] = now
-        if last:
-            ended.add(progress.fit)
         left = (now - began) / max(0.001, progress.done - done) * (1 - progress.done)
         remaining = "" if last else f", {left:.0f} s left"
         write(f"{progress.fit}: {_epochs(progress)}{_accuracy(progress)}{remaining}")

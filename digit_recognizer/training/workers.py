@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,7 +23,7 @@ OnNotice = Callable[[str], None]
 # The ends of a pipe from all processes that fit to this one. A short message is written as a whole, also by a
 # process that is killed.
 _pipe: tuple[Connection, Connection] | None = None
-_to_parent: Connection  # in a process that fits
+_on_progress: OnProgress  # what fits in this process tell
 
 
 def fit_all(
@@ -40,11 +40,9 @@ def fit_all(
     killed.
     """
     nets = [task.settings for task in tasks]
-    with _listening(on_progress) as listener:
-        calls = [partial(fit, task, data.train, data.test, listener) for task in tasks]
-        with closing(_call_all(calls, nets, workers, tasks[0].threads, on_notice)) as results:
-            for _, result in results:
-                yield result
+    calls = [partial(fit, task, data.train, data.test, _tell) for task in tasks]
+    with _listening(on_progress):
+        yield from _call_all(calls, nets, workers, tasks[0].threads, on_notice)
 
 
 def import_libraries(nets: Sequence[Settings], *, workers: int, threads: int) -> None:
@@ -74,9 +72,14 @@ def map_on_workers(
     arguments: of each call, a net's settings first. The processes stay for `fit_all`; a single worker is this
     very process where it may be. Raises RunError if one is killed.
     """
-    calls = [partial(function, *args) for args in arguments for _ in range(workers)]
+    every = [args for args in arguments for _ in range(workers)]
+    calls = [partial(_numbered, number, function, *args) for number, args in enumerate(every)]
     ended = dict(_call_all(calls, [settings for settings, *_ in arguments], workers, threads))
     return [[ended[i * workers + worker] for worker in range(workers)] for i in range(len(arguments))]
+
+
+def _numbered(number: int, function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
+    return number, function(*args)
 
 
 def stop_workers() -> None:
@@ -104,14 +107,14 @@ def _call_all(
     workers: int,
     threads: int,
     on_notice: OnNotice = lambda _: None,
-) -> Generator[tuple[int, Any], None, None]:
-    """Yield each call's number and what it returns, as it ends."""
+) -> Generator[Any, None, None]:
+    """Yield what the calls return, each as it ends."""
     from joblib.externals.loky import BrokenProcessPool
 
     here = workers == 1 and _stays_here(nets)
     results = None if here else _start_calls(calls, workers, threads, on_notice)
     try:
-        yield from results or ((number, call()) for number, call in enumerate(calls))
+        yield from results or (call() for call in calls)
     except BrokenProcessPool:
         raise RunError(
             "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
@@ -120,7 +123,7 @@ def _call_all(
 
 def _start_calls(
     calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice
-) -> Iterator[tuple[int, Any]] | None:
+) -> Iterator[Any] | None:
     """Start the calls in other processes, which are killed when the iterator is closed or raises.
 
     joblib has no pool of one process: there are two then, one of which works at a time. Returns None, with a
@@ -136,7 +139,7 @@ def _start_calls(
         ):  # fmt: skip
             return Parallel(
                 return_as="generator_unordered", batch_size=1, pre_dispatch="all" if workers > 1 else 1
-            )(delayed(_call)(number, call) for number, call in enumerate(calls))
+            )(delayed(call)() for call in calls)
     except (OSError, RuntimeError) as error:  # of a process, or of a thread that waits for it
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
@@ -146,14 +149,10 @@ def _start_calls(
         return None
 
 
-def _call(number: int, call: Callable[[], Any]) -> tuple[int, Any]:
-    return number, call()
-
-
 def _begin_worker(parent: int, to_parent: Connection) -> None:
     """Exit this process about a second after its parent dies; on Windows it finishes its fit."""
-    global _to_parent
-    _to_parent = to_parent
+    global _on_progress
+    _on_progress = to_parent.send
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -163,21 +162,8 @@ def _begin_worker(parent: int, to_parent: Connection) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _Listener:
-    """Pass on what fits tell; in another process, it is what sends that here."""
-
-    def __init__(self, on_progress: OnProgress) -> None:
-        self._on_progress = on_progress
-
-    def __call__(self, progress: Progress) -> None:
-        self._on_progress(progress)
-
-    def __reduce__(self) -> tuple[Callable[[], OnProgress], tuple[()]]:
-        return _get_sender, ()
-
-
-def _get_sender() -> OnProgress:
-    return _to_parent.send
+def _tell(progress: Progress) -> None:
+    _on_progress(progress)
 
 
 def _get_pipe() -> tuple[Connection, Connection]:
@@ -188,9 +174,10 @@ def _get_pipe() -> tuple[Connection, Connection]:
 
 
 @contextmanager
-def _listening(on_progress: OnProgress) -> Iterator[_Listener]:
-    """Yield what fits tell their progress to, in any process, until the block ends."""
-    reader, writer = _get_pipe()
+def _listening(on_progress: OnProgress) -> Iterator[None]:
+    """Pass on what fits tell, in any process, until the block ends."""
+    global _on_progress
+    _on_progress, (reader, writer) = on_progress, _get_pipe()
 
     def listen() -> None:
         told = iter(reader.recv, None)
@@ -204,7 +191,7 @@ def _listening(on_progress: OnProgress) -> Iterator[_Listener]:
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     try:
-        yield _Listener(on_progress)
+        yield
     finally:
         writer.send(None)
         thread.join()
