@@ -52,7 +52,7 @@ def text_of(outputs: list[dict[str, Any]]) -> str:
 
 def test_train_shows_progress_in_the_cell(executed: tuple[Path, list[list[dict[str, Any]]]]) -> None:
     shown = [output["data"]["text/html"] for output in executed[1][1] if "data" in output]
-    assert any("epoch 2 of 2, held-out accuracy 0." in html for html in shown)
+    assert any("epoch 2 of 2, validation accuracy 0." in html for html in shown)
     assert "\x1b" not in text_of(executed[1][1])
 
 

@@ -86,7 +86,7 @@ def _epochs(progress: "Progress") -> str:
 
 def _accuracy(progress: "Progress") -> str:
     accuracy = progress.metrics.get("valid_accuracy")
-    return "" if accuracy is None else f", held-out accuracy {accuracy:.4f}"
+    return "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
 
 
 @contextmanager

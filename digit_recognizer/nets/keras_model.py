@@ -88,8 +88,8 @@ def choose_momentum(steps: int) -> float:
     """Return the momentum of batch normalisation for a training of so many steps.
 
     Keras's, 0.99, averages over about 100 steps. A training of one or two epochs would be over before its
-    first steps, of a net that knows nothing, count for little: `cnn-small` after one epoch then reads 28% of
-    the digits, and 98% with an average over fewer steps.
+    first steps, of a net that knows nothing, count for little: `cnn-small` then has an accuracy of 0.28
+    after one epoch, and of 0.98 with an average over fewer steps.
     """
     return 1 - 1 / min(MAX_AVERAGED_STEPS, max(1, AVERAGED_SHARE * steps))
 

@@ -88,7 +88,7 @@ class KerasNet(EpochwiseClassifier):
 
     @own_keras_settings()
     def load_arrays(self, arrays: Mapping[str, np.ndarray], features: int, classes: np.ndarray) -> None:
-        """Become the fitted net that `to_arrays` was called of; raise ValueError if the settings differ."""
+        """Load the weights of `to_arrays`; raise ValueError if they are of other settings."""
         settings, mixed = self._settings, bool(np.any(arrays.get("mixed_bfloat16", False)))
         kernels = [array.shape for name, array in arrays.items() if name.endswith("/kernel")]
         expected_kernels = kernel_shapes(settings, features, len(classes))

@@ -61,7 +61,7 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
         return dict([*named, *((f"layer{i}/bias", bias) for i, bias in enumerate(biases))])
 
     def load_arrays(self, arrays: Mapping[str, np.ndarray], features: int, classes: np.ndarray) -> None:
-        """Become the fitted net that `to_arrays` was called of; raise ValueError if the settings differ."""
+        """Load the weights of `to_arrays`; raise ValueError if they are of other settings."""
         layers = list(enumerate(pairwise([features, *self._settings.hidden, len(classes)])))
         kernels = {f"layer{i}/kernel": (shape, np.float32) for i, shape in layers}
         biases = {f"layer{i}/bias": (shape[1:], np.float32) for i, shape in layers}
