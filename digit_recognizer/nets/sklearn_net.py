@@ -32,7 +32,7 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
     settings_type = MLPSettings
 
     def _build(self, rng: np.random.RandomState, steps: int) -> None:
-        self.mlp_ = make_mlp(self._settings, rng)
+        self.mlp_ = _make_mlp(self._settings, rng)
         if self._settings.optimizer == "adam":
             self.mlp_._optimizer = InPlaceAdam()
 
@@ -40,7 +40,7 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
         for call in calls:
             if self._settings.optimizer == "adam":
                 self.mlp_._optimizer.rates.extend(call.rates)
-            with _interruptible(), _divergence_explained(self.mlp_, epoch):
+            with _errors_explained(self.mlp_, epoch):
                 labels = self.classes_[class_indices[call.order]]
                 self.mlp_.partial_fit(call.images, labels, classes=self.classes_)
         # The L2 penalty shrinks the weights of pixels that are always white until they are denormal, and
@@ -56,9 +56,8 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that a fitted net is, besides its settings and classes."""
-        kernels, biases = self.mlp_.coefs_, self.mlp_.intercepts_
-        named = [(f"layer{i}/kernel", kernel) for i, kernel in enumerate(kernels)]
-        return dict([*named, *((f"layer{i}/bias", bias) for i, bias in enumerate(biases))])
+        kernels = {f"layer{i}/kernel": kernel for i, kernel in enumerate(self.mlp_.coefs_)}
+        return kernels | {f"layer{i}/bias": bias for i, bias in enumerate(self.mlp_.intercepts_)}
 
     def load_arrays(self, arrays: Mapping[str, np.ndarray], features: int, classes: np.ndarray) -> None:
         """Load the weights of `to_arrays`; raise ValueError if they are of other settings."""
@@ -66,7 +65,7 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
         kernels = {f"layer{i}/kernel": (shape, np.float32) for i, shape in layers}
         biases = {f"layer{i}/bias": (shape[1:], np.float32) for i, shape in layers}
         check_arrays(arrays, {**kernels, **biases})
-        mlp = make_mlp(self._settings, random_state=0)
+        mlp = _make_mlp(self._settings, random_state=0)
         # One step on blank rows gives all attributes that predictions need, in any version of scikit-learn.
         blank = np.zeros((len(classes), features), np.float32)
         mlp.set_params(batch_size="auto", learning_rate_init=1e-3)
@@ -83,8 +82,7 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
         self.mlp_.coefs_, self.mlp_.intercepts_ = list(weights[:layers]), list(weights[layers:])
 
 
-def make_mlp(settings: MLPSettings, random_state: Any) -> MLPClassifier:
-    """Return scikit-learn's classifier with these settings, not fitted."""
+def _make_mlp(settings: MLPSettings, random_state: Any) -> MLPClassifier:
     return MLPClassifier(
         settings.hidden,
         activation=settings.activation,
@@ -141,23 +139,18 @@ class InPlaceAdam:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise Ctrl-C, which scikit-learn makes a warning: the caller would go on with a half-fitted net."""
-    with warnings.catch_warnings():
+def _errors_explained(mlp: MLPClassifier, epoch: int) -> Iterator[None]:
+    """Raise Ctrl-C, which scikit-learn makes a warning: the caller would go on with a half-fitted net.
+
+    Raise FitError, instead of scikit-learn's ValueError, if the weights became NaN or infinite.
+    """
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         warnings.filterwarnings("ignore", "Got `batch_size`")  # the last batch of an epoch is smaller
         warnings.filterwarnings("error", "Training interrupted by user")
         try:
             yield
         except UserWarning as stop:
             raise KeyboardInterrupt from stop
-
-
-@contextmanager
-def _divergence_explained(mlp: MLPClassifier, epoch: int) -> Iterator[None]:
-    """Raise FitError, instead of scikit-learn's ValueError, if the weights became NaN or infinite."""
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        try:
-            yield
         except ValueError:
             if hasattr(mlp, "coefs_"):
                 check_finite(mlp.coefs_ + mlp.intercepts_, epoch)
