@@ -38,6 +38,15 @@ CHECKED = [SMALL["keras"].replace(epochs=6, batch_size=32), SMALL["mlp"]]  # hal
 NETS = {"keras": KerasNet, "mlp": EpochwiseMLPClassifier}
 
 
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def rows(digits: data.Dataset) -> Rows:
+    """Training digits as a net gets them, and their labels."""
+    return pipelines.scale(digits.train.pixels), digits.train.labels
+
+
 def net_of(settings: Settings, seed: int = 0) -> KerasNet | EpochwiseMLPClassifier:
     return NETS[settings.net](settings, seed)
 
@@ -63,13 +72,10 @@ def test_scale_is_the_only_float(digits: data.Dataset) -> None:
     np.testing.assert_array_equal(np.round(scaled * 255), digits.train.pixels)
 
 
-@pytest.mark.slow
-def test_the_named_net_has_its_109_386_parameters(digits: data.Dataset) -> None:
-    net = net_of(recipes.RECIPES["keras-mlp"].settings.replace(epochs=1))
-    net.fit(pipelines.scale(digits.train.pixels), digits.train.labels)
-    shapes = [weights.shape for weights in net.model_.get_weights() if weights.ndim == 2]
-    assert net.model_.count_params() == 109_386
-    assert [tuple(shape) for shape in shapes] == [(784, 128), (128, 64), (64, 10)]
+def test_the_named_net_has_its_109_386_parameters() -> None:
+    shapes = keras_model.kernel_shapes(recipes.RECIPES["keras-mlp"].settings, 784, 10)
+    assert shapes == [(784, 128), (128, 64), (64, 10)]
+    assert sum((inputs + 1) * units for inputs, units in shapes) == 109_386
 
 
 @pytest.mark.slow
@@ -90,13 +96,10 @@ def test_a_net_learns_and_calls_back_after_each_epoch(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
-def test_a_timed_fit_may_end_within_an_epoch(
-    kind: str, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_timed_fit_may_end_within_an_epoch(kind: str, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     """The net predicts, even after a single step, and the metrics of its end are measured once."""
     looks = count()
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 0.01 * next(looks)))
-    rows = pipelines.scale(digits.train.pixels), digits.train.labels
     for seconds in (0.001, 1.0):
         calls = []
         net = net_of(SMALL[kind])
@@ -111,13 +114,12 @@ def test_a_timed_fit_may_end_within_an_epoch(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
-def test_the_seed_alone_decides(kind: str, digits: data.Dataset) -> None:
-    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
+def test_the_seed_alone_decides(kind: str, rows: Rows) -> None:
     others = count()
 
     def predictions(seed: int) -> np.ndarray:
         np.random.seed(next(others))  # the global generator must not matter  # noqa: NPY002
-        return net_of(SMALL[kind], seed).fit(pixels, labels).predict_proba(pixels)
+        return net_of(SMALL[kind], seed).fit(*rows).predict_proba(rows[0])
 
     first = predictions(1)
     np.testing.assert_array_equal(first, predictions(1))
@@ -137,10 +139,9 @@ DIVERGING = {"optimizer": "sgd", "learning_rate": 1e6}
     ],
 )
 def test_a_diverged_fit_raises_fit_error(
-    kind: str, changes: dict[str, object], digits: data.Dataset, capfd: pytest.CaptureFixture[str]
+    kind: str, changes: dict[str, object], rows: Rows, capfd: pytest.CaptureFixture[str]
 ) -> None:
     calls = []
-    rows = pipelines.scale(digits.train.pixels), digits.train.labels
     with pytest.raises(FitError) as error:
         net_of(SMALL[kind].replace(**changes)).fit(*rows, on_epoch_end=calls.append)
     assert str(error.value) == (
@@ -163,18 +164,15 @@ def test_predictions_of_huge_weights_raise_fit_error(kind: str, digits: data.Dat
 
 
 @pytest.mark.parametrize(("timed", "averaged", "first"), [(None, 3, 1), (5, 4, 1), (5, 2, 3), (5, 1, 4)])
-def test_the_last_epochs_are_averaged(
-    digits: data.Dataset, timed: int | None, averaged: int, first: int
-) -> None:
+def test_the_last_epochs_are_averaged(rows: Rows, timed: int | None, averaged: int, first: int) -> None:
     """With a timer, those of the same share of the training: of five epochs instead of four."""
-    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
     timer = timed and SimpleNamespace(start=lambda steps: Steps(timed, steps))
 
     def epochs(averaged: int) -> list[list[np.ndarray]]:
         weights = []
         net = net_of(SMALL["mlp"].replace(epochs=4, averaged_epochs=averaged))
         keep = lambda _: weights.append([w.copy() for w in net.mlp_.coefs_])  # noqa: E731
-        net.fit(pixels, labels, on_epoch_end=keep, timer=timer)
+        net.fit(*rows, on_epoch_end=keep, timer=timer)
         return weights
 
     each, *others, last = epochs(1), *epochs(averaged)
@@ -201,22 +199,22 @@ no_timer = pytest.mark.skipif(sys.platform == "win32", reason="has no timer that
 
 
 @no_timer
-def test_ctrl_c_stops_a_fit(digits: data.Dataset) -> None:
+def test_ctrl_c_stops_a_fit(rows: Rows) -> None:
     net = net_of(MLPSettings(hidden=(64,), batch_size=4, epochs=10_000))
     with interrupted(0.5):
-        net.fit(pipelines.scale(digits.train.pixels), digits.train.labels)
+        net.fit(*rows)
 
 
 @no_timer
 @pytest.mark.slow
-def test_ctrl_c_stops_a_keras_net_within_an_epoch(digits: data.Dataset) -> None:
-    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
-    rows = np.resize(np.arange(len(labels)), 100_000)
+def test_ctrl_c_stops_a_keras_net_within_an_epoch(rows: Rows) -> None:
+    pixels, labels = rows
+    many = np.resize(np.arange(len(labels)), 100_000)
     net = net_of(KerasSettings(hidden=(16,), batch_size=1, epochs=1))
     net.fit(pixels[:100], labels[:100])  # imports TensorFlow
     began = time.monotonic()
     with interrupted(3):
-        net.fit(pixels[rows], labels[rows])  # 100,000 steps; a step in 0.2 ms would be a quick one
+        net.fit(pixels[many], labels[many])  # 100,000 steps; a step in 0.2 ms would be a quick one
     assert time.monotonic() - began < 3 + 7
 
 
@@ -241,10 +239,8 @@ def test_a_convolutional_net_with_all_kinds_of_layers_learns(
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("mixed", "near"), [(False, 1e-3), (True, 0.05)])
-def test_images_are_normalised_as_keras_does(
-    training: bool, mixed: bool, near: float, digits: data.Dataset
-) -> None:
-    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
+def test_images_are_normalised_as_keras_does(training: bool, mixed: bool, near: float, rows: Rows) -> None:
+    pixels, labels = rows
     net = net_of(
         KerasSettings(channels=(8,), hidden=(), batch_norm=True, bfloat16=mixed, epochs=3, learning_rate=3e-3)
     )
@@ -300,7 +296,7 @@ def test_ten_sigmoids_are_scaled_to_probabilities(digits: data.Dataset) -> None:
 
 
 @pytest.mark.parametrize("kind", [pytest.param("keras", marks=pytest.mark.slow), "mlp"])
-def test_patience_goes_back_to_the_best_weights(kind: str, digits: data.Dataset) -> None:
+def test_patience_goes_back_to_the_best_weights(kind: str, rows: Rows) -> None:
     weights: list[np.ndarray] = []
     settings = {"hidden": (16,), "optimizer": "sgd", "learning_rate": 0.5, "batch_size": 16, "epochs": 40}
     net = net_of(type(SMALL[kind])(**settings, patience=2))
@@ -308,7 +304,7 @@ def test_patience_goes_back_to_the_best_weights(kind: str, digits: data.Dataset)
     def keep(_: float) -> None:
         weights.append(np.array(net.to_arrays()["layer0/kernel"]))
 
-    net.fit(pipelines.scale(digits.train.pixels), digits.train.labels, on_epoch_end=keep)
+    net.fit(*rows, on_epoch_end=keep)
     assert 3 <= len(weights) < 40
     np.testing.assert_array_equal(net.to_arrays()["layer0/kernel"], weights[-3])
 
@@ -508,19 +504,18 @@ def test_adam_in_place_takes_scikit_learns_steps() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_an_mlp_is_fitted_by_adam_in_place(digits: data.Dataset, schedule: str) -> None:
+def test_an_mlp_is_fitted_by_adam_in_place(rows: Rows, schedule: str) -> None:
     settings = SMALL["mlp"].replace(learning_rate_schedule=schedule)
-    net = net_of(settings).fit(pipelines.scale(digits.train.pixels), digits.train.labels)
+    net = net_of(settings).fit(*rows)
     assert isinstance(net.mlp_._optimizer, sklearn_net.InPlaceAdam)
     assert not net.mlp_._optimizer.rates  # one for each step
 
 
 @pytest.mark.slow
-def test_batch_normalisation_predicts_well_after_few_steps(digits: data.Dataset) -> None:
+def test_batch_normalisation_predicts_well_after_few_steps(rows: Rows) -> None:
     """With the average over 100 steps that Keras takes, such a net reads 13% of the digits."""
     settings = recipes.RECIPES["cnn-small"].settings.replace(epochs=1, batch_size=16)
-    pixels, labels = pipelines.scale(digits.train.pixels), digits.train.labels
-    assert net_of(settings).fit(pixels, labels).score(pixels, labels) > 0.7
+    assert net_of(settings).fit(*rows).score(*rows) > 0.7
 
 
 def test_long_trainings_average_over_as_many_steps_as_keras_does() -> None:
