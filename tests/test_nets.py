@@ -34,7 +34,7 @@ SMALL: dict[str, Settings] = {
     ),
     "mlp": MLPSettings(hidden=(16,), epochs=8, batch_size=8, learning_rate=0.01, averaged_epochs=2),
 }  # fmt: skip
-CHECKED = [SMALL["keras"].replace(epochs=6, batch_size=32), SMALL["mlp"]]  # half of the time for Keras
+CHECKED = [SMALL["keras"].replace(hidden=(), epochs=20, batch_size=16), SMALL["mlp"]]
 NETS = {"keras": KerasNet, "mlp": EpochwiseMLPClassifier}
 
 
