@@ -14,6 +14,8 @@ from digit_recognizer.nets.epochs import Call, EarlyStopping, OnEpochEnd, check_
 from digit_recognizer.nets.progress import Steps, Timer
 from digit_recognizer.settings import KerasSettings, MLPSettings, NetSettings
 
+TrainEpoch = Callable[[Iterator[Call], np.ndarray, int], None]  # by calls, class indices, the epoch's number
+
 
 class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
     """Base of the nets.
@@ -33,9 +35,8 @@ class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
 
     n_features_in_: int
     settings_type: ClassVar[type[KerasSettings | MLPSettings]]
-    # Of the kind: make a net, for about so many steps; train it for an epoch of this number.
-    _build: Callable[[np.random.RandomState, int], None]
-    _train: Callable[[Iterator[Call], np.ndarray, int], None]
+    # Of the kind: make a net, for about so many steps; return what trains it.
+    _build: Callable[[np.random.RandomState, int], TrainEpoch]
     _get_weights: Callable[[], list[np.ndarray]]
     _set_weights: Callable[[Sequence[np.ndarray]], None]
     # Quicker probabilities, for learning curves, of float32 rows that are taken as they are.
@@ -63,10 +64,10 @@ class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
             stopping = EarlyStopping(settings.patience, watched_indices)
         steps = -(-len(X) // settings.batch_size)
         progress = Steps(settings.epochs, steps) if timer is None else timer.start(steps)
-        self._build(rng, progress.total)
+        train = self._build(rng, progress.total)
         average = _Average(settings)
         for number, calls in enumerate(iter_epochs(X, settings, progress, rng), start=1):
-            self._train(calls, class_indices, number)
+            train(calls, class_indices, number)
             check_finite(self._get_weights(), number)
             is_last = not progress.more()
             average.add(self._get_weights(), progress.now)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.classifier import EpochwiseClassifier
+from digit_recognizer.nets.classifier import EpochwiseClassifier, TrainEpoch
 from digit_recognizer.nets.epochs import Call, OnEpochEnd, check_probabilities
 from digit_recognizer.nets.keras_model import (
     build_model,
@@ -49,11 +49,9 @@ class KerasNet(EpochwiseClassifier):
         self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, timer: Timer | None = None
     ) -> "KerasNet":
         """Fit to X and y, see EpochwiseClassifier."""
-        super().fit(X, y, on_epoch_end, timer)
-        del self._steps  # it cannot be pickled
-        return self
+        return super().fit(X, y, on_epoch_end, timer)
 
-    def _build(self, rng: np.random.RandomState, steps: int) -> None:
+    def _build(self, rng: np.random.RandomState, steps: int) -> TrainEpoch:
         settings = self._settings
         self.model_ = build_model(
             settings,
@@ -63,11 +61,13 @@ class KerasNet(EpochwiseClassifier):
             mixed=settings.bfloat16 and settings.is_convolutional,
             momentum=choose_momentum(steps),
         )
-        self._steps = _make_training(settings, self.model_)
+        take_steps = _make_training(settings, self.model_)
 
-    def _train(self, calls: Iterator[Call], class_indices: np.ndarray, epoch: int) -> None:
-        for call in calls:
-            self._steps(call.images, class_indices[call.order], call.rates)
+        def train(calls: Iterator[Call], class_indices: np.ndarray, _: int) -> None:
+            for call in calls:
+                take_steps(call.images, class_indices[call.order], call.rates)
+
+        return train
 
     @own_keras_settings()
     def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.classifier import EpochwiseClassifier
+from digit_recognizer.nets.classifier import EpochwiseClassifier, TrainEpoch
 from digit_recognizer.nets.epochs import Call, check_finite, check_probabilities
 from digit_recognizer.settings import MLPSettings
 
@@ -31,10 +31,11 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
 
     settings_type = MLPSettings
 
-    def _build(self, rng: np.random.RandomState, steps: int) -> None:
+    def _build(self, rng: np.random.RandomState, steps: int) -> TrainEpoch:
         self.mlp_ = _make_mlp(self._settings, rng)
         if self._settings.optimizer == "adam":
             self.mlp_._optimizer = InPlaceAdam()
+        return self._train
 
     def _train(self, calls: Iterator[Call], class_indices: np.ndarray, epoch: int) -> None:
         for call in calls:
