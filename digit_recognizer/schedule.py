@@ -149,12 +149,9 @@ def fill_minutes(
     named = len(tiers[0]) if len(tiers) == 1 else 1  # each recipe that the user named gets a net
     plans: list[_Plan] = []
 
-    def left() -> float:
-        return minutes * 60 - elapsed() - END_SECONDS
-
     def seconds_for(plan: _Plan) -> tuple[float, float]:
         """Return the seconds of a first, quick tier, 0 without one, and of the plan's tier."""
-        seconds = left()
+        seconds = minutes * 60 - elapsed() - END_SECONDS
         soon = min(FIRST_TIER_SHARE * seconds, FIRST_TIER_SECONDS)
         if plan is plans[0] or plans[0].epochs_share(soon) <= 0:
             soon = 0.0
@@ -166,13 +163,11 @@ def fill_minutes(
         late = elapsed() > LATEST_MEASURE_SHARE * minutes * 60
         if late and plans:
             break
-        if late:  # an epoch and the predictions take about as long as each other
-            costs = [Cost(*[max(1e-3, left()) / -(-named * fits // workers) / 4] * 2)] * len(nets)
-        else:
-            costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
-        plans.append(_Plan(recipes, costs, workers, threads, fits, named, BLEND_SECONDS * held_out))
-        _, seconds = seconds_for(plans[-1])
-        if late or plans[-1].epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
+        plan = _Plan(recipes, [], workers, threads, fits, named, BLEND_SECONDS * held_out)
+        plan = plan.guess(minutes * 60 - elapsed()) if late else plan.measure(splits, data, refit=refit)
+        plans.append(plan)
+        _, seconds = seconds_for(plan)
+        if late or plan.epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
             break
     enough = [plan for plan in plans if plan.epochs_share(seconds_for(plan)[1]) >= MIN_EPOCHS_SHARE]
     best = [plans[0], *enough][-1]
@@ -209,6 +204,22 @@ class _Plan:
     fits: int
     min_members: int
     member_seconds: float  # of each in the last blend
+
+    def measure(self, splits: Sequence[Split], data: Dataset, *, refit: bool) -> "_Plan":
+        """Return the plan with costs that are measured now."""
+        nets = [recipe.settings for recipe in self.recipes]
+        workers, threads = self.workers, self.threads
+        costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
+        return replace(self, costs=costs)
+
+    def guess(self, seconds: float) -> "_Plan":
+        """Return the plan to fill so many seconds by costs that nobody has measured.
+
+        An epoch and the predictions take about as long as each other. If an epoch takes longer than a quarter
+        of its fit, the timer keeps more for the predictions.
+        """
+        quarter = max(1e-3, self.fit_seconds(seconds - END_SECONDS, self.min_members)) / 4
+        return replace(self, costs=[Cost(quarter, quarter)] * len(self.recipes))
 
     def fit_seconds(self, seconds: float, count: int | None = None) -> float:
         """Return the seconds of each fit if `count` members fill the time, or as many as fill it best."""

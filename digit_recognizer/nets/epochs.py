@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets.augment import CHUNK, distort
-from digit_recognizer.nets.progress import STEPS_PER_CALL, Steps, Timer, learning_rates
+from digit_recognizer.nets.progress import STEPS_PER_CALL, Steps, Timer, augment_strength, learning_rates
 from digit_recognizer.settings import NetSettings
 from digit_recognizer.splits import first_rows
 
@@ -41,7 +41,6 @@ def iter_epochs(
     rows, size = len(images), settings.batch_size
     # By the clock, rows must not be augmented long before they are used, or with too little progress.
     ahead = 2 * rows if isinstance(progress, Steps) else 2 * STEPS_PER_CALL * size
-    strength, strength_end = settings.augment_strength, settings.augment_strength_end
     # With two fits side by side, an epoch takes a seventh longer or more in new memory each time.
     buffers = cycle([np.empty_like(images), np.empty_like(images)])
     thread = ThreadPoolExecutor(1)
@@ -53,9 +52,8 @@ def iter_epochs(
         def augment(part: slice) -> None:
             chunk = memory[part]
             np.take(images, order[part], axis=0, out=chunk, mode="clip")  # the usual mode takes a copy first
-            now = strength + (strength_end - strength) * progress.for_augmentation(epoch)
-            if now:
-                distort(chunk, now, generator, out=chunk)
+            if strength := augment_strength(settings, progress.for_augmentation(epoch)):
+                distort(chunk, strength, generator, out=chunk)
 
         return _AugmentedRows(order, memory, lambda part: thread.submit(augment, part))
 

@@ -48,39 +48,36 @@ def build_model(
     dtype = "mixed_bfloat16" if mixed else "float32"
     use_bias = not settings.batch_norm  # which has a bias, beta
     net = [layers.Input((features,))]  # (n, 784)
+
+    def draw_kernel() -> Any:
+        return keras.initializers.GlorotUniform(_draw_seed(rng))
+
+    def add(layer: Any) -> None:
+        net.append(layer)
+        if settings.batch_norm:
+            net.append(layers.BatchNormalization(momentum=momentum, dtype=dtype))
+        net.append(layers.Activation(settings.activation, dtype=dtype))
+
     if settings.channels:
         side = int(features**0.5)
         net.append(layers.Reshape((side, side, 1)))  # (n, 28, 28, 1)
     for channels, size, stride in zip_longest(settings.channels, settings.kernel_sizes, settings.strides):
         # cnn: (n, 14, 14, 32), (n, 14, 14, 64), (n, 7, 7, 64), (n, 7, 7, 128), (n, 4, 4, 128)
-        net.append(
+        add(
             layers.Conv2D(
-                channels,
-                size or 3,
-                strides=stride or 2,
-                padding="same",
-                use_bias=use_bias,
-                kernel_initializer=keras.initializers.GlorotUniform(_draw_seed(rng)),
-                dtype=dtype,
+                channels, size or 3, strides=stride or 2, padding="same", use_bias=use_bias,
+                kernel_initializer=draw_kernel(), dtype=dtype,
             )
-        )
-        if settings.batch_norm:
-            net.append(layers.BatchNormalization(momentum=momentum, dtype=dtype))
-        net.append(layers.Activation(settings.activation, dtype=dtype))
+        )  # fmt: skip
     if settings.channels:  # cnn: (n, 2048), or with global_pool (n, 128)
         net.append(layers.GlobalAveragePooling2D() if settings.global_pool else layers.Flatten())
     for units, dropped in zip_longest(settings.hidden, settings.dropout, fillvalue=0.0):
         # keras-mlp: (n, 128), (n, 64)
-        kernel = keras.initializers.GlorotUniform(_draw_seed(rng))
-        net.append(layers.Dense(units, use_bias=use_bias, kernel_initializer=kernel, dtype=dtype))
-        if settings.batch_norm:
-            net.append(layers.BatchNormalization(momentum=momentum, dtype=dtype))
-        net.append(layers.Activation(settings.activation, dtype=dtype))
+        add(layers.Dense(units, use_bias=use_bias, kernel_initializer=draw_kernel(), dtype=dtype))
         if dropped:
             net.append(layers.Dropout(dropped, seed=_draw_seed(rng)))
-    kernel = keras.initializers.GlorotUniform(_draw_seed(rng))
     sigmoid = "sigmoid" if settings.output == "sigmoid" else None
-    net.append(layers.Dense(classes, sigmoid, kernel_initializer=kernel))  # (n, 10)
+    net.append(layers.Dense(classes, sigmoid, kernel_initializer=draw_kernel()))  # (n, 10)
     return keras.Sequential(net)
 
 
