@@ -258,13 +258,9 @@ def test_with_a_read_only_shm_one_fit_is_done_after_the_other(home: Path, tiny: 
                "--recipe", "sklearn-mlp", "--recipe", "sklearn-mlp-plain", "--name", "shm",
                *set_options(TINY)]  # fmt: skip
     ended = subprocess.run(
-        in_read_only_shm(command),
-        cwd=home,
-        env=environment(),
-        capture_output=True,
-        text=True,
+        in_read_only_shm(command), cwd=home, env=environment(), capture_output=True, text=True,
         timeout=DEADLINE,
-    )
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     reason = "no semaphores, which Linux keeps in /dev/shm, or this is a daemon of multiprocessing"
     told = [line for line in ended.stderr.splitlines() if "epoch" not in line]
