@@ -8,6 +8,7 @@ is set to them, and set back in the end. Keras's own settings are in nets/keras_
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,12 @@ FOREIGN = re.compile(
     r"|MKL_CBWR$|OPENCV_|SCIPY_|SKLEARN_)"
 )
 is_own_process = False  # nothing but the package works in this process: the command line's
+STARTED = time.monotonic()
+
+
+def seconds_running() -> float:
+    """Return how long this command has run; 0 in a notebook, where other things came before."""
+    return time.monotonic() - STARTED if is_own_process else 0.0
 
 
 @contextmanager

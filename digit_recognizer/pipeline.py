@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from digit_recognizer import data, drafts, manifest, recipes, results, runs, signals, training
+from digit_recognizer import data, drafts, environment, manifest, recipes, results, runs, signals, training
 from digit_recognizer.files import write_atomically
 from digit_recognizer.job import Job, Method
 from digit_recognizer.manifest import RunConfig
@@ -27,7 +27,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
 
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
-    clock = Clock()
+    clock, before = Clock(), environment.seconds_running()
     dataset = data.load(data.find(job.data_dir))
     splits = make_splits(
         dataset.train.labels, dataset.first_rows,
@@ -46,7 +46,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             plain
             or fill_minutes(
                 tiers, splits, dataset, refit=job.refit, machine=machine, minutes=job.minutes or 0,
-                elapsed=clock.elapsed,
+                elapsed=lambda: before + clock.elapsed(),
             )
         )  # fmt: skip
         clock.lap("schedule")

@@ -30,8 +30,8 @@ FIRST_TIER_SHARE, FIRST_TIER_SECONDS = 1 / 8, 60
 MEASURE_SHARE = 1 / 4
 # If more of the time is gone before the quickest tier is measured, it is fitted at once: the machine is busy.
 LATEST_MEASURE_SHARE = 1 / 2
-# Seconds for the start and end of the program, and to blend a held-out row of each member.
-END_SECONDS, BLEND_SECONDS = 1.0, 2e-5
+# Seconds for the end of the program, and to blend a held-out row of each member.
+END_SECONDS, BLEND_SECONDS = 0.7, 2e-5
 
 Cores = Annotated[int, Field(ge=1, le=4096)]
 

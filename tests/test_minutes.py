@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 from conftest import DEADLINE, PLAIN, TEST, TRAIN, changed, living, tiny_job, train, typed, wait_until
 
-from digit_recognizer import drafts, pipeline, recipes, records, runs, schedule, submission, training
+from digit_recognizer import (
+    drafts,
+    environment,
+    pipeline,
+    recipes,
+    records,
+    runs,
+    schedule,
+    submission,
+    training,
+)
 from digit_recognizer.errors import RunError
 from digit_recognizer.job import Job
 from digit_recognizer.schedule import Schedule
@@ -81,6 +91,23 @@ def test_the_minutes_are_used_and_kept(home: Path) -> None:
     ours = [member.test for member in members if member.name.startswith("sklearn-mlp-plain-")]
     assert len(ours) >= 2
     assert np.abs(ours[0] - ours[1]).max() > 0.01  # their seeds differ
+
+
+def test_the_minutes_of_a_command_begin_with_its_program(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def fill(*_: object, elapsed: Callable[[], float], **__: object) -> None:
+        seen.append(elapsed())
+        raise RunError("stop")
+
+    monkeypatch.setattr(pipeline, "fill_minutes", fill)
+    monkeypatch.setattr(environment, "STARTED", time.monotonic() - 500)
+    for is_command in (True, False):
+        monkeypatch.setattr(environment, "is_own_process", is_command)
+        with pytest.raises(RunError, match="stop"):
+            train(tiny_job(home, minutes=1, name="begins"))
+    assert 500 < seen[0] < 600
+    assert seen[1] < 100
 
 
 @pytest.fixture
