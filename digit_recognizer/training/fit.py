@@ -17,7 +17,7 @@ from digit_recognizer.nets.progress import Budget, Timer
 from digit_recognizer.predictions import Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import ALL_ROWS, Split
-from digit_recognizer.training.history import Metrics, OnProgress, Progress
+from digit_recognizer.training.history import Metrics, OnProgress, Progress, file_name
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -50,7 +50,7 @@ class FitTask:
     @property
     def file_name(self) -> str:
         """The name of its files, without the ending."""
-        return self.name.replace(" ", "-")
+        return file_name(self.name)
 
     def progress(self, done: float = 0.0, metrics: Metrics | None = None) -> Progress:
         """Return how far the fit is, with the metrics of its latest epoch."""

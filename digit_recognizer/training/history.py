@@ -32,9 +32,14 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+def file_name(fit: str) -> str:
+    """Return what the files of a fit are called, without the ending."""
+    return fit.replace(" ", "-")
+
+
 def write_log(folder: Path, progress: Progress) -> None:
     """Add an epoch to the fit's log, which its start empties; a full disk ends no fit."""
-    file = folder / f"{progress.fit.replace(' ', '-')}.jsonl"
+    file = folder / f"{file_name(progress.fit)}.jsonl"
     with suppress(OSError):
         if not progress.done:
             file.unlink(missing_ok=True)
