@@ -43,7 +43,7 @@ def own_settings(**variables: str) -> Iterator[None]:
         warnings.filters = [entry for entry in warnings.filters if entry[0] != "error"]
         warnings.filterwarnings("ignore", ".* joblib will operate in serial mode")  # is told in a line
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # it grew, and is replaced
-        warnings.filterwarnings("ignore", r"\d+ tasks (which|have) ")  # when fits are stopped
+        warnings.filterwarnings("ignore", r"\d+ tasks (which|have) |resource_tracker")  # if it is stopped
         if numpy := sys.modules.get("numpy"):
             stack.enter_context(numpy.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         if sklearn := sys.modules.get("sklearn"):

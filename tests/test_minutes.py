@@ -258,7 +258,8 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
     folder = home / "submissions/killed"
     wait_until((folder / "run.json").exists, process)
     process.kill()
-    process.communicate(timeout=DEADLINE)
+    _, err = process.communicate(timeout=DEADLINE)
+    assert "Warning" not in err
     wait_until(lambda: not living(process.pid))  # its workers end by themselves
     kept = {path.name: path.read_bytes() for path in (folder / "fits").glob("*.npz")}
     stored_schedule = records.read(folder / "schedule.json", Schedule)

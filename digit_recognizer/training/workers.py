@@ -133,7 +133,9 @@ def _start_calls(
 
     others = set(multiprocessing.active_children())
     try:
-        with parallel_config(
+        # What a killed process leaves is cleaned up by others; that is no news.
+        quiet = environment.own_settings(PYTHONWARNINGS="ignore:resource_tracker")
+        with quiet, parallel_config(
             "loky", n_jobs=max(2, workers), inner_max_num_threads=threads, require=None, max_nbytes=None,
             initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
         ):  # fmt: skip
