@@ -92,7 +92,7 @@ class NewRun(Asked):
     @classmethod
     def _check_out(cls, out: Path) -> Path:
         """Raise WriteError where no folder can be made or written, before the digits are read."""
-        check_folder(out, "; choose another --out")
+        check_folder(out, "; choose another `out`")
         return out
 
 
@@ -100,7 +100,7 @@ class Job(NewRun):
     """What to train, on what: the options of `train` and `validate`."""
 
     recipes: Names | None = None
-    """What to train; repeat it for several. `recipes` lists them.
+    """Recipe to train; repeat it for several. `recipes` lists them.
     [default: keras-mlp, sklearn-mlp; with --minutes the best that fit]
     """
     settings: Overrides | None = None
@@ -108,9 +108,9 @@ class Job(NewRun):
     minutes: float | None = Field(default=None, ge=0.5, le=600)
     """Fill so many minutes with the best ensemble that this machine fits in them."""
     holdout: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the training rows held out to score on.  [default: 0.1]"""
+    """Share of the training rows held out for validation.  [default: 0.1]"""
     folds: int | None = Field(default=None, ge=2, le=100)
-    """Score by K-fold cross-validation instead; the K models are averaged."""
+    """Validate by K-fold cross-validation instead; the K models are averaged."""
     repeats: int = Field(default=1, ge=1, le=100)
     """Number of repeats of the cross-validation, each with other folds."""
     refit: bool = False
@@ -137,13 +137,13 @@ class Job(NewRun):
         if self.folds is None and self.repeats > 1:
             raise OptionError(f"`repeats`: found {self.repeats} without `folds`; give `folds` as well")
         if self.minutes and not self.ensemble:
-            raise OptionError("`minutes` fits an ensemble; leave out --no-ensemble (ensemble=False)")
-        for recipe in chain.from_iterable(self.tiers):
-            if self.minutes and recipe.settings.patience:
-                raise OptionError(
-                    f"`minutes` sets when to stop, and so does patience of {recipe.name}; "
-                    "leave out `minutes`, or take another recipe"
-                )
+            raise OptionError("`minutes` fits an ensemble; leave `ensemble` on")
+        patient = [recipe.name for recipe in chain(*self.tiers) if recipe.settings.patience]
+        if self.minutes and patient:
+            raise OptionError(
+                f"`minutes` sets when to stop, and so does patience of {patient[0]}; "
+                "leave out `minutes`, or take another recipe"
+            )
         return self
 
     @property
@@ -177,7 +177,9 @@ class StoredRun(Asked):
 
     run: Annotated[Folder, _expect("a run, its name or folder")]
     data_dir: Folder | None = None
+    """Folder of the run's digits.  [default: where it read them]"""
     png: bool = False
+    """Write the figures as PNGs beside the page, too, for slides."""
 
 
 def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
@@ -193,7 +195,7 @@ def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters,
             signature.bind(*args, **options)
         except TypeError as error:
             unknown = next((name for name in options if name not in signature.parameters), None)
-            advice = _advice(unknown, options[unknown], signature.parameters) if unknown else str(error)
+            advice = str(error) if unknown is None else _advice(unknown, options, signature.parameters)
             raise OptionError(f"{function.__name__}: {advice}") from None
         with own_settings():
             return function(*args, **options)
@@ -201,11 +203,10 @@ def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters,
     return call
 
 
-def _advice(unknown: str, value: object, options: Iterable[str]) -> str:
+def _advice(unknown: str, given: Mapping[str, object], options: Iterable[str]) -> str:
     """Return what to give instead of an option that is unknown."""
-    settings = FIELDS if "settings" in options else {}
-    close = nearest(unknown, [*options, *settings])
-    if close in settings:
-        return f"has no option {shown(unknown)}; give the setting as settings={{{close!r}: {shown(value)}}}"
+    close = nearest(unknown, [*options, *(FIELDS if "settings" in options else ())])
     meant = f"did you mean {close}? " if close else ""
+    if close in FIELDS:
+        meant = f"give the setting as settings={{{close!r}: {shown(given[unknown])}}}; "
     return f"has no option {shown(unknown)}; {meant}it takes {', '.join(options)}"

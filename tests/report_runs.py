@@ -135,7 +135,7 @@ def again(small: runs.Run, tmp_path: Path) -> runs.Run:
 
 @pytest.fixture(scope="module")
 def page(small: runs.Run) -> Path:
-    return reports.write(small, reports.digits_of(small))
+    return reports.write(small)
 
 
 @pytest.fixture(scope="module")

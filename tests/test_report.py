@@ -105,7 +105,7 @@ def test_an_older_report_is_replaced_by_the_same_bytes_whatever_a_notebook_has_s
         plt.rcParams.update({"text.usetex": True, "image.origin": "lower", "savefig.format": "pdf"})
         mine = plt.figure()
         before = dict(plt.rcParams)
-        written = reports.write(again, digits)
+        written = reports.write(again)
         assert dict(plt.rcParams) == before
         assert plt.get_fignums() == [mine.number]
         plt.close(mine)
@@ -131,7 +131,7 @@ def test_a_full_disk_leaves_the_older_report(
         patched.setattr(report_page, "_draw", lambda _: [])
         patched.setattr(report_page, "_render", lambda *_: "newer")
         patched.setattr(Path, "write_bytes", full)
-        reports.write(again, digits)
+        reports.write(again)
     assert [path.read_text() for path in older.parent.iterdir()] == ["older"]
     assert not list(again.folder.glob(".*"))
 
@@ -376,7 +376,7 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
         ),
         stopped_early="<i>Ctrl-C</i>", failed_fits={"keras-mlp fold 2": "out of <b>memory</b>"},
     )  # fmt: skip
-    dom = Page(reports.write(run, digits))
+    dom = Page(reports.write(run))
     assert not dom.find("section", id="curves")
     assert dom.rows("scores")[0] == ["model", "accuracy", "95% interval", "on test", "seconds"]
     assert dom.rows("blend")[1:] == [
@@ -401,7 +401,7 @@ def test_a_run_without_a_mistake_says_so(
     digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
 ) -> None:
     perfect = replace(model, out_of_fold=np.eye(10, dtype=np.float32)[held_out.labels])
-    page = reports.write(write_run(tmp_path / "perfect", digits, held_out, [perfect]), digits)
+    page = reports.write(write_run(tmp_path / "perfect", digits, held_out, [perfect]))
     assert not Page(page).find("li", "misclassified")
     assert page.read_text(encoding="utf-8").count("None: every prediction is right.") == 2
 
@@ -429,7 +429,7 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
         )
     ]  # fmt: skip
     monkeypatch.setattr(drafts, "curves_so_far", lambda _: so_far)
-    page = reports.write(run, digits)
+    page = reports.write(run)
     dom = Page(page)
     assert "Still being fitted, and so only in these curves: cnn-3." in dom.find("section", id="curves")[0][1]
     assert "after the last epoch: keras-mlp 20 on validation digits; " in dom.alts("curves")[0]

@@ -38,10 +38,10 @@ def test_files_of_two_stages_raise_run_error(
     later = replace(model, out_of_fold=predict(held_out.labels, 0.01, seed=2))
     runs.write_probabilities(path, held_out, [later])
     with pytest.raises(RunError, match=r"its files do not belong together: run.json says accuracy 0\.9"):
-        reports.write(run, digits)
+        reports.write(run)
     runs.write_probabilities(path, held_out, [replace(model, name="another")])
     with pytest.raises(RunError, match="is damaged"):
-        reports.write(run, digits)
+        reports.write(run)
     assert not (run.folder / "report").exists()
 
 
@@ -107,7 +107,7 @@ def test_probabilities_that_do_not_fit_the_data_raise_run_error(
     damaged_held_out, damaged_model = damage(held_out, model, how)
     runs.write_probabilities(runs.probabilities_file(run.folder, 1), damaged_held_out, [damaged_model])
     with pytest.raises(RunError, match=r"^[^\n]*(sklearn-mlp are not of the digits in|is damaged)[^\n]+$"):
-        reports.write(run, digits)
+        reports.write(run)
     assert not (run.folder / "report").exists()
 
 
@@ -123,7 +123,7 @@ def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path
         config=config_of(digits, models, versions={"digit_recognizer": "<script>"}),
         seconds={"<script>": 1.0}, failed_fits={"<script>": "<script>\x00"},
     )  # fmt: skip
-    html = reports.write(run, digits)
+    html = reports.write(run)
     dom = Page(html)
     assert not dom.find("script")
     assert not any("onerror" in attributes for _, attributes, _ in dom.elements)
@@ -146,7 +146,7 @@ def test_thousands_of_models_make_a_page_of_the_most_accurate(digits: data.Datas
     }
     settings = {name.name: MLP.replace(alpha=number / 1_000) for number, name in enumerate(models)}
     run = write_run(tmp_path / "n", digits, held_out, models, fits=fits, recipes=settings)
-    html = reports.write(run, digits)
+    html = reports.write(run)
     dom = Page(html)
     assert [row[0] for row in dom.rows("scores")[1:5]] == ["m999", "m0", "m2", "m4"]
     assert "And 800 more, in run.json." in dom.find("section", id="scores")[0][1]
@@ -167,12 +167,12 @@ def test_a_link_or_file_named_report_raises_run_error(
     (precious / "photo.png").touch()
     (run.folder / "report").symlink_to(precious)
     with pytest.raises(RunError, match="report: is a link or a file"):
-        reports.write(run, digits)
+        reports.write(run)
     assert [path.name for path in precious.iterdir()] == ["photo.png"]
     (run.folder / "report").unlink()
     (run.folder / "report").touch()
     with pytest.raises(RunError, match="report: is a link or a file"):
-        reports.write(run, digits)
+        reports.write(run)
 
 
 @pytest.mark.parametrize("source", ["gone", "x" * 5_000, "a\x00b", "a\nb"])

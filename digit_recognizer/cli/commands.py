@@ -5,8 +5,9 @@ Nothing here imports what takes seconds.
 
 import json
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from pydantic import Field
@@ -30,9 +31,12 @@ from digit_recognizer.cli.options import (
 from digit_recognizer.cli.predict import newest, predict
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import done, notice, result, results
-from digit_recognizer.errors import REFUSALS, DigitRecognizerError, LibraryError
-from digit_recognizer.job import Blend, Job
+from digit_recognizer.errors import DigitRecognizerError, machine_fault
+from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
+
+if TYPE_CHECKING:
+    from digit_recognizer.runs import Run
 
 
 def main() -> None:
@@ -41,47 +45,31 @@ def main() -> None:
         with signals.as_ctrl_c():
             code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort as stop:
-        _tell("Stopped.", stop.__cause__)
-        code = 130
+        code = _end(130, "Stopped.", stop.__cause__)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         see = f" See: {context.command_path} --help" if context else ""
-        notice(f"Error: {error.format_message()}{see}")
-        code = error.exit_code
+        code = _end(error.exit_code, f"Error: {error.format_message()}{see}", error)
     except DigitRecognizerError as error:
-        _tell(f"{error.heading}{error}" if str(error) else "", error)
-        code = error.exit_code
-    except OSError as error:
-        if error.errno not in REFUSALS:
+        code = _end(error.exit_code, f"{error.heading}{error}" if str(error) else "", error)
+    except (OSError, ImportError, MemoryError, RuntimeError) as error:
+        reason = machine_fault(error)
+        if reason is None:
             raise
-        where = "" if error.filename is None else f"{error.filename}: "
-        _tell(f"Error: {where}{error.strerror}", error)
-        code = 1
-    except ImportError as error:
-        _tell(f"Error: {LibraryError.of_import(error)}", error)
-        code = 1
-    except MemoryError as error:
-        _tell("Error: out of memory; close other programs, or raise its limit (ulimit -v)", error)
-        code = 1
-    except RuntimeError as error:
-        if str(error) != "can't start new thread":
-            raise
-        _tell(
-            "Error: no thread can be started; close other programs, or raise their limit (ulimit -u)", error
-        )
-        code = 1
+        code = _end(1, f"Error: {reason}", error)
     sys.exit(code)
 
 
-def _tell(text: str, error: BaseException | None) -> None:
-    """Print in a line what ended the command, and what it leaves."""
+def _end(code: int, text: str, error: BaseException | None) -> int:
+    """Print in a line what ended the command, and what it leaves; return the exit code."""
     if notes := getattr(error, "__notes__", []):
         text = " ".join([f"{text.rstrip('.')}." if text else "", *notes]).strip()
     if text:
         notice(text)
+    return code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -94,14 +82,28 @@ for command in (*kaggle.COMMANDS, draw, predict):
     cli.add_command(command)
 
 
+def _show(
+    run: "Run", as_json: bool, parts: Iterable[Callable[["Run"], Iterable[str]]], report: Path | None = None
+) -> None:
+    """Print a run's tables, and last the path of its submission, or of its folder without one."""
+    from digit_recognizer.cli import tables
+
+    if as_json:
+        result(tables.summary(run, report))
+        return
+    for part in parts:
+        results(part(run))
+    result(run.submission if run.manifest.submission_model else run.folder)
+
+
 @cli.command(cls=TrainingCommand)
-@option(Job, "holdout", metavar="SHARE")
-@option(Job, "folds", metavar="K")
+@option(Job, "holdout")
+@option(Job, "folds")
 @option(Job, "refit")
 @click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
 @with_options(TRAINING)
 def train(with_report: bool, as_json: bool, **options: Any) -> None:
-    """Train on the digits, score on rows held out, and write a submission.
+    """Train on the digits, score on held-out rows, and write a submission.
 
     The last line on stdout is the path of the CSV.
     """
@@ -111,19 +113,16 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
 
     with show_progress() as on_progress:
         run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
-    page = None
     with done(f"The run is complete: {run.submission}"):
-        if not as_json:
-            results(tables.scores(run))
-            results(tables.weights(run))
+        page = None
         if with_report:
-            page = reports.write(run, reports.digits_of(run))
+            page = reports.write(run)
             notice(f"Report: {page}")
-        result(tables.summary(run, page) if as_json else run.submission)
+        _show(run, as_json, [tables.scores, tables.weights], page)
 
 
 @cli.command(cls=TrainingCommand)
-@option(Job, "folds", metavar="K", default=5, help="Number of folds.")
+@option(Job, "folds", default=5, help="Number of folds.")
 @with_options(TRAINING)
 def validate(as_json: bool, **options: Any) -> None:
     """Score recipes by stratified K-fold cross-validation, without a submission.
@@ -138,12 +137,7 @@ def validate(as_json: bool, **options: Any) -> None:
     with show_progress() as on_progress:
         run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
     with done(f"The run is complete: {run.folder}"):
-        if as_json:
-            result(tables.summary(run))
-            return
-        results(tables.folds(run))
-        results(tables.weights(run))
-        result(run.folder)
+        _show(run, as_json, [tables.folds, tables.weights])
 
 
 @cli.command()
@@ -164,12 +158,7 @@ def ensemble(as_json: bool, **options: Any) -> None:
     parents = [runs.find(asked.out, str(name)) for name in asked.runs]
     run = pipeline.blend_runs(parents, asked.method, out=asked.out, name=asked.name, on_notice=notice)
     with done(f"The run is complete: {run.submission}"):
-        if as_json:
-            result(tables.summary(run))
-            return
-        results(tables.scores(run))
-        results(tables.weights(run))
-        result(run.submission)
+        _show(run, as_json, [tables.scores, tables.weights])
 
 
 @cli.command("runs")
@@ -178,12 +167,12 @@ def ensemble(as_json: bool, **options: Any) -> None:
     type=click.Choice(["created", "score"]),
     default="created",
     show_default=True,
-    help="Newest first, or best local score first.",
+    help="Newest first, or highest validation accuracy first.",
 )
 @OUT
 @JSON
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
-    """List the runs with their local and public scores."""
+    """List the runs with their validation accuracy and public score."""
     from digit_recognizer import runs
     from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import ledger
@@ -209,21 +198,18 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("name", metavar="[RUN]", required=False, type=RUN)
 @OUT
-@click.option("--data-dir", type=PATH, help="Folder of the run's digits.  [default: where it read them]")
-@click.option("--png", is_flag=True, help="Write the figures as PNGs beside the page, too, for slides.")
+@option(StoredRun, "data_dir")
+@option(StoredRun, "png")
 @JSON
 def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_json: bool) -> None:
     """Write the report of a run, by its name or folder; without RUN, of the newest.
 
     One HTML page with everything inside it. The last line on stdout is the page's path.
     """
-    from digit_recognizer import reports
+    from digit_recognizer import reports, runs
 
-    if name:
-        run, page = reports.write_by_name(out, name, data_dir, png=png)
-    else:
-        run = newest(out)
-        page = reports.write(run, reports.digits_of(run, data_dir), png=png)
+    run = runs.find(out, name) if name else newest(out)
+    page = reports.write(run, data_dir, png=png)
     with done(f"The report is written: {page}"):
         result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 
@@ -241,15 +227,14 @@ def list_recipes(as_json: bool) -> None:
         results(tables.recipes(RECIPES.values()))
 
 
+ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
 @cli.command()
 @click.argument("file", type=PATH)
 @click.option(
     "--rows",
-    metavar="N",
-    **bounded(
-        Annotated[int, Field(ge=1, le=10_000_000)],
-        "Number of test digits.  [default: as run.json beside FILE says, else 28000]",
-    ),
+    **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]"),
 )
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:
@@ -261,16 +246,12 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     manifest = runs.read_manifest(file.parent)
     if rows is None:
         rows = manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"]
-    checked = submission.check(file, rows)
+    counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
     if as_json:
-        counts = {str(digit): count for digit, count in enumerate(checked.counts)}
         result(json.dumps({"file": str(file), "rows": rows, "counts": counts}))
         return
-    result("digit  count")
-    for digit, count in enumerate(checked.counts):
-        result(f"{digit:>5}  {count:>5}")
-    competition = not manifest or manifest.config.data.kind == "competition"
-    if rows == COMPETITION_ROWS["test.csv"] and competition:
+    results(f"{digit:>5}  {count:>5}" for digit, count in {"digit": "count", **counts}.items())
+    if rows == COMPETITION_ROWS["test.csv"] and (not manifest or manifest.config.data.kind == "competition"):
         result(f"{file}: {rows} rows, a valid submission")
     else:
         result(f"{file}: {rows} rows in the right format, but not of the competition's digits")

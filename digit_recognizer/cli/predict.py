@@ -1,4 +1,4 @@
-"""The command `predict`: what a run reads in pictures and CSVs."""
+"""The command `predict`: the digits that a run sees in pictures and CSVs."""
 
 import json
 import os
@@ -26,24 +26,22 @@ def newest(out: Path) -> "Run":
     """Return the newest run in `out`; raise RunError without any."""
     if run := find_newest(out):
         return run
-    raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
+    raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with `out`")
 
 
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--run", "name", type=RUN, metavar="RUN", help="The run that reads them.  [default: the newest]"
-)
+@click.option("--run", "name", type=RUN, metavar="RUN", help="The run that predicts.  [default: the newest]")
 @click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="Write ImageId,Label to FILE instead.")
 @OUT
 @JSON
 def predict(
     images: tuple[Path, ...], name: str | None, csv_file: Path | None, out: Path, as_json: bool
 ) -> None:
-    """Read the digits in pictures (PNG, JPEG, WebP, BMP, TIFF, GIF) or in a CSV like test.csv.
+    """Predict the digits in pictures (PNG, JPEG, WebP, BMP, TIFF, GIF) or in a CSV like test.csv.
 
     Prints label, probability and the runner-up of each. A file that cannot be read is an error on stderr; the
-    others are read, and the exit code is 1.
+    others are predicted, and the exit code is 1.
     """
     import numpy as np
 
@@ -52,26 +50,25 @@ def predict(
     run = runs.find(out, name) if name else newest(out)
     if csv_file is not None:
         files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
-    labels, entries, failed = bytearray(), [], False
-    for each in inference.predict(run, images):
-        if isinstance(each, inference.Unread):
-            failed = True
+    records = list(reading.read(run, images))
+    read = [each for each in records if isinstance(each, reading.Reading)]
+    for each in records:
+        if isinstance(each, reading.Unread):
             notice(f"{each.error.heading}{each.error}")
-        elif csv_file is not None:
-            labels.append(each.label)
-        elif not as_json:
+    if csv_file is None and as_json:
+        entries = [vars(each) for each in records]
+        result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
+    elif csv_file is None:
+        for each in read:
             where = each.file if each.row is None else f"{each.file} row {each.row}"
             result(f"{where}: {each.label}, {each.probability:.4f}, else {each.runner_up}")
-        if as_json and csv_file is None:
-            entries.append(vars(each))
-    if csv_file is not None and not failed:  # else the file would have holes
-        files.write_output(csv_file, submission.to_bytes(np.frombuffer(labels, np.uint8)))
+    elif len(read) == len(records):  # else the file would have holes
+        labels = np.fromiter((each.label for each in read), np.uint8)
+        files.write_output(csv_file, submission.to_bytes(labels))
         if not files.is_stdout(csv_file):
             with done(f"The file is written: {csv_file}"):
                 result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
-    elif as_json and csv_file is None:
-        result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
-    if failed:
+    if len(read) < len(records):
         click.get_current_context().exit(1)
 
 
