@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from browsers import browser  # noqa: F401
-from report_runs import FIGURES, held_out, model, page, small  # noqa: F401
+from report_runs import FIGURES
 
 pytestmark = pytest.mark.slow
 LIGHT = {

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import click
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from digit_recognizer.errors import nearest, shown
+from digit_recognizer.errors import OptionError, nearest, shown
 from digit_recognizer.job import Asked, Blend, Folder, Job, NewRun, StoredRun
 from digit_recognizer.records import Record, field_schema
 from digit_recognizer.settings import FIELDS, parse
@@ -120,6 +120,9 @@ class TrainingCommand(click.Command):
 
 
 def ask(record: type[AskedFor], **options: Any) -> AskedFor:
-    """Return a command's options as their record."""
+    """Return a command's options as their record; what does not go together is a usage error."""
     settings = {"settings": dict(options["settings"])} if options.get("settings") else {}
-    return record(**{name: value for name, value in options.items() if value != ()} | settings)
+    try:
+        return record(**{name: value for name, value in options.items() if value != ()} | settings)
+    except OptionError as error:
+        raise click.UsageError(f"{error}.", click.get_current_context()) from None
