@@ -28,8 +28,8 @@ from digit_recognizer.cli.options import (
     option,
     with_options,
 )  # fmt: skip
-from digit_recognizer.cli.predict import newest, predict
-from digit_recognizer.cli.progress import show_progress
+from digit_recognizer.cli.predict import chosen, predict
+from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, notice, result, results
 from digit_recognizer.errors import DigitRecognizerError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
@@ -107,12 +107,10 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
 
     The last line on stdout is the path of the CSV.
     """
-    job = ask(Job, **options)
-    from digit_recognizer import pipeline, reports
+    run = train_visibly(ask(Job, **options))
+    from digit_recognizer import reports
     from digit_recognizer.cli import tables
 
-    with show_progress() as on_progress:
-        run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
     with done(f"The run is complete: {run.submission}"):
         page = None
         if with_report:
@@ -130,12 +128,9 @@ def validate(as_json: bool, **options: Any) -> None:
     Prints each fold, mean, standard deviation over the folds, and a 95% interval for the accuracy on unseen
     digits. The run is stored, so that `ensemble` can blend it.
     """
-    job = ask(Job, write_submission=False, **options)
-    from digit_recognizer import pipeline
+    run = train_visibly(ask(Job, write_submission=False, **options))
     from digit_recognizer.cli import tables
 
-    with show_progress() as on_progress:
-        run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
     with done(f"The run is complete: {run.folder}"):
         _show(run, as_json, [tables.folds, tables.weights])
 
@@ -206,9 +201,9 @@ def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_jso
 
     One HTML page with everything inside it. The last line on stdout is the page's path.
     """
-    from digit_recognizer import reports, runs
+    from digit_recognizer import reports
 
-    run = runs.find(out, name) if name else newest(out)
+    run = chosen(out, name)
     page = reports.write(run, data_dir, png=png)
     with done(f"The report is written: {page}"):
         result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)

@@ -22,9 +22,11 @@ def find_newest(out: Path) -> "Run | None":
     return next(iter(runs.list_newest(out, notice)), None)
 
 
-def newest(out: Path) -> "Run":
-    """Return the newest run in `out`; raise RunError without any."""
-    if run := find_newest(out):
+def chosen(out: Path, name: str | None) -> "Run":
+    """Return the run of that name or folder, or the newest in `out`; raise RunError if there is none."""
+    from digit_recognizer import runs
+
+    if run := runs.find(out, name) if name else find_newest(out):
         return run
     raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with `out`")
 
@@ -45,9 +47,9 @@ def predict(
     """
     import numpy as np
 
-    from digit_recognizer import files, inference, runs, submission
+    from digit_recognizer import files, reading, submission
 
-    run = runs.find(out, name) if name else newest(out)
+    run = chosen(out, name)
     if csv_file is not None:
         files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
     records = list(reading.read(run, images))
