@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from digit_recognizer.errors import OptionError, nearest, shown
 from digit_recognizer.job import Asked, Blend, Folder, Job, NewRun, StoredRun
@@ -75,7 +75,8 @@ def option(record: type[Asked], name: str, *, help: str | None = None, **attribu
     elif get_origin(field.annotation) is Literal:
         made["type"] = click.Choice(get_args(field.annotation))
     elif "type" not in special:
-        made |= bounded(field.rebuild_annotation(), made["help"])
+        allowed = Field(json_schema_extra=field.json_schema_extra)  # which the next line leaves out
+        made |= bounded(Annotated[field.rebuild_annotation(), allowed], made["help"])
     made |= {"flag": FLAGS[name], **special, **attributes}
     shown_default = made["default"] is not None and made["default"] is not False
     return click.option(made.pop("flag"), name, show_default=shown_default, **made)
