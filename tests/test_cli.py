@@ -99,14 +99,28 @@ NAMES = "up to 100 letters, digits and . _ + -, first a letter or digit"
 TEXTS = ["nan", "-1", "1_0", " 3", "+3", "\N{FULLWIDTH DIGIT THREE}", "0x3", "9" * 20, "x", ""]
 # Option, what is expected, what is beyond it; of `train`, and of `check FILE`.
 BOUNDS = [
-    ("--folds", "an integer from 2 to 100", ["0", "1", "101", "2.0", *TEXTS]),
-    ("--repeats", "an integer from 1 to 100", ["0", "1000000", *TEXTS]),
-    ("--seed", "an integer from 0 to 4294967295", ["4294967296", "1e3", *TEXTS]),
-    ("--jobs", "an integer from 1 to 1024", ["0", "1025", *TEXTS]),
-    ("--minutes", "a number from 0.5 to 600", ["0.49", "601", "inf", "1e999", *TEXTS]),
-    ("--holdout", "a number above 0 to below 1", ["0", "0.0", "1", "1.5", "-inf", *TEXTS]),
-    ("--rows", "an integer from 1 to 10000000", ["0", "9999999999999", *TEXTS]),
+    ("--folds", "an integer from 2 to 100", ["0", "1", "101", "2.0"]),
+    ("--repeats", "an integer from 1 to 100", ["0", "1000000"]),
+    ("--seed", "an integer from 0 to 4294967295", ["4294967296", "1e3"]),
+    ("--jobs", "an integer from 1 to 1024", ["0", "1025"]),
+    ("--minutes", "a number from 0.5 to 600", ["0.49", "601", "inf", "1e999"]),
+    ("--holdout", "a number above 0 to below 1", ["0", "0.0", "1", "1.5", "-inf"]),
+    ("--rows", "an integer from 1 to 10000000", ["0", "9999999999999"]),
 ]
+
+
+@pytest.mark.parametrize(("option", "allowed", "beyond"), BOUNDS)
+def test_a_number_out_of_bounds_is_wrong_usage(
+    tmp_path: Path, option: str, allowed: str, beyond: list[str]
+) -> None:
+    command = ["check", "s.csv"] if option == "--rows" else ["validate" if option == "--repeats" else "train"]
+    for text in [*beyond, *TEXTS]:
+        result = typed(*command, option, text, cwd=tmp_path)
+        assert (result.code, result.out) == (2, "")
+        assert result.err == (
+            f"Error: Invalid value for '{option}': found {text!r}, expected {allowed}. "
+            f"See: digit-recognizer {command[0]} --help\n"
+        )
 
 
 @pytest.mark.parametrize("command", [["train"], ["validate"], ["ensemble", "a", "b"]])
@@ -120,20 +134,6 @@ def test_a_name_that_no_folder_can_have_is_wrong_usage(tmp_path: Path, command: 
 @pytest.mark.parametrize(
     ("arguments", "message", "command"),
     [
-        *(
-            (
-                ["check", "s.csv", option, text] if option == "--rows" else ["train", option, text],
-                f"Invalid value for '{option}': found {text!r}, expected {allowed}.",
-                " check" if option == "--rows" else " train",
-            )
-            for option, allowed, texts in BOUNDS
-            for text in texts
-        ),
-        (
-            ["validate", "--repeats", "1000000"],
-            "Invalid value for '--repeats': found '1000000', expected an integer from 1 to 100.",
-            " validate",
-        ),
         (["train", "--epochs", "2"], "No such option '--epochs'; give --set epochs=2.", " train"),
         (["validate", "--hiden=64,8"], "No such option '--hiden'; give --set hidden=64,8.", " validate"),
         (["train", "--tta"], "No such option '--tta'; give --set tta=VALUE.", " train"),

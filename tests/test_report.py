@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +12,9 @@ import pytest
 from conftest import TEST, TRAIN, Run, typed
 from PIL import Image
 from report_runs import FIGURES, MLP, Page, config_of, digits_in, fit, score_of, write_run
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from digit_recognizer import data, drafts, manifest, records, reports, runs
+from digit_recognizer import data, drafts, manifest, records, reports, runs, scoring
 from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
@@ -135,34 +135,21 @@ def test_headings_and_links_are_in_order(dom: Page, small: runs.Run) -> None:
 def test_the_confusions_are_those_of_the_predictions(
     dom: Page, held_out: HeldOut, model: Predictions
 ) -> None:
-    predicted = model.out_of_fold.argmax(axis=1)
-    pairs = Counter(zip(held_out.labels.tolist(), predicted.tolist(), strict=True))
-    both = Counter({(a, b): pairs[a, b] + pairs[b, a] for a in range(10) for b in range(a + 1, 10)})
-    expected = [
-        f"{a} and {b}: {n} error{'s' if n > 1 else ''} "
-        f"({a} predicted as {b}: {pairs[a, b]}, {b} as {a}: {pairs[b, a]})"
-        for (a, b), n in sorted(both.items(), key=lambda item: (-item[1], item[0]))
-        if n
-    ]
-    assert [text for _, text in dom.find("li", "confusions")] == expected[:10]
+    matrix = confusion_matrix(held_out.labels, model.out_of_fold.argmax(axis=1))
+    listed = [text for _, text in dom.find("li", "confusions")]
+    assert listed == [str(confusion) for confusion in scoring.confusions(matrix)][:10]
     (alt,) = dom.alts("confusions")
-    assert f"{sum(pairs[digit, digit] for digit in range(10))} of {TRAIN} predictions are right" in alt
-    assert alt.endswith(f": {max(n for (a, b), n in pairs.items() if a != b)}.")
+    assert f"{matrix.trace()} of {TRAIN} predictions are right" in alt
+    assert alt.endswith(f": {(matrix - np.diag(matrix.diagonal())).max()}.")
 
 
 def test_precision_recall_and_f1_of_each_digit(dom: Page, held_out: HeldOut, model: Predictions) -> None:
-    rows = dom.rows("digits")
-    assert rows[0] == ["digit", "precision", "recall", "F1", "digits"]
-    predicted = model.out_of_fold.argmax(axis=1)
-    for digit in range(10):
-        is_digit, read = held_out.labels == digit, predicted == digit
-        precision, recall = (is_digit & read).sum() / read.sum(), (is_digit & read).sum() / is_digit.sum()
-        f1 = 2 * precision * recall / (precision + recall)
-        numbers = (f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", str(is_digit.sum()))
-        assert rows[digit + 1] == [str(digit), *numbers]
-    means = [f"{np.mean([float(row[column]) for row in rows[1:11]]):.3f}" for column in (1, 2, 3)]
-    assert rows[11][0] == "mean"
-    assert [f"{float(cell):.3f}" for cell in rows[11][1:4]] == means
+    head, *digits, mean = dom.rows("digits")
+    assert (head, mean[0]) == (["digit", "precision", "recall", "F1", "digits"], "mean")
+    measured = precision_recall_fscore_support(held_out.labels, model.out_of_fold.argmax(axis=1))
+    for digit, (precision, recall, f1, count) in enumerate(zip(*measured, strict=True)):
+        assert digits[digit] == [str(digit), f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", str(count)]
+    assert mean[1:4] == [f"{column.mean():.4f}" for column in measured[:3]]
 
 
 def test_the_scores_are_those_of_the_manifest(
@@ -205,20 +192,20 @@ def test_all_misclassified_digits_are_listed_the_most_confident_first(
 def test_samples_are_marked_right_or_wrong_by_sign_and_class(
     dom: Page, held_out: HeldOut, model: Predictions
 ) -> None:
-    samples = dom.find("li", "samples")
     place = {row: position for position, row in enumerate(held_out.rows.tolist())}
     seen = set()
-    for attributes, text in samples:
-        parts = re.fullmatch(r"([✓✗]) (\d) (>?[\d.]+%)( is \d: [<\d.]+%)? row (\d+)", text)
-        assert parts, text
-        position = place[int(parts[5]) - 1]
+    for attributes, text in dom.find("li", "samples"):
+        sign, predicted, share, row = re.fullmatch(
+            r"(\S) (\d) (\S+)(?: is \d: \S+)? row (\d+)", text
+        ).groups()
+        position = place[int(row) - 1]
         probabilities = model.out_of_fold[position]
         right = held_out.labels[position] == probabilities.argmax()
-        assert (parts[1], attributes["class"]) == (("✓", "right") if right else ("✗", "wrong"))
-        assert int(parts[2]) == probabilities.argmax()
-        assert parts[3] == percent(min(float(probabilities.max()), 1 - 1e-7))
-        seen.add(parts[5])
-    assert len(samples) == len(seen) == 24
+        assert (sign, attributes["class"]) == (("✓", "right") if right else ("✗", "wrong"))
+        assert int(predicted) == probabilities.argmax()
+        assert share == percent(min(float(probabilities.max()), 1 - 1e-7))
+        seen.add(row)
+    assert len(dom.find("li", "samples")) == len(seen) == 24
 
 
 def test_the_pictures_of_digits_are_those_digits(dom: Page, digits: data.Dataset) -> None:
@@ -324,15 +311,12 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     turned = np.roll(model.out_of_fold, 1, axis=1)  # in the second repeat, each prediction is another
     twice = np.concatenate([model.out_of_fold, turned])
     again = HeldOut(*(np.tile(array, 2) for array in (held_out.rows, held_out.folds, held_out.labels)))
-    members = [
-        Predictions("sklearn-mlp", twice[::-1], model.test),
-        Predictions("keras-mlp", twice, model.test),
-        Predictions(BLEND, twice, model.test),
-    ]
+    probabilities = {"sklearn-mlp": twice[::-1], "keras-mlp": twice, BLEND: twice}
     config = config_of(digits, ["sklearn-mlp"])
     run = write_run(
-        tmp_path / "twice", digits, again, members,
-        scores={member.name: score_of(again, member.out_of_fold, test_accuracy=0.9) for member in members},
+        tmp_path / "twice", digits, again,
+        [Predictions(name, each, model.test) for name, each in probabilities.items()],
+        scores={name: score_of(again, each, test_accuracy=0.9) for name, each in probabilities.items()},
         config=config.model_copy(update={"data": config.data.model_copy(update={"source": "<b>&</b> more"})}),
         blend=WeightedCombiner(
             weights=(0.25, 0.75), inverse_temperatures=(0.5, 0.8), inverse_temperature=1.25, converged=False
@@ -350,14 +334,11 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     assert dom.find("li", "fits")[0][1] == "keras-mlp fold 2: out of <b>memory</b>"
     assert "<b>&</b> more" in {row[0]: row[1] for row in dom.rows("settings")}["data"]
     assert not dom.find("b") + dom.find("i")
-    ever_wrong = (model.out_of_fold.argmax(axis=1) != held_out.labels) | (
-        turned.argmax(axis=1) != held_out.labels
-    )
-    assert dom.facts[f"errors, of {TRAIN} digits"] == str(ever_wrong.sum())
-    shown = [re.search(r"row (\d+)$", text)[1] for _, text in dom.find("li", "misclassified")]
-    assert len(shown) == len(set(shown)) == report_data.MAX_MISCLASSIFIED
-    samples = [re.search(r"row (\d+)$", text)[1] for _, text in dom.find("li", "samples")]
-    assert len(samples) == len(set(samples)) == 24
+    wrong = (twice.argmax(axis=1) != again.labels).reshape(2, -1).any(axis=0)
+    assert dom.facts[f"errors, of {TRAIN} digits"] == str(wrong.sum())
+    for section, count in (("misclassified", report_data.MAX_MISCLASSIFIED), ("samples", 24)):
+        shown = [text.rpartition(" row ")[2] for _, text in dom.find("li", section)]
+        assert len(shown) == len(set(shown)) == count
 
 
 def test_a_run_without_a_mistake_says_so(

@@ -16,19 +16,16 @@ from digit_recognizer.reports import figures
 pytestmark = pytest.mark.slow
 
 
-def test_files_of_two_stages_raise_run_error(
-    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
-) -> None:
-    run = write_run(tmp_path / "n", digits, held_out, [model])
-    path = runs.probabilities_file(run.folder, 1)
+def test_files_of_two_stages_raise_run_error(again: runs.Run, held_out: HeldOut, model: Predictions) -> None:
+    path = runs.probabilities_file(again.folder, 1)
     later = replace(model, out_of_fold=predict(held_out.labels, 0.01, seed=2))
     runs.write_probabilities(path, held_out, [later])
     with pytest.raises(RunError, match=r"its files do not belong together: run.json says accuracy 0\.9"):
-        reports.write(run)
+        reports.write(again)
     runs.write_probabilities(path, held_out, [replace(model, name="another")])
     with pytest.raises(RunError, match="is damaged"):
-        reports.write(run)
-    assert not (run.folder / "report").exists()
+        reports.write(again)
+    assert not (again.folder / "report").exists()
 
 
 def test_a_stage_that_is_complete_meanwhile_does_not_end_the_report(
@@ -49,46 +46,38 @@ def unread(digits: data.Dataset) -> np.ndarray:
     return np.full((len(digits.test), 10), 0.1, np.float32)
 
 
-def damage(held_out: HeldOut, model: Predictions, how: str) -> tuple[HeldOut, Predictions]:
+def with_value(model: Predictions, value: float) -> Predictions:
     probabilities = model.out_of_fold.copy()
-    probabilities[5] = np.nan if how == "not a number" else [7] * 10
-    match how:
-        case "other labels":
-            return replace(held_out, labels=(held_out.labels + 1) % 10), model
-        case "rows beyond the data":
-            return replace(held_out, rows=held_out.rows + 1), model
-        case "negative rows":
-            return replace(held_out, rows=held_out.rows - 1), model
-        case "rows as text":
-            return replace(held_out, rows=held_out.rows.astype(str)), model
-        case "labels of another shape":
-            return replace(held_out, labels=held_out.labels[:, np.newaxis]), model
-        case "no rows":
-            empty = HeldOut(*(array[:0] for array in (held_out.rows, held_out.folds, held_out.labels)))
-            return empty, replace(model, out_of_fold=model.out_of_fold[:0])
-        case "another number of test digits":
-            return held_out, replace(model, test=model.test[:-1])
-        case "probabilities as text":
-            return held_out, replace(model, out_of_fold=model.out_of_fold.astype(str))
-    return held_out, replace(model, out_of_fold=probabilities)
+    probabilities[5] = value
+    return replace(model, out_of_fold=probabilities)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "other labels", "rows beyond the data", "negative rows", "rows as text", "labels of another shape",
-        "no rows", "another number of test digits", "probabilities as text", "not a number", "above 1",
-    ],
-)  # fmt: skip
+DAMAGES = {
+    "other labels": lambda rows, model: (replace(rows, labels=(rows.labels + 1) % 10), model),
+    "rows beyond the data": lambda rows, model: (replace(rows, rows=rows.rows + 1), model),
+    "negative rows": lambda rows, model: (replace(rows, rows=rows.rows - 1), model),
+    "rows as text": lambda rows, model: (replace(rows, rows=rows.rows.astype(str)), model),
+    "labels of another shape": lambda rows, model: (replace(rows, labels=rows.labels[:, None]), model),
+    "no rows": lambda rows, model: (
+        HeldOut(rows.rows[:0], rows.folds[:0], rows.labels[:0]),
+        replace(model, out_of_fold=model.out_of_fold[:0]),
+    ),
+    "fewer test digits": lambda rows, model: (rows, replace(model, test=model.test[:-1])),
+    "text": lambda rows, model: (rows, replace(model, out_of_fold=model.out_of_fold.astype(str))),
+    "not a number": lambda rows, model: (rows, with_value(model, np.nan)),
+    "above 1": lambda rows, model: (rows, with_value(model, 7)),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 def test_probabilities_that_do_not_fit_the_data_raise_run_error(
-    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path, how: str
+    again: runs.Run, held_out: HeldOut, model: Predictions, how: str
 ) -> None:
-    run = write_run(tmp_path / "n", digits, held_out, [model])
-    damaged_held_out, damaged_model = damage(held_out, model, how)
-    runs.write_probabilities(runs.probabilities_file(run.folder, 1), damaged_held_out, [damaged_model])
+    rows, damaged = DAMAGES[how](held_out, model)
+    runs.write_probabilities(runs.probabilities_file(again.folder, 1), rows, [damaged])
     with pytest.raises(RunError, match=r"^[^\n]*(sklearn-mlp are not of the digits in|is damaged)[^\n]+$"):
-        reports.write(run)
-    assert not (run.folder / "report").exists()
+        reports.write(again)
+    assert not (again.folder / "report").exists()
 
 
 def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path) -> None:
