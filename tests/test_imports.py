@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import DEADLINE, ROOT, environment
@@ -75,6 +76,12 @@ def test_a_module_imports_only_from_earlier_ones(file: str) -> None:
 def test_a_library_is_imported_in_its_files_alone(library: str) -> None:
     users = {file for file, names in IMPORTS.items() if library in {name.split(".")[0] for name in names}}
     assert users == ONLY_IN[library]
+
+
+def test_the_wheel_holds_every_sub_package() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(setuptools["packages"]) == folders | set(setuptools["package-dir"])
 
 
 QUICK = """
