@@ -201,7 +201,7 @@ def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
 
 
 def timed(contestant: str, folder: Path, seed: int, checkout: Path) -> dict:
-    """Return wall seconds and validation accuracy of a contestant in a fresh process, as a row of the results.
+    """Return wall seconds and validation accuracy of a contestant in a process of its own, as a row.
 
     checkout: where the package is that ours are run with.
     """

@@ -91,7 +91,6 @@ def test_a_full_disk_leaves_the_older_report(again: runs.Run, monkeypatch: pytes
         monkeypatch.context() as patched,
         pytest.raises(RunError, match=r"report: cannot be written \(No sp"),
     ):
-        patched.setattr(report_page, "_draw", lambda _: [])
         patched.setattr(report_page, "_render", lambda *_: "newer")
         patched.setattr(Path, "write_bytes", full)
         reports.write(again)

@@ -75,7 +75,7 @@ def _end(code: int, text: str, error: BaseException | None) -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="digit-recognizer")
 def cli() -> None:
-    """From Digit Recognizer's CSVs to a checked Kaggle submission, with a validation accuracy you can trust."""
+    """From Digit Recognizer's CSVs to a checked Kaggle submission and its validation accuracy."""
 
 
 for command in (*kaggle.COMMANDS, draw, predict):

@@ -2,8 +2,9 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -14,7 +15,7 @@ from digit_recognizer.files import atomic_folder, check_folder
 from digit_recognizer.manifest import Manifest
 from digit_recognizer.reports import drawing, figures, report_data
 from digit_recognizer.reports.drawing import LIGHT, Picture
-from digit_recognizer.reports.report_data import ReportData, percent, shorten
+from digit_recognizer.reports.report_data import Example, percent, shorten
 from digit_recognizer.runs import Run
 from digit_recognizer.settings import describe, format_value
 
@@ -45,9 +46,15 @@ def write(run: Run, data_dir: Path | None = None, *, png: bool = False) -> Path:
     check_folder(final.parent)
     data = report_data.read(run, data_dir)
     with drawing.own_settings():
-        pictures = _draw(data)
+        pictures = [
+            figures.intervals(data["scores"], run.manifest.main_model),
+            figures.confusion(data["confusion"]),
+            figures.reliability(data["calibration"]),
+            figures.class_counts(data["class_counts"]),
+            *(figures.curves(data["curves"], metric) for metric in figures.METRICS if data["curves"]),
+        ]
         files = {PAGE: _render(data, pictures).encode(errors="backslashreplace")}
-        for picture in [*pictures, *_draw_digits(data)] if png else []:
+        for picture in [*pictures, *_draw_digits(**data)] if png else []:
             files[f"{picture.name}.png"] = picture.png()
     try:
         with atomic_folder(final) as folder:
@@ -58,31 +65,21 @@ def write(run: Run, data_dir: Path | None = None, *, png: bool = False) -> Path:
     return final / PAGE
 
 
-def _draw(data: ReportData) -> list[Picture]:
-    return [
-        figures.intervals(data.scores, data.manifest.main_model),
-        figures.confusion(data.confusion),
-        figures.reliability(data.calibration),
-        figures.class_counts(data.class_counts),
-        *(figures.curves(data.curves, metric) for metric in figures.METRICS if data.curves),
-    ]
-
-
-def _draw_digits(data: ReportData) -> list[Picture]:
+def _draw_digits(
+    samples: list[Example], misclassified: list[Example], training_digits: list[np.ndarray], **_: object
+) -> list[Picture]:
     """Draw for slides what the page shows digit by digit: pixels, title and the title's colour of each."""
     grids = {
         name: [(e.pixels, f"{e.title}, is {e.label}", LIGHT["right" if e.right else "wrong"]) for e in digits]
-        for name, digits in {"samples": data.samples, "misclassified": data.misclassified[:SLIDE]}.items()
+        for name, digits in {"samples": samples, "misclassified": misclassified[:SLIDE]}.items()
     }
     grids["training-digits"] = [
-        (pixels, str(digit), LIGHT["ink"])
-        for digit, rows in enumerate(data.training_digits)
-        for pixels in rows
+        (pixels, str(digit), LIGHT["ink"]) for digit, rows in enumerate(training_digits) for pixels in rows
     ]
     return [figures.digit_grid(name, digits) for name, digits in grids.items() if digits]
 
 
-def _render(data: ReportData, pictures: Iterable[Picture]) -> str:
+def _render(data: Mapping[str, Any], pictures: Iterable[Picture]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -94,11 +91,9 @@ def _render(data: ReportData, pictures: Iterable[Picture]) -> str:
     )
     environment.filters |= {"percent": percent, "shorten": shorten, "setting": _format, "png": _png_uri}
     return environment.get_template("template.html").render(
-        data=data,
-        manifest=data.manifest,
-        config=data.manifest.config,
+        data,
         svg={picture.name: picture.svg() for picture in pictures},
-        settings=_settings_tables(data.manifest),
+        settings=_settings_tables(data["manifest"]),
         shown=SHOWN,
         max_rows=MAX_ROWS,
         max_curves=figures.MAX_CURVES,

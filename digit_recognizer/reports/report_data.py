@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from digit_recognizer import data, drafts, scoring
 from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.data import CLASSES
 from digit_recognizer.errors import RunError, printable
-from digit_recognizer.manifest import Manifest, ModelScore
+from digit_recognizer.manifest import Manifest
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.runs import Run
 
@@ -50,35 +51,14 @@ class Example:
         return f"{'✓' if self.right else '✗'} {self.predicted} {percent(self.probability)}"
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """All that a report says; predictions are the main model's on held-out digits.
+def read(run: Run, data_dir: Path | None = None) -> dict[str, Any]:
+    """Return what there is to say of a run, by the names that the template has for it.
 
-    scores: the main model's first, then by accuracy. confusion: counts of shape (10, 10), label by
-    prediction. misclassified: the most confident first, MAX_MISCLASSIFIED at most, of `errors`. curves: of
-    each recipe's fits. digit_scores: by digit, and "mean": precision, recall, f1-score, and support, the
-    count of held-out digits. training_digits: pixels of the first of each class.
-    """
-
-    manifest: Manifest
-    scores: dict[str, ModelScore]
-    blend: list[BlendPart]
-    calibration: scoring.Calibration
-    confusion: np.ndarray
-    confusions: list[scoring.Confusion]
-    digit_scores: dict[str, dict[str, float]]
-    samples: list[Example]
-    misclassified: list[Example]
-    errors: int
-    class_counts: dict[str, np.ndarray]
-    training_digits: list[np.ndarray]
-    curves: dict[str, list[Curve]]
-    still_fitted: list[str]
-
-
-def read(run: Run, data_dir: Path | None = None) -> ReportData:
-    """Return what there is to say of a run; data_dir: where its digits are, if not where it read them.
-
+    Predictions are the main model's on held-out digits. scores: its first, then by accuracy. confusion:
+    counts of shape (10, 10), label by prediction. misclassified: the most confident of the `errors` first.
+    digit_scores: precision, recall, f1-score and support by digit, and their "mean". training_digits: pixels
+    of the first of each class. curves: of each recipe's fits.
+    data_dir: where the run's digits are, if not where it read them.
     Raises RunError if its files cannot be read or do not belong together, DataError if its digits cannot be.
     """
     from sklearn.metrics import classification_report, confusion_matrix
@@ -98,25 +78,27 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
     samples = np.random.default_rng(0).permutation(once)[:SAMPLES]
     errors = _find_errors(held_out, main.out_of_fold)
     curves, still_fitted = _curves(run)
-    return ReportData(
-        manifest=manifest,
-        scores=dict(sorted(manifest.scores.items(), key=lambda it: (it[0] != main.name, -it[1].accuracy))),
-        blend=_blend(manifest),
-        calibration=scoring.calibration(labels, main.out_of_fold),
-        confusion=confusion,
-        confusions=scoring.confusions(confusion),
-        digit_scores={digit: report[digit] for digit in "0123456789"} | {"mean": report["macro avg"]},
-        samples=_make_examples(train, held_out, main.out_of_fold, samples),
-        misclassified=_make_examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
-        errors=len(errors),
-        class_counts={
+    return {
+        "manifest": manifest,
+        "scores": dict(sorted(manifest.scores.items(), key=lambda it: (it[0] != main.name, -it[1].accuracy))),
+        "blend": _blend(manifest),
+        "calibration": scoring.calibration(labels, main.out_of_fold),
+        "confusion": confusion,
+        "confusions": scoring.confusions(confusion),
+        "digit_scores": {digit: report[digit] for digit in "0123456789"} | {"mean": report["macro avg"]},
+        "samples": _make_examples(train, held_out, main.out_of_fold, samples),
+        "misclassified": _make_examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
+        "errors": len(errors),
+        "class_counts": {
             "training digits": np.bincount(train.labels, minlength=CLASSES),
             "test digits, predicted": np.bincount(main.test.argmax(axis=1), minlength=CLASSES),
         },
-        training_digits=[train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)],
-        curves=curves,
-        still_fitted=still_fitted,
-    )
+        "training_digits": [
+            train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)
+        ],
+        "curves": curves,
+        "still_fitted": still_fitted,
+    }
 
 
 def _digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
