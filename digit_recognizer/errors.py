@@ -79,8 +79,7 @@ class PictureError(DigitRecognizerError):
 class OptionError(DigitRecognizerError):
     """An option or a setting has no such value, or several do not go together.
 
-    A message, of any class, names options as Python does, in backticks: `data_dir`. The command line puts its
-    own names there.
+    A message, of any class, names options as they are typed; `job.in_python` turns them into keywords.
     """
 
     exit_code = 2

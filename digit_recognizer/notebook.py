@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call
+from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_python
 
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
@@ -177,7 +177,7 @@ def report(
 def _say(text: str) -> None:
     """Print a notice; one that cannot be printed ends no run."""
     with suppress(OSError, ValueError):  # ValueError: of a stream that was closed
-        print(text, flush=True)
+        print(in_python(text), flush=True)
 
 
 def _progress() -> "OnProgress":

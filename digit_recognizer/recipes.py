@@ -192,9 +192,7 @@ def select(names: Iterable[str], overrides: Mapping[str, object] | None = None) 
     for name in overrides:
         if name not in fields:
             found = shown(name).strip("'")
-            raise OptionError(
-                f"`settings` {found}: no selected recipe has that field; {_known(found, fields)}"
-            )
+            raise OptionError(f"--set {found}: no selected recipe has that field; {_known(found, fields)}")
     changed = [override(recipe.settings, overrides) for recipe in selected]
     return [
         recipe if settings == recipe.settings else replace(recipe, settings=settings, evidence=None)

@@ -188,4 +188,4 @@ def override(settings: AnySettings, overrides: Mapping[str, object]) -> AnySetti
     try:
         return settings.replace(**theirs)
     except ValidationError as error:
-        raise OptionError(explain(error, type(settings), "`settings` {}")) from None
+        raise OptionError(explain(error, type(settings), "--set {}")) from None

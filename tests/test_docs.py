@@ -116,27 +116,18 @@ def test_paths_exist(page: str) -> None:
         assert any((root / code).exists() for root in roots), code
 
 
-@pytest.mark.parametrize("page", [page.relative_to(ROOT).as_posix() for page in docs.PAGES])
-def test_generated_parts_are_up_to_date(page: str) -> None:
-    assert docs.renew(TEXTS[page]) == TEXTS[page], "run `make docs`"
-
-
-def test_every_generated_part_has_a_place() -> None:
+def test_generated_parts_are_up_to_date() -> None:
+    for page in docs.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert docs.renew(text) == text, f"{page}: run `make docs`"
     marked = re.findall(r"^<!-- ([a-z-]+) -->$", ALL_TEXT, re.MULTILINE)
     assert set(docs.PARTS) <= set(marked)
     assert len(marked) == len(set(marked))
 
 
-@pytest.mark.parametrize("command", sorted(commands.cli.commands))
-def test_every_command_and_option_is_documented(command: str) -> None:
+def test_every_command_has_an_example() -> None:
     documented = {arguments[0] for text in TEXTS.values() for arguments in program_calls(text)}
-    assert command in documented
-    section = re.split(rf"^### `{command}[ `]", TEXTS["docs/commands.md"], flags=re.MULTILINE)[1]
-    section = section.split("\n### ")[0]
-    for parameter in commands.cli.commands[command].params:
-        option = max(parameter.opts, key=len)
-        if isinstance(parameter, click.Option) and not parameter.hidden:
-            assert re.search(rf"{option}\b", section), option
+    assert documented == set(commands.cli.commands)
 
 
 @pytest.mark.parametrize("page", TEXTS)
@@ -169,11 +160,6 @@ def test_every_exit_code_is_documented() -> None:
     _, advice = TEXTS["docs/kaggle.md"].split("<!-- /exit-codes -->")
     for code in codes - {1}:  # not of Kaggle's commands alone
         assert f"\n| `{code}` |" in advice, f"say in docs/kaggle.md what to do about exit code {code}"
-
-
-def test_the_glossary_is_short() -> None:
-    glossary = TEXTS["docs/architecture.md"].split("## Glossary")[1]
-    assert 0 < len(re.findall(r"^\| (?!term|---)", glossary, re.MULTILINE)) <= 20
 
 
 def test_runs_are_compared_digit_by_digit(

@@ -189,7 +189,7 @@ MISUSES = {
     lambda: validate(folds=None): "`folds`: found None, expected an integer from 2 to 100",
     lambda: train(holdout=0.2, folds=5): "`holdout` and `folds` exclude each other; give one",
     lambda: train(repeats=3): "`repeats`: found 3 without `folds`; give `folds` as well",
-    lambda: train(minutes=1, ensemble=False): "`minutes` fits an ensemble; leave `ensemble` on",
+    lambda: train(minutes=1, ensemble=False): "`minutes` fits an ensemble; leave out `ensemble=False`",
     lambda: train("sklearn-mlp-pca", minutes=1): "`minutes` sets when to stop, and so does patience",
     lambda: train("sofmax"): "no recipe 'sofmax'; did you mean softmax? there are keras-mlp",
     lambda: train(settings={"hiden": [64]}): "`settings` hiden: no selected recipe has that field",
@@ -227,6 +227,11 @@ def test_a_call_that_makes_no_sense_is_refused_in_one_line(
 ) -> None:
     assert message in refused(call)
     assert asked == []
+
+
+def test_messages_of_the_package_name_options_as_a_call_has_them(tmp_path: Path, folder: Path) -> None:
+    assert "no such folder; `data_dir` takes" in refused(lambda: train(data_dir=tmp_path / "x", out=tmp_path))
+    assert "`holdout` 0.001 of 600" in refused(lambda: train(holdout=0.001, data_dir=folder, out=tmp_path))
 
 
 def test_runs_are_taken_by_name_folder_or_as_they_were_returned(asked: list[Any], tiny_run: runs.Run) -> None:

@@ -26,7 +26,7 @@ def test_an_unknown_name_raises_option_error_with_the_known_ones() -> None:
     for names, overrides, message in (
         (["keras-mlp", "resnet"], {}, r"no recipe 'resnet'; there are keras-mlp, sklearn-mlp"),
         (["sofmax"], {}, r"no recipe 'sofmax'; did you mean softmax\? there are"),
-        (["keras-mlp"], {"epoch": 3}, r"`settings` epoch: .* did you mean epochs\? there are"),
+        (["keras-mlp"], {"epoch": 3}, r"--set epoch: .* did you mean epochs\? there are"),
     ):
         with pytest.raises(OptionError, match=message):
             recipes.select(names, overrides)
@@ -167,12 +167,12 @@ def test_a_wrong_setting_raises_option_error_with_the_allowed_values(expected: s
         with pytest.raises(OptionError) as error:
             recipes.select(["keras-mlp"], dict([parse(assignment)]))
         field = assignment.partition("=")[0]
-        assert str(error.value) == f"`settings` {field}: found {found}, {expected}"
+        assert str(error.value) == f"--set {field}: found {found}, {expected}"
 
 
 @pytest.mark.parametrize("name", ["net", "depth"])
 def test_a_setting_that_no_recipe_has_raises_option_error(name: str) -> None:
-    with pytest.raises(OptionError, match=f"^`settings` {name}: no selected recipe has that field; .*there "):
+    with pytest.raises(OptionError, match=f"^--set {name}: no selected recipe has that field; .*there "):
         recipes.select(["keras-mlp"], dict([parse(f"{name}=mlp")]))
 
 

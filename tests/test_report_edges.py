@@ -148,7 +148,7 @@ def test_a_source_that_is_no_folder_raises_run_error(small: runs.Run, source: st
     with pytest.raises(RunError) as error:
         reports.write(replace(small, manifest=small.manifest.model_copy(update={"config": moved})))
     text = str(error.value)
-    assert "no such folder; run small read its digits there, name their folder now with `data_dir`" in text
+    assert "no such folder; run small read its digits there, name their folder now with --data-dir" in text
     assert text.isprintable()
     assert len(text) < 400
 
@@ -161,5 +161,5 @@ def test_other_digits_raise_run_error(again: runs.Run, folder: Path, train_csv: 
         reports.write(again, folder)
     assert str(error.value) == (
         f"{folder}: train.csv holds other digits than run small was made from; "
-        "name their folder with `data_dir`"
+        "name their folder with --data-dir"
     )

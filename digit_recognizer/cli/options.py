@@ -1,6 +1,5 @@
 """Options, made from the records that hold what they may be."""
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -8,7 +7,7 @@ import click
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from digit_recognizer.errors import OptionError, nearest, shown
-from digit_recognizer.job import Asked, Blend, Folder, Job, NewRun, StoredRun
+from digit_recognizer.job import Asked, Folder, Job, NewRun, flag_of
 from digit_recognizer.records import Record, field_schema
 from digit_recognizer.settings import FIELDS, parse
 
@@ -41,22 +40,12 @@ class Checked(click.ParamType):
 
 PATH = Checked(Folder)
 RUN = Checked(Annotated[Folder, AfterValidator(str)])  # a run's name, or its folder
-# Options whose name, or type, is not their field's.
+# What click has to know of some fields' options, besides.
 SPECIAL: dict[str, dict[str, Any]] = {
-    "recipes": {"flag": "--recipe", "type": str, "multiple": True, "metavar": "NAME"},
-    "settings": {"flag": "--set", "type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
+    "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
+    "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
     "ensemble": {"flag": "--ensemble/--no-ensemble"},
 }
-FLAGS = {
-    name: SPECIAL.get(name, {}).get("flag", "--" + name.replace("_", "-")).partition("/")[0]
-    for record in (Job, Blend, StoredRun)
-    for name in record.model_fields
-} | {"run": "RUN", "runs": "RUN"}
-
-
-def as_typed(text: str) -> str:
-    """Return a message with the options that it names in backticks as the command line has them."""
-    return re.sub(r"`(\w+)`", lambda name: FLAGS.get(name[1], name[0]), text)
 
 
 def bounded(annotation: Any, help: str | None) -> dict[str, Any]:
@@ -77,7 +66,7 @@ def option(record: type[Asked], name: str, *, help: str | None = None, **attribu
     elif "type" not in special:
         allowed = Field(json_schema_extra=field.json_schema_extra)  # which the next line leaves out
         made |= bounded(Annotated[field.rebuild_annotation(), allowed], made["help"])
-    made |= {"flag": FLAGS[name], **special, **attributes}
+    made |= {"flag": flag_of(name), **special, **attributes}
     shown_default = made["default"] is not None and made["default"] is not False
     return click.option(made.pop("flag"), name, show_default=shown_default, **made)
 

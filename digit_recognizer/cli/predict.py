@@ -28,7 +28,7 @@ def chosen(out: Path, name: str | None) -> "Run":
 
     if run := runs.find(out, name) if name else find_newest(out):
         return run
-    raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with `out`")
+    raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
 
 
 @click.command()

@@ -12,10 +12,8 @@ from digit_recognizer.errors import WriteError, printable
 
 
 def notice(text: object) -> None:
-    """Print a line for the user that is no result, with options named as they are typed."""
-    from digit_recognizer.cli.options import as_typed
-
-    print("\n".join(map(printable, as_typed(str(text)).split("\n"))), file=sys.stderr, flush=True)
+    """Print a line for the user that is no result."""
+    print("\n".join(map(printable, str(text).split("\n"))), file=sys.stderr, flush=True)
 
 
 def result(text: object) -> None:

@@ -107,14 +107,14 @@ def _digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
         raise RunError(
             f"{shorten(str(source), 200)}: no such folder; run {run.manifest.name} read its digits there, "
-            "name their folder now with `data_dir`"
+            "name their folder now with --data-dir"
         )
     dataset = data.load(source)
     for name, fingerprint in dict(config.fingerprint).items():
         if dataset.fingerprint[name] != fingerprint:
             raise RunError(
                 f"{source}: {name}.csv holds other digits than run {run.manifest.name} was made from; "
-                "name their folder with `data_dir`"
+                "name their folder with --data-dir"
             )
     return dataset
 
