@@ -15,10 +15,10 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "scoring", "submission", "records",
     "settings", "splits", "nets", "data", "recipes", "job", "blending", "manifest", "training", "runs",
-    "schedule", "drafts", "results", "pipeline", "reading", "reports", "leaderboard", "cli", "notebook",
+    "schedule", "drafts", "results", "pipeline", "inference", "reports", "leaderboard", "cli", "notebook",
     "__main__",
 ]  # fmt: skip
-BESIDE = {"reading", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
+BESIDE = {"inference", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
     "cv2", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "PIL", "pandas", "scipy", "sklearn",
     "tensorflow", "threadpoolctl",

@@ -28,7 +28,7 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
     on stdout is the page's path.
     """
     from digit_recognizer import data
-    from digit_recognizer.reading import page
+    from digit_recognizer.inference import page
 
     run = chosen(out, name) if name else find_newest(out)
     if run is None:

@@ -47,30 +47,31 @@ def predict(
     """
     import numpy as np
 
-    from digit_recognizer import files, reading, submission
+    from digit_recognizer import files, inference, submission
 
     run = chosen(out, name)
     if csv_file is not None:
         files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
-    records = list(reading.read(run, images))
-    read = [each for each in records if isinstance(each, reading.Reading)]
-    for each in records:
-        if isinstance(each, reading.Unread):
+    labels, entries, failed = bytearray(), [], False
+    for each in inference.predict(run, images):
+        if isinstance(each, inference.Unread):
+            failed = True
             notice(f"{each.error.heading}{each.error}")
-    if csv_file is None and as_json:
-        entries = [vars(each) for each in records]
-        result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
-    elif csv_file is None:
-        for each in read:
+        elif csv_file is not None:
+            labels.append(each.label)
+        elif not as_json:
             where = each.file if each.row is None else f"{each.file} row {each.row}"
             result(f"{where}: {each.label}, {each.probability:.4f}, else {each.runner_up}")
-    elif len(read) == len(records):  # else the file would have holes
-        labels = np.fromiter((each.label for each in read), np.uint8)
-        files.write_output(csv_file, submission.to_bytes(labels))
+        if as_json and csv_file is None:
+            entries.append(vars(each))
+    if csv_file is not None and not failed:  # else the file would have holes
+        files.write_output(csv_file, submission.to_bytes(np.frombuffer(labels, np.uint8)))
         if not files.is_stdout(csv_file):
             with done(f"The file is written: {csv_file}"):
                 result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
-    if len(read) < len(records):
+    elif as_json and csv_file is None:
+        result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
+    if failed:
         click.get_current_context().exit(1)
 
 
