@@ -5,7 +5,6 @@ Nothing here imports what takes seconds.
 
 import json
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,18 +81,22 @@ for command in (*kaggle.COMMANDS, draw, predict):
     cli.add_command(command)
 
 
-def _show(
-    run: "Run", as_json: bool, parts: Iterable[Callable[["Run"], Iterable[str]]], report: Path | None = None
-) -> None:
-    """Print a run's tables, and last the path of its submission, or of its folder without one."""
+def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
+    """Print a new run's tables, and last the path of its submission, or of its folder without one."""
+    from digit_recognizer import reports
     from digit_recognizer.cli import tables
 
-    if as_json:
-        result(tables.summary(run, report))
-        return
-    for part in parts:
-        results(part(run))
-    result(run.submission if run.manifest.submission_model else run.folder)
+    path = run.submission if run.manifest.submission_model else run.folder
+    with done(f"The run is complete: {path}"):
+        report = reports.write(run) if with_report else None
+        if report:
+            notice(f"Report: {report}")
+        if as_json:
+            result(tables.summary(run, report))
+            return
+        results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
+        results(tables.weights(run))
+        result(path)
 
 
 @cli.command(cls=TrainingCommand)
@@ -107,16 +110,7 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
 
     The last line on stdout is the path of the CSV.
     """
-    run = train_visibly(ask(Job, **options))
-    from digit_recognizer import reports
-    from digit_recognizer.cli import tables
-
-    with done(f"The run is complete: {run.submission}"):
-        page = None
-        if with_report:
-            page = reports.write(run)
-            notice(f"Report: {page}")
-        _show(run, as_json, [tables.scores, tables.weights], page)
+    _show(train_visibly(ask(Job, **options)), as_json, with_report)
 
 
 @cli.command(cls=TrainingCommand)
@@ -128,11 +122,7 @@ def validate(as_json: bool, **options: Any) -> None:
     Prints each fold, mean, standard deviation over the folds, and a 95% interval for the accuracy on unseen
     digits. The run is stored, so that `ensemble` can blend it.
     """
-    run = train_visibly(ask(Job, write_submission=False, **options))
-    from digit_recognizer.cli import tables
-
-    with done(f"The run is complete: {run.folder}"):
-        _show(run, as_json, [tables.folds, tables.weights])
+    _show(train_visibly(ask(Job, write_submission=False, **options)), as_json)
 
 
 @cli.command()
@@ -148,12 +138,10 @@ def ensemble(as_json: bool, **options: Any) -> None:
     """
     asked = ask(Blend, **options)
     from digit_recognizer import pipeline, runs
-    from digit_recognizer.cli import tables
 
     parents = [runs.find(asked.out, str(name)) for name in asked.runs]
     run = pipeline.blend_runs(parents, asked.method, out=asked.out, name=asked.name, on_notice=notice)
-    with done(f"The run is complete: {run.submission}"):
-        _show(run, as_json, [tables.scores, tables.weights])
+    _show(run, as_json)
 
 
 @cli.command("runs")
