@@ -220,7 +220,7 @@ def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters,
                 return function(*args, **options)
         except DigitRecognizerError as error:
             error.args = (in_python(str(error)),)
-            error.__dict__["__notes__"] = [in_python(note) for note in getattr(error, "__notes__", [])]
+            error.__notes__ = [in_python(note) for note in getattr(error, "__notes__", [])]
             raise
 
     return call

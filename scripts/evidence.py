@@ -5,7 +5,7 @@
 
 The first validates on 5 folds of the competition's rows, those of seed 1 (recipes are tuned on seed 0), and
 prints the `Evidence(...)` of each recipe, to put into `recipes.py`; with several named, also their blend's.
-The second prints a Markdown table of pairs of runs, by their folders, that hold out the same rows.
+The second prints a Markdown table of pairs of runs, by name or folder, that hold out the same rows.
 """
 
 import argparse
@@ -44,9 +44,8 @@ def measure(names: Iterable[str], data_dir: Path) -> Iterator[str]:
         yield f"{model['recipe']}: Evidence({evidence})"
 
 
-def by_row(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def by_row(stored: runs.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return held-out rows in order, whether the run's main model errs on each, and its log loss there."""
-    stored = runs.load(folder)
     held_out, models = stored.predictions()
     (main,) = [model for model in models if model.name == stored.manifest.main_model]
     p_true = main.out_of_fold[np.arange(len(held_out.labels)), held_out.labels]
@@ -55,17 +54,16 @@ def by_row(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return held_out.rows[order], wrong[order], -np.log(p_true.clip(FLOOR, 1)[order].astype(float))
 
 
-def compare(before: Path, now: Path) -> str:
+def compare(before: runs.Run, now: runs.Run) -> str:
     """Return a row of Markdown: errors, those of one run alone, and the change of log loss ± its error."""
     (rows, wrong, loss), (others, wrong_now, loss_now) = by_row(before), by_row(now)
     if not np.array_equal(rows, others):
-        sys.exit(
-            f"{before} and {now} hold out different rows; validate both with the same --folds and --seed"
-        )
+        names = f"{before.folder} and {now.folder}"
+        sys.exit(f"{names} hold out different rows; validate both with the same --folds and --seed")
     change = loss_now - loss
     error = change.std(ddof=1) / len(change) ** 0.5
     only_now, only_before = (wrong_now & ~wrong).sum(), (wrong & ~wrong_now).sum()
-    cells = [before.name, now.name, wrong.sum(), wrong_now.sum(), f"{only_now}, {only_before}"]
+    cells = [before.folder.name, now.folder.name, wrong.sum(), wrong_now.sum(), f"{only_now}, {only_before}"]
     return f"| {' | '.join(map(str, cells))} | {change.mean():+.4f} ± {error:.4f} |"
 
 
@@ -75,7 +73,8 @@ def main() -> None:
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), help="folder of the competition's files"
     )
-    parser.add_argument("--compare", type=Path, nargs="+", metavar="RUN", help="folders of runs, in pairs")
+    parser.add_argument("--compare", nargs="+", metavar="RUN", help="names or folders of runs, in pairs")
+    parser.add_argument("--out", type=Path, default=Path("submissions"), help="folder of the runs")
     parser.add_argument("recipes", nargs="*", help="which to measure  [default: all, without a blend]")
     options = parser.parse_args()
     if options.compare:
@@ -83,7 +82,8 @@ def main() -> None:
             parser.error("--compare takes pairs of runs")
         print("| before | now | errors, before | errors, now | only now, only before | log loss, change |")
         print("|---|---|---|---|---|---|")
-        for before, now in zip(options.compare[::2], options.compare[1::2], strict=True):
+        found = [runs.find(options.out, name) for name in options.compare]
+        for before, now in zip(found[::2], found[1::2], strict=True):
             print(compare(before, now))
         return
     each = [options.recipes] if options.recipes else [[one["name"]] for one in run("recipes")["recipes"]]

@@ -171,12 +171,12 @@ def test_runs_are_compared_digit_by_digit(
     for positions, guesses in ((mended, labels[mended]), (broken, (labels[broken] + 1) % 10)):
         changed[positions] = 0.01 + 0.9 * np.eye(10)[guesses]
     turned = HeldOut(held_out.rows[::-1], held_out.folds[::-1], labels[::-1])
-    write_run(tmp_path / "before", digits, held_out, [model])
-    write_run(tmp_path / "now", digits, turned, [replace(model, out_of_fold=changed[::-1])])
+    before = write_run(tmp_path / "before", digits, held_out, [model])
+    now = write_run(tmp_path / "now", digits, turned, [replace(model, out_of_fold=changed[::-1])])
     losses = [-np.log(each[np.arange(TRAIN), labels].astype(float)) for each in (model.out_of_fold, changed)]
     change = losses[1] - losses[0]
     count, error = (~right).sum(), change.std(ddof=1) / TRAIN**0.5
-    assert evidence.compare(tmp_path / "before", tmp_path / "now") == (
+    assert evidence.compare(before, now) == (
         f"| before | now | {count} | {count - 2} | 1, 3 | {change.mean():+.4f} ± {error:.4f} |"
     )
 
