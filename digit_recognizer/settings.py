@@ -1,7 +1,7 @@
 """What can be set of a net: each field's default, bounds and description, and `--set FIELD=VALUE`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -140,35 +140,18 @@ Settings = Annotated[KerasSettings | MLPSettings, Field(discriminator="net")]
 AnySettings = TypeVar("AnySettings", bound=NetSettings)
 
 
-_SCHEMAS: dict[type[NetSettings], dict[str, FieldSchema]] = {
-    kind: {name: field_schema(schema) for name, schema in kind.model_json_schema()["properties"].items()}
-    for kind in (KerasSettings, MLPSettings)
-}
-# What `--set` takes; a field that both kinds of nets have reads text alike.
-FIELDS = {name: schema for kind in _SCHEMAS.values() for name, schema in kind.items() if name != "net"}
+def describe(kind: type[NetSettings]) -> dict[str, FieldSchema]:
+    """Return, of each field that can be set, what is allowed, its default and its description."""
+    properties = kind.model_json_schema()["properties"]
+    return {name: field_schema(schema) for name, schema in properties.items() if name != "net"}
 
 
-class FieldText(NamedTuple):
-    """Describe a field in words, as the docs, the report and error messages do."""
-
-    name: str
-    default: str
-    allowed: str
-    description: str
-
-
-def describe(kind: type[NetSettings]) -> list[FieldText]:
-    """Return all fields that can be set, in words."""
-    return [
-        FieldText(name, format_value(field.default), _SCHEMAS[kind][name].allowed, field.description or "")
-        for name, field in kind.model_fields.items()
-        if name != "net"
-    ]
+FIELDS = describe(KerasSettings) | describe(MLPSettings)  # a field of both kinds reads text alike
 
 
 def format_value(value: object) -> str:
     """Return a field's value as `--set` takes it."""
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 

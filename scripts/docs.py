@@ -61,15 +61,14 @@ def _measurements() -> list[dict[str, Any]]:
     return json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
 
 
-def fields(*types: type[settings.NetSettings]) -> Iterator[str]:
-    """Yield a table of the fields that all `types` share or, of a single kind, of its further fields."""
+def fields(*kinds: type[settings.NetSettings]) -> Iterator[str]:
+    """Yield a table of the fields that all kinds share or, of a single kind, of its further fields."""
+    described = [settings.describe(kind) for kind in kinds]
     rows = []
-    for field in settings.describe(types[0]):
-        if (field.name in settings.NetSettings.model_fields) != (len(types) > 1):
-            continue
-        described = [other for kind in types for other in settings.describe(kind) if other.name == field.name]
-        defaults = dict.fromkeys(f"`{other.default}`" for other in described)
-        rows.append([f"`{field.name}`", " or ".join(defaults), field.allowed, field.description])
+    for name, field in described[0].items():
+        if (name in settings.NetSettings.model_fields) == (len(kinds) > 1):
+            defaults = dict.fromkeys(f"`{settings.format_value(kind[name].default)}`" for kind in described)
+            rows.append([f"`{name}`", " or ".join(defaults), field.allowed, field.description])
     yield from table(["field", "default", "allowed", "meaning"], rows)
 
 

@@ -292,8 +292,8 @@ def test_the_settings_are_those_of_the_manifest(dom: Page, small: runs.Run) -> N
     for name, version in small.manifest.config.versions.items():
         assert f"{name} {version}" in settings["versions"]
     expected = [
-        [field.name, format_value(getattr(MLP, field.name)), " ".join(field.description.split())]
-        for field in describe(type(MLP))
+        [name, format_value(getattr(MLP, name)), field.description]
+        for name, field in describe(type(MLP)).items()
     ]
     assert rows[-len(expected) :] == expected
     assert dom.find("h3", "settings")[0][1] == "sklearn-mlp (mlp)"

@@ -112,7 +112,7 @@ def _settings_tables(manifest: Manifest) -> list[SettingsTable]:
         epochs = sorted({manifest.recipes[model].epochs for model in models})
         values = {name: format_value(value) for name, value in settings}
         values["epochs"] = " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]])))
-        rows = [(field.name, values[field.name], field.description) for field in describe(type(settings))]
+        rows = [(name, values[name], field.description) for name, field in describe(type(settings)).items()]
         tables.append((models, settings.net, rows))
     return tables
 
