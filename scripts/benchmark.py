@@ -123,23 +123,11 @@ def ours(contestant: str, folder: Path, seed: int, checkout: Path) -> float:
     """Run `train` with the contestant's arguments, from this checkout or another; return its accuracy."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "digit_recognizer", "train", *OURS[contestant], "--json"]
+        fixed = f"--seed {seed} --holdout {HOLDOUT}".split()
         completed = subprocess.run(
-            [
-                *command,
-                "--seed",
-                str(seed),
-                "--holdout",
-                str(HOLDOUT),
-                "--data-dir",
-                str(folder),
-                "--out",
-                out,
-            ],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=checkout,
-        )
+            [*command, *fixed, "--data-dir", folder, "--out", out],
+            check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=checkout,
+        )  # fmt: skip
     summary = json.loads(completed.stdout)
     return (summary["blend"] or summary["models"][0])["accuracy"]
 
@@ -205,18 +193,8 @@ def timed(contestant: str, folder: Path, seed: int, checkout: Path) -> dict:
 
     checkout: where the package is that ours are run with.
     """
-    command = [
-        sys.executable,
-        str(HERE),
-        "--checkout",
-        str(checkout.resolve()),
-        "--only",
-        contestant,
-        "--data-dir",
-        str(folder),
-        "--seed",
-        str(seed),
-    ]
+    command = [sys.executable, HERE, "--checkout", checkout.resolve(), "--only", contestant]
+    command += ["--data-dir", folder, "--seed", str(seed)]
     started = time.perf_counter()
     completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     row = {
