@@ -1,4 +1,4 @@
-"""From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score you can trust.
+"""From Digit Recognizer's CSVs to a checked Kaggle submission, with a validation accuracy you can trust.
 
 In a notebook: `from digit_recognizer import train, validate, ensemble, predict, report`. The functions take
 the commands' options by name, show progress in the cell, and raise the package's errors.

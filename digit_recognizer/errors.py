@@ -5,6 +5,8 @@ import re
 import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import takewhile
+from traceback import walk_tb
 
 # What the machine is to blame for, not the code: no room, no permission, no such path.
 REFUSALS = {
@@ -34,21 +36,17 @@ def printable(text: object) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
 
 
-class _Shown(reprlib.Repr):
-    """A value's beginning: of any type, nested in itself, or with a `repr` that raises."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxstring, self.maxother = 2, 60, 60
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Return the number, unless it has more digits than Python writes."""
-        return super().repr_int(x, level) if abs(x) < 10**99 else "a huge integer"
+_BEGINNING = reprlib.Repr()  # of any type, nested in itself, or with a `repr` that raises
+_BEGINNING.maxlevel, _BEGINNING.maxstring, _BEGINNING.maxother = 2, 60, 60
 
 
 def shown(value: object) -> str:
     """Return what was found, for a message: the beginning of its `repr`, in one line."""
-    return printable(" ".join(_Shown().repr(value).split())[:100])
+    try:
+        text = _BEGINNING.repr(value)
+    except ValueError:  # it has more digits than Python writes
+        text = "a huge integer"
+    return printable(" ".join(text.split())[:100])
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -79,19 +77,15 @@ class PictureError(DigitRecognizerError):
 
 
 class OptionError(DigitRecognizerError):
-    """An option has no such value, or several do not go together; the message names them as `data_dir`."""
+    """An option or a setting has no such value, or several do not go together.
+
+    A message, of any class, names options as they are typed; `job.in_python` turns them into keywords.
+    """
 
     exit_code = 2
 
 
-class RecipeError(OptionError):
-    """No recipe has that name, or a setting has no such value."""
-
-
-class SplitError(DigitRecognizerError):
-    """The digits cannot be split as asked."""
-
-    exit_code = 2
+RecipeError = SplitError = OptionError
 
 
 class SubmissionError(DigitRecognizerError):
@@ -121,15 +115,26 @@ class LibraryError(DigitRecognizerError):
             raise error
         if re.search("(?i)failed to map segment|cannot allocate memory", str(error)):  # the system's loader
             raise MemoryError from error
-        library, frame = "", error.__traceback__
-        while frame is not None:  # the library is what this package imported, not what that imported
-            name = frame.tb_frame.f_globals.get("__name__", "").partition(".")[0]
-            library, frame = "" if name == __package__ else library or name, frame.tb_next
+        frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+        beyond = takewhile(lambda name: not name.startswith(__package__), reversed(frames))
+        library = (asked or ["a library", *beyond][-1]).partition(".")[0]
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return cls(
-            f"{asked.partition('.')[0] or library or 'a library'} cannot be imported ({reason}); "
-            f"install the packages of requirements.txt anew{advice}"
+            f"{library} cannot be imported ({reason}); install the packages of requirements.txt anew{advice}"
         )
+
+
+def machine_fault(error: Exception) -> str | None:
+    """Return in one line what the machine or the installation is to blame for; None for a bug."""
+    if isinstance(error, ImportError):
+        return str(LibraryError.of_import(error))
+    if isinstance(error, MemoryError):
+        return "out of memory; close other programs, or raise its limit (ulimit -v)"
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
+    if str(error) == "can't start new thread":
+        return "no thread can be started; close other programs, or raise their limit (ulimit -u)"
+    return None
 
 
 class NotSubmittedError(DigitRecognizerError):
@@ -166,41 +171,31 @@ class KaggleError(DigitRecognizerError):
 class CompetitionError(KaggleError):
     """Kaggle has no competition of that name."""
 
-    exit_code = 2
-    retryable = False
-    outcome_unknown = False
+    exit_code, retryable, outcome_unknown = 2, False, False
 
 
 class CredentialsError(KaggleError):
     """Kaggle does not know the account, or the account may not do that yet: rules, phone."""
 
-    exit_code = 4
-    retryable = False
-    outcome_unknown = False
+    exit_code, retryable, outcome_unknown = 4, False, False
 
 
 class QuotaError(KaggleError):
     """The day's submissions are used up."""
 
-    exit_code = 5
-    retryable = False
-    outcome_unknown = False
+    exit_code, retryable, outcome_unknown = 5, False, False
 
 
 class RejectedError(KaggleError):
     """Kaggle does not accept, or could not score, the submission."""
 
-    exit_code = 6
-    retryable = False
-    outcome_unknown = False
+    exit_code, retryable, outcome_unknown = 6, False, False
 
 
 class NetworkError(KaggleError):
     """A server cannot be reached, or does not answer as expected."""
 
-    exit_code = 7
-    retryable = False
-    outcome_unknown = True
+    exit_code, retryable, outcome_unknown = 7, False, True
 
 
 class ScorePendingError(DigitRecognizerError):

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from itertools import chain, islice
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import OptionError, nearest, shown
+from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, shown
 from digit_recognizer.files import check_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
@@ -67,6 +68,21 @@ Overrides = Annotated[
 ]
 
 
+FLAGS = {"recipes": "--recipe", "settings": "--set"}  # options whose names are not their fields'
+
+
+def flag_of(field: str) -> str:
+    """Return the option of a field as the command line and all messages name it."""
+    return FLAGS.get(field, "--" + field.replace("_", "-"))
+
+
+def in_python(text: str) -> str:
+    """Return a message with the options that it names as a call has them: `data_dir` for --data-dir."""
+    names = {flag_of(field): f"`{field}`" for kind in (Job, Blend, StoredRun) for field in kind.model_fields}
+    names["--no-ensemble"] = "`ensemble=False`"
+    return re.sub(r"--[a-z-]+", lambda flag: names.get(flag[0], flag[0]), text)
+
+
 class Asked(Options):
     """Base of what a command or a function is asked to do; a wrong value raises OptionError in one line."""
 
@@ -79,7 +95,8 @@ class Asked(Options):
         try:
             super().__init__(**options)
         except ValidationError as error:
-            raise OptionError(explain(error, type(self), "`{}`")) from None
+            field, _, found = explain(error, type(self), "{}").partition(":")
+            raise OptionError(f"{flag_of(field)}:{found}") from None
 
 
 class NewRun(Asked):
@@ -100,7 +117,7 @@ class Job(NewRun):
     """What to train, on what: the options of `train` and `validate`."""
 
     recipes: Names | None = None
-    """What to train; repeat it for several. `recipes` lists them.
+    """Recipe to train; repeat it for several. `recipes` lists them.
     [default: keras-mlp, sklearn-mlp; with --minutes the best that fit]
     """
     settings: Overrides | None = None
@@ -108,9 +125,9 @@ class Job(NewRun):
     minutes: float | None = Field(default=None, ge=0.5, le=600)
     """Fill so many minutes with the best ensemble that this machine fits in them."""
     holdout: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the training rows held out to score on.  [default: 0.1]"""
+    """Share of the training rows held out for validation.  [default: 0.1]"""
     folds: int | None = Field(default=None, ge=2, le=100)
-    """Score by K-fold cross-validation instead; the K models are averaged."""
+    """Validate by K-fold cross-validation instead; the K models are averaged."""
     repeats: int = Field(default=1, ge=1, le=100)
     """Number of repeats of the cross-validation, each with other folds."""
     refit: bool = False
@@ -131,19 +148,19 @@ class Job(NewRun):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.folds is not None and self.holdout is not None:
-            raise OptionError("`holdout` and `folds` exclude each other; give one")
+            raise OptionError("--holdout and --folds exclude each other; give one")
         if self.folds is None and not self.write_submission:
-            raise OptionError("`folds`: found None, expected an integer from 2 to 100")
+            raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.folds is None and self.repeats > 1:
-            raise OptionError(f"`repeats`: found {self.repeats} without `folds`; give `folds` as well")
+            raise OptionError(f"--repeats: found {self.repeats} without --folds; give --folds as well")
         if self.minutes and not self.ensemble:
-            raise OptionError("`minutes` fits an ensemble; leave out --no-ensemble (ensemble=False)")
-        for recipe in chain.from_iterable(self.tiers):
-            if self.minutes and recipe.settings.patience:
-                raise OptionError(
-                    f"`minutes` sets when to stop, and so does patience of {recipe.name}; "
-                    "leave out `minutes`, or take another recipe"
-                )
+            raise OptionError("--minutes fits an ensemble; leave out --no-ensemble")
+        patient = [recipe.name for recipe in chain(*self.tiers) if recipe.settings.patience]
+        if self.minutes and patient:
+            raise OptionError(
+                f"--minutes sets when to stop, and so does patience of {patient[0]}; "
+                "leave out --minutes, or take another recipe"
+            )
         return self
 
     @property
@@ -177,13 +194,16 @@ class StoredRun(Asked):
 
     run: Annotated[Folder, _expect("a run, its name or folder")]
     data_dir: Folder | None = None
+    """Folder of the run's digits.  [default: where it read them]"""
     png: bool = False
+    """Write the figures as PNGs beside the page, too, for slides."""
 
 
 def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
     """Return the function, which computes by the package's settings of other libraries.
 
-    Called with other options than its own, it raises OptionError, not TypeError.
+    Called with other options than its own, it raises OptionError, not TypeError. Its errors name options as a
+    call has them.
     """
     signature = inspect.signature(function)
 
@@ -193,19 +213,23 @@ def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters,
             signature.bind(*args, **options)
         except TypeError as error:
             unknown = next((name for name in options if name not in signature.parameters), None)
-            advice = _advice(unknown, options[unknown], signature.parameters) if unknown else str(error)
+            advice = str(error) if unknown is None else _advice(unknown, options, signature.parameters)
             raise OptionError(f"{function.__name__}: {advice}") from None
-        with own_settings():
-            return function(*args, **options)
+        try:
+            with own_settings():
+                return function(*args, **options)
+        except DigitRecognizerError as error:
+            error.args = (in_python(str(error)),)
+            error.__notes__ = [in_python(note) for note in getattr(error, "__notes__", [])]
+            raise
 
     return call
 
 
-def _advice(unknown: str, value: object, options: Iterable[str]) -> str:
+def _advice(unknown: str, given: Mapping[str, object], options: Iterable[str]) -> str:
     """Return what to give instead of an option that is unknown."""
-    settings = FIELDS if "settings" in options else {}
-    close = nearest(unknown, [*options, *settings])
-    if close in settings:
-        return f"has no option {shown(unknown)}; give the setting as settings={{{close!r}: {shown(value)}}}"
+    close = nearest(unknown, [*options, *(FIELDS if "settings" in options else ())])
     meant = f"did you mean {close}? " if close else ""
+    if close in FIELDS:
+        meant = f"give the setting as settings={{{close!r}: {shown(given[unknown])}}}; "
     return f"has no option {shown(unknown)}; {meant}it takes {', '.join(options)}"

@@ -1,5 +1,6 @@
 """The functions for notebooks and scripts: the commands' options by name, progress in the cell."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call
+from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_python
 
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
@@ -22,7 +23,7 @@ StrPath = str | PathLike[str]
 class FinishedRun(PathLike[str]):
     """A run on the disk, and the path of its folder.
 
-    submission: the CSV's path; None after `validate`. score: accuracy, low and high on held-out rows.
+    submission: the CSV's path; None after `validate`. score: validation accuracy, low and high.
     """
 
     run: "Run"
@@ -34,7 +35,7 @@ class FinishedRun(PathLike[str]):
 
     @property
     def score(self) -> "ModelScore":
-        """Accuracy on held-out rows with its 95% interval, of the run's main model."""
+        """Validation accuracy of the run's main model with its 95% interval."""
         return self.run.main_score
 
     @check_call
@@ -74,7 +75,7 @@ def train(
     minutes: 0.5 to 600, to fill with the best ensemble.
     holdout: share of the rows held out, 0.1 without folds. folds, repeats: of cross-validation instead.
     refit: train again on all rows before predicting. ensemble: blend, or take the best model alone.
-    settings: of the nets, for all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
+    settings: overrides in all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
     seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
     data_dir: folder of train.csv and test.csv. out: folder of the runs. name: date and time by default.
     resume: go on with a run of the same call that was cut off.
@@ -159,9 +160,9 @@ def report(
     png: write its figures as PNGs beside the page, too.
     """
     asked = StoredRun(**locals())
-    from digit_recognizer import reports
+    from digit_recognizer import reports, runs
 
-    _, page = reports.write_by_name(asked.out, str(asked.run), asked.data_dir, png=asked.png)
+    page = reports.write(runs.find(asked.out, str(asked.run)), asked.data_dir, png=asked.png)
     if not _in_notebook():
         return page
     import html
@@ -176,7 +177,7 @@ def report(
 def _say(text: str) -> None:
     """Print a notice; one that cannot be printed ends no run."""
     with suppress(OSError, ValueError):  # ValueError: of a stream that was closed
-        print(text, flush=True)
+        print(in_python(text), flush=True)
 
 
 def _progress() -> "OnProgress":
@@ -186,9 +187,6 @@ def _progress() -> "OnProgress":
 
 
 def _in_notebook() -> bool:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    shell = get_ipython()
-    return shell is not None and "IPKernelApp" in shell.config
+    ipython: Any = sys.modules.get("IPython")  # a kernel has imported it
+    shell = ipython and ipython.get_ipython()
+    return bool(shell) and "IPKernelApp" in shell.config

@@ -6,8 +6,9 @@ docs/experiments.md.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from digit_recognizer.errors import RecipeError, nearest, shown
+from digit_recognizer.errors import OptionError, nearest, shown
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings, override
 
 
@@ -34,17 +35,18 @@ class Recipe:
     evidence: Evidence | None = None
 
 
+COSINE: dict[str, Any] = {"learning_rate_schedule": "cosine"}
+ADAMW: dict[str, Any] = {**COSINE, "optimizer": "adamw", "weight_decay": 0.05}
+DENSE: dict[str, Any] = {"deskew": True, "augment_strength_end": 0.6, "batch_size": 256, "tta": True}
 CNN = KerasSettings(
+    **ADAMW,
     channels=(32, 64, 64, 128, 128),
     kernel_sizes=(5,),
     strides=(2, 1, 2, 1, 2),
     hidden=(),
     batch_norm=True,
     bfloat16=True,
-    optimizer="adamw",
     learning_rate=3e-3,
-    learning_rate_schedule="cosine",
-    weight_decay=0.05,
     label_smoothing=0.03,
     augment_strength=1.6,
     augment_strength_end=0.6,
@@ -56,139 +58,102 @@ RECIPES = {
     recipe.name: recipe
     for recipe in [
         Recipe(
-            name="keras-mlp",
-            summary="Keras 784-128-64-10 (109,386 parameters), deskewed digits augmented anew each epoch",
-            settings=KerasSettings(
-                hidden=(128, 64),
-                optimizer="adamw",
-                learning_rate=7e-3,
-                learning_rate_schedule="cosine",
-                weight_decay=0.05,
-                label_smoothing=0.03,
-                deskew=True,
-                augment_strength=1.5,
-                augment_strength_end=0.6,
-                epochs=90,
-                batch_size=256,
-                tta=True,
+            "keras-mlp",
+            "Keras 784-128-64-10 (109,386 parameters), deskewed digits augmented anew each epoch",
+            KerasSettings(
+                **ADAMW, **DENSE, learning_rate=7e-3, label_smoothing=0.03, augment_strength=1.5, epochs=90
             ),
-            evidence=Evidence(0.9929, 0.0013, 82, "2026-11-28"),
+            Evidence(0.9929, 0.0013, 82, "2026-11-28"),
         ),
         Recipe(
-            name="sklearn-mlp",
-            summary="scikit-learn MLPClassifier 784-256-128-10, deskewed digits augmented anew each epoch",
-            settings=MLPSettings(
+            "sklearn-mlp",
+            "scikit-learn MLPClassifier 784-256-128-10, deskewed digits augmented anew each epoch",
+            MLPSettings(
+                **COSINE,
+                **DENSE,
                 hidden=(256, 128),
                 learning_rate=3e-3,
-                learning_rate_schedule="cosine",
                 alpha=1e-3,
-                deskew=True,
                 augment_strength=1.4,
-                augment_strength_end=0.6,
                 epochs=60,
-                batch_size=256,
-                tta=True,
             ),
-            evidence=Evidence(0.9926, 0.0011, 179, "2026-11-28"),
+            Evidence(0.9926, 0.0011, 179, "2026-11-28"),
         ),
         Recipe(
-            name="softmax",
-            summary="notebook: Keras 784-10 sigmoid, Adam, 5 epochs; here with a falling learning rate",
-            settings=KerasSettings(
-                hidden=(),
-                output="sigmoid",
-                learning_rate=1e-2,
-                learning_rate_schedule="cosine",
-                epochs=5,
-                batch_size=64,
+            "softmax",
+            "notebook: Keras 784-10 sigmoid, Adam, 5 epochs; here with a falling learning rate",
+            KerasSettings(**COSINE, hidden=(), output="sigmoid", learning_rate=1e-2, epochs=5, batch_size=64),
+            Evidence(0.9247, 0.0014, 4, "2026-11-21"),
+        ),
+        Recipe(
+            "keras-mlp-100",
+            "notebook: Keras 784-100-10, Adam, 5 epochs; here 20, with weight decay",
+            KerasSettings(
+                **ADAMW, hidden=(100,), output="sigmoid", learning_rate=3e-3, epochs=20, batch_size=128
             ),
-            evidence=Evidence(0.9247, 0.0014, 4, "2026-11-21"),
+            Evidence(0.9746, 0.0020, 8, "2026-11-21"),
         ),
         Recipe(
-            name="keras-mlp-100",
-            summary="notebook: Keras 784-100-10, Adam, 5 epochs; here 20, with weight decay",
-            settings=KerasSettings(
-                hidden=(100,),
-                output="sigmoid",
-                optimizer="adamw",
-                learning_rate=3e-3,
-                learning_rate_schedule="cosine",
-                weight_decay=0.05,
-                epochs=20,
-                batch_size=128,
-            ),
-            evidence=Evidence(0.9746, 0.0020, 8, "2026-11-21"),
+            "keras-mlp-plain",
+            "notebook: Keras 784-128-64-10, Adam",
+            KerasSettings(hidden=(128, 64), epochs=10),
+            Evidence(0.9711, 0.0016, 9, "2026-11-21"),
         ),
         Recipe(
-            name="keras-mlp-plain",
-            summary="notebook: Keras 784-128-64-10, Adam",
-            settings=KerasSettings(hidden=(128, 64), epochs=10),
-            evidence=Evidence(0.9711, 0.0016, 9, "2026-11-21"),
-        ),
-        Recipe(
-            name="keras-mlp-bn",
-            summary="notebook: Keras 784-512-256-128-64-10, batch norm, dropout, falling learning rate",
-            settings=KerasSettings(
+            "keras-mlp-bn",
+            "notebook: Keras 784-512-256-128-64-10, batch norm, dropout, falling learning rate",
+            KerasSettings(
+                **COSINE,
                 hidden=(512, 256, 128, 64),
                 batch_norm=True,
                 dropout=(0.3, 0.3, 0.2, 0.2),
-                learning_rate_schedule="cosine",
                 epochs=20,
                 batch_size=128,
             ),
-            evidence=Evidence(0.9817, 0.0022, 50, "2026-11-21"),
+            Evidence(0.9817, 0.0022, 50, "2026-11-21"),
         ),
         Recipe(
-            name="sklearn-mlp-plain",
-            summary="notebook: MLPClassifier on pixels / 255",
-            settings=MLPSettings(),
-            evidence=Evidence(0.9727, 0.0026, 32, "2026-11-21"),
+            "sklearn-mlp-plain",
+            "notebook: MLPClassifier on pixels / 255",
+            MLPSettings(),
+            Evidence(0.9727, 0.0026, 32, "2026-11-21"),
         ),
         Recipe(
-            name="sklearn-mlp-scaled",
-            summary="notebook: StandardScaler and MLPClassifier; here 256-128, weights averaged",
-            settings=MLPSettings(
-                preprocessing="standardize", hidden=(256, 128), alpha=0.01, averaged_epochs=8
+            "sklearn-mlp-scaled",
+            "notebook: StandardScaler and MLPClassifier; here 256-128, weights averaged",
+            MLPSettings(preprocessing="standardize", hidden=(256, 128), alpha=0.01, averaged_epochs=8),
+            Evidence(0.9745, 0.0014, 18, "2026-11-21"),
+        ),
+        Recipe(
+            "sklearn-mlp-pca",
+            "notebook's proposal: PCA (95% of variance), MLPClassifier (alpha 0.1) that stops early",
+            MLPSettings(preprocessing="pca", alpha=0.1, epochs=100, patience=10),
+            Evidence(0.9742, 0.0022, 23, "2026-11-21"),
+        ),
+        Recipe(
+            "cnn",
+            "Keras convolutions 32-64-64-128-128, batch norm, digits augmented anew each epoch",
+            CNN,
+            Evidence(0.9961, 0.0008, 434, "2026-11-21"),
+        ),
+        Recipe(
+            "cnn-deskewed",
+            "cnn on deskewed digits, to be blended with it",
+            CNN.replace(deskew=True),
+        ),
+        Recipe(
+            "cnn-small",
+            "Keras convolutions 32-64-64-128 for fewer minutes, else as cnn",
+            CNN.replace(channels=(32, 64, 64, 128), strides=(2, 2, 1, 2), epochs=8),
+            Evidence(0.9945, 0.0010, 79, "2026-11-21"),
+        ),
+        Recipe(
+            "cnn-plain",
+            "notebook's proposal: Keras convolutions 32-64-64, stride 2",
+            KerasSettings(
+                **ADAMW, channels=(32, 64, 64), hidden=(), learning_rate=3e-3, epochs=12, batch_size=128
             ),
-            evidence=Evidence(0.9745, 0.0014, 18, "2026-11-21"),
-        ),
-        Recipe(
-            name="sklearn-mlp-pca",
-            summary="notebook's proposal: PCA (95% of variance), MLPClassifier (alpha 0.1) that stops early",
-            settings=MLPSettings(preprocessing="pca", alpha=0.1, epochs=100, patience=10),
-            evidence=Evidence(0.9742, 0.0022, 23, "2026-11-21"),
-        ),
-        Recipe(
-            name="cnn",
-            summary="Keras convolutions 32-64-64-128-128, batch norm, digits augmented anew each epoch",
-            settings=CNN,
-            evidence=Evidence(0.9961, 0.0008, 434, "2026-11-21"),
-        ),
-        Recipe(
-            name="cnn-deskewed",
-            summary="cnn on deskewed digits, to be blended with it",
-            settings=CNN.replace(deskew=True),
-        ),
-        Recipe(
-            name="cnn-small",
-            summary="Keras convolutions 32-64-64-128 for fewer minutes, else as cnn",
-            settings=CNN.replace(channels=(32, 64, 64, 128), strides=(2, 2, 1, 2), epochs=8),
-            evidence=Evidence(0.9945, 0.0010, 79, "2026-11-21"),
-        ),
-        Recipe(
-            name="cnn-plain",
-            summary="notebook's proposal: Keras convolutions 32-64-64, stride 2",
-            settings=KerasSettings(
-                channels=(32, 64, 64),
-                hidden=(),
-                optimizer="adamw",
-                learning_rate=3e-3,
-                learning_rate_schedule="cosine",
-                weight_decay=0.05,
-                epochs=12,
-                batch_size=128,
-            ),
-            evidence=Evidence(0.9870, 0.0013, 63, "2026-11-21"),
+            Evidence(0.9870, 0.0013, 63, "2026-11-21"),
         ),
     ]
 }
@@ -215,18 +180,19 @@ def for_minutes(minutes: float) -> tuple[tuple[str, ...], ...]:
 def select(names: Iterable[str], overrides: Mapping[str, object] | None = None) -> list[Recipe]:
     """Return the recipes of these names, each once, with the overrides put in whose fields they have.
 
-    Raises RecipeError if there is no such recipe, field or value. A recipe that changes has no evidence.
+    Raises OptionError if there is no such recipe, field or value. A recipe that changes has no evidence.
     """
-    selected, overrides = [_find(name) for name in dict.fromkeys(names)], overrides or {}
+    names, overrides = list(dict.fromkeys(names)), overrides or {}
+    for name in names:
+        if name not in RECIPES:
+            raise OptionError(f"no recipe {shown(name)}; {_known(name, RECIPES)}")
+    selected = [RECIPES[name] for name in names]
     fields = dict.fromkeys(name for recipe in selected for name in type(recipe.settings).model_fields)
     del fields["net"]
     for name in overrides:
         if name not in fields:
             found = shown(name).strip("'")
-            raise RecipeError(
-                f"`settings` {found}: no selected recipe has that field; "
-                f"{_suggest(found, fields)}there are {', '.join(fields)}"
-            )
+            raise OptionError(f"--set {found}: no selected recipe has that field; {_known(found, fields)}")
     changed = [override(recipe.settings, overrides) for recipe in selected]
     return [
         recipe if settings == recipe.settings else replace(recipe, settings=settings, evidence=None)
@@ -234,13 +200,8 @@ def select(names: Iterable[str], overrides: Mapping[str, object] | None = None) 
     ]
 
 
-def _find(name: str) -> Recipe:
-    if recipe := RECIPES.get(name):
-        return recipe
-    raise RecipeError(f"no recipe {shown(name)}; {_suggest(name, RECIPES)}there are {', '.join(RECIPES)}")
-
-
-def _suggest(name: str, names: Iterable[str]) -> str:
-    """Return the name that was meant, if one is close."""
+def _known(name: str, names: Iterable[str]) -> str:
+    """Return the names that there are, and first the one that was meant, if one is close."""
     close = nearest(name, names)
-    return f"did you mean {close}? " if close else ""
+    meant = f"did you mean {close}? " if close else ""
+    return f"{meant}there are {', '.join(names)}"

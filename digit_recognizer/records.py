@@ -69,6 +69,8 @@ TYPED: dict[str, tuple[str, Callable[[str], object]]] = {
 class FieldSchema(BaseModel):
     """What a field's JSON schema says of its values; null, if it is allowed, goes without saying."""
 
+    description: str = ""
+    default: Any = None
     type: str = "string"
     enum: tuple[str, ...] = ()
     items: "FieldSchema | None" = None

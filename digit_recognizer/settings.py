@@ -1,52 +1,51 @@
 """What can be set of a net: each field's default, bounds and description, and `--set FIELD=VALUE`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from digit_recognizer.errors import RecipeError
-from digit_recognizer.records import Options, explain, field_schema
+from digit_recognizer.errors import OptionError
+from digit_recognizer.records import FieldSchema, Options, explain, field_schema
 
-MAX_LAYERS = 20  # of each kind
 MAX_EPOCHS = 10_000
 
+Value = TypeVar("Value")
+PerLayer = Annotated[tuple[Value, ...], Field(max_length=20)]
 Units = Annotated[int, Field(ge=1, le=4096)]
+Channels = Annotated[int, Field(ge=1, le=1024)]
 Pixels = Annotated[int, Field(ge=1, le=28)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-NonNegativeFloat = Annotated[float, Field(ge=0, le=1000)]
+Penalty = Annotated[float, Field(ge=0, le=1000)]
 Strength = Annotated[float, Field(ge=0, le=10)]
 # Of these the two kinds of nets have different defaults.
-Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS, description="times that a net sees each training digit")]
-BatchSize = Annotated[int, Field(ge=1, le=65_536, description="training digits in one step")]
+Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS, description="passes over the training rows")]
+BatchSize = Annotated[int, Field(ge=1, le=65_536, description="mini-batch size")]
 
 
 class NetSettings(Options):
-    """Hold the fields that both kinds of nets have."""
+    """Hold the fields that both kinds of nets have; their docstrings are the docs' descriptions."""
 
-    hidden: tuple[Units, ...] = Field(
-        default=(128, 64), max_length=MAX_LAYERS, description="units of each hidden dense layer"
-    )
-    learning_rate: float = Field(default=1e-3, gt=0, le=1e6, description="step size, at its highest")
-    learning_rate_schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="cosine warms up, and falls to 0 along half a cosine"
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    hidden: PerLayer[Units] = (128, 64)
+    """units of each hidden dense layer"""
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    """peak learning rate"""
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: a linear warm-up, then half a cosine down to 0"""
     epochs: Epochs
     batch_size: BatchSize
-    patience: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        description="epochs without progress on a tenth of the rows after which to stop; 0: never",
-    )
-    deskew: bool = Field(
-        default=False, description="remove each digit's slant and centre it, before all else"
-    )
-    augment_strength: Strength = Field(
-        default=0.0, description="how much training digits are distorted at first"
-    )
-    augment_strength_end: Strength = Field(default=0.0, description="the same in the end; it changes evenly")
-    tta: bool = Field(default=False, description="test-time augmentation: average over shifts by a pixel")
+    patience: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """early-stopping patience, in epochs, on a 10% internal split; 0: train all epochs"""
+    deskew: bool = False
+    """remove each digit's slant and centre it, before all else"""
+    augment_strength: Strength = 0.0
+    """strength of the augmentation at the start of a training"""
+    augment_strength_end: Strength = 0.0
+    """the same at its end; it changes evenly"""
+    tta: bool = False
+    """test-time augmentation: average over shifts by a pixel"""
 
     @property
     def is_convolutional(self) -> bool:
@@ -64,48 +63,35 @@ class KerasSettings(NetSettings):
     net: Literal["keras"] = "keras"
     epochs: Epochs = 10
     batch_size: BatchSize = 32
-    channels: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
-        default=(), max_length=MAX_LAYERS, description="channels of each convolution"
-    )
-    kernel_sizes: tuple[Pixels, ...] = Field(
-        default=(),
-        max_length=MAX_LAYERS,
-        description="width of each convolution's kernel; 3 beyond the last one",
-    )
-    strides: tuple[Pixels, ...] = Field(
-        default=(), max_length=MAX_LAYERS, description="stride of each convolution; 2 beyond the last one"
-    )
-    global_pool: bool = Field(
-        default=False, description="average each channel over the image after the convolutions"
-    )
-    activation: Literal["relu", "gelu", "elu", "tanh"] = Field(
-        default="relu", description="of all hidden layers"
-    )
-    output: Literal["softmax", "sigmoid"] = Field(
-        default="softmax", description="of the last layer; sigmoids are scaled to a sum of 1"
-    )
-    batch_norm: bool = Field(default=False, description="batch normalisation before each activation")
-    bfloat16: bool = Field(
-        default=False,
-        description="mixed precision in convolutional nets, on processors that are faster at it",
-    )
-    dropout: tuple[Fraction, ...] = Field(
-        default=(), max_length=MAX_LAYERS, description="share of units dropped after each hidden dense layer"
-    )
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field(
-        default="adam", description="how gradients become steps; sgd has Nesterov momentum 0.9"
-    )
-    weight_decay: NonNegativeFloat = Field(
-        default=0.0, description="share of each weight that a step takes away, per learning_rate"
-    )
-    label_smoothing: Fraction = Field(
-        default=0.0, description="share of each label that is spread over all digits"
-    )
+    channels: PerLayer[Channels] = ()
+    """channels of each convolution"""
+    kernel_sizes: PerLayer[Pixels] = ()
+    """kernel size of each convolution; 3 beyond the last one"""
+    strides: PerLayer[Pixels] = ()
+    """stride of each convolution; 2 beyond the last one"""
+    global_pool: bool = False
+    """global average pooling after the convolutions"""
+    activation: Literal["relu", "gelu", "elu", "tanh"] = "relu"
+    """of all hidden layers"""
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    """of the last layer; sigmoids are scaled to a sum of 1"""
+    batch_norm: bool = False
+    """batch normalisation before each activation"""
+    bfloat16: bool = False
+    """mixed precision in convolutional nets, on processors that are faster at it"""
+    dropout: PerLayer[Fraction] = ()
+    """dropout rate after each hidden dense layer"""
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """optimizer; sgd has Nesterov momentum 0.9"""
+    weight_decay: Penalty = 0.0
+    """decoupled weight decay, times the learning rate"""
+    label_smoothing: Fraction = 0.0
+    """label smoothing"""
 
     @model_validator(mode="after")
     def _check_fields_together(self) -> Self:
         if len(self.dropout) > len(self.hidden):
-            raise ValueError(f"dropout has {len(self.dropout)} shares for {len(self.hidden)} hidden layers")
+            raise ValueError(f"dropout has {len(self.dropout)} rates for {len(self.hidden)} hidden layers")
         for name, values in (("kernel_sizes", self.kernel_sizes), ("strides", self.strides)):
             if len(values) > len(self.channels):
                 raise ValueError(f"{name} has {len(values)} numbers for {len(self.channels)} convolutions")
@@ -120,18 +106,16 @@ class MLPSettings(NetSettings):
     net: Literal["mlp"] = "mlp"
     epochs: Epochs = 20
     batch_size: BatchSize = 200
-    preprocessing: Literal["scale", "standardize", "pca"] = Field(
-        default="scale",
-        description="pixels to 0..1 and, after that, each to mean 0 and std 1, or 95% of variance kept",
-    )
-    activation: Literal["relu", "tanh", "logistic"] = Field(
-        default="relu", description="of all hidden layers"
-    )
-    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="how gradients become steps")
-    alpha: NonNegativeFloat = Field(default=1e-4, description="L2 penalty")
-    averaged_epochs: int = Field(
-        default=1, ge=1, le=10_000, description="last epochs whose weights are averaged"
-    )
+    preprocessing: Literal["scale", "standardize", "pca"] = "scale"
+    """pixels to 0..1 and, after that, each to mean 0 and std 1, or PCA with 95% of the variance"""
+    activation: Literal["relu", "tanh", "logistic"] = "relu"
+    """of all hidden layers"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """optimizer"""
+    alpha: Penalty = 1e-4
+    """L2 penalty"""
+    averaged_epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """last epochs whose weights are averaged"""
 
     @model_validator(mode="after")
     def _check_fields_together(self) -> Self:
@@ -154,39 +138,20 @@ class MLPSettings(NetSettings):
 
 Settings = Annotated[KerasSettings | MLPSettings, Field(discriminator="net")]
 AnySettings = TypeVar("AnySettings", bound=NetSettings)
-# The JSON schema of each field that `--set` takes; one that both kinds of nets have reads text alike.
-FIELDS = {
-    name: schema
-    for kind in (KerasSettings, MLPSettings)
-    for name, schema in kind.model_json_schema()["properties"].items()
-    if name != "net"
-}
 
 
-class FieldText(NamedTuple):
-    """Describe a field in words, as the docs, `recipes` and error messages do."""
-
-    name: str
-    default: str
-    allowed: str
-    description: str
+def describe(kind: type[NetSettings]) -> dict[str, FieldSchema]:
+    """Return, of each field that can be set, what is allowed, its default and its description."""
+    properties = kind.model_json_schema()["properties"]
+    return {name: field_schema(schema) for name, schema in properties.items() if name != "net"}
 
 
-def describe(settings_type: type[NetSettings]) -> list[FieldText]:
-    """Return all fields that can be set, in words."""
-    schemas = settings_type.model_json_schema()["properties"]
-    return [
-        FieldText(
-            name, format_value(field.default), field_schema(schemas[name]).allowed, field.description or ""
-        )
-        for name, field in settings_type.model_fields.items()
-        if name != "net"
-    ]
+FIELDS = describe(KerasSettings) | describe(MLPSettings)  # a field of both kinds reads text alike
 
 
 def format_value(value: object) -> str:
     """Return a field's value as `--set` takes it."""
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
@@ -194,16 +159,16 @@ def format_value(value: object) -> str:
 def parse(assignment: str) -> tuple[str, object]:
     """Return field and value of a typed FIELD=VALUE; what reads as no value of the field stays text."""
     name, _, text = assignment.partition("=")
-    return name, field_schema(FIELDS[name]).read(text) if name in FIELDS else text
+    return name, FIELDS[name].read(text) if name in FIELDS else text
 
 
 def override(settings: AnySettings, overrides: Mapping[str, object]) -> AnySettings:
     """Return the settings with those values put in that are of fields of theirs.
 
-    Raises RecipeError, with what is expected, if they do not take a value.
+    Raises OptionError, with what is expected, if they do not take a value.
     """
     theirs = {name: value for name, value in overrides.items() if name in type(settings).model_fields}
     try:
         return settings.replace(**theirs)
     except ValidationError as error:
-        raise RecipeError(explain(error, type(settings), "`settings` {}")) from None
+        raise OptionError(explain(error, type(settings), "--set {}")) from None

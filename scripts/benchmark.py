@@ -123,23 +123,11 @@ def ours(contestant: str, folder: Path, seed: int, checkout: Path) -> float:
     """Run `train` with the contestant's arguments, from this checkout or another; return its accuracy."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "digit_recognizer", "train", *OURS[contestant], "--json"]
+        fixed = f"--seed {seed} --holdout {HOLDOUT}".split()
         completed = subprocess.run(
-            [
-                *command,
-                "--seed",
-                str(seed),
-                "--holdout",
-                str(HOLDOUT),
-                "--data-dir",
-                str(folder),
-                "--out",
-                out,
-            ],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=checkout,
-        )
+            [*command, *fixed, "--data-dir", folder, "--out", out],
+            check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=checkout,
+        )  # fmt: skip
     summary = json.loads(completed.stdout)
     return (summary["blend"] or summary["models"][0])["accuracy"]
 
@@ -201,22 +189,12 @@ def epoch_seconds(folder: Path, seed: int) -> Iterator[str]:
 
 
 def timed(contestant: str, folder: Path, seed: int, checkout: Path) -> dict:
-    """Return wall seconds and holdout accuracy of a contestant in a fresh process, as a row of the results.
+    """Return wall seconds and validation accuracy of a contestant in a process of its own, as a row.
 
     checkout: where the package is that ours are run with.
     """
-    command = [
-        sys.executable,
-        str(HERE),
-        "--checkout",
-        str(checkout.resolve()),
-        "--only",
-        contestant,
-        "--data-dir",
-        str(folder),
-        "--seed",
-        str(seed),
-    ]
+    command = [sys.executable, HERE, "--checkout", checkout.resolve(), "--only", contestant]
+    command += ["--data-dir", folder, "--seed", str(seed)]
     started = time.perf_counter()
     completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     row = {
@@ -237,7 +215,7 @@ def mean(values: list[float], form: str) -> str:
 
 def table(results: list[dict]) -> str:
     """Return the results as Markdown; time ratios are to the plain Keras notebook in the same run."""
-    head = "contestant | wall time, s | time ratio | holdout accuracy | on seed 0's holdout | runs"
+    head = "contestant | wall time, s | time ratio | validation accuracy | on seed 0's holdout | runs"
     lines = [f"| {head} |", "|---|---|---|---|---|---|"]
     base = {(row["seed"], row["run"]): row["seconds"] for row in results if row["contestant"] == "keras"}
     for name, title in CONTESTANTS.items():
@@ -301,7 +279,7 @@ def draw(results: list[dict], path: Path) -> None:
         xscale="log",
         yscale="log",
         xlabel="wall time of the whole process",
-        ylabel="held-out digits read wrong, %",
+        ylabel="validation error, %",
     )
     axes.set_xlim(right=axes.get_xlim()[1] * 2)
     ticks = [tick for tick in (0.2, 0.3, 0.5, 1, 2, 3, 5) if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]

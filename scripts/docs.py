@@ -15,7 +15,7 @@ import click
 
 import digit_recognizer
 from digit_recognizer import errors, manifest, settings
-from digit_recognizer.cli import commands, tables
+from digit_recognizer.cli import commands
 from digit_recognizer.recipes import RECIPES
 from scripts import benchmark
 
@@ -41,30 +41,34 @@ def results() -> Iterator[str]:
     for name in SHORT:
         runs = [result for result in measured if result["contestant"] == name]
         seconds, accuracy = ([run[field] for run in runs] for field in ("seconds", "accuracy"))
-        rows.append(
-            [
-                benchmark.CONTESTANTS[name],
-                benchmark.mean(seconds, ".1f"),
-                benchmark.mean(accuracy, ".4f"),
-                str(len(runs)),
-            ]
-        )
-    yield from table(["what", "wall time, s", "accuracy on held-out digits", "runs"], rows)
+        numbers = benchmark.mean(seconds, ".1f"), benchmark.mean(accuracy, ".4f")
+        rows.append([benchmark.CONTESTANTS[name], *numbers, str(len(runs))])
+    yield from table(["what", "wall time, s", "validation accuracy", "runs"], rows)
+
+
+def evidence() -> Iterator[str]:
+    """Yield the recipes' evidence."""
+    rows = []
+    for recipe in RECIPES.values():
+        measured = ["not measured", "-", "-"]
+        if evidence := recipe.evidence:
+            measured = [f"{evidence.mean:.4f} ± {evidence.std:.4f}", f"{evidence.seconds:.0f}", evidence.date]
+        rows.append([f"`{recipe.name}`", recipe.summary, *measured])
+    yield from table(["recipe", "what it is", "accuracy", "seconds", "measured"], rows)
 
 
 def _measurements() -> list[dict[str, Any]]:
     return json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
 
 
-def fields(*types: type[settings.NetSettings]) -> Iterator[str]:
-    """Yield a table of the fields that all `types` share or, of a single kind, of its further fields."""
+def fields(*kinds: type[settings.NetSettings]) -> Iterator[str]:
+    """Yield a table of the fields that all kinds share or, of a single kind, of its further fields."""
+    described = [settings.describe(kind) for kind in kinds]
     rows = []
-    for field in settings.describe(types[0]):
-        if (field.name in settings.NetSettings.model_fields) != (len(types) > 1):
-            continue
-        described = [other for kind in types for other in settings.describe(kind) if other.name == field.name]
-        defaults = dict.fromkeys(f"`{other.default}`" for other in described)
-        rows.append([f"`{field.name}`", " or ".join(defaults), field.allowed, field.description])
+    for name, field in described[0].items():
+        if (name in settings.NetSettings.model_fields) == (len(kinds) > 1):
+            defaults = dict.fromkeys(f"`{settings.format_value(kind[name].default)}`" for kind in described)
+            rows.append([f"`{name}`", " or ".join(defaults), field.allowed, field.description])
     yield from table(["field", "default", "allowed", "meaning"], rows)
 
 
@@ -96,8 +100,9 @@ def _option(option: click.Option) -> list[str]:
     if isinstance(option.type, click.Choice):
         value = "|".join(option.type.choices)
     elif not option.is_flag:
-        path = "PATH" if isinstance(option.type, click.Path) else str(option.name).upper()
-        value = option.metavar or path
+        value = option.metavar or (
+            option.type.name if option.type.name.isupper() else str(option.name).upper()
+        )
     names = " / ".join([", ".join(option.opts), *option.secondary_opts])
     notes = []
     if option.show_default:
@@ -170,49 +175,40 @@ def _type(value: dict[str, Any]) -> str:
     return value.get("format", "").replace("date-time", "date and time") or value["type"]
 
 
-def rooms() -> Iterator[str]:
-    """Yield the package's rooms by their floors: a room imports only from floors below its own."""
+def modules() -> Iterator[str]:
+    """Yield the package's modules by their layers: a module imports only from layers below its own."""
     imports = _imports()
 
     @cache
-    def floor(room: str) -> int:
-        return 1 + max(map(floor, imports[room]), default=0)
+    def layer(module: str) -> int:
+        return 1 + max(map(layer, imports[module]), default=0)
 
     rows = []
-    for room in sorted(imports, key=lambda room: (-floor(room), room)):
-        folder = PACKAGE / room
+    for module in sorted(imports, key=lambda module: (-layer(module), module)):
+        folder = PACKAGE / module
         path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
         line = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
-        rows.append([str(floor(room)), f"`{room}/`" if folder.is_dir() else f"`{room}.py`", line])
-    yield from table(["floor", "room", "what is inside"], rows)
+        rows.append([str(layer(module)), f"`{module}/`" if folder.is_dir() else f"`{module}.py`", line])
+    yield from table(["layer", "module", "what is inside"], rows)
 
 
 def _imports() -> dict[str, set[str]]:
-    """Return, of each room, the other rooms that it imports."""
+    """Return, of each file or sub-package, the others that it imports from."""
     imports: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if room.startswith("__"):
-            continue
-        names = imports.setdefault(room, set())
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {
-        room: {
-            parts[1]
-            for name in names
-            if len(parts := name.split(".")) > 1 and parts[0] == PACKAGE.name and parts[1] in imports
-        }
-        - {room}
-        for room, names in imports.items()
-    }
+        module = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if not module.startswith("__"):
+            names = imports.setdefault(module, set())
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == PACKAGE.name:
+                    names |= {f"{node.module}.{alias.name}".split(".")[1] for alias in node.names}
+    return {module: (names & set(imports)) - {module} for module, names in imports.items()}
 
 
 PARTS: dict[str, Callable[[], Iterable[str]]] = {
     "results": results,
     "options": options,
-    "recipes": lambda: tables.evidence(RECIPES.values()),
+    "recipes": evidence,
     "settings": lambda: fields(settings.KerasSettings, settings.MLPSettings),
     "keras-settings": lambda: fields(settings.KerasSettings),
     "mlp-settings": lambda: fields(settings.MLPSettings),
@@ -221,7 +217,7 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     "exit-codes": exit_codes,
     "environment": environment,
     "manifest": manifest_fields,
-    "rooms": rooms,
+    "modules": modules,
 }
 
 

@@ -27,6 +27,7 @@ from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, 
 from digit_recognizer.recipes import RECIPES
 from digit_recognizer.settings import Settings, parse
 
+pytest_plugins = ["report_runs"]
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = 600, 150  # rows of the sample that the tests use
 DEADLINE = 120  # seconds that a test waits for another process, at most

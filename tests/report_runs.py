@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN
+from conftest import TEST, TRAIN, make_config
 from PIL import Image
 
 from digit_recognizer import data, manifest, reports, runs, scoring
@@ -42,7 +42,7 @@ def write_run(
     names = [model.name for model in models if model.name != BLEND]
     fields = {
         "name": folder.name,
-        "created": "2026-01-02T03:04:05+01:00",
+        "created": manifest.datetime.fromisoformat("2026-01-02T03:04:05+01:00"),
         "config": config_of(dataset, names),
         "scores": {model.name: score_of(held_out, model.out_of_fold) for model in models},
         "main_model": models[-1].name,
@@ -54,66 +54,46 @@ def write_run(
     }
     folder.mkdir(parents=True)
     runs.write_probabilities(runs.probabilities_file(folder, 1), held_out, models)
-    runs.write_manifest(folder, Manifest.model_validate(plain({**fields, **changes})))
+    runs.write_manifest(folder, Manifest.model_validate({**fields, **changes}))
     return runs.load(folder)
 
 
-def data_config(dataset: data.Dataset) -> manifest.DataConfig:
-    return manifest.DataConfig(
+def config_of(dataset: data.Dataset, names: Sequence[str], **changes: Any) -> manifest.RunConfig:
+    digits = manifest.DataConfig(
         kind=dataset.kind,
         source=str(dataset.source),
         rows=manifest.Rows(train=len(dataset.train), test=len(dataset.test)),
         fingerprint=manifest.Fingerprint(**dict(dataset.fingerprint)),
     )
+    return make_config(
+        **{"data": digits, "recipes": dict.fromkeys(names[:1], MLP), "seed": 0, "refit": True, **changes}
+    )
 
 
-def config_of(dataset: data.Dataset, names: Sequence[str], **changes: Any) -> manifest.RunConfig:
-    fields = {
-        "command": "train",
-        "data": data_config(dataset),
-        "recipes": dict.fromkeys(names[:1], MLP),
-        "split": manifest.SplitConfig(holdout=None, folds=2),
-        "seed": 0,
-        "refit": True,
-        "threads": 1,
-        "versions": manifest.current_versions(),
-        "source_hash": "0" * 16,
-    }
-    return manifest.RunConfig(**{**fields, **changes})
-
-
-def plain(fields: dict[str, Any]) -> dict[str, Any]:
-    return {**fields, "created": manifest.datetime.fromisoformat(fields["created"])}
-
-
-def curve(epochs: int, *, valid: bool = True) -> tuple[EpochMetrics, ...]:
-    return tuple(
+def fit(split: str, epochs: int, model: str = "sklearn-mlp", *, valid: bool = True) -> FitRecord:
+    curve = tuple(
         EpochMetrics(
             train_loss=1 / epoch, train_accuracy=1 - 0.4 / epoch,
             **({"valid_loss": 1.5 / epoch, "valid_accuracy": 1 - 0.5 / epoch} if valid else {}),
         )
         for epoch in range(1, epochs + 1)
     )  # fmt: skip
-
-
-def fit(split: str, epochs: int, model: str = "sklearn-mlp", *, valid: bool = True) -> FitRecord:
     file = f"{model}-{split}.npz".replace(" ", "-")
-    return FitRecord(model=model, split=split, file=file, seconds=1.5, curve=curve(epochs, valid=valid))
+    return FitRecord(model=model, split=split, file=file, seconds=1.5, curve=curve)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def held_out(digits: data.Dataset) -> HeldOut:
     rows = np.random.default_rng(1).permutation(TRAIN)
     return HeldOut(rows, np.repeat([0, 1], TRAIN // 2), digits.train.labels[rows])
 
 
-@pytest.fixture(scope="module")
-def model(digits: data.Dataset, held_out: HeldOut) -> Predictions:
-    test = predict(np.arange(TEST) % 10, 0.1)
-    return Predictions("sklearn-mlp", predict(held_out.labels, 0.1), test)
+@pytest.fixture(scope="session")
+def model(held_out: HeldOut) -> Predictions:
+    return Predictions("sklearn-mlp", predict(held_out.labels, 0.1), predict(np.arange(TEST) % 10, 0.1))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def small(
     tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset, held_out: HeldOut, model: Predictions
 ) -> runs.Run:
@@ -133,12 +113,12 @@ def again(small: runs.Run, tmp_path: Path) -> runs.Run:
     return runs.load(tmp_path / "small")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(small: runs.Run) -> Path:
-    return reports.write(small, reports.digits_of(small))
+    return reports.write(small)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def dom(page: Path) -> "Page":
     return Page(page)
 

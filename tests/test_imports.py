@@ -1,62 +1,28 @@
-"""The order of the rooms: each imports only from earlier ones, and quick commands import nothing slow."""
+"""The order of the modules: each imports only from earlier ones, and quick commands import nothing slow."""
 
 import ast
-import re
+import subprocess
+import sys
+import tomllib
 
 import pytest
-from conftest import ROOT, Run
+from conftest import DEADLINE, ROOT, environment
 
 from digit_recognizer import runs
 
 PACKAGE = ROOT / "digit_recognizer"
-# From the ground up: a room, a file or a sub-package, imports only from rooms before it.
+# From the lowest layer up: a module, a file or a sub-package, imports only from modules before it.
 ORDER = [
-    "version",
-    "environment",
-    "errors",
-    "files",
-    "signals",
-    "predictions",
-    "scoring",
-    "submission",
-    "records",
-    "settings",
-    "splits",
-    "nets",
-    "data",
-    "recipes",
-    "job",
-    "blending",
-    "manifest",
-    "training",
-    "runs",
-    "schedule",
-    "drafts",
-    "results",
-    "stages",
-    "pipeline",
-    "inference",
-    "reports",
-    "leaderboard",
-    "cli",
-    "notebook",
-    "__main__",
-]
+    "version", "environment", "errors", "files", "signals", "predictions", "scoring", "submission", "records",
+    "settings", "splits", "nets", "data", "recipes", "job", "blending", "manifest", "training", "runs",
+    "schedule", "drafts", "results", "stages", "pipeline", "inference", "reports", "leaderboard", "cli",
+    "notebook", "__main__",
+]  # fmt: skip
 BESIDE = {"inference", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
-    "cv2",
-    "jinja2",
-    "joblib",
-    "kaggle",
-    "keras",
-    "matplotlib",
-    "PIL",
-    "pandas",
-    "scipy",
-    "sklearn",
-    "tensorflow",
-    "threadpoolctl",
-}
+    "cv2", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "PIL", "pandas", "scipy", "sklearn",
+    "tensorflow", "threadpoolctl",
+}  # fmt: skip
 ONLY_IN = {
     "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
     "PIL": {"inference.files", "reports.page"},
@@ -73,65 +39,74 @@ ONLY_IN = {
     "tensorflow": {"nets.keras_model", "nets.keras_net"},
     "threadpoolctl": {"training.fit"},
 }
-MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
 
-def room(module: str) -> str:
-    return module.split(".")[0]
+def module(file: str) -> str:
+    return file.split(".")[0]
 
 
-def imports(module: str) -> set[str]:
-    """Return the dotted names of all that a module imports, also inside its functions."""
+def read_imports(file: str) -> set[str]:
+    """Return the dotted names of all that a file imports, also inside its functions."""
     names = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(FILES[file].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: relative import"
+            assert node.level == 0, f"{file}: relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-def test_every_room_has_its_place_in_the_order() -> None:
-    assert {room(module) for module in MODULES} - {"__init__"} == set(ORDER)
+IMPORTS = {file: read_imports(file) for file in sorted(FILES) if file != "__init__"}
 
 
-def rooms_used(module: str) -> set[str]:
-    """Return the rooms that a module imports from."""
-    names = {name.split(".")[1] for name in imports(module) if name.startswith("digit_recognizer.")}
-    assert names <= set(ORDER)
-    return names
+def test_every_module_has_its_place_in_the_order() -> None:
+    assert set(map(module, IMPORTS)) - {"__init__"} == set(ORDER)
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__"}))
-def test_a_room_imports_only_from_earlier_rooms(module: str) -> None:
-    before = ORDER[: ORDER.index(room(module)) + 1]
-    assert not rooms_used(module) - set(before)
-    assert room(module) in {*BESIDE, "cli", "notebook"} or not rooms_used(module) & BESIDE
+@pytest.mark.parametrize("file", IMPORTS)
+def test_a_module_imports_only_from_earlier_ones(file: str) -> None:
+    used = {name.split(".")[1] for name in IMPORTS[file] if name.startswith("digit_recognizer.")}
+    assert used <= set(ORDER[: ORDER.index(module(file)) + 1])
+    assert module(file) in {*BESIDE, "cli", "notebook"} or not used & BESIDE
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_a_library_is_imported_in_its_rooms_alone(library: str) -> None:
-    users = {module for module in MODULES if library in {name.split(".")[0] for name in imports(module)}}
+def test_a_library_is_imported_in_its_files_alone(library: str) -> None:
+    users = {file for file, names in IMPORTS.items() if library in {name.split(".")[0] for name in names}}
     assert users == ONLY_IN[library]
 
 
-QUICK = [
-    ["--help"],
-    ["--version"],
-    ["recipes"],
-    ["check", "tiny/submission.csv"],
-    ["runs", "--out", "."],
-    *([command, "--help"] for command in ("train", "validate", "ensemble", "report", "predict")),
-    *([command, "--help"] for command in ("download", "submit", "submissions")),
-]
+def test_the_wheel_holds_every_sub_package() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(setuptools["packages"]) == folders | set(setuptools["package-dir"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
-def test_quick_commands_import_nothing_slow(run: Run, tiny_run: runs.Run, arguments: list[str]) -> None:
-    result = run(*arguments, cwd=tiny_run.folder.parent, python=("-X", "importtime"))
-    assert result.code == 0, result.err
-    imported = {name.split(".")[0] for name in re.findall(r"\|\s+(\S+)$", result.err, re.MULTILINE)}
-    assert "click" in imported
-    assert not imported & SLOW
+QUICK = """
+import sys
+from digit_recognizer.cli import commands
+for line in sys.argv[1:]:
+    sys.argv[1:] = line.split()
+    try:
+        commands.main()
+    except SystemExit as end:
+        assert not end.code, line
+    print("Imported after", line, *{name.split(".")[0] for name in sys.modules})
+"""
+
+
+def test_quick_commands_import_nothing_slow(tiny_run: runs.Run) -> None:
+    helps = [f"{command} --help".strip() for command in ("", "train", "ensemble", "report", "submit")]
+    lines = [*helps, "--version", "recipes", f"check {tiny_run.folder}/submission.csv", "runs --out ."]
+    ended = subprocess.run(
+        [sys.executable, "-c", QUICK, *lines], cwd=tiny_run.folder.parent, env=environment(),
+        capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    imported = [line.split() for line in ended.stdout.splitlines() if line.startswith("Imported after")]
+    assert len(imported) == len(lines)
+    for line in imported:
+        assert "click" in line
+        assert not SLOW & set(line[2:]), line

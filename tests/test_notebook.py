@@ -1,84 +1,91 @@
-"""The package's functions in the cells of a real notebook, in a folder that plays /kaggle/working."""
+"""scripts/walkthrough.ipynb, and further cells, in a real kernel whose folder plays /kaggle/working."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
-
-from digit_recognizer import submission
+from conftest import DEADLINE, ROOT, write_digits
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 pytestmark = pytest.mark.slow
-TEST_ROWS = 150
-
+NOTEBOOK = nbformat.read(ROOT / "scripts" / "walkthrough.ipynb", as_version=4)
 CELLS = [
-    "from digit_recognizer import train, validate, ensemble, report",
-    'first = train(recipes=["sklearn-mlp-plain"], settings={"epochs": 2}, name="first", data_dir="digits")',
-    "print(first.submission, first.score.accuracy)",
-    'second = train(recipes=["sklearn-mlp-plain"], settings={"epochs": 3}, data_dir="digits", name="second")',
-    'both = ensemble(first, "second", name="both")\nprint(both)',
-    'scored = validate(folds=2, recipes=["sklearn-mlp-pca"], data_dir="digits", name="scored")',
+    'side = train("sklearn-mlp-plain", settings={"epochs": 2}, folds=2, jobs=2)\nprint(side.score.accuracy)',
     "print(scored.submission)",
-    "first.report()",
-    'from digit_recognizer.errors import DigitRecognizerError\ntry:\n    train(recipes="nosuch")\n'
-    "except DigitRecognizerError as error:\n    print(error)",
+    'from digit_recognizer.errors import OptionError\ntry:\n    train(recipes="nosuch")\n'
+    "except OptionError as error:\n    print(error)",
 ]
+Executed = tuple[Path, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def executed(
-    tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str
-) -> tuple[Path, list[list[dict[str, Any]]]]:
-    """The working folder, and the outputs of each cell."""
+def executed(tmp_path_factory: pytest.TempPathFactory, train_csv: str, test_csv: str) -> Executed:
+    """The working folder, and the cells with their outputs."""
     working = tmp_path_factory.mktemp("working")
-    (working / "digits").mkdir()
-    (working / "digits" / "train.csv").write_text(train_csv)
-    (working / "digits" / "test.csv").write_text(test_csv)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KAGGLE_WORKING": str(working)}
+    write_digits(working / "data", train_csv, test_csv)
+    notebook = nbformat.from_dict({**NOTEBOOK, "cells": [*NOTEBOOK.cells]})
+    notebook.cells += map(nbformat.v4.new_code_cell, CELLS)
     client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(working)}}
+        notebook, timeout=DEADLINE, kernel_name="python3", resources={"metadata": {"path": str(working)}}
     )
-    client.execute(env=environment)
-    return working, [cell.outputs for cell in notebook.cells]
+    # On one core, so that TensorFlow is imported once; only `side` is fitted in two processes.
+    one_core = {"LOKY_MAX_CPU_COUNT": "1"}
+    client.execute(env={**os.environ, **one_core, "PYTHONPATH": str(ROOT), "KAGGLE_WORKING": str(working)})
+    return working, [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def text_of(outputs: list[dict[str, Any]]) -> str:
-    return "".join(output.get("text", "") for output in outputs)
+def printed(cell: dict[str, Any]) -> str:
+    return "".join(output.get("text", "") for output in cell["outputs"])
 
 
-def test_train_shows_progress_in_the_cell(executed: tuple[Path, list[list[dict[str, Any]]]]) -> None:
-    shown = [output["data"]["text/html"] for output in executed[1][1] if "data" in output]
+def the_cell(executed: Executed, code: str) -> dict[str, Any]:
+    """Return the only cell that holds this code."""
+    (cell,) = [cell for cell in executed[1] if code in cell["source"]]
+    return cell
+
+
+def test_the_notebook_is_stored_without_outputs() -> None:
+    cells = [cell for cell in NOTEBOOK.cells if cell.cell_type == "code"]
+    assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
+
+
+def test_digits_curves_and_errors_are_drawn(executed: Executed) -> None:
+    assert "600 training and 150 test digits from" in printed(the_cell(executed, "data.load"))
+    for code in ("data.load", "fit.curve", "predicted as"):
+        shown = the_cell(executed, code)["outputs"]
+        assert sum("image/png" in output.get("data", {}) for output in shown) == 1
+    assert "held-out digits are misclassified" in printed(the_cell(executed, "predicted as"))
+
+
+def test_train_shows_progress_in_the_cell_and_fits_side_by_side(executed: Executed) -> None:
+    cell = the_cell(executed, "side =")
+    shown = [output["data"]["text/html"] for output in cell["outputs"] if "data" in output]
     assert any("epoch 2 of 2, validation accuracy 0." in html for html in shown)
-    assert "\x1b" not in text_of(executed[1][1])
+    assert 0.3 < float(printed(cell).split()[-1]) < 1
+    assert "\x1b" not in printed(cell)
 
 
-def test_a_run_gives_its_submission_and_score(executed: tuple[Path, list[list[dict[str, Any]]]]) -> None:
-    path, accuracy = text_of(executed[1][2]).split()
-    assert path == "submissions/first/submission.csv"
-    assert 0.3 < float(accuracy) < 1
-    assert text_of(executed[1][6]).strip() == "None"
+def test_the_report_is_shown_inline(executed: Executed) -> None:
+    (output,) = the_cell(executed, "both.report()")["outputs"]
+    assert output["data"]["text/html"].startswith("<div><iframe srcdoc=")
+    assert "Validation accuracy" in output["data"]["text/html"]
 
 
-def test_the_newest_submission_lies_where_kaggle_looks(
-    executed: tuple[Path, list[list[dict[str, Any]]]],
-) -> None:
-    working, outputs = executed
-    assert text_of(outputs[4]).splitlines()[-1].startswith("submissions/both: 0.")
-    newest = (working / "submissions/both/submission.csv").read_bytes()
-    assert (working / "submission.csv").read_bytes() == newest
-    assert len(submission.check(working / "submission.csv", TEST_ROWS).labels) == TEST_ROWS
+def test_a_picture_is_predicted(executed: Executed) -> None:
+    file, label, *_ = printed(the_cell(executed, "predict(picture")).split()
+    assert file.endswith("/digit.png:")
+    assert label.rstrip(",").isdigit()
 
 
-def test_the_report_is_shown_inline(executed: tuple[Path, list[list[dict[str, Any]]]]) -> None:
-    (output,) = executed[1][7]
-    html = output["data"]["text/html"]
-    assert html.startswith("<div><iframe srcdoc=")
-    assert "Run first" in html
+def test_the_newest_submission_lies_where_kaggle_looks(executed: Executed) -> None:
+    path, *words = printed(the_cell(executed, "submission.check")).split()
+    assert words == ["has", "150", "rows"]
+    newest = max((executed[0] / path).parent.parent.glob("*/submission.csv"))
+    assert (executed[0] / "submission.csv").read_bytes() == newest.read_bytes()
+    assert printed(the_cell(executed, "print(scored.submission)")) == "None\n"
 
 
-def test_a_mistake_is_the_packages_error(executed: tuple[Path, list[list[dict[str, Any]]]]) -> None:
-    assert text_of(executed[1][8]).startswith("no recipe 'nosuch'; there are keras-mlp,")
+def test_a_mistake_is_the_packages_error(executed: Executed) -> None:
+    assert printed(the_cell(executed, "nosuch")).startswith("no recipe 'nosuch'; there are keras-mlp,")

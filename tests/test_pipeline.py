@@ -195,7 +195,7 @@ def test_the_sample_says_what_it_is_and_how_it_scores(tmp_path: Path) -> None:
     assert "This is the embedded sample" in result.err
     assert "https://www.kaggle.com/competitions/digit-recognizer/data" in result.err
     head, row, path = result.out.splitlines()
-    assert "test labels' accuracy" in head
+    assert "test accuracy" in head
     run = runs.load((tmp_path / path).parent)
     assert run.manifest.config.data.kind == "sample"
     score = run.manifest.scores["sklearn-mlp"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from browsers import browser  # noqa: F401
-from report_runs import FIGURES, held_out, model, page, small  # noqa: F401
+from report_runs import FIGURES
 
 pytestmark = pytest.mark.slow
 LIGHT = {
@@ -56,8 +56,7 @@ def colours(shown: Any, selector: str, name: str) -> set[str]:
     return set(shown.eval_on_selector_all(selector, f"all => all.map(e => getComputedStyle(e).{name})"))
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize(("scheme", "expected"), [("light", LIGHT), ("dark", DARK)])
+@pytest.mark.parametrize(("width", "scheme", "expected"), [(1280, "light", LIGHT), (390, "dark", DARK)])
 def test_a_browser_shows_it_all_and_requests_nothing(
     opened: Callable[..., Any], page: Path, width: int, scheme: str, expected: dict[str, str]
 ) -> None:

@@ -98,7 +98,7 @@ def test_each_column_of_runs_says_what_its_head_says(tiny_run: runs.Run) -> None
         "created": f"{manifest.created:%Y-%m-%d %H:%M}",
         "recipes": "sklearn-mlp+sklearn-mlp-plain",
         "data": "other",
-        "local score": f"{score.accuracy:.4f}",
+        "validation accuracy": f"{score.accuracy:.4f}",
         "95% interval": f"{score.low:.4f} to {score.high:.4f}",
         "public score": "0.50000",
         "seconds": f"{manifest.seconds['total']:.0f}",

@@ -954,9 +954,9 @@ def test_submissions_are_matched_to_runs(user: User) -> None:
     assert rows[1]["gap"] == pytest.approx(0.99142 - 0.9938)
     assert rows[1]["date"] == "2026-11-21T10:00:00+00:00"
     assert user.run("submissions").out == (
-        "run        ref        date (UTC)    status  public score  local score      gap\n"
-        "file.csv  4001  2026-11-21 10:00  COMPLETE       0.99142            -        -\n"
-        "mine      4000  2026-11-21 10:00  COMPLETE       0.99142       0.9938  -0.0024\n"
+        "run        ref        date (UTC)    status  public score  validation accuracy      gap\n"
+        "file.csv  4001  2026-11-21 10:00  COMPLETE       0.99142                    -        -\n"
+        "mine      4000  2026-11-21 10:00  COMPLETE       0.99142               0.9938  -0.0024\n"
     )
 
 

@@ -8,23 +8,22 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command that was typed, and exit; this process runs no other."""
-    settings = ExitStack()
     try:
-        try:  # before anything that takes time is imported: Ctrl-C may come at any moment
-            from digit_recognizer import signals
+        with ExitStack() as settings:
+            try:  # before anything that takes time is imported: Ctrl-C may come at any moment
+                from digit_recognizer import signals
 
-            with signals.as_ctrl_c():
-                from digit_recognizer import environment
-                from digit_recognizer.cli import terminal
+                with signals.as_ctrl_c():
+                    from digit_recognizer import environment
+                    from digit_recognizer.cli import terminal
 
-                environment.is_own_process = True
-                settings.enter_context(environment.own_settings())
-                terminal.make_streams_safe()
-                from digit_recognizer.cli import commands
-        except KeyboardInterrupt:
-            print("Stopped.", file=sys.stderr)
-            sys.exit(130)
-        with settings:
+                    environment.is_own_process = True
+                    settings.enter_context(environment.own_settings())
+                    terminal.make_streams_safe()
+                    from digit_recognizer.cli import commands
+            except KeyboardInterrupt:
+                print("Stopped.", file=sys.stderr)
+                sys.exit(130)
             commands.main()
     finally:
         _end()

@@ -6,7 +6,7 @@ Nothing here imports what takes seconds.
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from pydantic import Field
@@ -27,12 +27,15 @@ from digit_recognizer.cli.options import (
     option,
     with_options,
 )  # fmt: skip
-from digit_recognizer.cli.predict import newest, predict
-from digit_recognizer.cli.progress import show_progress
+from digit_recognizer.cli.predict import chosen, predict
+from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, notice, result, results
-from digit_recognizer.errors import REFUSALS, DigitRecognizerError, LibraryError
-from digit_recognizer.job import Blend, Job
+from digit_recognizer.errors import DigitRecognizerError, machine_fault
+from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
+
+if TYPE_CHECKING:
+    from digit_recognizer.runs import Run
 
 
 def main() -> None:
@@ -41,89 +44,77 @@ def main() -> None:
         with signals.as_ctrl_c():
             code = cli.main(prog_name="digit-recognizer", standalone_mode=False)
     except click.exceptions.Abort as stop:
-        _tell("Stopped.", stop.__cause__)
-        code = 130
+        code = _end(130, "Stopped.", stop.__cause__)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         see = f" See: {context.command_path} --help" if context else ""
-        notice(f"Error: {error.format_message()}{see}")
-        code = error.exit_code
+        code = _end(error.exit_code, f"Error: {error.format_message()}{see}", error)
     except DigitRecognizerError as error:
-        _tell(f"{error.heading}{error}" if str(error) else "", error)
-        code = error.exit_code
-    except OSError as error:
-        if error.errno not in REFUSALS:
+        code = _end(error.exit_code, f"{error.heading}{error}" if str(error) else "", error)
+    except (OSError, ImportError, MemoryError, RuntimeError) as error:
+        reason = machine_fault(error)
+        if reason is None:
             raise
-        where = "" if error.filename is None else f"{error.filename}: "
-        _tell(f"Error: {where}{error.strerror}", error)
-        code = 1
-    except ImportError as error:
-        _tell(f"Error: {LibraryError.of_import(error)}", error)
-        code = 1
-    except MemoryError as error:
-        _tell("Error: out of memory; close other programs, or raise its limit (ulimit -v)", error)
-        code = 1
-    except RuntimeError as error:
-        if str(error) != "can't start new thread":
-            raise
-        _tell(
-            "Error: no thread can be started; close other programs, or raise their limit (ulimit -u)", error
-        )
-        code = 1
+        code = _end(1, f"Error: {reason}", error)
     sys.exit(code)
 
 
-def _tell(text: str, error: BaseException | None) -> None:
-    """Print in a line what ended the command, and what it leaves."""
+def _end(code: int, text: str, error: BaseException | None) -> int:
+    """Print in a line what ended the command, and what it leaves; return the exit code."""
     if notes := getattr(error, "__notes__", []):
         text = " ".join([f"{text.rstrip('.')}." if text else "", *notes]).strip()
     if text:
         notice(text)
+    return code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="digit-recognizer")
 def cli() -> None:
-    """From Digit Recognizer's CSVs to a checked Kaggle submission, with a local score you can trust."""
+    """From Digit Recognizer's CSVs to a checked Kaggle submission and its validation accuracy."""
 
 
 for command in (*kaggle.COMMANDS, draw, predict):
     cli.add_command(command)
 
 
+def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
+    """Print a new run's tables, and last the path of its submission, or of its folder without one."""
+    from digit_recognizer import reports
+    from digit_recognizer.cli import tables
+
+    path = run.submission if run.manifest.submission_model else run.folder
+    with done(f"The run is complete: {path}"):
+        report = reports.write(run) if with_report else None
+        if report:
+            notice(f"Report: {report}")
+        if as_json:
+            result(tables.summary(run, report))
+            return
+        results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
+        results(tables.weights(run))
+        result(path)
+
+
 @cli.command(cls=TrainingCommand)
-@option(Job, "holdout", metavar="SHARE")
-@option(Job, "folds", metavar="K")
+@option(Job, "holdout")
+@option(Job, "folds")
 @option(Job, "refit")
 @click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
 @with_options(TRAINING)
 def train(with_report: bool, as_json: bool, **options: Any) -> None:
-    """Train on the digits, score on rows held out, and write a submission.
+    """Train on the digits, score on held-out rows, and write a submission.
 
     The last line on stdout is the path of the CSV.
     """
-    job = ask(Job, **options)
-    from digit_recognizer import pipeline, reports
-    from digit_recognizer.cli import tables
-
-    with show_progress() as on_progress:
-        run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
-    page = None
-    with done(f"The run is complete: {run.submission}"):
-        if not as_json:
-            results(tables.scores(run))
-            results(tables.weights(run))
-        if with_report:
-            page = reports.write(run, reports.digits_of(run))
-            notice(f"Report: {page}")
-        result(tables.summary(run, page) if as_json else run.submission)
+    _show(train_visibly(ask(Job, **options)), as_json, with_report)
 
 
 @cli.command(cls=TrainingCommand)
-@option(Job, "folds", metavar="K", default=5, help="Number of folds.")
+@option(Job, "folds", default=5, help="Number of folds.")
 @with_options(TRAINING)
 def validate(as_json: bool, **options: Any) -> None:
     """Score recipes by stratified K-fold cross-validation, without a submission.
@@ -131,19 +122,7 @@ def validate(as_json: bool, **options: Any) -> None:
     Prints each fold, mean, standard deviation over the folds, and a 95% interval for the accuracy on unseen
     digits. The run is stored, so that `ensemble` can blend it.
     """
-    job = ask(Job, write_submission=False, **options)
-    from digit_recognizer import pipeline
-    from digit_recognizer.cli import tables
-
-    with show_progress() as on_progress:
-        run = pipeline.train(job, on_notice=notice, on_progress=on_progress)
-    with done(f"The run is complete: {run.folder}"):
-        if as_json:
-            result(tables.summary(run))
-            return
-        results(tables.folds(run))
-        results(tables.weights(run))
-        result(run.folder)
+    _show(train_visibly(ask(Job, write_submission=False, **options)), as_json)
 
 
 @cli.command()
@@ -159,17 +138,10 @@ def ensemble(as_json: bool, **options: Any) -> None:
     """
     asked = ask(Blend, **options)
     from digit_recognizer import pipeline, runs
-    from digit_recognizer.cli import tables
 
     parents = [runs.find(asked.out, str(name)) for name in asked.runs]
     run = pipeline.blend_runs(parents, asked.method, out=asked.out, name=asked.name, on_notice=notice)
-    with done(f"The run is complete: {run.submission}"):
-        if as_json:
-            result(tables.summary(run))
-            return
-        results(tables.scores(run))
-        results(tables.weights(run))
-        result(run.submission)
+    _show(run, as_json)
 
 
 @cli.command("runs")
@@ -178,12 +150,12 @@ def ensemble(as_json: bool, **options: Any) -> None:
     type=click.Choice(["created", "score"]),
     default="created",
     show_default=True,
-    help="Newest first, or best local score first.",
+    help="Newest first, or highest validation accuracy first.",
 )
 @OUT
 @JSON
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
-    """List the runs with their local and public scores."""
+    """List the runs with their validation accuracy and public score."""
     from digit_recognizer import runs
     from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import ledger
@@ -209,8 +181,8 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("name", metavar="[RUN]", required=False, type=RUN)
 @OUT
-@click.option("--data-dir", type=PATH, help="Folder of the run's digits.  [default: where it read them]")
-@click.option("--png", is_flag=True, help="Write the figures as PNGs beside the page, too, for slides.")
+@option(StoredRun, "data_dir")
+@option(StoredRun, "png")
 @JSON
 def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_json: bool) -> None:
     """Write the report of a run, by its name or folder; without RUN, of the newest.
@@ -219,11 +191,8 @@ def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_jso
     """
     from digit_recognizer import reports
 
-    if name:
-        run, page = reports.write_by_name(out, name, data_dir, png=png)
-    else:
-        run = newest(out)
-        page = reports.write(run, reports.digits_of(run, data_dir), png=png)
+    run = chosen(out, name)
+    page = reports.write(run, data_dir, png=png)
     with done(f"The report is written: {page}"):
         result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
 
@@ -241,15 +210,14 @@ def list_recipes(as_json: bool) -> None:
         results(tables.recipes(RECIPES.values()))
 
 
+ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
 @cli.command()
 @click.argument("file", type=PATH)
 @click.option(
     "--rows",
-    metavar="N",
-    **bounded(
-        Annotated[int, Field(ge=1, le=10_000_000)],
-        "Number of test digits.  [default: as run.json beside FILE says, else 28000]",
-    ),
+    **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]"),
 )
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:
@@ -261,16 +229,12 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     manifest = runs.read_manifest(file.parent)
     if rows is None:
         rows = manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"]
-    checked = submission.check(file, rows)
+    counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
     if as_json:
-        counts = {str(digit): count for digit, count in enumerate(checked.counts)}
         result(json.dumps({"file": str(file), "rows": rows, "counts": counts}))
         return
-    result("digit  count")
-    for digit, count in enumerate(checked.counts):
-        result(f"{digit:>5}  {count:>5}")
-    competition = not manifest or manifest.config.data.kind == "competition"
-    if rows == COMPETITION_ROWS["test.csv"] and competition:
+    results(f"{digit:>5}  {count:>5}" for digit, count in {"digit": "count", **counts}.items())
+    if rows == COMPETITION_ROWS["test.csv"] and (not manifest or manifest.config.data.kind == "competition"):
         result(f"{file}: {rows} rows, a valid submission")
     else:
         result(f"{file}: {rows} rows in the right format, but not of the competition's digits")

@@ -5,17 +5,14 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from digit_recognizer.cli.options import JSON, OUT, RUN
-from digit_recognizer.cli.predict import find_newest
-from digit_recognizer.cli.progress import show_progress
+from digit_recognizer.cli.predict import chosen, find_newest
+from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, notice, result
-
-if TYPE_CHECKING:
-    from digit_recognizer.runs import Run
+from digit_recognizer.job import Job
 
 
 @click.command()
@@ -30,24 +27,18 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
     there is a display. Without any run, the default recipes are trained on the sample first. The last line
     on stdout is the page's path.
     """
-    from digit_recognizer import runs
+    from digit_recognizer import data
     from digit_recognizer.inference import page
 
-    run = runs.find(out, name) if name else find_newest(out) or _train_on_sample(out)
+    run = chosen(out, name) if name else find_newest(out)
+    if run is None:
+        notice(f"{out}: holds no run yet; the default recipes are trained on the embedded sample first")
+        run = train_visibly(Job(out=out, data_dir=data.sample_folder()))
     path = page.write(run)
     with done(f"The page is written: {path}"):
         if not no_open and _has_display():
             webbrowser.open(path.resolve().as_uri())
         result(json.dumps({"run": str(run.folder), "page": str(path)}) if as_json else path)
-
-
-def _train_on_sample(out: Path) -> "Run":
-    from digit_recognizer import data, pipeline
-
-    notice(f"{out}: holds no run yet; the default recipes are trained on the embedded sample first")
-    with show_progress() as on_progress:
-        job = pipeline.Job(out=out, data_dir=data.sample_folder())
-        return pipeline.train(job, on_notice=notice, on_progress=on_progress)
 
 
 def _has_display() -> bool:

@@ -1,16 +1,13 @@
 """Options, made from the records that hold what they may be."""
 
-import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from digit_recognizer import files
-from digit_recognizer.errors import OptionError, nearest, printable, shown
-from digit_recognizer.job import Asked, Job, NewRun
+from digit_recognizer.errors import OptionError, nearest, shown
+from digit_recognizer.job import Asked, Folder, Job, NewRun, flag_of
 from digit_recognizer.records import Record, field_schema
 from digit_recognizer.settings import FIELDS, parse
 
@@ -18,30 +15,16 @@ AskedFor = TypeVar("AskedFor", bound=Asked)
 Decorator = Callable[..., Any]
 
 
-class UserPath(click.Path):
-    """A path that the user names; one that the system cannot even look at is a usage error."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, or its text with `path_type=str`."""
-        try:
-            return self.coerce_path_result(files.user_path(value))
-        except OSError as error:
-            self.fail(f"'{printable(value)}': {error.strerror}.", param, ctx)
-
-
-PATH = UserPath(path_type=Path)
-RUN = UserPath(path_type=str)  # a run's name, or its folder
-
-
 class Checked(click.ParamType):
     """The type of a value that an annotation of pydantic's allows."""
-
-    name = "value"
 
     def __init__(self, annotation: Any) -> None:
         self._adapter = TypeAdapter[Any](annotation, config=Record.model_config)
         self._schema = field_schema(self._adapter.json_schema())
         self.allowed = self._schema.allowed
+        self.name = {"integer": "N", "number": "X"}.get(
+            self._schema.type, "PATH" if "path" in self.allowed else "NAME"
+        )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the value that the text stands for; anything that is not allowed is a usage error."""
@@ -49,47 +32,61 @@ class Checked(click.ParamType):
             return self._adapter.validate_python(
                 self._schema.read(value) if isinstance(value, str) else value
             )
-        except ValidationError:
-            self.fail(f"found {shown(value)}, expected {self.allowed}.", param, ctx)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0].get("ctx", {}).get("error")
+            why = f" ({reason})" if reason and str(reason) else ""
+            self.fail(f"found {shown(value)}{why}, expected {self.allowed}.", param, ctx)
+
+
+PATH = Checked(Folder)
+RUN = Checked(Annotated[Folder, AfterValidator(str)])  # a run's name, or its folder
+# What click has to know of some fields' options, besides.
+SPECIAL: dict[str, dict[str, Any]] = {
+    "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
+    "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
+    "ensemble": {"flag": "--ensemble/--no-ensemble"},
+}
 
 
 def bounded(annotation: Any, help: str | None) -> dict[str, Any]:
     """Return type and help of an option, for click, of an annotation."""
     kind = Checked(annotation)
-    return {"type": kind, "help": f"{help} [{kind.allowed}]"}
+    return {"type": kind, "help": help if kind.name == "PATH" else f"{help} [{kind.allowed}]"}
 
 
-def option(record: type[Asked], name: str, *flags: str, **attributes: Any) -> Decorator:
-    """Return the option for a record's field; `flags` and `attributes` are click's, where they differ."""
+def option(record: type[Asked], name: str, *, help: str | None = None, **attributes: Any) -> Decorator:
+    """Return the option for a record's field, with its description; `attributes` are click's."""
     field = record.model_fields[name]
-    help = attributes.pop("help", field.description)
-    made: dict[str, Any] = {"help": help, "default": field.default}
+    made: dict[str, Any] = {"help": help or field.description, "default": field.default}
+    special = SPECIAL.get(name, {})
     if field.annotation is bool:
         made["is_flag"] = True
     elif get_origin(field.annotation) is Literal:
         made["type"] = click.Choice(get_args(field.annotation))
-    elif "type" not in attributes:
-        made |= bounded(field.rebuild_annotation(), help)
-    made |= attributes
+    elif "type" not in special:
+        allowed = Field(json_schema_extra=field.json_schema_extra)  # which the next line leaves out
+        made |= bounded(Annotated[field.rebuild_annotation(), allowed], made["help"])
+    made |= {"flag": flag_of(name), **special, **attributes}
     shown_default = made["default"] is not None and made["default"] is not False
-    return click.option(*(flags or ["--" + name.replace("_", "-")]), name, show_default=shown_default, **made)
+    return click.option(made.pop("flag"), name, show_default=shown_default, **made)
+
+
+def with_options(options: Iterable[Decorator]) -> Decorator:
+    """Return a decorator that adds several options at once, in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(list(options)):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
-OUT = option(Asked, "out", type=PATH)
-NAME = option(NewRun, "name", metavar="NAME")
+OUT, NAME = option(Asked, "out"), option(NewRun, "name")
 TRAINING = [
-    option(Job, "repeats", metavar="R"),
-    option(Job, "recipes", "--recipe", type=str, multiple=True, metavar="NAME"),
-    option(Job, "settings", "--set", type=parse, multiple=True, metavar="FIELD=VALUE"),
-    option(Job, "minutes", metavar="M"),
-    option(Job, "ensemble", "--ensemble/--no-ensemble"),
-    option(Job, "seed", metavar="N"),
-    option(Job, "jobs", metavar="N"),
-    option(Job, "data_dir", type=PATH),
-    OUT,
-    NAME,
-    option(Job, "resume"),
+    *(option(Job, name) for name in ("repeats", "recipes", "settings", "minutes", "ensemble", "seed")),
+    *(option(Job, name) for name in ("jobs", "data_dir", "out", "name", "resume")),
     JSON,
 ]
 
@@ -112,24 +109,10 @@ class TrainingCommand(click.Command):
             raise click.UsageError(f"No such option {error.option_name!r}; give {setting}.", ctx) from None
 
 
-def with_options(options: Iterable[Decorator]) -> Decorator:
-    """Return a decorator that adds several options at once, in this order."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(list(options)):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 def ask(record: type[AskedFor], **options: Any) -> AskedFor:
     """Return a command's options as their record; what does not go together is a usage error."""
+    settings = {"settings": dict(options["settings"])} if options.get("settings") else {}
     try:
-        settings = {"settings": dict(options["settings"])} if options.get("settings") else {}
         return record(**{name: value for name, value in options.items() if value != ()} | settings)
     except OptionError as error:
-        context = click.get_current_context()
-        typed = {parameter.name: parameter.opts[0] for parameter in context.command.params}
-        text = re.sub(r"`(\w+)`", lambda name: typed.get(name[1], name[0]), str(error))
-        raise click.UsageError(f"{text}.", context) from None
+        raise click.UsageError(f"{error}.", click.get_current_context()) from None

@@ -1,4 +1,4 @@
-"""The command `predict`: what a run reads in pictures and CSVs."""
+"""The command `predict`: the digits that a run sees in pictures and CSVs."""
 
 import json
 import os
@@ -22,34 +22,34 @@ def find_newest(out: Path) -> "Run | None":
     return next(iter(runs.list_newest(out, notice)), None)
 
 
-def newest(out: Path) -> "Run":
-    """Return the newest run in `out`; raise RunError without any."""
-    if run := find_newest(out):
+def chosen(out: Path, name: str | None) -> "Run":
+    """Return the run of that name or folder, or the newest in `out`; raise RunError if there is none."""
+    from digit_recognizer import runs
+
+    if run := runs.find(out, name) if name else find_newest(out):
         return run
     raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
 
 
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--run", "name", type=RUN, metavar="RUN", help="The run that reads them.  [default: the newest]"
-)
+@click.option("--run", "name", type=RUN, metavar="RUN", help="The run that predicts.  [default: the newest]")
 @click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="Write ImageId,Label to FILE instead.")
 @OUT
 @JSON
 def predict(
     images: tuple[Path, ...], name: str | None, csv_file: Path | None, out: Path, as_json: bool
 ) -> None:
-    """Read the digits in pictures (PNG, JPEG, WebP, BMP, TIFF, GIF) or in a CSV like test.csv.
+    """Predict the digits in pictures (PNG, JPEG, WebP, BMP, TIFF, GIF) or in a CSV like test.csv.
 
     Prints label, probability and the runner-up of each. A file that cannot be read is an error on stderr; the
-    others are read, and the exit code is 1.
+    others are predicted, and the exit code is 1.
     """
     import numpy as np
 
-    from digit_recognizer import files, inference, runs, submission
+    from digit_recognizer import files, inference, submission
 
-    run = runs.find(out, name) if name else newest(out)
+    run = chosen(out, name)
     if csv_file is not None:
         files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
     labels, entries, failed = bytearray(), [], False

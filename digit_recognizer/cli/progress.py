@@ -13,6 +13,8 @@ from digit_recognizer.errors import printable
 if TYPE_CHECKING:
     from rich import progress as rich_progress
 
+    from digit_recognizer.job import Job
+    from digit_recognizer.runs import Run
     from digit_recognizer.training import Progress
 
 OnProgress = Callable[["Progress"], None]
@@ -35,6 +37,14 @@ def show_progress() -> Iterator[OnProgress]:
             yield on_progress
     else:
         yield lines(notice)
+
+
+def train_visibly(job: "Job") -> "Run":
+    """Train, with notices and progress on stderr."""
+    from digit_recognizer import pipeline
+
+    with show_progress() as on_progress:
+        return pipeline.train(job, on_notice=notice, on_progress=on_progress)
 
 
 def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:

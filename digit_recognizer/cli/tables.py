@@ -6,10 +6,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from digit_recognizer.cli.terminal import number
+from pydantic_core import to_jsonable_python
+
 from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND
-from digit_recognizer.recipes import Evidence, Recipe
+from digit_recognizer.recipes import Recipe
 from digit_recognizer.runs import Run
 from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
@@ -35,20 +36,29 @@ def _align(lines: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join([first.ljust(widths[0]), *right]).rstrip()
 
 
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
+
+
+def _interval(score: ModelScore) -> str:
+    return f"{score.low:.4f} to {score.high:.4f}"
+
+
 def summary(run: Run, report: Path | None = None) -> str:
     """Return a run as `--json` prints it."""
     manifest = run.manifest
-    models = [
-        {"recipe": name, **score.model_dump(mode="json", exclude_none=True)}
+    models = {
+        name: {"recipe": name, **score.model_dump(mode="json", exclude_none=True)}
         for name, score in manifest.scores.items()
-    ]
+    }
+    blend = models.pop(BLEND, None)
     return json.dumps(
         {
             "submission": str(run.submission) if manifest.submission_model else None,
             "run": str(run.folder),
             "seconds": manifest.seconds.get("total"),
-            "models": [model for model in models if model["recipe"] != BLEND],
-            "blend": next((model for model in models if model["recipe"] == BLEND), None),
+            "models": list(models.values()),
+            "blend": blend,
             "weights": _weights(run),
             "data": manifest.config.data.model_dump(mode="json"),
             "stopped_early": manifest.stopped_early,
@@ -59,11 +69,14 @@ def summary(run: Run, report: Path | None = None) -> str:
 
 def run_list(runs: Iterable[Run], outcomes: Outcomes) -> str:
     """Return the runs as `runs --json` prints them: their manifests, and what Kaggle answered."""
-    listed = []
-    for run in runs:
-        outcome = _outcome(run, outcomes)
-        kaggle = outcome.model_dump(mode="json") if outcome else None
-        listed.append({"run": str(run.folder), **run.manifest.model_dump(mode="json"), "kaggle": kaggle})
+    listed = [
+        {
+            "run": str(run.folder),
+            **run.manifest.model_dump(mode="json"),
+            "kaggle": to_jsonable_python(_outcome(run, outcomes)),
+        }
+        for run in runs
+    ]
     return json.dumps({"runs": listed})
 
 
@@ -72,14 +85,13 @@ def _outcome(run: Run, outcomes: Outcomes) -> "KaggleOutcome | None":
 
 
 def scores(run: Run) -> Iterator[str]:
-    """Yield each model's and the blend's local score, a line each."""
+    """Yield each model's and the blend's validation accuracy, a line each."""
     on_test = any(score.test_accuracy is not None for score in run.manifest.scores.values())
-    held_out = "holdout accuracy" if run.manifest.config.split.holdout else "out-of-fold accuracy"
     columns: Columns[tuple[str, ModelScore]] = [
         ("model", lambda row: row[0]),
-        (held_out, lambda row: f"{row[1].accuracy:.4f}"),
+        ("validation accuracy", lambda row: f"{row[1].accuracy:.4f}"),
         ("95% interval", lambda row: _interval(row[1])),
-        *([("test labels' accuracy", lambda row: number(row[1].test_accuracy, ".4f"))] if on_test else []),
+        *([("test accuracy", lambda row: _number(row[1].test_accuracy, ".4f"))] if on_test else []),
         ("seconds", lambda row: f"{row[1].seconds:.1f}"),
     ]
     yield from table(columns, run.manifest.scores.items())
@@ -93,9 +105,9 @@ def folds(run: Run) -> Iterator[str]:
     yield from _align(
         [
             ["accuracy", *scores],
-            *([fold_name(k, count), *(number(share, ".4f") for share in shares)] for k, shares in folds),
+            *([fold_name(k, count), *(_number(share, ".4f") for share in shares)] for k, shares in folds),
             ["mean", *(f"{score.accuracy:.4f}" for score in scores.values())],
-            ["std", *(number(score.std, ".4f") for score in scores.values())],
+            ["std", *(_number(score.std, ".4f") for score in scores.values())],
             ["95% interval", *map(_interval, scores.values())],
         ]
     )
@@ -118,10 +130,10 @@ RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None"]] = [
     ("created", lambda row: f"{row[0].manifest.created:%Y-%m-%d %H:%M}"),
     ("recipes", lambda row: "+".join(row[0].manifest.models)),
     ("data", lambda row: row[0].manifest.config.data.kind),
-    ("local score", lambda row: f"{row[0].main_score.accuracy:.4f}"),
+    ("validation accuracy", lambda row: f"{row[0].main_score.accuracy:.4f}"),
     ("95% interval", lambda row: _interval(row[0].main_score)),
-    ("public score", lambda row: number(row[1].public_score if row[1] else None, ".5f")),
-    ("seconds", lambda row: number(row[0].manifest.seconds.get("total"), ".0f")),
+    ("public score", lambda row: _number(row[1].public_score if row[1] else None, ".5f")),
+    ("seconds", lambda row: _number(row[0].manifest.seconds.get("total"), ".0f")),
 ]
 
 
@@ -135,9 +147,9 @@ SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
     ("ref", lambda match: str(match.listed.ref)),
     ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
     ("status", lambda match: match.listed.status),
-    ("public score", lambda match: number(match.listed.public_score, ".5f")),
-    ("local score", lambda match: number(match.local.accuracy if match.local else None, ".4f")),
-    ("gap", lambda match: number(match.gap, "+.4f")),
+    ("public score", lambda match: _number(match.listed.public_score, ".5f")),
+    ("validation accuracy", lambda match: _number(match.local.accuracy if match.local else None, ".4f")),
+    ("gap", lambda match: _number(match.gap, "+.4f")),
     ("error", lambda match: match.listed.error_description),
 ]
 
@@ -177,41 +189,13 @@ def recipes(listed: Iterable[Recipe]) -> Iterator[str]:
         settings = recipe.settings.model_dump(exclude={"net"})
         yield f"{recipe.name}: {recipe.summary}"
         yield "    " + " ".join(f"{name}={format_value(value)}" for name, value in settings.items())
-        yield f"    {_evidence(recipe.evidence) if recipe.evidence else 'not measured'}"
+        if evidence := recipe.evidence:
+            score = f"{evidence.mean:.4f} ± {evidence.std:.4f} over 5 folds"
+            yield f"    {score}, {evidence.seconds:.0f} s a fold, measured {evidence.date}"
+        else:
+            yield "    not measured"
 
 
 def recipes_json(listed: Iterable[Recipe]) -> str:
     """Return the recipes as `recipes --json` prints them."""
-    return json.dumps(
-        {
-            "recipes": [
-                {
-                    "name": recipe.name,
-                    "summary": recipe.summary,
-                    "settings": recipe.settings.model_dump(mode="json"),
-                    "evidence": vars(recipe.evidence) if recipe.evidence else None,
-                }
-                for recipe in listed
-            ]
-        }
-    )
-
-
-def evidence(listed: Iterable[Recipe]) -> Iterator[str]:
-    """Yield the recipes' evidence as the Markdown table of docs/recipes.md."""
-    yield "| recipe | what it is | accuracy | seconds | measured |"
-    yield "|---|---|---|---|---|"
-    for recipe in listed:
-        score = "not measured | - | -"
-        if evidence := recipe.evidence:
-            score = f"{evidence.mean:.4f} ± {evidence.std:.4f} | {evidence.seconds:.0f} | {evidence.date}"
-        yield f"| `{recipe.name}` | {recipe.summary} | {score} |"
-
-
-def _evidence(evidence: Evidence) -> str:
-    score = f"{evidence.mean:.4f} ± {evidence.std:.4f} over 5 folds"
-    return f"{score}, {evidence.seconds:.0f} s a fold, measured {evidence.date}"
-
-
-def _interval(score: ModelScore) -> str:
-    return f"{score.low:.4f} to {score.high:.4f}"
+    return json.dumps({"recipes": to_jsonable_python(list(listed))})

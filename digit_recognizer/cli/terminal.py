@@ -37,11 +37,6 @@ def done(what: str) -> Iterator[None]:
         raise
 
 
-def number(value: float | None, style: str) -> str:
-    """Return a number in a format of Python's, "-" for None."""
-    return "-" if value is None else format(value, style)
-
-
 def make_streams_safe() -> None:
     """Let no stream end a command, whatever this process was started with.
 
@@ -66,7 +61,7 @@ def _safe(stream: TextIO, *, needed: bool) -> TextIO:
     raw = getattr(buffer, "raw", buffer)
     if not isinstance(raw, io.RawIOBase):
         return stream
-    writer: Any = _SafeWriter(stream, raw, needed=needed)
+    writer: Any = _SafeWriter(stream, raw, needed)
     return io.TextIOWrapper(
         io.BufferedWriter(writer), stream.encoding, errors="backslashreplace", line_buffering=True
     )
@@ -75,7 +70,7 @@ def _safe(stream: TextIO, *, needed: bool) -> TextIO:
 class _SafeWriter(io.RawIOBase):
     """Writes through `raw` until that fails; from then on, to the null device under its number."""
 
-    def __init__(self, stream: TextIO, raw: io.RawIOBase, *, needed: bool) -> None:
+    def __init__(self, stream: TextIO, raw: io.RawIOBase, needed: bool) -> None:
         self._stream = stream  # it would close `raw` at its end
         self._raw, self._needed = raw, needed
 

@@ -5,7 +5,6 @@ figures: what is drawn     drawing: in which colours, as SVG and PNG
 page: template.html and style.css filled in, and the folder written
 """
 
-from digit_recognizer.reports.page import write, write_by_name
-from digit_recognizer.reports.report_data import digits_of
+from digit_recognizer.reports.page import write
 
-__all__ = ["digits_of", "write", "write_by_name"]
+__all__ = ["write"]

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,8 +59,7 @@ def _by_epoch(fits: Sequence[Curve], side: str, metric: str) -> np.ma.MaskedArra
     """Return an array of shape (fits that have the metric, epochs), masked where a fit has no value."""
     key = f"{side}_{METRICS[metric]}"
     lines = [[epoch.get(key, np.nan) for epoch in fit] for fit in fits if any(key in epoch for epoch in fit)]
-    longest = max(map(len, lines), default=0)
-    values = np.array([line + [np.nan] * (longest - len(line)) for line in lines])
+    values = np.array(list(zip_longest(*lines, fillvalue=np.nan))).T
     if metric == "error":
         values = np.round(100 * (1 - values), 6)  # 1 - 0.9 is a little less than 0.1
     return np.ma.masked_invalid(values.clip(0, TICKS[-1]))
@@ -178,11 +178,14 @@ def digit_grid(name: str, digits: Sequence[tuple[np.ndarray, str, str]]) -> Pict
     """Draw digits for a slide: of each its pixels, of shape (784,), its title, and the title's colour."""
     rows = -(-len(digits) // GRID_COLUMNS)
     figure = new_figure(1.3 * rows, 1.2 * GRID_COLUMNS)
-    for place, (pixels, title, colour) in enumerate(digits, 1):
-        axes = figure.add_subplot(rows, GRID_COLUMNS, place)
-        axes.imshow(pixels.reshape(SIDE, SIDE), cmap="gray_r", vmin=0, vmax=255)
-        axes.set_title(title, color=colour, fontsize=9)
-        axes.axis("off")
+    axes = figure.subplots()
+    for place, (pixels, title, colour) in enumerate(digits):
+        top, left = 40 * (place // GRID_COLUMNS), 40 * (place % GRID_COLUMNS)
+        extent = (left, left + SIDE, top + SIDE, top)
+        axes.imshow(pixels.reshape(SIDE, SIDE), cmap="gray_r", vmin=0, vmax=255, extent=extent)
+        axes.text(left + SIDE / 2, top - 2, title, color=colour, fontsize=9, ha="center")
+    axes.set(xlim=(-6, 40 * GRID_COLUMNS - 6), ylim=(40 * rows - 6, -12))
+    axes.axis("off")
     return Picture(name, "; ".join(title for _, title, _ in digits), figure)
 
 

@@ -2,26 +2,25 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from digit_recognizer import runs
-from digit_recognizer.data import SIDE, Dataset
+from digit_recognizer.data import SIDE
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import atomic_folder, check_folder
 from digit_recognizer.manifest import Manifest
 from digit_recognizer.reports import drawing, figures, report_data
 from digit_recognizer.reports.drawing import LIGHT, Picture
-from digit_recognizer.reports.report_data import Example, ReportData, percent, shorten
+from digit_recognizer.reports.report_data import Example, percent, shorten
 from digit_recognizer.runs import Run
 from digit_recognizer.settings import describe, format_value
 
 REPORT = "report"
 PAGE = "report.html"
-TEMPLATE = "template.html"
 SHOWN = 24  # misclassified digits before the reader asks for all
 SLIDE = 48  # misclassified digits in the picture for slides
 MAX_ROWS = 200  # of a table; what is beyond is in run.json
@@ -31,24 +30,31 @@ MAX_TEXT = 2_000  # characters of a text in run.json
 SettingsTable = tuple[list[str], str, list[tuple[str, str, str]]]  # models, net, (name, value, description)
 
 
-def write(run: Run, dataset: Dataset, *, png: bool = False) -> Path:
+def write(run: Run, data_dir: Path | None = None, *, png: bool = False) -> Path:
     """Write the page into the run's `report/`, replacing an older one, and return its path.
 
-    Of a run that is still being fitted it is deleted when the next stage is complete. dataset: the run's
-    digits. png: write the figures as PNGs beside it, too. The same run gives the same bytes.
+    Of a run that is still being fitted it is deleted when the next stage is complete. data_dir: where the
+    run's digits are, if not where it read them. png: write the figures as PNGs beside the page, too. The same
+    run gives the same bytes.
     Raises RunError if the run's files cannot be read or do not belong together, or if the folder cannot be
-    written.
+    written; DataError if the digits cannot be read.
     """
     final = run.folder / REPORT
     # A link in a stranger's run could lead to a folder of the user's, which would be replaced.
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise RunError(f"{final}: is a link or a file, expected a folder or nothing; move it away")
     check_folder(final.parent)
-    data = report_data.read(run, dataset)
+    data = report_data.read(run, data_dir)
     with drawing.own_settings():
-        pictures = _draw(data)
+        pictures = [
+            figures.intervals(data["scores"], run.manifest.main_model),
+            figures.confusion(data["confusion"]),
+            figures.reliability(data["calibration"]),
+            figures.class_counts(data["class_counts"]),
+            *(figures.curves(data["curves"], metric) for metric in figures.METRICS if data["curves"]),
+        ]
         files = {PAGE: _render(data, pictures).encode(errors="backslashreplace")}
-        for picture in [*pictures, *_draw_digits(data)] if png else []:
+        for picture in [*pictures, *_draw_digits(**data)] if png else []:
             files[f"{picture.name}.png"] = picture.png()
     try:
         with atomic_folder(final) as folder:
@@ -59,48 +65,21 @@ def write(run: Run, dataset: Dataset, *, png: bool = False) -> Path:
     return final / PAGE
 
 
-def write_by_name(
-    out: Path, name: str, data_dir: Path | None = None, *, png: bool = False
-) -> tuple[Run, Path]:
-    """Write the report of a run by its name or folder; return the run and the page's path.
-
-    Raises what `digits_of` and `write` raise.
-    """
-    run = runs.find(out, name)
-    try:
-        return run, write(run, report_data.digits_of(run, data_dir), png=png)
-    except RunError:
-        newer = runs.find(out, name)
-        if newer.manifest == run.manifest:
-            raise
-    # Its next stage was complete meanwhile.
-    return newer, write(newer, report_data.digits_of(newer, data_dir), png=png)
-
-
-def _draw(data: ReportData) -> list[Picture]:
-    return [
-        figures.intervals(data.scores, data.manifest.main_model),
-        figures.confusion(data.confusion),
-        figures.reliability(data.calibration),
-        figures.class_counts(data.class_counts),
-        *(figures.curves(data.curves, metric) for metric in figures.METRICS if data.curves),
+def _draw_digits(
+    samples: list[Example], misclassified: list[Example], training_digits: list[np.ndarray], **_: object
+) -> list[Picture]:
+    """Draw for slides what the page shows digit by digit: pixels, title and the title's colour of each."""
+    grids = {
+        name: [(e.pixels, f"{e.title}, is {e.label}", LIGHT["right" if e.right else "wrong"]) for e in digits]
+        for name, digits in {"samples": samples, "misclassified": misclassified[:SLIDE]}.items()
+    }
+    grids["training-digits"] = [
+        (pixels, str(digit), LIGHT["ink"]) for digit, rows in enumerate(training_digits) for pixels in rows
     ]
+    return [figures.digit_grid(name, digits) for name, digits in grids.items() if digits]
 
 
-def _draw_digits(data: ReportData) -> list[Picture]:
-    """Draw for slides what the page shows digit by digit."""
-
-    def titles(examples: list[Example]) -> list[tuple[np.ndarray, str, str]]:
-        return [
-            (e.pixels, f"{e.title}, is {e.label}", LIGHT["right" if e.right else "wrong"]) for e in examples
-        ]
-
-    first = [(row, str(i), LIGHT["ink"]) for i, rows in enumerate(data.training_digits) for row in rows]
-    grids = {"samples": titles(data.samples), "misclassified": titles(data.misclassified[:SLIDE])}
-    return [figures.digit_grid(*grid) for grid in {**grids, "training-digits": first}.items() if grid[1]]
-
-
-def _render(data: ReportData, pictures: Iterable[Picture]) -> str:
+def _render(data: Mapping[str, Any], pictures: Iterable[Picture]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -110,20 +89,11 @@ def _render(data: ReportData, pictures: Iterable[Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": percent,
-        "shorten": shorten,
-        "setting": _format_setting,
-        "png": _png_uri,
-    }
-    config = data.manifest.config
-    return environment.get_template(TEMPLATE).render(
-        data=data,
-        manifest=data.manifest,
-        config=config,
-        version=shorten(config.versions.get("digit_recognizer", "of an unknown version")),
+    environment.filters |= {"percent": percent, "shorten": shorten, "setting": _format, "png": _png_uri}
+    return environment.get_template("template.html").render(
+        data,
         svg={picture.name: picture.svg() for picture in pictures},
-        settings=_settings_tables(data.manifest),
+        settings=_settings_tables(data["manifest"]),
         shown=SHOWN,
         max_rows=MAX_ROWS,
         max_curves=figures.MAX_CURVES,
@@ -139,10 +109,10 @@ def _settings_tables(manifest: Manifest) -> list[SettingsTable]:
     tables: list[SettingsTable] = []
     for models in list(groups.values())[:MAX_GROUPS]:
         settings = manifest.recipes[models[0]]
-        values = {name: format_value(value) for name, value in settings}
         epochs = sorted({manifest.recipes[model].epochs for model in models})
+        values = {name: format_value(value) for name, value in settings}
         values["epochs"] = " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]])))
-        rows = [(field.name, values[field.name], field.description) for field in describe(type(settings))]
+        rows = [(name, values[name], field.description) for name, field in describe(type(settings)).items()]
         tables.append((models, settings.net, rows))
     return tables
 
@@ -157,16 +127,14 @@ def _png_uri(digits: Iterable[np.ndarray]) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _format_setting(value: object) -> str:
+def _format(value: object) -> str:
     """Return a value of a manifest as one would write it; a record without its empty fields."""
     if isinstance(value, BaseModel):
         value = {name: field for name, field in value if field is not None}
     if isinstance(value, dict):
-        return " · ".join(f"{shorten(name)} {_format_setting(field)}" for name, field in value.items())
+        return " · ".join(f"{shorten(name)} {_format(field)}" for name, field in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_format_setting, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+        return ", ".join(map(_format, value)) or "none"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "none" if value is None else shorten(str(value), MAX_TEXT)
+    return "none" if value is None else shorten(format_value(value), MAX_TEXT)

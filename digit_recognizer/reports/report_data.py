@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +13,13 @@ from digit_recognizer import data, drafts, scoring
 from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.data import CLASSES
 from digit_recognizer.errors import RunError, printable
-from digit_recognizer.manifest import Manifest, ModelScore
+from digit_recognizer.manifest import Manifest
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.runs import Run
 
 SAMPLES = 24  # predictions drawn at random
 MAX_MISCLASSIFIED = 200  # so that the page opens at once
 DIGITS_PER_CLASS = 8  # training digits
-MAX_FITS, MAX_EPOCHS = 200, 2_000  # of a recipe's learning curves
 NEARLY_1 = float(np.nextafter(np.float32(1), np.float32(0)))  # what float32 rounds to 1 is not certain
 
 Curve = Sequence[Mapping[str, float]]  # of each epoch: train_loss, train_accuracy, valid_loss, valid_accuracy
@@ -30,7 +30,7 @@ BlendPart = tuple[str, float, float | None]  # model, weight, temperature if its
 class Example:
     """A held-out digit and its prediction; row: in train.csv, counted from 1 below the header.
 
-    probability: of the predicted digit; p_true: of the label.
+    probability: of the predicted digit; p_true: of the label; pixels: of shape (784,).
     """
 
     row: int
@@ -51,37 +51,57 @@ class Example:
         return f"{'✓' if self.right else '✗'} {self.predicted} {percent(self.probability)}"
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """All that a report says; predictions are the main model's on held-out digits.
+def read(run: Run, data_dir: Path | None = None) -> dict[str, Any]:
+    """Return what there is to say of a run, by the names that the template has for it.
 
-    scores: the main model's first, then by accuracy. confusion: counts of shape (10, 10), label by
-    prediction. misclassified: the most confident first, MAX_MISCLASSIFIED at most, of `errors`. curves: of
-    each recipe's fits. digit_scores: by digit, and "mean": precision, recall, f1-score, and support, the
-    count of held-out digits. training_digits: pixels of the first of each class.
+    Predictions are the main model's on held-out digits. scores: its first, then by accuracy. confusion:
+    counts of shape (10, 10), label by prediction. misclassified: the most confident of the `errors` first.
+    digit_scores: precision, recall, f1-score and support by digit, and their "mean". training_digits: pixels
+    of the first of each class. curves: of each recipe's fits.
+    data_dir: where the run's digits are, if not where it read them.
+    Raises RunError if its files cannot be read or do not belong together, DataError if its digits cannot be.
     """
+    from sklearn.metrics import classification_report, confusion_matrix
 
-    manifest: Manifest
-    scores: dict[str, ModelScore]
-    blend: list[BlendPart]
-    calibration: scoring.Calibration
-    confusion: np.ndarray
-    confusions: list[scoring.Confusion]
-    digit_scores: dict[str, dict[str, float]]
-    samples: list[Example]
-    misclassified: list[Example]
-    errors: int
-    class_counts: dict[str, np.ndarray]
-    training_digits: list[np.ndarray]
-    curves: dict[str, list[Curve]]
-    still_fitted: list[str]
+    held_out, models = run.predictions()  # first: a run that is being fitted replaces them stage by stage
+    dataset = _digits_of(run, data_dir)
+    for model in models:
+        _check(run, held_out, model, dataset)
+    manifest, train, labels = run.manifest, dataset.train, held_out.labels
+    main = next(model for model in models if model.name == manifest.main_model)
+    predicted = main.out_of_fold.argmax(axis=1)
+    report = classification_report(
+        labels, predicted, labels=range(CLASSES), output_dict=True, zero_division=0
+    )
+    confusion = confusion_matrix(labels, predicted, labels=range(CLASSES))
+    once = np.unique(held_out.rows, return_index=True)[1]  # repeated folds predict a row again
+    samples = np.random.default_rng(0).permutation(once)[:SAMPLES]
+    errors = _find_errors(held_out, main.out_of_fold)
+    curves, still_fitted = _curves(run)
+    return {
+        "manifest": manifest,
+        "scores": dict(sorted(manifest.scores.items(), key=lambda it: (it[0] != main.name, -it[1].accuracy))),
+        "blend": _blend(manifest),
+        "calibration": scoring.calibration(labels, main.out_of_fold),
+        "confusion": confusion,
+        "confusions": scoring.confusions(confusion),
+        "digit_scores": {digit: report[digit] for digit in "0123456789"} | {"mean": report["macro avg"]},
+        "samples": _make_examples(train, held_out, main.out_of_fold, samples),
+        "misclassified": _make_examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
+        "errors": len(errors),
+        "class_counts": {
+            "training digits": np.bincount(train.labels, minlength=CLASSES),
+            "test digits, predicted": np.bincount(main.test.argmax(axis=1), minlength=CLASSES),
+        },
+        "training_digits": [
+            train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)
+        ],
+        "curves": curves,
+        "still_fitted": still_fitted,
+    }
 
 
-def digits_of(run: Run, data_dir: Path | None = None) -> data.Dataset:
-    """Return the digits that the run was made from, read where it read them or in `data_dir`.
-
-    Raises RunError if the folder is gone or holds other digits, DataError if they cannot be read.
-    """
+def _digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
     config = run.manifest.config.data
     source = data_dir or Path(config.source)
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
@@ -99,69 +119,18 @@ def digits_of(run: Run, data_dir: Path | None = None) -> data.Dataset:
     return dataset
 
 
-def read(run: Run, dataset: data.Dataset) -> ReportData:
-    """Return what there is to say of a run.
-
-    Raises RunError if its files cannot be read or do not belong together.
-    """
-    from sklearn.metrics import classification_report, confusion_matrix
-
-    held_out, predictions = run.predictions()
-    for model in predictions:
-        _check(run, held_out, model, dataset)
-    manifest, train = run.manifest, dataset.train
-    main = next(model for model in predictions if model.name == manifest.main_model)
-    predicted = main.out_of_fold.argmax(axis=1)
-    report = classification_report(
-        held_out.labels, predicted, labels=range(CLASSES), output_dict=True, zero_division=0
-    )
-    confusion = confusion_matrix(held_out.labels, predicted, labels=range(CLASSES))
-    once = np.unique(held_out.rows, return_index=True)[1]  # repeated folds predict a row again
-    samples = np.random.default_rng(0).permutation(once)[:SAMPLES]
-    wrong = _find_errors(held_out, main.out_of_fold)
-    curves, recipes = _curves(run)
-    # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
-    since = dropwhile(lambda name: name not in manifest.scores, curves)
-    return ReportData(
-        manifest=manifest,
-        scores=dict(
-            sorted(manifest.scores.items(), key=lambda item: (item[0] != main.name, -item[1].accuracy))
-        ),
-        blend=_blend(run),
-        calibration=scoring.calibration(held_out.labels, main.out_of_fold),
-        confusion=confusion,
-        confusions=scoring.confusions(confusion),
-        digit_scores={digit: report[digit] for digit in map(str, range(CLASSES))}
-        | {"mean": report["macro avg"]},
-        samples=_make_examples(train, held_out, main.out_of_fold, samples),
-        misclassified=_make_examples(train, held_out, main.out_of_fold, wrong[:MAX_MISCLASSIFIED]),
-        errors=len(wrong),
-        class_counts={
-            "training digits": np.bincount(train.labels, minlength=CLASSES),
-            "test digits, predicted": np.bincount(main.test.argmax(axis=1), minlength=CLASSES),
-        },
-        training_digits=[train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)],
-        curves=_by_recipe(curves, recipes),
-        still_fitted=[name for name in since if name not in manifest.scores],
-    )
-
-
 def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Dataset) -> None:
     """Raise RunError unless the arrays are predictions of these digits that give the manifest's accuracy."""
-    rows, labels, probabilities = held_out.rows, held_out.labels, model.out_of_fold
-    train = dataset.train
+    rows, labels, train = held_out.rows, held_out.labels, dataset.train
     ambiguous = dataset.first_rows[train.labels != train.labels[dataset.first_rows]]  # digits of two labels
-    if not (  # `run.predictions` has checked shapes, types and probabilities
-        rows.size > 0
-        and 0 <= rows.min() <= rows.max() < len(train)
-        and (np.isin(rows, ambiguous) | (labels == train.labels[rows])).all()
-    ):
+    # `run.predictions` has checked shapes, types, row numbers and probabilities.
+    if not (rows.size and (np.isin(rows, ambiguous) | (labels == train.labels[rows])).all()):
         raise RunError(
             f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
             f"{dataset.source}; train that run again"
         )
     accuracy = run.manifest.scores[model.name].accuracy
-    measured = float((probabilities.argmax(axis=1) == labels).mean())
+    measured = float((model.out_of_fold.argmax(axis=1) == labels).mean())
     if abs(measured - accuracy) > 1e-6:  # another stage's file, or another run's
         raise RunError(
             f"{run.folder}: its files do not belong together: run.json says accuracy {accuracy:.6f} of "
@@ -194,9 +163,9 @@ def _find_errors(held_out: HeldOut, probabilities: np.ndarray) -> np.ndarray:
     return wrong[np.sort(first)]
 
 
-def _blend(run: Run) -> list[BlendPart]:
+def _blend(manifest: Manifest) -> list[BlendPart]:
     """Return the blend's parts, and the blend itself if the mean has a temperature of its own."""
-    blend, names = run.manifest.blend, run.manifest.models
+    blend, names = manifest.blend, manifest.models
     if blend is None:
         return []
     if not isinstance(blend, WeightedCombiner):
@@ -206,25 +175,29 @@ def _blend(run: Run) -> list[BlendPart]:
     return [*parts, (BLEND, sum(blend.weights), 1 / blend.inverse_temperature)]
 
 
-def _curves(run: Run) -> tuple[dict[str, Sequence[Curve]], dict[str, str]]:
-    """Return the learning curves of each model's fits so far, and the recipe of each model."""
-    so_far = drafts.curves_so_far(run)
-    curves: dict[str, Sequence[Curve]] = {member.name: fits for member, fits in so_far}
-    recipes = {member.name: member.recipe for member, _ in so_far}
-    finished: dict[str, list[Curve]] = {}
-    for fit in run.manifest.fits.values():
-        epochs = [epoch.model_dump(exclude_none=True) for epoch in fit.curve[:MAX_EPOCHS]]
-        finished.setdefault(fit.model, []).append(epochs)
-        recipes[fit.model] = fit.recipe or fit.model
-    return {name: fits for name, fits in (curves | finished).items() if any(fits)}, recipes
+def _curves(run: Run) -> tuple[dict[str, list[Curve]], list[str]]:
+    """Return the learning curves by recipe, also of fits that go on, and the models that are not complete.
 
-
-def _by_recipe(curves: Mapping[str, Sequence[Curve]], recipes: Mapping[str, str]) -> dict[str, list[Curve]]:
-    """Return the curves by recipe: the members of a `--minutes` run are fits of a few recipes."""
+    Members of a `--minutes` run are fits of a few recipes.
+    """
+    fits, scores = run.manifest.fits.values(), run.manifest.scores
+    finished = {fit.model for fit in fits}
+    going_on = [(member, curves) for member, curves in drafts.curves_so_far(run) if any(curves)]
+    listed: list[tuple[str, Curve]] = [
+        (member.recipe, curve)
+        for member, curves in going_on
+        if member.name not in finished
+        for curve in curves
+    ]
+    for fit in fits:
+        listed.append((fit.recipe or fit.model, [epoch.model_dump(exclude_none=True) for epoch in fit.curve]))
     by_recipe: dict[str, list[Curve]] = {}
-    for model, fits in curves.items():
-        by_recipe.setdefault(recipes[model], []).extend(fits)
-    return {name: fits[:MAX_FITS] for name, fits in by_recipe.items()}
+    for recipe, curve in listed:
+        if curve:
+            by_recipe.setdefault(recipe, []).append(curve)
+    # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
+    since = dropwhile(lambda name: name not in scores, (member.name for member, _ in going_on))
+    return by_recipe, [name for name in since if name not in scores]
 
 
 def percent(share: float) -> str:
