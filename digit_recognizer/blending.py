@@ -1,7 +1,6 @@
 """Blends of models whose weights never see the rows that score them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -10,13 +9,11 @@ from pydantic import AfterValidator, Field, model_validator
 from digit_recognizer.predictions import BLEND, CLASSES, HeldOut, Predictions
 from digit_recognizer.records import Record
 
-PRIOR = 20.0  # concentration of the Dirichlet prior over the weights, less 1
+DIRICHLET_ALPHA = 21.0  # concentration of the prior over the weights
 MIN_LOG = 1e-6  # smallest probability that the stacked blend takes the logarithm of
 INVERSE_TEMPERATURES = (0.1, 10.0)  # the least and the greatest; beyond, powers of probabilities underflow
 InverseTemperature = Annotated[float, Field(ge=INVERSE_TEMPERATURES[0], le=INVERSE_TEMPERATURES[1])]
-Coefficient = Annotated[
-    float, Field(ge=-1e6, le=1e6)
-]  # far beyond any that is fitted; their sums stay finite
+Coefficient = Annotated[float, Field(ge=-1e6, le=1e6)]  # far beyond any that is fitted; sums stay finite
 
 
 def _check_sum(weights: tuple[float, ...]) -> tuple[float, ...]:
@@ -98,48 +95,36 @@ AnyCombiner = MeanCombiner | WeightedCombiner | StackedCombiner
 Combiner = Annotated[AnyCombiner, Field(discriminator="method")]
 
 
-@dataclass(frozen=True)
-class Blend:
-    """Blended predictions, and the combiner that made those of the test rows."""
-
-    combiner: AnyCombiner
-    predictions: Predictions
-    converged: bool  # whether every combiner's weights were found
-
-
-def blend(models: Sequence[Predictions], held_out: HeldOut, method: str) -> Blend:
-    """Blend the models by a method of METHODS.
+def blend(models: Sequence[Predictions], held_out: HeldOut, method: str) -> tuple[AnyCombiner, Predictions]:
+    """Blend the models by a method of METHODS; return the combiner of the test rows, and the predictions.
 
     The weights that blend a row are learned without it, in any repeat: on the other folds or, for a single
-    holdout, on its other four fifths. So the blend's score is as honest as the models' scores. The test
-    rows' weights are learned on all held-out rows.
+    holdout, on its other four fifths. With folds, the models that predicted those other rows were fitted on
+    it, so its label is not wholly unknown. The test rows' weights are learned on all held-out rows.
     """
     fit_combiner = METHODS[method]
     probabilities = [model.out_of_fold for model in models]
     out_of_fold = np.zeros_like(probabilities[0])
-    converged = True
-    for fold in _folds(held_out):
-        inside = np.isin(held_out.rows, held_out.rows[fold])
-        combiner = fit_combiner([model[~inside] for model in probabilities], held_out.labels[~inside])
-        out_of_fold[fold] = combiner.combine([model[fold] for model in probabilities])
-        converged &= combiner.converged
+    folds = _folds(held_out)
+    for fold in np.unique(folds):
+        row, known = folds == fold, ~np.isin(held_out.rows, held_out.rows[folds == fold])
+        combiner = fit_combiner([model[known] for model in probabilities], held_out.labels[known])
+        out_of_fold[row] = combiner.combine([model[row] for model in probabilities])
     combiner = fit_combiner(probabilities, held_out.labels)
     test = combiner.combine([model.test for model in models]).astype(np.float32)
-    converged &= combiner.converged
-    return Blend(combiner, Predictions(BLEND, out_of_fold, test), converged)
+    return combiner, Predictions(BLEND, out_of_fold, test)
 
 
-def _folds(held_out: HeldOut) -> list[np.ndarray]:
-    """Return the folds' masks; a single holdout is cut into five."""
-    folds = held_out.folds
-    if len(np.unique(folds)) == 1:
-        from sklearn.model_selection import KFold
+def _folds(held_out: HeldOut) -> np.ndarray:
+    """Return the number of each row's fold; a single holdout is cut into five."""
+    from sklearn.model_selection import KFold
 
-        cut = KFold(5, shuffle=True, random_state=0).split(held_out.rows)
-        folds = np.zeros(len(held_out.rows), int)
-        for number, (_, inside) in enumerate(cut):
-            folds[inside] = number
-    return [folds == number for number in np.unique(folds)]
+    if len(np.unique(held_out.folds)) > 1:
+        return held_out.folds
+    folds = np.zeros(len(held_out.rows), int)
+    for number, (_, inside) in enumerate(KFold(5, shuffle=True, random_state=0).split(folds)):
+        folds[inside] = number
+    return folds
 
 
 def fit_mean(models: list[np.ndarray], labels: np.ndarray) -> MeanCombiner:
@@ -157,27 +142,26 @@ def fit_weighted(models: list[np.ndarray], labels: np.ndarray) -> WeightedCombin
 
     inverse_temperatures = tuple(_fit_inverse_temperature(model, labels) for model in models)
     calibrated = _calibrate(models, inverse_temperatures)
-    of_label = calibrated[:, np.arange(len(labels)), labels]
+    p_true = calibrated[:, np.arange(len(labels)), labels]
+    prior = DIRICHLET_ALPHA - 1
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        blended = weights @ of_label
+        blended = weights @ p_true
         return (
-            -np.log(blended).sum() - PRIOR * np.log(weights).sum(),
-            -(of_label / blended).sum(axis=1) - PRIOR / weights,
+            -np.log(blended).sum() - prior * np.log(weights).sum(),
+            -(p_true / blended).sum(axis=1) - prior / weights,
         )
 
     equal = np.full(len(models), 1 / len(models))
     sum_to_1 = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
-    optimum = minimize(
-        loss, equal, jac=True, bounds=[(1e-6, 1)] * len(models), constraints=sum_to_1, method="SLSQP"
-    )
+    bounds = [(1e-6, 1)] * len(models)
+    optimum = minimize(loss, equal, jac=True, bounds=bounds, constraints=sum_to_1, method="SLSQP")
     converged = bool(optimum.success and np.isfinite(optimum.x).all())
     weights = optimum.x / optimum.x.sum() if converged else equal
-    mean = np.tensordot(weights, calibrated, 1)
     return WeightedCombiner(
         weights=tuple(weights.tolist()),
         inverse_temperatures=inverse_temperatures,
-        inverse_temperature=_fit_inverse_temperature(mean, labels),
+        inverse_temperature=_fit_inverse_temperature(np.tensordot(weights, calibrated, 1), labels),
         converged=converged,
     )
 

@@ -1,29 +1,21 @@
 """A run's folder while it is filled: `run.json` is the commit, and true at any moment.
 
-until the run is complete:
-  config.json          all that decides the run's numbers
-  schedule.json        what is fitted in which order
-  logs/                learning curves so far
-  lock                 held while a process works on it; the system ends that of a killed one
-for good:
-  fits/                each finished fit, for --resume and for new digits
-  probabilities-N.npz  of stage N, the latest complete one
-  run.json             what stage N gave; without it, nothing is complete
-  submission.csv       written last; `runs.load` makes it again if a process was killed before
+docs/runs.md lists its files. config.json, schedule.json, logs/ and a lock, which the system ends with its
+process, are there until the run is complete; fits/, the probabilities, run.json and submission.csv stay.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 
 from digit_recognizer import records, runs, submission
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import delete, is_partial, locked, write_atomically
+from digit_recognizer.files import delete, locked, write_atomically, writing
 from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.runs import CONFIG, FITS, LOCK
@@ -31,11 +23,8 @@ from digit_recognizer.schedule import Member, Schedule
 from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
 SCHEDULE, LOGS = "schedule.json", "logs"
+MAX_REASON = 1000  # characters
 LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the run is being fitted
-
-
-class _Failure(records.Record):
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ class Draft:
 
     def save_failure(self, failure: FitFailure) -> None:
         """Store why a fit failed by its settings, so that a resumed run does not repeat it."""
-        records.write(self._path(failure.task, "failed"), _Failure(reason=failure.reason))
+        write_atomically(self._path(failure.task, "failed"), failure.reason)
 
     def load_fits(
         self, tasks: Sequence[FitTask], on_notice: Callable[[str], None]
@@ -83,11 +72,10 @@ class Draft:
                 if path.exists():
                     outcomes[task.name] = FitResult.from_bytes(task, runs.read_fit(path))
                 elif failed.exists():
-                    reason = records.read(failed, _Failure).reason
+                    reason = runs.read_fit(failed).decode(errors="replace")[:MAX_REASON]
                     outcomes[task.name] = FitFailure(task, reason, deterministic=True)
             except (ValueError, RunError):
-                damaged = path if path.exists() else failed
-                on_notice(f"{damaged}: is damaged; {task.name} is fitted again")
+                on_notice(f"{path}: is damaged; {task.name} is fitted again")
         return outcomes
 
     def _path(self, task: FitTask, ending: str = "npz") -> Path:
@@ -103,30 +91,20 @@ class Draft:
         """Complete the next stage, whose fits and probabilities are written.
 
         labels: of the test digits, int of shape (n,); None for a run without a submission. A process that is
-        killed here leaves the earlier stage or this one, never a mixture.
+        killed here leaves the earlier stage or this one, never a mixture: `runs.load` writes a submission
+        that is missing.
         """
-        earlier, stage = self.manifest, self._next_stage()
-        content = None if labels is None else submission.to_bytes(labels)
-        checked = content and submission.check_bytes(content, runs.SUBMISSION, manifest.config.data.rows.test)
-        self.write_manifest(
-            manifest.model_copy(
-                update={
-                    "stage": stage,
-                    "submission_sha256": checked.sha256 if checked else None,
-                    "replaced_sha256": earlier.submission_sha256 if earlier else None,
-                }
-            )
-        )
+        stage, path = self._next_stage(), self.folder / runs.SUBMISSION
+        update: dict[str, object] = {"stage": stage}
+        content = b"" if labels is None else submission.to_bytes(labels)
         if content:
-            write_atomically(self.folder / runs.SUBMISSION, content)
-        if earlier:
-            delete(runs.probabilities_file(self.folder, earlier.stage))
-
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Replace `run.json`; pages that were made of what it said before are deleted."""
-        for page in runs.PAGES:  # of what it said before
-            delete(self.folder / page)
-        runs.write_manifest(self.folder, manifest)
+            checked = submission.check_bytes(content, str(path), manifest.config.data.rows.test)
+            update["submission_sha256"] = checked.sha256
+        delete(path)
+        runs.write_manifest(self.folder, manifest.model_copy(update=update))
+        if content:
+            write_atomically(path, content)
+        delete(runs.probabilities_file(self.folder, stage - 1))
 
     def _next_stage(self) -> int:
         return self.manifest.stage + 1 if self.manifest else 1
@@ -136,10 +114,6 @@ class Draft:
         for name, path in sources.items():
             if path.is_file():
                 write_atomically(self.folder / FITS / name, runs.read_fit(path))
-
-    def delete_fits(self) -> None:
-        """Delete all outcomes: no run can come of them, and a resumed run would only fail again."""
-        delete(self.folder / FITS)
 
     def tidy(self) -> None:
         """Delete what nobody needs any more: all of it if nothing can come of the folder."""
@@ -164,18 +138,69 @@ def start(out: Path, name: str | None, config: RunConfig, *, resume: bool = Fals
     If the block raises, what is complete stays, and finished fits stay.
     Raises RunError, before a fit begins, if `out` cannot be written, holds that name, or has no such run.
     """
-    draft = _find_unfinished(out, name, config) if resume else _create(out, name)
-    busy = RunError(f"{draft.folder.name} is still running; wait for it, or stop it first")
-    with locked(draft.folder / LOCK, busy, seconds=LOCK_SECONDS, delete=True):
+    if resume:
+        draft = Draft(_find_unfinished(out, name, config))
+    else:
+        draft = Draft(out / name if name else _dated_folder(out))
+    with locked(draft.folder / LOCK, _still_running(draft.folder), seconds=LOCK_SECONDS, delete=True):
         if not resume:
-            _begin(draft, config)
+            _check_holds_nothing(draft.folder)
         try:
+            if not resume:
+                _begin(draft, config)
             yield draft
         except BaseException as error:
             _add_note(draft, error)
             raise
         finally:
             draft.tidy()
+
+
+def check_free(folder: Path) -> None:
+    """Raise RunError unless a new run can have the folder: none has it, or it was cut off before a fit."""
+    if runs.is_running(folder):
+        raise _still_running(folder)
+    _check_holds_nothing(folder)
+
+
+def _still_running(folder: Path) -> RunError:
+    return RunError(f"{folder.name} is still running; wait for it, or stop it first")
+
+
+def _check_holds_nothing(folder: Path) -> None:
+    if fits := runs.count_fits(folder):
+        raise RunError(
+            f"{folder}: is an unfinished run with {fits} finished fits; go on with --resume, or delete it"
+        )
+    ours = {LOCK, CONFIG, SCHEDULE, LOGS, FITS, runs.probabilities_file(folder, 1).name}
+    with writing(folder):
+        left = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if left - ours:
+        raise RunError(f"{folder}: exists already; take another --name, or delete that run")
+
+
+def _dated_folder(out: Path) -> Path:
+    """Make a new folder in `out`, called by date and time."""
+    date = datetime.now().strftime("%Y%m%d-%H%M%S")
+    with writing(out, "; choose another --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        for name in chain([date], (f"{date}-{number}" for number in count(2))):
+            with suppress(FileExistsError):  # another run has begun in this second
+                (out / name).mkdir()
+                break
+    return out / name
+
+
+def _begin(draft: Draft, config: RunConfig) -> None:
+    """Replace what was cut off before a fit was finished."""
+    with writing(draft.folder):
+        for path in draft.folder.iterdir():
+            if path.name != LOCK:
+                delete(path)
+        for inside in (FITS, LOGS):
+            (draft.folder / inside).mkdir()
+    if config.command != "ensemble":  # which takes seconds, and is started anew
+        records.write(draft.folder / CONFIG, config)
 
 
 def _add_note(draft: Draft, error: BaseException) -> None:
@@ -200,7 +225,7 @@ def curves_so_far(run: runs.Run) -> list[tuple[Member, list[list[Metrics]]]]:
     ]
 
 
-def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Draft:
+def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Path:
     """Return the newest run of an equal config to go on with; raises RunError, with what differs."""
     difference = ""
     for folder in runs.incomplete_folders(out):
@@ -215,46 +240,9 @@ def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Draft:
         if manifest and manifest.stopped_early is None:
             continue
         if not (changed := config.difference_from(stored)):
-            return Draft(folder)
+            return folder
         difference = difference or f"; {folder.name} has {changed}"
     raise RunError(
         f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "
         f"library versions{difference}; start it without --resume"
     )
-
-
-def _create(out: Path, name: str | None) -> Draft:
-    """Return a draft whose folder is there; raises RunError if the name is taken."""
-    date = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for number in count(1):
-        folder = out / (name or (date if number == 1 else f"{date}-{number}"))
-        try:
-            folder.mkdir(parents=True, exist_ok=name is not None)
-        except OSError as error:
-            if name is None and folder.is_dir():  # another run has begun in this second
-                continue
-            raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
-        return Draft(folder)
-    raise AssertionError("unreachable")
-
-
-def _begin(draft: Draft, config: RunConfig) -> None:
-    """Empty the folder of what was cut off before a fit was finished; raises RunError if it holds more."""
-    folder = draft.folder
-    if fits := runs.count_fits(draft.folder):
-        raise RunError(
-            f"{folder}: is an unfinished run with {fits} finished fits; go on with --resume, or delete it"
-        )
-    ours = {LOCK, CONFIG, SCHEDULE, LOGS, FITS, runs.probabilities_file(folder, 1).name}
-    try:
-        left = [path for path in folder.iterdir() if path.name != LOCK]
-        if not all(path.name in ours or is_partial(path) for path in left):
-            raise RunError(f"{folder}: exists already; take another --name, or delete that run")
-        for path in left:
-            delete(path)
-        for inside in (FITS, LOGS):
-            (folder / inside).mkdir()
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror})") from None
-    if config.command != "ensemble":  # which takes seconds, and is started anew
-        records.write(folder / CONFIG, config)

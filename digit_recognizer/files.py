@@ -5,7 +5,6 @@ Where the user names a path, `user_path` takes it, and `check_output` and `write
 
 import errno
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -19,10 +18,9 @@ from zipfile import BadZipFile, ZipFile
 
 from filelock import FileLock, Timeout
 
-from digit_recognizer.errors import RunError, WriteError
+from digit_recognizer.errors import WriteError
 
-TOKEN_BYTES = 4  # of the random end of a partial file's name
-REPLACE_TRIES = 10
+REPLACE_TRIES = 10 if os.name == "nt" else 1
 MAX_ENTRIES = 10_000  # of a zip archive
 
 
@@ -34,15 +32,14 @@ def user_path(name: str | os.PathLike[str]) -> Path:
     if not os.fspath(name):
         raise OSError(errno.EINVAL, "the path is empty")
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for a file `~x`
-    try:
-        path.stat()
-    except FileNotFoundError:
-        if str(path).startswith("~"):
-            raise OSError(errno.ENOENT, "there is no such user", str(path)) from None
-    except NotADirectoryError:
-        pass
-    except ValueError as error:  # Python's, of a NUL
-        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    with suppress(NotADirectoryError):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            if str(path).startswith("~"):
+                raise OSError(errno.ENOENT, "there is no such user", str(path)) from None
+        except ValueError as error:  # Python's, of a NUL
+            raise OSError(errno.EINVAL, str(error), str(path)) from None
     return path
 
 
@@ -53,19 +50,11 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
     A FIFO would wait for a writer, and a device may never end, wherever a link leads.
     Raises OSError, whose `strerror` says why, for anything that is no plain file or cannot be opened.
     """
-    try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "is no plain file", str(path))
-            yield file
-    except ValueError as error:  # Python's, of a NUL in the path
-        if "\0" not in str(path):
-            raise
-        raise OSError(errno.EINVAL, str(error), str(path)) from None
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else a FIFO waits here
+    at_once = getattr(os, "O_NONBLOCK", 0)  # else a FIFO waits here
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no plain file", str(path))
+        yield file
 
 
 def read_plain(path: Path, limit: int) -> bytes:
@@ -77,10 +66,7 @@ def read_plain(path: Path, limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise OSError(errno.EFBIG, f"is larger than {limit:,} bytes", str(path))
-        content = file.read(size + 1)  # takes memory for as many at once
-    if len(content) > size:
-        raise OSError(errno.EFBIG, "has grown while it was read", str(path))
-    return content
+        return file.read(size)  # takes memory for as many at once
 
 
 def open_zip(content: bytes) -> ZipFile:
@@ -111,13 +97,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
     with writing(path), _partial(path, content) as partial:
-        _replace(partial, path)
+        for tries_left in reversed(range(REPLACE_TRIES)):
+            try:
+                partial.replace(path)
+                return
+            except PermissionError:  # on Windows, somebody may have that file open
+                if not tries_left:
+                    raise
+                time.sleep(1 / REPLACE_TRIES)
 
 
 @contextmanager
 def _partial(path: Path, content: bytes) -> Iterator[Path]:
     """Yield a hidden file beside `path` that holds the content; it is gone afterwards."""
-    partial = _hidden(path, secrets.token_hex(TOKEN_BYTES))
+    partial = _hidden(path)
     try:
         with partial.open("xb") as file:
             file.write(content)
@@ -128,19 +121,8 @@ def _partial(path: Path, content: bytes) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _replace(partial: Path, path: Path) -> None:
-    """Give `partial` the name `path`; on Windows, wait a second for those who have that file open."""
-    for _ in range(REPLACE_TRIES if os.name == "nt" else 0):
-        with suppress(PermissionError):
-            partial.replace(path)
-            return
-        time.sleep(1 / REPLACE_TRIES)
-    partial.replace(path)
-
-
-def is_partial(path: Path) -> bool:
-    """Return whether it is what a killed `write_atomically` left."""
-    return re.fullmatch(rf"\..+-[0-9a-f]{{{2 * TOKEN_BYTES}}}", path.name) is not None
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}-{secrets.token_hex(4)}")  # of at most 255 bytes
 
 
 def delete(path: Path) -> None:
@@ -166,101 +148,80 @@ def check_output(path: Path, keep: Iterable[Path] = ()) -> None:
     One of the files to keep is refused, whatever name or link leads to it.
     """
     with writing(path, "; name another file"):
-        status = _status(path)
-        if status and any(other and os.path.samestat(status, other) for other in map(_status, keep)):
-            raise OSError(errno.EINVAL, "it is an input, or a file of a run")
-        if status and not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if _through(path) is not None:
-            return
-        if status and not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
-        with _partial(Path(os.path.realpath(path)), b"x"):
-            pass
+        if path.exists():
+            if any(path.samefile(other) for other in keep if other.exists()):
+                raise OSError(errno.EINVAL, "it is an input, or a file of a run")
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if not (path.is_file() or _is_written_through(path)):
+                raise OSError(errno.EINVAL, "it is no file")
+        if not _is_written_through(path):
+            with _partial(Path(os.path.realpath(path)), b"x"):
+                pass
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write to the path that a user named, or to what it links to, whole or not at all.
+    """Write to the path that a user named, or to what it links to, whole or not at all; raise WriteError.
 
-    A device, a FIFO, and what is stdout or stderr of this process are written through. Raises WriteError.
+    Devices, FIFOs and this process's own stdout are written through, as no file can take their place.
     """
-    through = _through(path)
-    if through is None:
+    if not _is_written_through(path):
         write_atomically(Path(os.path.realpath(path)), content)
         return
-    with writing(path), open(through, "wb", closefd=through is path) as file:
+    with writing(path), path.open("ab") as file:
         file.write(content)
 
 
 def is_stdout(path: Path) -> bool:
-    """Return whether `write_output` to the path goes to stdout, as to /dev/stdout."""
-    return _through(path) == 1
-
-
-def _through(path: Path) -> Path | int | None:
-    """Return what to open where no file can take the place of the path; None for a plain file, or nothing."""
-    status = _status(path)
-    if status is None:
-        return None
-    own = (number for number in (1, 2) if os.path.samestat(status, os.fstat(number)))
-    special = stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)
-    return next(own, path if special else None)
-
-
-def _status(path: Path) -> os.stat_result | None:
+    """Return whether the path is this process's stdout, as /dev/stdout is."""
     try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:  # there is no such path, or no stdout
+        return False
+
+
+def _is_written_through(path: Path) -> bool:
+    return path.is_fifo() or path.is_char_device() or is_stdout(path)
 
 
 @contextmanager
 def atomic_folder(final: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `final` when the block ends without an exception.
 
-    No system renames a folder onto a full one, so the older folder is moved aside first. It is deleted only
-    while the new one is in place, and `restore` brings it back if the process was killed in between.
-    Raises OSError if the folder cannot be written.
+    No system renames a folder onto a full one, so the older folder is moved aside first; a process that is
+    killed just then leaves it under a hidden name. Raises OSError if the folder cannot be written.
     """
     final = final.resolve()  # a link to a folder on another disk stays a link
-    restore(final)
-    filling, old = _hidden(final, secrets.token_hex(TOKEN_BYTES)), _hidden(final, "old")
+    filling, older = _hidden(final), _hidden(final)
     try:
         filling.mkdir()
         yield filling
         if final.exists():
-            final.rename(old)
+            final.rename(older)
         filling.rename(final)
     finally:
-        restore(final)
-        shutil.rmtree(filling, ignore_errors=True)
-
-
-def restore(final: Path) -> None:
-    """Bring back the older folder if an `atomic_folder` was killed after moving it aside, else delete it."""
-    final = final.resolve()
-    old = _hidden(final, "old")
-    if final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        old.rename(final)
+        if older.exists() and not final.exists():
+            older.rename(final)
+        delete(filling)
+        delete(older)
 
 
 @contextmanager
 def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = False) -> Iterator[None]:
     """Hold the lock in the file `path`, which ends with the process at the latest.
 
-    Raises `busy` if another process holds it for `seconds`, RunError if its folder cannot be written.
+    Raises `busy` if another process holds it for `seconds`, WriteError if it cannot be written.
     delete: delete the file in the end.
     """
     lock = FileLock(path, timeout=seconds)
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+    try:
         lock.acquire()
     except Timeout:
         raise busy from None
     except OSError as error:
-        raise RunError(f"{path.parent}: cannot be written ({error.strerror})") from None
+        raise WriteError(f"{path}: cannot be written ({error.strerror})") from None
     try:
         yield
     finally:
@@ -268,7 +229,3 @@ def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = Fa
             with suppress(OSError):
                 path.unlink()  # while it is held, so that nobody waits for a deleted lock
         lock.release()
-
-
-def _hidden(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name[:200]}-{suffix}")  # a name has at most 255 bytes

@@ -6,11 +6,12 @@ import re
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
+    ConfigDict,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -25,43 +26,25 @@ from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
 from digit_recognizer.version import __version__
 
-FORMAT = 3
 # Libraries whose version can change a number.
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-python-headless")
-# Files of the package that decide numbers besides the settings, which are in the config themselves.
-DECIDING = (
-    "data/*.py",
-    "blending.py",
-    "environment.py",
-    "nets/*.py",
-    "pipeline.py",
-    "predictions.py",
-    "results.py",
-    "schedule.py",
-    "scoring.py",
-    "settings.py",
-    "splits.py",
-    "stages.py",
-    "training/*.py",
-)
+BESIDE = ("cli", "inference", "leaderboard", "reports")  # what stands in these folders decides no number
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
-Seconds = Annotated[float, Field(ge=0, le=10**9)]
+NonNegative = Annotated[float, Field(ge=0, le=10**9)]
+ShortHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
-
-def _escape(text: str) -> str:
-    """Return a path's text with the bytes that are no Unicode as `\\udcff`, which JSON can hold."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), text)
-
-
-FolderName = Annotated[str, AfterValidator(_unescape), PlainSerializer(_escape)]
+# JSON can hold no bytes that are no Unicode: they stand there as \udcff.
+FolderName = Annotated[
+    str,
+    AfterValidator(
+        lambda text: re.sub(r"\\udc[89a-f][0-9a-f]", lambda byte: chr(int(byte[0][2:], 16)), text)
+    ),
+    PlainSerializer(lambda text: text.encode(errors="backslashreplace").decode()),
+]
 
 
 class Rows(Record):
@@ -81,7 +64,7 @@ class Fingerprint(Record):
 class DataConfig(Record):
     """The digits that a run was made from."""
 
-    kind: str = Field(description="competition, sample, openml, contaminated or other")
+    kind: str = Field(description="competition, sample, openml, train_test_overlap or other")
     source: FolderName = Field(description="the folder they were read from")
     rows: Rows = Field(description="numbers of digits")
     fingerprint: Fingerprint = Field(description="which digits they were")
@@ -92,9 +75,7 @@ class SplitConfig(Record):
 
     holdout: Fraction | None = Field(description="share of the rows, or null with folds")
     folds: NonNegativeInt | None = Field(description="of cross-validation, or null with a holdout")
-    repeats: NonNegativeInt = Field(
-        default=1, description="of the cross-validation, with other folds each time"
-    )
+    repeats: NonNegativeInt = Field(default=1, description="of the cross-validation, each with other folds")
 
 
 class EnsembleConfig(Record):
@@ -116,18 +97,12 @@ class RunConfig(Record):
     minutes: float | None = Field(default=None, description="of --minutes, or null")
     blend: bool = Field(default=True, description="false with --no-ensemble")
     threads: NonNegativeInt | None = Field(default=None, description="of each fit; null with --minutes")
-    cores: NonNegativeInt | None = Field(
-        default=None, description="with --minutes, that the fits share, else null"
-    )
+    cores: NonNegativeInt | None = Field(default=None, description="for all fits; null without --minutes")
     gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
-    bfloat16: bool | None = Field(
-        default=None, description="used in convolutional nets; null if no recipe asks, or in older runs"
-    )
+    bfloat16: bool | None = Field(default=None, description="in convolutional nets; null if no recipe asks")
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
-    source_hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(
-        description="start of the SHA-256 of the package's files that decide numbers"
-    )
+    source_hash: ShortHash = Field(description="SHA-256 of the files that decide numbers, its start")
 
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.
@@ -135,44 +110,40 @@ class RunConfig(Record):
         Unlike ==, it heeds the order of the recipes, and not the folder that the data lies in.
         """
         mine, others = (
-            config.model_dump(mode="json", exclude={"data": {"source"}}) for config in (self, other)
+            {"recipes": ", ".join(config.recipes)} | _flat(config.model_dump(exclude={"data": {"source"}}))
+            for config in (self, other)
         )
-        if list(mine["recipes"]) != list(others["recipes"]):
-            return f"recipes {', '.join(others['recipes'])}, not {', '.join(mine['recipes'])}"
-        return _first_difference(mine, others)
-
-
-def _first_difference(mine: object, others: object, field: str = "") -> str:
-    if isinstance(mine, dict) and isinstance(others, dict):
-        for name in {**others, **mine}:
-            path = f"{field}.{name}" if field else str(name)
-            if difference := _first_difference(mine.get(name), others.get(name), path):
-                return difference
+        for field in {**others, **mine}:
+            if mine.get(field) != others.get(field):
+                return printable(f"{field} {others.get(field)}, not {mine.get(field)}")
         return ""
-    return "" if mine == others else printable(f"{field} {others}, not {mine}")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one, whose keys are the paths."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 class ModelScore(Record):
     """A model's score on held-out rows."""
 
-    accuracy: Fraction = Field(description="share of held-out digits read right")
+    accuracy: Fraction = Field(description="share of held-out digits predicted right")
     low: Fraction = Field(description="of the 95% interval")
     high: Fraction = Field(description="of the 95% interval")
     digits: NonNegativeInt = Field(description="number of different held-out digits")
-    seconds: Seconds = Field(description="of all fits of the model, added up")
+    seconds: NonNegative = Field(description="of all fits of the model, added up")
     folds: tuple[Fraction, ...] | None = Field(default=None, description="accuracy of each fold")
     std: Fraction | None = Field(default=None, description="standard deviation over the folds")
-    test_accuracy: Fraction | None = Field(
-        default=None, description="on the test digits, if the data includes their labels"
-    )
+    test_accuracy: Fraction | None = Field(default=None, description="on the test digits, if labelled")
 
 
 class EpochMetrics(Record):
     """Loss and accuracy after an epoch; training rows are the first 2,048 of the fit's."""
 
-    epoch: Annotated[float, Field(ge=0, le=10**9)] | None = Field(
-        default=None, description="epochs so far; null in older runs"
-    )
+    epoch: NonNegative | None = Field(default=None, description="epochs so far; null in older runs")
     train_loss: float = Field(description="log loss on training rows")
     train_accuracy: Fraction = Field(description="on training rows")
     valid_loss: float | None = Field(default=None, description="log loss on held-out rows, if there are any")
@@ -186,44 +157,33 @@ class FitRecord(Record):
     recipe: str | None = Field(default=None, description="that the model is of; null in older runs")
     split: str = Field(description="holdout, fold 1 ..., fold 1 repeat 2 ..., or all rows")
     file: FileName = Field(description="in fits/")
-    seconds: Seconds = Field(description="of the fit and its predictions")
+    seconds: NonNegative = Field(description="of the fit and its predictions")
     curve: tuple[EpochMetrics, ...] = Field(description="metrics after each epoch")
 
 
 class Manifest(Record):
     """What `run.json` says."""
 
+    model_config = ConfigDict(extra="ignore")  # earlier versions of the package wrote further fields
+
     format: Literal[3] = Field(default=3, description="of this file")
     name: str = Field(description="of the run")
     created: AwareDatetime = Field(description="when the stage was complete")
-    stage: Annotated[int, Field(ge=1, le=10**6)] = Field(
-        default=1, description="number of the latest complete stage; probabilities-N.npz is of it"
-    )
+    stage: NonNegativeInt = Field(default=1, description="the latest complete one; N of probabilities-N.npz")
     config: RunConfig = Field(description="all that decided the numbers")
-    scores: Annotated[dict[str, ModelScore], Field(min_length=1)] = Field(
-        description="of each model, and of the blend if there is one"
-    )
+    scores: dict[str, ModelScore] = Field(min_length=1, description="of each model, and of the blend if any")
     main_model: str = Field(description="the blend if there is one, else the most accurate model")
-    recipes: dict[str, Settings] = Field(
-        description="settings of each model; in a run of --minutes, epochs is how many it had, rounded"
-    )
+    recipes: dict[str, Settings] = Field(description="of each model; with --minutes, with the epochs it had")
     inference_fits: dict[str, tuple[FileName, ...]] = Field(
-        description="files in fits/ whose mean prediction is each model's for new digits"
+        description="files in fits/ that predict new digits"
     )
     blend: Combiner | None = Field(description="how the models' probabilities are blended, in their order")
-    submission_model: str | None = Field(
-        description="the model that submission.csv is of, or null without one"
-    )
+    submission_model: str | None = Field(description="that submission.csv is of; null without one")
     submission_sha256: Sha256 | None = Field(default=None, description="of submission.csv")
-    replaced_sha256: Sha256 | None = Field(default=None, description="of the earlier stage's submission.csv")
     fits: dict[str, FitRecord] = Field(default={}, description="each fit, by model and split")
     failed_fits: dict[str, str] = Field(default={}, description="why each fit that was dropped failed")
-    stopped_early: str | None = Field(
-        default=None, description="why not all is fitted, which --resume can go on with; null if it is"
-    )
-    seconds: dict[str, Seconds] = Field(
-        description="of each step, and in total; for a resumed run, counted from its resumption"
-    )
+    stopped_early: str | None = Field(default=None, description="why --resume can go on; null if it cannot")
+    seconds: dict[str, NonNegative] = Field(description="of each step and in total, since a resumption")
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -255,12 +215,12 @@ def current_versions() -> dict[str, str]:
 
 
 def source_hash() -> str:
-    """Return the start of the SHA-256 of the package's files that decide numbers."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for pattern in DECIDING:
-        for path in sorted(package.glob(pattern)):
-            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    """Return the start of the SHA-256 of the package's files that can decide numbers."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if name.parts[0] not in BESIDE:
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -11,15 +11,9 @@ from digit_recognizer.job import Job, Method
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Member, Schedule, Tier, fill_minutes
-from digit_recognizer.splits import held_out, make_splits
+from digit_recognizer.splits import held_out_rows, make_splits
 from digit_recognizer.stages import Stages, evaluate
 from digit_recognizer.training import Machine, OnNotice, OnProgress
-
-KIND_NOTICES = {
-    "sample": "This is the embedded sample, one seventh of the competition's size, and no submission for "
-    f"Kaggle. {data.DOWNLOAD_HINT}",
-    "openml": "These are MNIST's digits from OpenML, for learning, and no submission for Kaggle",
-}
 
 
 def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:
@@ -28,6 +22,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     Raises a DigitRecognizerError for what the user can mend; no run is written then.
     """
     clock, before = Clock(), environment.seconds_running()
+    if job.name and not job.resume:
+        drafts.check_free(job.out / job.name)  # before long work
     dataset = data.load(data.find(job.data_dir))
     splits = make_splits(
         dataset.train.labels, dataset.first_rows,
@@ -39,7 +35,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     config = _config(job, tiers, dataset, machine, plain)
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
-        _describe_data(dataset, on_notice)
+        for line in dataset.notices():
+            on_notice(line)
         if machine.why_alone and job.jobs != 1:
             on_notice(f"One fit is done after the other, as no process can be started: {machine.why_alone}")
         schedule = draft.load_schedule() or draft.save_schedule(
@@ -55,12 +52,12 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         if job.recipes:  # else the nets whose libraries cannot be imported are left out
             first, nets = schedule.tiers[0], [task.settings for task in run.unfinished]
             training.import_libraries(nets, workers=first.workers, threads=first.threads)
-        rows = held_out(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)
+        held_out = held_out_rows(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)
         with signals.Hold() as hold:  # a signal ends a stage only while its fits run
             for tier, round_tasks in run.rounds():
                 stopped = run.fit(tier, round_tasks, dataset, hold)
                 clock.lap("fit")
-                run.write(config, rows, clock, stopped)
+                run.write(config, held_out, clock, stopped)
                 if stopped:
                     break
     return _copy_for_kaggle_notebook(runs.load(draft.folder))
@@ -75,7 +72,7 @@ def blend_runs(
     """
     clock = Clock()
     parents = list({run.folder.resolve(): run for run in parents}.values())
-    rows, models = results.distinct_models(parents)
+    held_out, models = results.distinct_models(parents)
     config = parents[0].manifest.config.model_copy(
         update={
             "command": "ensemble",
@@ -86,16 +83,14 @@ def blend_runs(
             "bfloat16": None,
             "versions": manifest.current_versions(),
             "source_hash": manifest.source_hash(),
-            "ensemble": manifest.EnsembleConfig(
-                runs=tuple(results.different_names(parents).values()), method=method
-            ),
+            "ensemble": manifest.EnsembleConfig(runs=results.different_names(parents), method=method),
         }
     )
     clock.lap("read")
     with drafts.start(out, name, config) as draft:
-        evaluation = evaluate(models, rows, method, clock, on_notice)
+        evaluation = evaluate(models, held_out, method, clock, on_notice)
         draft.copy_fits({name: path for model in models for name, path in model.sources.items()})
-        draft.write_probabilities(rows, evaluation.predictions)
+        draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")
         draft.commit(
             results.describe(draft.folder.name, config, models, evaluation, clock), evaluation.labels
@@ -148,13 +143,3 @@ def _config(
         versions=manifest.current_versions(),
         source_hash=manifest.source_hash(),
     )
-
-
-def _describe_data(dataset: data.Dataset, on_notice: OnNotice) -> None:
-    on_notice(f"Read {len(dataset.train):,} + {len(dataset.test):,} digits from {dataset.source}")
-    if repeats := data.repeats_notice(dataset):
-        on_notice(repeats)
-    if dataset.kind == "contaminated":
-        on_notice(data.contamination_notice(dataset))
-    if notice := KIND_NOTICES.get(dataset.kind):
-        on_notice(notice)

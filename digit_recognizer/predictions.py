@@ -35,3 +35,8 @@ class Predictions:
     name: str
     out_of_fold: np.ndarray
     test: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The likeliest digits of the test rows, int of shape (test rows,)."""
+        return self.test.argmax(axis=1)

@@ -1,6 +1,5 @@
 """Frozen, validated records; the one place where JSON, typed text or a call's values become a record."""
 
-import errno
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from digit_recognizer.errors import RunError, printable, shown
-from digit_recognizer.files import read_plain, write_atomically, writing
+from digit_recognizer.files import read_plain, write_atomically
 
 MAX_BYTES = 1 << 26  # a JSON file of ours has at most some MB; more is refused unread
 MAX_OBJECTS, MAX_VALUES = 100_000, 500_000  # of 100,000 epochs; pydantic takes a KB for each wrong value
@@ -37,11 +36,10 @@ class Options(Record):
 
 
 def _plain(value: Any) -> object:
-    """Return NumPy's and pandas' numbers and arrays as Python's, and lists as tuples."""
-    kind = getattr(getattr(value, "dtype", None), "kind", "")
-    if kind and kind not in "biufcUO":
-        return (value,)  # refused: NumPy would make a number of a span of time
-    value = value.tolist() if kind else value
+    """Return NumPy's and pandas' values as Python's, and lists as tuples."""
+    if kind := getattr(getattr(value, "dtype", None), "kind", ""):
+        # Else refused, as NumPy would make a number of a span of time.
+        value = value.tolist() if kind in "biufcUO" else (value,)
     return tuple(map(_plain_number, value)) if isinstance(value, list | tuple) else _plain_number(value)
 
 
@@ -49,13 +47,11 @@ def _plain_number(value: object) -> object:
     """Return a real number as an int if it is whole, else as a float; and anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return value
-    if isinstance(value, Integral):
-        return int(value)
     try:
-        number = float(value)
-    except (OverflowError, ValueError):  # a huge fraction, a signalling NaN
+        number = value if isinstance(value, Integral) else float(value)
+        return int(number) if number == number // 1 else number
+    except (ArithmeticError, ValueError):  # a huge fraction, or a signalling NaN
         return value
-    return int(number) if number.is_integer() else number
 
 
 # How the kinds of JSON values are typed. An integer is digits alone, so that 1_0 is a mistake, not ten.
@@ -130,36 +126,20 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
 
     Raises RunError, in one line that names the file and the field, if it cannot be read or is not valid.
     """
-    return parse(read_json(path), path, kind)
-
-
-def parse(content: bytes, path: Path, kind: type[AnyRecord]) -> AnyRecord:
-    """Return the record in the content of the JSON file `path`; raises RunError if it is not valid."""
+    try:
+        content = read_plain(path, MAX_BYTES)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    if content.count(b",") > MAX_VALUES or content.count(b"{") > MAX_OBJECTS:
+        raise RunError(f"{path}: holds more than {MAX_VALUES:,} values, so it is not a file of this package")
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise RunError(f"{path}: {first_error(error)}") from None
 
 
-def read_json(path: Path) -> bytes:
-    """Return the content of a JSON file, of a size that can be parsed; raises RunError if it has none."""
-    try:
-        content = read_plain(path, MAX_BYTES)
-    except OSError as error:
-        if error.errno == errno.EFBIG:
-            raise RunError(
-                f"{path}: is larger than {MAX_BYTES >> 20} MB, so it is not a file of this package"
-            ) from None
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
-    if content.count(b",") > MAX_VALUES or content.count(b"{") > MAX_OBJECTS:
-        raise RunError(f"{path}: holds more than {MAX_VALUES:,} values, so it is not a file of this package")
-    return content
-
-
 def write(path: Path, record: Record) -> None:
     """Write a record as a JSON file, whole or not at all; raises WriteError if it cannot be written."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, record.model_dump_json(indent=2) + "\n")
 
 
@@ -170,8 +150,6 @@ def first_error(error: ValidationError) -> str:
     failure = error.errors(include_url=False, include_context=False)[0]
     field = printable(".".join(map(str, failure["loc"])))
     message = printable(failure["msg"][0].lower() + failure["msg"][1:])
-    if not field:
-        return message
-    if failure["type"] in ("missing", "extra_forbidden"):
-        return f"{field}: {message}"
-    return f"{field}: found {shown(failure['input'])}; {message}"
+    if field and failure["type"] not in ("missing", "extra_forbidden"):
+        message = f"found {shown(failure['input'])}; {message}"
+    return f"{field}: {message}" if field else message

@@ -2,24 +2,16 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import blending, manifest, runs, scoring
+from digit_recognizer import blending, runs, scoring
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import (
-    EpochMetrics,
-    FitRecord,
-    Manifest,
-    Method,
-    ModelScore,
-    RunConfig,
-    SplitConfig,
-)
+from digit_recognizer.manifest import EpochMetrics, FitRecord, Manifest, Method, ModelScore, RunConfig, now
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import FitFailure, FitResult, collect_predictions, inference_fits
@@ -68,13 +60,13 @@ class Evaluation:
 
     scores: dict[str, ModelScore]
     predictions: list[Predictions]
-    blend: blending.Blend | None
+    blend: blending.AnyCombiner | None
     main_model: str
 
     @property
     def labels(self) -> np.ndarray:
         """Return the main model's digits of the test rows, int of shape (n,)."""
-        return next(model.test for model in self.predictions if model.name == self.main_model).argmax(axis=1)
+        return next(model.labels for model in self.predictions if model.name == self.main_model)
 
 
 def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: bool) -> Model:
@@ -83,26 +75,50 @@ def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: boo
     if use_actual_epochs:
         epochs = max(result.curve[-1]["epoch"] for result in results)
         settings = settings.model_copy(update={"epochs": max(1, round(epochs))})
-    return Model(
-        collect_predictions(name, results),
-        settings,
-        seconds=sum(result.seconds for result in results),
-        inference_fits=tuple(_file(result) for result in inference_fits(results)),
-        fits={result.task.name: _fit_record(result) for result in results},
-    )
+    fits = {
+        result.task.name: FitRecord(
+            model=result.task.model,
+            recipe=result.task.recipe,
+            split=result.task.split.name,
+            file=_file(result),
+            seconds=round(result.seconds, 2),
+            curve=tuple(EpochMetrics(**metrics) for metrics in result.curve),
+        )
+        for result in results
+    }
+    seconds = sum(result.seconds for result in results)
+    files = tuple(map(_file, inference_fits(results)))
+    return Model(collect_predictions(name, results), settings, seconds, files, fits)
 
 
-def evaluate(models: Sequence[Model], rows: HeldOut, method: Method | None) -> Evaluation:
+def _file(result: FitResult) -> str:
+    return f"{result.task.file_name}.npz"
+
+
+def evaluate(models: Sequence[Model], held_out: HeldOut, method: Method | None) -> Evaluation:
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = [model.predictions for model in models]
-    scores = {model.predictions.name: _score(model.predictions, rows, model.seconds) for model in models}
-    blend = blending.blend(predictions, rows, method) if method and len(models) > 1 else None
+    scores = {model.predictions.name: _score(model.predictions, held_out, model.seconds) for model in models}
     main_model = max(scores, key=lambda name: scores[name].accuracy)
-    if blend:
-        main_model = BLEND
-        scores[BLEND] = _score(blend.predictions, rows, sum(model.seconds for model in models))
-        predictions.append(blend.predictions)
-    return Evaluation(scores, predictions, blend, main_model)
+    if method is None or len(models) == 1:
+        return Evaluation(scores, predictions, None, main_model)
+    combiner, blend = blending.blend(predictions, held_out, method)
+    scores[BLEND] = _score(blend, held_out, sum(model.seconds for model in models))
+    return Evaluation(scores, [*predictions, blend], combiner, BLEND)
+
+
+def _score(predictions: Predictions, held_out: HeldOut, seconds: float) -> ModelScore:
+    folds = scoring.by_fold(held_out.labels, predictions.out_of_fold, held_out.folds)
+    several, on_test = len(folds) > 1, None
+    if held_out.test_labels is not None:
+        on_test = scoring.score(held_out.test_labels, predictions.test).accuracy
+    return ModelScore(
+        **vars(scoring.score(held_out.labels, predictions.out_of_fold, held_out.rows)),
+        seconds=round(seconds, 2),
+        folds=tuple(folds) if several else None,
+        std=float(np.std(folds, ddof=1)) if several else None,
+        test_accuracy=on_test,
+    )
 
 
 def describe(
@@ -118,13 +134,13 @@ def describe(
     """Return what `run.json` says of a run called `name`."""
     return Manifest(
         name=name,
-        created=manifest.now(),
+        created=now(),
         config=config,
         scores=evaluation.scores,
         main_model=evaluation.main_model,
         recipes={model.predictions.name: model.settings for model in models},
         inference_fits={model.predictions.name: model.inference_fits for model in models},
-        blend=evaluation.blend.combiner if evaluation.blend else None,
+        blend=evaluation.blend,
         submission_model=None if config.command == "validate" else evaluation.main_model,
         fits={name: fit for model in models for name, fit in model.fits.items()},
         failed_fits={failure.task.name: failure.reason for failure in failures},
@@ -136,107 +152,63 @@ def describe(
 def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
     """Return the runs' distinct models; a name that occurs twice gets `@run` appended.
 
-    Of runs with the same name, from two folders, the second is called `run-2` there.
+    Raises RunError, with what differs, if the runs are not of the same data and split.
     """
-    stored = [run.predictions() for run in parents]
-    rows = stored[0][0]
-    for run, (other, _) in zip(parents[1:], stored[1:], strict=True):
-        _check_comparable(parents[0], run, rows, other)
-    distinct: list[tuple[runs.Run, Predictions]] = []
-    for run, (_, models) in zip(parents, stored, strict=True):
+    distinct: list[tuple[runs.Run, str, Predictions]] = []
+    held_out: HeldOut | None = None
+    for run, run_name in zip(parents, different_names(parents), strict=True):
+        rows, models = run.predictions()
+        held_out = held_out or rows
+        _check_comparable(parents[0], run, held_out, rows)
         for model in models:  # an ensemble holds its parents' models
-            is_repeated = any(np.array_equal(model.out_of_fold, other.out_of_fold) for _, other in distinct)
-            if model.name != BLEND and not is_repeated:
-                distinct.append((run, model))
-    if len(distinct) < 2:
+            known = any(np.array_equal(model.out_of_fold, other.out_of_fold) for *_, other in distinct)
+            if model.name != BLEND and not known:
+                distinct.append((run, run_name, model))
+    if held_out is None or len(distinct) < 2:
         raise RunError("a blend takes at least two different models; name runs that hold more")
-    names = [model.name for _, model in distinct]
-    run_names = different_names(parents)
-    return rows, [
-        _stored_model(run, model, run_names[run.folder], is_repeated=names.count(model.name) > 1)
-        for run, model in distinct
+    names = Counter(model.name for *_, model in distinct)
+    return held_out, [
+        _stored_model(
+            run, run_name, model, f"{model.name}@{run_name}" if names[model.name] > 1 else model.name
+        )
+        for run, run_name, model in distinct
     ]
 
 
-def different_names(parents: Sequence[runs.Run]) -> dict[Path, str]:
-    """Return a name for each run's folder: the run's own or, if another run has that, one with a number."""
-    names: dict[Path, str] = {}
-    own = {run.manifest.name for run in parents}
+def different_names(parents: Sequence[runs.Run]) -> tuple[str, ...]:
+    """Return the runs' names; of runs with the same name, from two folders, the second is called `run-2`."""
+    names: list[str] = []
     for run in parents:
         name = run.manifest.name
-        if name in names.values():
-            numbered = (f"{name}-{number}" for number in count(2))
-            name = next(free for free in numbered if free not in own.union(names.values()))
-        names[run.folder] = name
-    return names
+        while name in names:
+            name += "-2"
+        names.append(name)
+    return tuple(names)
 
 
-def _check_comparable(first: runs.Run, run: runs.Run, rows: HeldOut, other: HeldOut) -> None:
-    configs = [(parent.manifest.name, parent.manifest.config) for parent in (first, run)]
-    if configs[0][1].data.fingerprint != configs[1][1].data.fingerprint:
-        sources = " and ".join(f"{name} ({config.data.source})" for name, config in configs)
+def _check_comparable(first: runs.Run, run: runs.Run, held_out: HeldOut, other: HeldOut) -> None:
+    manifests = [first.manifest, run.manifest]
+    if manifests[0].config.data.fingerprint != manifests[1].config.data.fingerprint:
+        sources = " and ".join(f"{each.name} ({each.config.data.source})" for each in manifests)
         raise RunError(f"{sources} are runs on different data; only runs on the same data can be blended")
-    if not (np.array_equal(rows.rows, other.rows) and np.array_equal(rows.folds, other.folds)):
-        splits = " and ".join(
-            f"{name} ({_describe(config.split)}, seed {config.seed})" for name, config in configs
-        )
+    if not (np.array_equal(held_out.rows, other.rows) and np.array_equal(held_out.folds, other.folds)):
+        splits = " and ".join(f"{m.name} ({m.config.split}, seed={m.config.seed})" for m in manifests)
         raise RunError(
             f"{splits} held out different rows; train one of them again with the other's --folds or "
             "--holdout and --seed"
         )
 
 
-def _describe(split: SplitConfig) -> str:
-    return (
-        f"--holdout {split.holdout:g}" if split.holdout else f"{split.folds} folds, {split.repeats} repeats"
-    )
-
-
-def _stored_model(run: runs.Run, model: Predictions, run_name: str, *, is_repeated: bool) -> Model:
+def _stored_model(run: runs.Run, run_name: str, model: Predictions, name: str) -> Model:
     """Return a model of another run with the files that predict new digits."""
-    renamed = {_file_name(f"{run_name}+{name}"): name for name in run.manifest.inference_fits[model.name]}
+    files = {  # as manifest.FileName demands: long names come of blends of blends
+        re.sub(r"[^A-Za-z0-9@._+-]", "-", f"{run_name}+{file}")[-200:].lstrip("@._+-"): file
+        for file in run.manifest.inference_fits[model.name]
+    }
     return Model(
-        replace(model, name=f"{model.name}@{run_name}" if is_repeated else model.name),
+        replace(model, name=name),
         run.manifest.recipes[model.name],
         run.manifest.scores[model.name].seconds,
-        inference_fits=tuple(renamed),
-        sources={name: run.folder / runs.FITS / original for name, original in renamed.items()},
+        inference_fits=tuple(files),
+        sources={name: run.folder / runs.FITS / file for name, file in files.items()},
     )
-
-
-def _file_name(text: str) -> str:
-    """Return the end of the text as manifest.FileName demands: long names come of blends of blends."""
-    return re.sub(r"[^A-Za-z0-9@._+-]", "-", text)[-200:].lstrip("@._+-")
-
-
-def _score(predictions: Predictions, rows: HeldOut, seconds: float) -> ModelScore:
-    score = scoring.score(rows.labels, predictions.out_of_fold, rows.rows)
-    folds = scoring.by_fold(rows.labels, predictions.out_of_fold, rows.folds)
-    on_test = None
-    if rows.test_labels is not None:
-        on_test = scoring.score(rows.test_labels, predictions.test).accuracy
-    return ModelScore(
-        accuracy=score.accuracy,
-        low=score.low,
-        high=score.high,
-        digits=score.digits,
-        seconds=round(seconds, 2),
-        folds=tuple(folds) if len(folds) > 1 else None,
-        std=float(np.std(folds, ddof=1)) if len(folds) > 1 else None,
-        test_accuracy=on_test,
-    )
-
-
-def _fit_record(result: FitResult) -> FitRecord:
-    return FitRecord(
-        model=result.task.model,
-        recipe=result.task.recipe,
-        split=result.task.split.name,
-        file=_file(result),
-        seconds=round(result.seconds, 2),
-        curve=tuple(EpochMetrics(**metrics) for metrics in result.curve),
-    )
-
-
-def _file(result: FitResult) -> str:
-    return f"{result.task.file_name}.npz"

@@ -3,19 +3,18 @@
 `drafts` fills the folder, and shows its files.
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
+import numpy as np
 
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import locked, read_plain, write_atomically
-from digit_recognizer.manifest import FORMAT, Manifest, ModelScore, Rows
+from digit_recognizer.files import delete, locked, read_plain, write_atomically
+from digit_recognizer.manifest import Manifest, ModelScore, Rows
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 
@@ -58,43 +57,38 @@ class Run:
         Raises RunError if they cannot be read.
         """
         path = probabilities_file(self.folder, self.manifest.stage)
+        content = read_fit(path)
         try:
-            arrays = read_arrays(read_plain(path, MAX_ARRAYS_BYTES))
-            models = [
-                Predictions(name, arrays[f"{name}/out_of_fold"], arrays[f"{name}/test"])
-                for name in self.manifest.scores
-            ]
-            held_out = HeldOut(arrays["rows"], arrays["folds"], arrays["labels"], arrays.get("test_labels"))
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
+            arrays = read_arrays(content)
+            _check(arrays, self.manifest.scores, self.manifest.config.data.rows)
         except (KeyError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else error
             raise RunError(f"{path}: is damaged ({reason}); train that run again") from None
-        if problem := _problem(held_out, models, self.manifest.config.data.rows):
-            raise RunError(f"{path}: is damaged ({problem}); train that run again")
-        return held_out, models
+        return HeldOut(arrays["rows"], arrays["folds"], arrays["labels"], arrays.get("test_labels")), [
+            Predictions(name, arrays[f"{name}/out_of_fold"], arrays[f"{name}/test"])
+            for name in self.manifest.scores
+        ]
 
 
-def _problem(held_out: HeldOut, models: Iterable[Predictions], rows: Rows) -> str:
-    """Return what is wrong with the arrays, in words; "" if nothing is. They are finite: `read_arrays`."""
-    arrays = {name: array for name, array in vars(held_out).items() if array is not None}
-    shapes = dict.fromkeys(arrays, (held_out.rows.size,)) | {"test_labels": (rows.test,)}
-    highest = {"rows": rows.train - 1, "folds": rows.train, "labels": CLASSES - 1, "test_labels": CLASSES - 1}
-    for name, array in arrays.items():
-        if array.shape != shapes[name] or array.dtype.kind not in "iu":
-            return f"{name} is {array.dtype} of shape {array.shape}, expected integers of {shapes[name]}"
-        if array.size and not 0 <= array.min() <= array.max() <= highest[name]:
-            return f"{name} holds other numbers than 0 to {highest[name]}"
+def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) -> None:
+    """Raise KeyError or ValueError unless these are the arrays that `write_probabilities` wrote."""
+    held_out = (arrays["rows"].size,)
+    expected: dict[str, tuple[tuple[int, ...], float]] = {  # shape, and the highest number
+        "rows": (held_out, rows.train - 1),
+        "folds": (held_out, rows.train),
+        "labels": (held_out, CLASSES - 1),
+    }
+    if "test_labels" in arrays:
+        expected["test_labels"] = ((rows.test,), CLASSES - 1)
     for model in models:
-        for name, array, count in (
-            ("out_of_fold", model.out_of_fold, len(held_out.rows)),
-            ("test", model.test, rows.test),
-        ):
-            if array.shape != (count, CLASSES) or array.dtype.kind != "f":
-                return f"{model.name}/{name} is not {count} rows of {CLASSES} numbers"
-            if array.size and not (0 <= array.min() <= array.max() <= 1.001):
-                return f"{model.name}/{name} holds other numbers than probabilities"
-    return ""
+        expected[f"{model}/out_of_fold"] = ((*held_out, CLASSES), 1.001)
+        expected[f"{model}/test"] = ((rows.test, CLASSES), 1.001)
+    for name, (shape, highest) in expected.items():
+        array, kinds = arrays[name], "iu" if isinstance(highest, int) else "f"
+        in_range = array.size == 0 or 0 <= array.min() <= array.max() <= highest
+        if array.shape != shape or array.dtype.kind not in kinds or not in_range:
+            numbers = "integers" if kinds == "iu" else "probabilities"
+            raise ValueError(f"{name} is not of shape {shape} with {numbers} from 0 to {highest:.0f}")
 
 
 def probabilities_file(folder: Path, stage: int) -> Path:
@@ -104,48 +98,30 @@ def probabilities_file(folder: Path, stage: int) -> Path:
 
 def is_running(folder: Path) -> bool:
     """Return whether a process is working on the run; to know, this takes its lock for a moment."""
-    if not (folder / LOCK).exists():
-        return False
     try:
-        with locked(folder / LOCK, BlockingIOError()):
-            return False
+        if (folder / LOCK).exists():
+            with locked(folder / LOCK, BlockingIOError()):
+                pass
     except BlockingIOError:
         return True
-    except RunError:  # another user's
-        return False
+    except RunError:  # it is another user's
+        pass
+    return False
 
 
 def load(folder: Path) -> Run:
     """Return the run in that folder, with its submission in place; raises RunError if there is none."""
     manifest = read_manifest(folder)
+    if manifest is None and is_running(folder):
+        raise RunError(f"{folder}: is still running, and nothing of it is complete yet")
     if manifest is None:
-        state = "is still running, and nothing of it is complete yet" if is_running(folder) else (
-            f"holds no {MANIFEST}, so it is no run; `runs` lists the runs"
-        )  # fmt: skip
-        raise RunError(f"{folder}: {state}")
+        raise RunError(f"{folder}: holds no {MANIFEST}, so it is no run; `runs` lists the runs")
     run = Run(folder, manifest)
-    _restore_submission(run)
+    if manifest.submission_model and not os.path.lexists(run.submission) and not run.is_running:
+        with suppress(RunError):  # of a damaged run, or one that cannot be written
+            models = {model.name: model for model in run.predictions()[1]}
+            submission.write(models[manifest.submission_model].labels, run.submission)
     return run
-
-
-def _restore_submission(run: Run) -> None:
-    """Write submission.csv again if a process was killed between run.json and it."""
-    manifest, path = run.manifest, run.submission
-    if manifest.submission_model is None:
-        return
-    try:
-        found = hashlib.sha256(read_plain(path, submission.MAX_BYTES)).hexdigest()
-    except FileNotFoundError:
-        found = None
-    except OSError:
-        return  # who needs it tells why
-    if found not in (None, manifest.replaced_sha256) or found == manifest.submission_sha256 or run.is_running:
-        return
-    with suppress(RunError, OSError):  # of a damaged run, or one that cannot be written
-        test = {model.name: model.test for model in run.predictions()[1]}
-        content = submission.to_bytes(test[manifest.submission_model].argmax(axis=1))
-        if hashlib.sha256(content).hexdigest() == manifest.submission_sha256:
-            write_atomically(path, content)
 
 
 def find(out: Path, name: str) -> Run:
@@ -175,11 +151,11 @@ def list_newest(out: Path, on_notice: Callable[[str], None]) -> list[Run]:
 
 def incomplete_folders(out: Path) -> list[Path]:
     """Return the folders of runs in `out` that are not complete, the one that was worked on last first."""
-    dated: list[tuple[float, Path]] = []
+    dated: dict[Path, float] = {}
     for path in out.glob(f"[!.]*/{CONFIG}"):
         with suppress(OSError):  # it became complete just now
-            dated.append(((path.parent / FITS).stat().st_mtime, path.parent))
-    return [folder for _, folder in sorted(dated, key=lambda pair: pair[0], reverse=True)]
+            dated[path.parent] = (path.parent / FITS).stat().st_mtime
+    return sorted(dated, key=lambda folder: dated[folder], reverse=True)
 
 
 def count_fits(folder: Path) -> int:
@@ -193,21 +169,14 @@ def list_unfinished(out: Path) -> list[str]:
     for folder in incomplete_folders(out):
         if is_running(folder):
             lines.append(f"{folder.name} is still running")
-        elif (folder / MANIFEST).exists():
-            continue
-        elif fits := count_fits(folder):
-            lines.append(
-                f"{folder.name} was cut off with {fits} finished fits; "
-                f"its command with --resume goes on, or delete {folder}"
-            )
-        else:
-            lines.append(f"{folder.name} was cut off before a fit was finished; its command starts it anew")
+        elif not (folder / MANIFEST).exists():
+            fits = count_fits(folder)
+            when, how = "before a fit was finished", "its command starts it anew"
+            if fits:
+                when = f"with {fits} finished fits"
+                how = f"its command with --resume goes on, or delete {folder}"
+            lines.append(f"{folder.name} was cut off {when}; {how}")
     return lines
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `run.json`; raises RunError if it cannot be written."""
-    records.write(folder / MANIFEST, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -216,44 +185,28 @@ def read_manifest(folder: Path) -> Manifest | None:
     Raises RunError if it is not a run's, or of another version of this package.
     """
     path = folder / MANIFEST
-    if not os.path.lexists(path):
-        return None
-    content = records.read_json(path)
     try:
-        return records.parse(content, path, Manifest)
-    except RunError:
-        if (written := _format(content)) == FORMAT:
-            raise
-        raise RunError(
-            f"{path}: was written by another version of digit_recognizer (format {written}, expected "
-            f"{FORMAT}); train that run again, or use that version"
-        ) from None
+        return records.read(path, Manifest) if os.path.lexists(path) else None
+    except RunError as error:
+        raise RunError(f"{error}; train that run again, or use the version that wrote it") from None
 
 
-class _AnyFormat(BaseModel):
-    """Of any version's manifest: the first version wrote no format number."""
-
-    format: int = 1
-    scores: dict[str, object]
-
-
-def _format(content: bytes) -> int:
-    """Return the manifest's format number; FORMAT if it is no version's manifest at all."""
-    try:
-        return _AnyFormat.model_validate_json(content).format
-    except ValueError:
-        return FORMAT
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace `run.json`; pages that were made of what it said before are deleted. Raises WriteError."""
+    for page in PAGES:
+        delete(folder / page)
+    records.write(folder / MANIFEST, manifest)
 
 
 def read_fit(path: Path) -> bytes:
-    """Return the content of a fit's file; raises RunError if it cannot be read."""
+    """Return the content of a file of arrays; raises RunError if it cannot be read."""
     try:
         return read_plain(path, MAX_ARRAYS_BYTES)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); train that run again") from None
 
 
-def write_probabilities(path: Path, held_out: HeldOut, predictions: Iterable[Predictions]) -> None:
+def write_probabilities(path: Path, held_out: HeldOut, predictions: Sequence[Predictions]) -> None:
     """Write HeldOut's fields and, of each model, `<name>/out_of_fold` and `<name>/test`."""
     arrays = {name: array for name, array in vars(held_out).items() if array is not None}
     for model in predictions:

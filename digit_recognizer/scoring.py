@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Score:
-    """Share of digits read right, and the 95% interval of that share on unseen digits of the same kind.
+    """Share of digits predicted right, and the 95% interval of that share on unseen digits of the same kind.
 
     digits: number of different digits that it was measured on.
     """
@@ -27,13 +27,16 @@ def score(labels: np.ndarray, probabilities: np.ndarray, rows: np.ndarray | None
     The interval is Wilson's: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical
     Inference", JASA 22 (1927). It covers chance in which digits were held out, not in training.
     """
-    from scipy.stats import binomtest
-    from sklearn.metrics import accuracy_score
-
-    accuracy = float(accuracy_score(labels, probabilities.argmax(axis=1)))
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     digits = len(labels if rows is None else np.unique(rows))
-    interval = binomtest(round(accuracy * digits), digits).proportion_ci(0.95, method="wilson")
-    return Score(accuracy, float(interval.low), float(interval.high), digits)
+    return Score(accuracy, *_interval(round(accuracy * digits), digits), digits)
+
+
+def _interval(right: int, count: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def by_fold(labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray) -> list[float]:
@@ -68,20 +71,14 @@ class Calibration:
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> Calibration:
     """Return accuracy by confidence in `bins` bins of equal width: `labels` (n,), `probabilities` (n, 10)."""
-    from scipy.stats import binomtest
-    from sklearn.calibration import calibration_curve
-
     confidence = probabilities.max(axis=1).clip(max=1).astype(float)  # float32's sums can pass 1
     right = probabilities.argmax(axis=1) == labels
-    accuracy, mean = calibration_curve(right, confidence, n_bins=bins)
-    # scikit-learn does not say how many predictions a bin holds; these are its bins.
-    which = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
-    counts = np.bincount(which, minlength=bins)
-    counts = counts[counts > 0]
-    hits = np.rint(accuracy * counts).astype(int)
-    tests = [binomtest(int(k), int(n)) for k, n in zip(hits, counts, strict=True)]
-    intervals = np.array([test.proportion_ci(0.95, method="wilson") for test in tests])
-    return Calibration(mean, accuracy, low=intervals[:, 0], high=intervals[:, 1], counts=counts)
+    _, inside = np.unique(np.ceil(confidence * bins), return_inverse=True)
+    counts, hits, sums = (np.bincount(inside, weights) for weights in (None, right, confidence))
+    low, high = np.transpose(
+        [_interval(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)]
+    )
+    return Calibration(sums / counts, hits / counts, low, high, counts)
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,21 @@ def make_splits(
     if first_rows is None:
         first_rows = np.arange(len(labels))
     rows = np.unique(first_rows)
-    different = labels[rows]
-    _check_classes(different, folds or 2, f"{folds} folds" if folds else "a holdout")
-    if folds is None:
+    different, minimum = labels[rows], folds or 2
+    for digit, count in enumerate(np.bincount(different, minlength=CLASSES)):
+        if count < minimum:
+            raise SplitError(
+                f"train.csv: found {count} rows of digit {digit}, expected at least {minimum} to split into "
+                f"{f'{folds} folds' if folds else 'a holdout'}; add digits (equal rows count once), or use "
+                "another split"
+            )
+    if folds:
+        folding = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
+        valids = {
+            fold_name(number, folds): rows[valid]
+            for number, (_, valid) in enumerate(folding.split(rows, different))
+        }
+    else:
         assert holdout is not None, "neither a holdout nor folds"
         if min(len(rows) * holdout, len(rows) * (1 - holdout)) < CLASSES:
             raise SplitError(
@@ -63,32 +75,17 @@ def make_splits(
                 "sides, one for each digit"
             )
         _, valid = train_test_split(rows, test_size=holdout, stratify=different, random_state=seed)
-        names, valids = ["holdout"], [valid]
-    else:
-        folding = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
-        names = [fold_name(number, folds) for number in range(folds * repeats)]
-        valids = [rows[valid] for _, valid in folding.split(rows, different)]
-    masks = [np.isin(first_rows, valid) for valid in valids]
-    splits = [
-        Split(name, np.flatnonzero(~mask), np.flatnonzero(mask))
-        for name, mask in zip(names, masks, strict=True)
-    ]
-    for split in splits:
-        if len(np.unique(labels[split.train])) < CLASSES:
-            raise SplitError(f"{split.name}: some digit has no row left to train on; hold out less")
+        valids = {"holdout": valid}
+    splits = []
+    for name, valid in valids.items():
+        inside = np.isin(first_rows, valid)
+        splits.append(Split(name, np.flatnonzero(~inside), np.flatnonzero(inside)))
+        if len(np.unique(labels[~inside])) < CLASSES:
+            raise SplitError(f"{name}: some digit has no row left to train on; hold out less")
     return splits
 
 
-def _check_classes(labels: np.ndarray, minimum: int, what: str) -> None:
-    for digit, count in enumerate(np.bincount(labels, minlength=CLASSES)):
-        if count < minimum:
-            raise SplitError(
-                f"train.csv: found {count} rows of digit {digit}, expected at least {minimum} "
-                f"to split into {what}; add digits (equal rows count once), or use another split"
-            )
-
-
-def held_out(
+def held_out_rows(
     splits: Sequence[Split],
     labels: np.ndarray,
     test_labels: np.ndarray | None,

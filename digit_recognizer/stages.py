@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from digit_recognizer import results, signals, training
+from digit_recognizer import results, runs, signals, training
 from digit_recognizer.data import Dataset
 from digit_recognizer.drafts import Draft
 from digit_recognizer.errors import FitError, RunError
+from digit_recognizer.files import delete
 from digit_recognizer.job import Method
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.predictions import HeldOut
@@ -85,7 +86,7 @@ class Stages:
             self._draft.save_failure(outcome)
         self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
 
-    def write(self, config: RunConfig, rows: HeldOut, clock: Clock, stopped: str | None) -> None:
+    def write(self, config: RunConfig, held_out: HeldOut, clock: Clock, stopped: str | None) -> None:
         """Commit the run as it stands, if that is news: the complete members of the best tier.
 
         Raises FitError if all fits are over and no member is complete.
@@ -95,14 +96,14 @@ class Stages:
         if not members and not self.unfinished:
             hopeless = {failure.task.model for failure in failures if failure.deterministic}
             if hopeless == {task.model for task in self._tasks}:
-                self._draft.delete_fits()
+                delete(self._draft.folder / runs.FITS)  # a resumed run would only fail again
             raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
         if stopped is None and self.unfinished:
             stopped = "cut off"  # unless a later stage says otherwise
         early = f"{stopped}; {self._count()} fits were finished" if stopped else None
         earlier = self._draft.manifest
         if earlier and list(earlier.recipes) == members:
-            self._draft.write_manifest(earlier.model_copy(update={"stopped_early": early}))
+            runs.write_manifest(self._draft.folder, earlier.model_copy(update={"stopped_early": early}))
             return
         if not members:
             return
@@ -110,8 +111,8 @@ class Stages:
             results.from_fits(name, self._results_of(name), use_actual_epochs=config.minutes is not None)
             for name in members
         ]
-        evaluation = evaluate(models, rows, "weighted" if config.blend else None, clock, self._on_notice)
-        self._draft.write_probabilities(rows, evaluation.predictions)
+        evaluation = evaluate(models, held_out, "weighted" if config.blend else None, clock, self._on_notice)
+        self._draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")
         manifest = results.describe(
             self._draft.folder.name, config, models, evaluation, clock, failures=failures, stopped_early=early
@@ -136,13 +137,13 @@ class Stages:
 
 def evaluate(
     models: Sequence[results.Model],
-    rows: HeldOut,
+    held_out: HeldOut,
     method: Method | None,
     clock: Clock,
     on_notice: OnNotice,
 ) -> results.Evaluation:
     """Return what the held-out rows say of the models, see `results.evaluate`."""
-    evaluation = results.evaluate(models, rows, method)
+    evaluation = results.evaluate(models, held_out, method)
     if evaluation.blend and not evaluation.blend.converged:
         on_notice("The weights of the blend could not be found; its models are weighted equally")
     clock.lap("score")

@@ -1,7 +1,5 @@
 import os
-import signal
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, environment
+from conftest import DEADLINE
 
 from digit_recognizer import files
 from digit_recognizer.errors import WriteError
@@ -56,104 +54,36 @@ ERRORS = [KeyboardInterrupt(), SystemExit(1), OSError(28, "No space left on devi
 def test_a_folder_replaces_an_older_one_only_when_complete(tmp_path: Path) -> None:
     final = tmp_path / "final"
     fill(final, "older")
-    with files.atomic_folder(final) as folder:
-        (folder / "newer").write_text("newer")
-        assert names(final) == ["older"]
-    assert names(final) == ["newer"]
-    assert names(tmp_path) == ["final"]
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), files.atomic_folder(final) as folder:
+            (folder / "newer").write_text("newer")
+            assert names(final) == ["older"]
+            raise error
+        assert [path.name for path in tmp_path.rglob("*")] == ["final", "older"]
+    fill(final, "newer")
     (tmp_path / "plain").mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["final", "plain", "newer"]
     assert final.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_exception_in_the_block_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    final = tmp_path / "final"
-    fill(final, "older")
-    with pytest.raises(error), files.atomic_folder(final) as folder:
-        (folder / "newer").write_text("newer")
-        raise error
-    assert [path.name for path in tmp_path.rglob("*")] == ["final", "older"]
-
-
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-@pytest.mark.parametrize("killed_before", [False, True])
 def test_an_exception_at_any_line_leaves_the_old_folder_or_the_new_one(
-    tmp_path: Path, error: BaseException, killed_before: bool
+    tmp_path: Path, error: BaseException
 ) -> None:
-    seen = set()
-    for count in range(1, 1000):
-        final = tmp_path / str(count) / "final"
+    seen, raised = [], True
+    while raised:
+        final = tmp_path / str(len(seen)) / "final"
         final.parent.mkdir()
         fill(final, "older")
-        if killed_before:
-            final.rename(final.with_name(".final-old"))
-        raised = raise_at_line(count, error, lambda final=final: fill(final, "newer"))
-        if killed_before:
-            files.restore(final)
+        raised = raise_at_line(len(seen) + 1, error, lambda final=final: fill(final, "newer"))
         (content,) = names(final)
         assert (final / content).read_text() == content
-        seen.add(content)
-        fill(final, "newest")
-        assert names(final) == ["newest"]
-        if not raised:
-            break
-    assert count > 20
-    assert seen == {"older", "newer"}
+        seen.append(content)
+    assert len(seen) > 10
+    assert set(seen) == {"older", "newer"}
 
 
-@pytest.mark.parametrize("failing", [1, 2])
-def test_a_rename_that_fails_keeps_the_older_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
-) -> None:
-    final = tmp_path / "final"
-    fill(final, "older")
-    rename, calls = Path.rename, []
-
-    def fails_once(path: Path, target: Path) -> Path:
-        calls.append(target)
-        if len(calls) == failing:
-            raise PermissionError(13, "Permission denied")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", fails_once)
-    with pytest.raises(PermissionError):
-        fill(final, "newer")
-    assert [path.name for path in tmp_path.rglob("*")] == ["final", "older"]
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from digit_recognizer import files
-rename, calls = Path.rename, []
-def dies(path, target):
-    calls.append(target)
-    if len(calls) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return rename(path, target)
-Path.rename = dies
-with files.atomic_folder(Path(sys.argv[1])) as folder:
-    (folder / "newer").write_text("newer")
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-@pytest.mark.parametrize("at_rename", [1, 2])
-def test_the_older_folder_outlives_a_killed_process(tmp_path: Path, at_rename: int) -> None:
-    final = tmp_path / "final"
-    fill(final, "older")
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(final), str(at_rename)],
-        env=environment(),
-        timeout=DEADLINE,
-    )
-    assert ended.returncode == -signal.SIGKILL
-    assert final.exists() == (at_rename == 1)
-    with files.atomic_folder(final):
-        assert names(final) == ["older"]
-
-
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "final").symlink_to(tmp_path / "disk" / "digits")
     for name in ("older", "newer"):
@@ -178,15 +108,13 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_an_exception_at_any_line_leaves_the_old_file_or_the_new_one(
     tmp_path: Path, error: BaseException
 ) -> None:
-    path, seen = tmp_path / "file.csv", set()
-    for count in range(1, 100):
+    path, seen, raised = tmp_path / "file.csv", [], True
+    while raised:
         path.write_text("older")
-        raised = raise_at_line(count, error, lambda: files.write_atomically(path, "newer"))
-        seen.add(path.read_text())
-        if not raised:
-            break
-    assert count > 5
-    assert seen == {"older", "newer"}
+        raised = raise_at_line(len(seen) + 1, error, lambda: files.write_atomically(path, "newer"))
+        seen.append(path.read_text())
+    assert len(seen) > 5
+    assert set(seen) == {"older", "newer"}
 
 
 def test_a_write_that_fails_leaves_no_partial_file(tmp_path: Path) -> None:
@@ -210,7 +138,6 @@ def test_only_plain_files_are_read(tmp_path: Path) -> None:
         pipe: "is no plain file",  # which nobody writes to: to wait for it would hang
         link: "is no plain file",
         tmp_path: "Is a directory",
-        tmp_path / "a\0b": "embedded null byte",
         tmp_path / ("a" * 300): "File name too long",
         tmp_path / "nosuch": "No such file or directory",
     }.items():

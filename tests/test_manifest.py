@@ -38,7 +38,7 @@ SETTINGS = dict(CONFIG.recipes)
         ({"gpus": 1}, "gpus 0, not 1"),
         ({"bfloat16": True}, "bfloat16 None, not True"),
         ({"source_hash": "0" * 16}, "source_hash .*, not 0000000000000000"),
-        ({"ensemble": EnsembleConfig(runs=("a",), method="mean")}, "ensemble None, not "),
+        ({"ensemble": EnsembleConfig(runs=("a",), method="mean")}, r"ensemble.* None, not "),
         (
             {"data": DATA.model_copy(update={"fingerprint": Fingerprint(train="a" * 64, test="c" * 64)})},
             "data.fingerprint.test b+, not c+",
@@ -52,29 +52,19 @@ def test_whatever_decides_a_number_is_a_difference(changes: dict[str, Any], diff
     assert "\n" not in found
 
 
-def test_a_config_of_an_older_version_is_read_and_differs_if_a_net_computes_in_bfloat16() -> None:
-    older = RunConfig.model_validate_json(CONFIG.model_dump_json(exclude={"bfloat16"}))
-    assert older.difference_from(CONFIG) == ""
-    newer = CONFIG.model_copy(update={"bfloat16": True})
-    assert newer.difference_from(older) == "bfloat16 None, not True"
-
-
 def test_all_fields_of_a_config_are_compared() -> None:
     tested = {"command", "data", "recipes", "split", "seed", "refit", "minutes", "blend", "threads", "cores",
               "gpus", "bfloat16", "ensemble", "versions", "source_hash"}  # fmt: skip
     assert set(RunConfig.model_fields) == tested
 
 
-@pytest.mark.parametrize("library", [*manifest.LIBRARIES, "python", "digit_recognizer"])
-def test_another_version_of_a_library_is_a_difference(library: str) -> None:
+def test_another_version_of_a_library_is_a_difference() -> None:
     versions = manifest.current_versions()
-    assert re.match(r"\d+\.", versions[library])
-    other = CONFIG.model_copy(update={"versions": {**versions, library: "0"}})
-    assert other.difference_from(CONFIG) == f"versions.{library} {versions[library]}, not 0"
-
-
-def test_opencv_and_scipy_are_among_the_libraries() -> None:
-    assert {"opencv-python-headless", "scipy"} <= set(manifest.current_versions())
+    assert {"digit_recognizer", "python", "opencv-python-headless", "scipy", "tensorflow"} <= set(versions)
+    for library, found in versions.items():
+        assert re.match(r"\d+\.", found)
+        other = CONFIG.model_copy(update={"versions": {**versions, library: "0"}})
+        assert other.difference_from(CONFIG) == f"versions.{library} {found}, not 0"
 
 
 def test_the_folder_that_data_lies_in_is_no_difference() -> None:
@@ -83,36 +73,22 @@ def test_the_folder_that_data_lies_in_is_no_difference() -> None:
     assert RunConfig.model_validate_json(CONFIG.model_dump_json()).difference_from(CONFIG) == ""
 
 
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package whose code is hashed instead of the package's own."""
-    copy = tmp_path / "digit_recognizer"
-    shutil.copytree(ROOT / "digit_recognizer", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(manifest, "__file__", str(copy / "manifest.py"))
-    return copy
-
-
-@pytest.mark.parametrize(
-    "file",
-    ["nets/augment.py", "nets/keras_net.py", "data/parsing.py", "blending.py", "splits.py", "settings.py",
-     "schedule.py", "training/fit.py"],
-)  # fmt: skip
-def test_a_change_of_code_that_decides_numbers_is_a_difference(package: Path, file: str) -> None:
+def test_a_change_of_code_that_decides_numbers_is_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "digit_recognizer"
+    shutil.copytree(ROOT / "digit_recognizer", package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(manifest, "__file__", str(package / "manifest.py"))
+    for file in ("cli/tables.py", "reports/page.py", "leaderboard/client.py"):
+        (package / file).write_text("")
     assert manifest.source_hash() == CONFIG.source_hash
-    (package / file).write_text((package / file).read_text() + "# changed\n")
-    changed = manifest.source_hash()
-    assert changed != CONFIG.source_hash
-    assert (
-        CONFIG.model_copy(update={"source_hash": changed}).difference_from(CONFIG).startswith("source_hash ")
-    )
-    (package / file).rename(package / file.replace(".py", "_renamed.py"))
-    assert manifest.source_hash() not in (changed, CONFIG.source_hash)
-
-
-@pytest.mark.parametrize("file", ["cli/tables.py", "reports/page.py", "leaderboard/client.py"])
-def test_a_change_of_other_code_is_no_difference(package: Path, file: str) -> None:
-    (package / file).write_text("")
-    assert manifest.source_hash() == CONFIG.source_hash
+    seen = {CONFIG.source_hash}
+    for file in ("nets/augment.py", "data/parsing.py", "blending.py", "settings.py", "training/fit.py"):
+        (package / file).write_text((package / file).read_text() + "# changed\n")
+        seen.add(manifest.source_hash())
+        (package / file).rename(package / file.replace(".py", "_renamed.py"))
+        seen.add(manifest.source_hash())
+    assert len(seen) == 11
 
 
 def test_a_recipes_settings_come_back_from_a_config() -> None:
@@ -120,7 +96,3 @@ def test_a_recipes_settings_come_back_from_a_config() -> None:
     again = RunConfig.model_validate_json(config.model_dump_json())
     assert again == config
     assert list(again.recipes) == list(config.recipes)
-
-
-def test_this_moment_has_a_time_zone() -> None:
-    assert manifest.now().utcoffset() is not None

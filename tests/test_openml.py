@@ -5,11 +5,11 @@ import hashlib
 import json
 import ssl
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from conftest import Result, typed
 
 from digit_recognizer import data
 from digit_recognizer.data import openml
-from digit_recognizer.errors import DataError, WriteError
+from digit_recognizer.errors import DataError, NetworkError, WriteError
 
 SILENCE = {"silence": b""}
 DIGITS = 200  # as the stand-in for MNIST's 70,000
@@ -40,31 +40,22 @@ def test_train_and_test_csv_together_hold_every_digit_once(tmp_path: Path, mnist
         assert next(csv.reader(file)) == ["label", *data.PIXEL_COLUMNS]
     written = data.load(folder)
     assert (len(written.train), len(written.test)) == (120, 80)
-    assert written.test_labels is not None
     before = sorted((label, row.tobytes()) for label, row in zip(mnist.labels, mnist.pixels, strict=True))
     labels = np.concatenate([written.train.labels, written.test_labels])
     pixels = np.concatenate([written.train.pixels, written.test])
     after = sorted((label, row.tobytes()) for label, row in zip(labels, pixels, strict=True))
     assert after == before
-
-
-def test_each_digit_is_split_3_to_2(tmp_path: Path, mnist: data.Digits) -> None:
-    written = data.load(openml.write(mnist.pixels, mnist.labels, tmp_path / "openml"))
-    train = np.bincount(written.train.labels, minlength=10)
-    test = np.bincount(written.test_labels, minlength=10)
-    np.testing.assert_allclose(train, 0.6 * (train + test), atol=1)
+    of_all = np.bincount(mnist.labels, minlength=10)
+    np.testing.assert_allclose(np.bincount(written.train.labels, minlength=10), 0.6 * of_all, atol=1)
+    again = openml.write(mnist.pixels, mnist.labels, tmp_path / "again")
+    for path in folder.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes()
 
 
 def test_all_of_mnist_is_split_as_the_competition_is() -> None:
     train, test = openml.split(np.arange(70_000) % 10)
     assert [len(train), len(test)] == list(data.COMPETITION_ROWS.values())
     assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(70_000))
-
-
-def test_the_same_digits_give_the_same_bytes(tmp_path: Path, mnist: data.Digits) -> None:
-    first, second = (openml.write(mnist.pixels, mnist.labels, tmp_path / name) for name in ("a", "b"))
-    for path in first.iterdir():
-        assert path.read_bytes() == (second / path.name).read_bytes()
 
 
 def test_the_marker_gives_kind_openml_and_says_why_it_is_not_for_kaggle(
@@ -85,34 +76,32 @@ def test_the_marker_gives_kind_openml_and_says_why_it_is_not_for_kaggle(
     assert data.load(folder).kind == "other"
 
 
-def test_only_an_older_download_or_an_empty_folder_is_replaced(tmp_path: Path, mnist: data.Digits) -> None:
-    folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "openml")
-    openml.write(mnist.pixels[:100], mnist.labels[:100], folder)
-    assert len(data.load(folder).train) == 60
-    mine = tmp_path / "mine"
+def test_only_an_older_download_or_an_empty_folder_is_replaced_and_only_by_a_whole_one(
+    tmp_path: Path, mnist: data.Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = mnist.pixels[:100], mnist.labels[:100]
+    folder, mine = tmp_path / "openml", tmp_path / "mine"
     mine.mkdir()
-    openml.write(mnist.pixels, mnist.labels, mine)  # it is empty
+    for new in (folder, mine):
+        openml.write(mnist.pixels, mnist.labels, new)
     (mine / data.OPENML_MARKER).unlink()
     for start in (openml.write, lambda *_: openml.download(mine, pytest.fail)):  # before anything is fetched
         with pytest.raises(DataError, match=r"mine: holds files that are not OpenML's"):
-            start(mnist.pixels[:100], mnist.labels[:100], mine)
-    assert len(data.load(mine).train) == 120
+            start(*few, mine)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(WriteError, match=r"openml: cannot be written \(No space"),
+    ):
+        patch.setattr(openml.submission, "write", fill)
+        openml.write(*few, folder)
+    assert [len(data.load(path).train) for path in (folder, mine)] == [120, 120]
+    openml.write(*few, folder)
+    assert len(data.load(folder).train) == 60
     assert {path.name for path in tmp_path.iterdir()} == {"openml", "mine"}
 
 
-def test_a_write_that_fails_leaves_the_older_download(
-    tmp_path: Path, mnist: data.Digits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = openml.write(mnist.pixels, mnist.labels, tmp_path / "openml")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(openml.submission, "write", full)
-    with pytest.raises(DataError, match=r"openml: cannot be written \(No space left on device\)"):
-        openml.write(mnist.pixels[:100], mnist.labels[:100], folder)
-    assert len(data.load(folder).train) == 120
-    assert [path.name for path in tmp_path.iterdir()] == ["openml"]
+def fill(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 class Stub(BaseHTTPRequestHandler):
@@ -120,7 +109,7 @@ class Stub(BaseHTTPRequestHandler):
 
     def do_CONNECT(self) -> None:
         if self.server.answers == SILENCE:
-            time.sleep(1)
+            threading.Event().wait(0.5)
             return
         self.send_response(200)
         self.end_headers()
@@ -184,7 +173,8 @@ def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Downlo
     authority.issue_cert("www.openml.org", "api.openml.org").configure_cert(tls)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
     server.tls = tls
-    thread = threading.Thread(target=server.serve_forever)
+    monkeypatch.setattr("sklearn.datasets._openml.time.sleep", lambda _: None)  # between its tries
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
 
     def download(replies: dict[str, bytes] | None) -> Result:
@@ -254,20 +244,22 @@ def test_a_failed_download_raises_network_error_and_writes_nothing(
 @pytest.mark.parametrize(
     ("pixels", "labels", "message"),
     [
-        (np.zeros((2, 64)), ["1", "2"], r"has the shape \(2, 64\), expected 784 pixels"),
+        (
+            np.zeros((2, 64)),
+            ["1", "2"],
+            r"the answer is not mnist_784 \(it has the shape \(2, 64\), expected",
+        ),
         (np.full((2, 784), 0.5), ["1", "2"], "holds other values"),
         (np.full((2, 784), 300.0), ["1", "2"], "holds other values"),
         (np.zeros((2, 784)), ["1", "x"], "holds other values"),
     ],
 )
-def test_other_shapes_and_values_raise_data_error(
+def test_other_shapes_and_values_raise_network_error(
     monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray, labels: list[str], message: str
 ) -> None:
-    from types import SimpleNamespace
-
     answer = SimpleNamespace(data=pixels, target=np.array(labels, object))
     monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: answer)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(NetworkError, match=message):
         openml.fetch()
 
 
@@ -282,9 +274,6 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
         with pytest.raises(WriteError) as error:
             openml.download(tmp_path / "openml", pytest.fail)
         assert str(error.value) == f"{cache}: cannot be written ({reason}){advice}"
-
-    def fill(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
 
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fill)

@@ -1,7 +1,6 @@
 """Records read from files that may hold anything: one line that names the file and the field, or a record."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,30 @@ from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.nets.progress import Budget
 from digit_recognizer.schedule import Member, Schedule, Tier
-from digit_recognizer.settings import MLPSettings, parse
+from digit_recognizer.settings import parse
 from digit_recognizer.splits import Split
 
 MISSING = object()
 NESTED = "[" * 150 + "]" * 150  # of as many levels as a parser may take
-# Of every type one, and numbers that are out of bounds; NaN, infinity and huge numbers as JSON writes them.
+# Of every type one, and numbers that are out of bounds; NaN and huge numbers as JSON writes them.
 VALUES = [
-    "null", "true", "-1", "0", "1.5", "1e300", "1e999", "NaN", "-Infinity", "9" * 30, "9" * 5000, '"text"',
-    '""', json.dumps("\x1b[2J\n\u202e"), "[]", "[null]", "{}", '{"x": 1}', NESTED,
+    "null", "true", "-1", "1.5", "1e300", "NaN", "9" * 5000, json.dumps("\x1b[2J\n\u202e"), "[]", "[null]",
+    "{}", NESTED,
 ]  # fmt: skip
+BY_NAME = {"scores", "recipes", "inference_fits", "fits", "seconds", "versions"}
 
 
 def paths_of(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the path of each field, also inside its first element if it is a list."""
+    """Yield the path of each field, also inside the first element of lists and of what is listed by name."""
     if path:
         yield path
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from paths_of(inner, (*path, name))
-    elif isinstance(value, list) and value:
-        yield from paths_of(value[0], (*path, 0))
+    inside: list[tuple[str | int, Any]] = []
+    if isinstance(value, list):
+        inside = list(enumerate(value))[:1]
+    elif isinstance(value, dict):
+        inside = list(value.items())[: 1 if BY_NAME.intersection(path[-1:]) else None]
+    for name, inner in inside:
+        yield from paths_of(inner, (*path, name))
 
 
 def changed(document: Any, path: tuple[str | int, ...], text: object) -> str:
@@ -82,7 +84,7 @@ def test_every_field_of_a_manifest_is_read_or_named(tmp_path: Path, tiny_run: ru
         tables.run_list([run], {})
 
     refused = check_every_field(tmp_path / "run.json", tiny_run.manifest, read_and_show)
-    assert refused > 1000
+    assert refused > 600
 
 
 def test_every_field_of_a_config_is_read_or_named(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_every_field_of_a_config_is_read_or_named(tmp_path: Path) -> None:
         difference = config.difference_from(records.read(file, RunConfig))
         assert "\n" not in difference
 
-    assert check_every_field(file, config, read_and_compare) > 300
+    assert check_every_field(file, config, read_and_compare) > 200
 
 
 def make_schedule() -> Schedule:
@@ -119,23 +121,16 @@ def test_every_field_of_a_schedule_is_read_or_named(tmp_path: Path) -> None:
         assert all(Path(task.file_name).name == task.file_name for _, tasks in rounds for task in tasks)
         schedule.best_members(["sklearn-mlp-1"])
 
-    assert check_every_field(file, make_schedule(), read_and_use) > 150
+    assert check_every_field(file, make_schedule(), read_and_use) > 100
 
 
 @pytest.mark.parametrize("name", ["../../up", "a/b", "", ".hidden", "two words"])
 def test_a_member_whose_name_is_no_files_is_refused(tmp_path: Path, name: str) -> None:
-    document = json.loads(make_schedule().model_dump_json())
-    document["tiers"][1]["members"][0]["name"] = name
-    (tmp_path / "schedule.json").write_text(json.dumps(document))
+    text = changed(
+        make_schedule().model_dump(mode="json"), ("tiers", 1, "members", 0, "name"), json.dumps(name)
+    )
+    (tmp_path / "schedule.json").write_text(text)
     with pytest.raises(RunError, match=r"schedule\.json: tiers\.1\.members\.0\.name: found"):
-        records.read(tmp_path / "schedule.json", Schedule)
-
-
-def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
-    document = json.loads(make_schedule().model_dump_json())
-    document["tiers"] *= 2
-    (tmp_path / "schedule.json").write_text(json.dumps(document))
-    with pytest.raises(RunError, match=r"schedule\.json: value error, two members have"):
         records.read(tmp_path / "schedule.json", Schedule)
 
 
@@ -143,85 +138,58 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "invalid JSON: EOF"),
-        ("{", "invalid JSON: EOF"),
         ("[]", "input should be an object"),
-        ("3", "input should be an object"),
-        ("{}", "name: field required"),
         ("null", "input should be an object"),
         ('{"a":' * 10_000 + "1" + "}" * 10_000, "invalid JSON: recursion limit exceeded"),
-        ("[" * 10_000, "invalid JSON: recursion limit exceeded"),
         ("\x00" * 1000, "invalid JSON"),
+        (b'{"name": "\xff\xfe"}', "invalid JSON"),
+        (bytes(100 << 20), r"cannot be read \(is larger than 67,108,864 bytes\)"),
         ('{"data": 3}', "name: field required"),
     ],
 )
-def test_a_file_that_holds_no_manifest_raises_run_error(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "run.json").write_text(content)
+def test_a_file_that_holds_no_manifest_raises_run_error(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    (tmp_path / "run.json").write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(RunError, match=message) as error:
         runs.load(tmp_path)
     assert str(error.value).startswith(f"{tmp_path / 'run.json'}: ")
+    assert str(error.value).endswith("; train that run again, or use the version that wrote it")
     assert "\n" not in str(error.value)
 
 
-def test_bytes_that_are_no_text_raise_run_error(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_bytes(b'{"name": "\xff\xfe"}')
-    with pytest.raises(RunError, match=r"run\.json: invalid JSON"):
-        runs.load(tmp_path)
-
-
-def test_a_file_of_100_megabytes_is_refused_unread(tmp_path: Path) -> None:
-    with (tmp_path / "run.json").open("wb") as file:
-        os.truncate(file.fileno(), 100 << 20)
-    with pytest.raises(RunError, match=r"run\.json: is larger than 64 MB, so it is not a file"):
-        runs.load(tmp_path)
-
-
 @pytest.mark.parametrize(
-    ("changes", "written"),
-    [({"format": 1}, 1), ({"format": 99}, 99), ({"format": MISSING, "submitted": "blend"}, 1)],
+    ("path", "value", "message"),
+    [
+        (("format",), 1, "format: found 1; input should be 3; train that run again, or use the version"),
+        (("format",), 99, "format: found 99; input should be 3; train that run again, or use the version"),
+        *(
+            (("recipes", "sklearn-mlp", field), value, rf"recipes\.sklearn-mlp.*{field}")
+            for field, value in (("epochs", 0), ("hidden", [0]), ("net", "cnn"), ("epochs", None))
+        ),
+    ],
 )
-def test_a_manifest_of_another_format_says_so(
-    tmp_path: Path, tiny_run: runs.Run, changes: dict[str, Any], written: int
+def test_a_manifest_of_another_format_or_with_a_wrong_setting_says_so(
+    tmp_path: Path, tiny_run: runs.Run, path: tuple[str, ...], value: Any, message: str
 ) -> None:
-    document = {**json.loads(tiny_run.manifest.model_dump_json()), **changes}
-    document = {name: value for name, value in document.items() if value is not MISSING}
-    (tmp_path / "run.json").write_text(json.dumps(document))
-    with pytest.raises(
-        RunError, match=rf"run\.json: was written by another version .*\(format {written}, expected 3\)"
-    ):
+    document = tiny_run.manifest.model_dump(mode="json")
+    (tmp_path / "run.json").write_text(changed(document, path, json.dumps(value)))
+    with pytest.raises(RunError, match=rf"run\.json: {message}"):
         runs.load(tmp_path)
 
 
-def test_a_folder_in_place_of_the_file_raises_run_error(tmp_path: Path) -> None:
-    (tmp_path / "run.json").mkdir()
-    with pytest.raises(RunError, match=r"run\.json: cannot be read \(Is a directory\)"):
-        runs.load(tmp_path)
+def test_a_field_of_an_earlier_version_is_left_out(tmp_path: Path, tiny_run: runs.Run) -> None:
+    document = tiny_run.manifest.model_dump(mode="json")
+    (tmp_path / "run.json").write_text(json.dumps({**document, "replaced_sha256": None}))
+    assert runs.read_manifest(tmp_path) == tiny_run.manifest
 
 
 def test_a_record_comes_back_from_its_file(tmp_path: Path, tiny_run: runs.Run) -> None:
-    file = tmp_path / "new/run.json"
-    records.write(file, tiny_run.manifest)
-    assert records.read(file, Manifest) == tiny_run.manifest
-    assert [path.name for path in file.parent.iterdir()] == ["run.json"]
-
-
-def test_a_record_that_cannot_be_written_raises_run_error(tmp_path: Path, tiny_run: runs.Run) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"file/run\.json: cannot be written"):
-        records.write(tmp_path / "file/run.json", tiny_run.manifest)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("epochs", 0), ("hidden", [0]), ("net", "cnn"), ("epochs", None)]
-)
-def test_stored_settings_are_held_to_the_bounds_of_typed_ones(
-    tmp_path: Path, tiny_run: runs.Run, field: str, value: Any
-) -> None:
-    document = json.loads(tiny_run.manifest.model_dump_json())
-    assert isinstance(tiny_run.manifest.recipes["sklearn-mlp"], MLPSettings)
-    document["recipes"]["sklearn-mlp"][field] = value
-    (tmp_path / "run.json").write_text(json.dumps(document))
-    with pytest.raises(RunError, match=rf"run\.json: recipes\.sklearn-mlp.*{field}"):
-        runs.load(tmp_path)
+    records.write(tmp_path / "run.json", tiny_run.manifest)
+    assert records.read(tmp_path / "run.json", Manifest) == tiny_run.manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    with pytest.raises(RunError, match=r"run\.json/run\.json: cannot be written"):
+        records.write(tmp_path / "run.json/run.json", tiny_run.manifest)
 
 
 STACKED = {"method": "stacked", "weights": [0.5, 0.5], "classes": list(range(10)), "intercepts": [0.0] * 10}

@@ -39,12 +39,6 @@ def test_the_stored_combiner_gives_the_stored_blend(blends: dict[str, runs.Run],
     np.testing.assert_array_equal(combined, blend.test, strict=True)
 
 
-def test_the_tiny_runs_own_blend_is_given_by_its_combiner(tiny_run: runs.Run) -> None:
-    *members, blend = tiny_run.predictions()[1]
-    combined = runs.load(tiny_run.folder).manifest.blend.combine([member.test for member in members])
-    np.testing.assert_array_equal(combined.astype(np.float32), blend.test)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_the_submission_is_the_likeliest_digit_of_the_blend(blends: dict[str, runs.Run], method: str) -> None:
     run = blends[method]

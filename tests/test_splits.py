@@ -25,14 +25,6 @@ def test_a_holdout_is_stratified_and_apart(digits: data.Dataset) -> None:
     assert share.max() < 0.25
 
 
-def test_folds_hold_out_every_row_once(digits: data.Dataset) -> None:
-    folds = splits.make_splits(digits.train.labels, holdout=0.1, folds=4, seed=3)
-    assert sorted(np.concatenate([split.valid for split in folds])) == list(range(TRAIN))
-    for split in folds:
-        assert not set(split.train) & set(split.valid)
-        assert len(split.train) + len(split.valid) == TRAIN
-
-
 def test_the_seed_decides_the_split(digits: data.Dataset) -> None:
     def rows(seed: int) -> list[int]:
         return splits.make_splits(digits.train.labels, holdout=0.1, folds=None, seed=seed)[0].valid.tolist()
@@ -71,20 +63,14 @@ def test_repeats_hold_out_every_row_as_often_in_other_folds(digits: data.Dataset
     assert [split.name for split in folds] == [
         "fold 1", "fold 2", "fold 3", "fold 1 repeat 2", "fold 2 repeat 2", "fold 3 repeat 2",
     ]  # fmt: skip
-    held_out = splits.held_out(folds, digits.train.labels, digits.test_labels)
+    held_out = splits.held_out_rows(folds, digits.train.labels, digits.test_labels)
     assert np.bincount(held_out.rows).tolist() == [2] * TRAIN
-    assert np.unique(held_out.folds).tolist() == list(range(6))
-    assert folds[0].valid.tolist() != folds[3].valid.tolist()
-    first = splits.make_splits(digits.train.labels, holdout=0.1, folds=3, seed=0)
-    assert [split.valid.tolist() for split in first] == [split.valid.tolist() for split in folds[:3]]
-
-
-def test_held_out_rows_come_split_by_split_with_their_labels(digits: data.Dataset) -> None:
-    folds = splits.make_splits(digits.train.labels, holdout=0.1, folds=3, seed=0)
-    held_out = splits.held_out(folds, digits.train.labels, digits.test_labels)
     np.testing.assert_array_equal(held_out.labels, digits.train.labels[held_out.rows])
     for number, split in enumerate(folds):
         np.testing.assert_array_equal(held_out.rows[held_out.folds == number], split.valid)
+    assert folds[0].valid.tolist() != folds[3].valid.tolist()
+    first = splits.make_splits(digits.train.labels, holdout=0.1, folds=3, seed=0)
+    assert [split.valid.tolist() for split in first] == [split.valid.tolist() for split in folds[:3]]
 
 
 @pytest.mark.parametrize("options", [{"folds": None}, {"folds": 3, "repeats": 2}])
@@ -100,7 +86,7 @@ def test_equal_rows_are_on_one_side(digits: data.Dataset, options: dict[str, Any
         assert sorted([*split.train, *split.valid]) == list(range(3 * TRAIN))
         assert not set(first_rows[split.train]) & set(first_rows[split.valid])
         np.testing.assert_array_equal(np.unique(first_rows[split.valid]), once.valid)
-    held_out = splits.held_out(made, labels, None, first_rows)
+    held_out = splits.held_out_rows(made, labels, None, first_rows)
     valid = np.concatenate([split.valid for split in made])
     np.testing.assert_array_equal(held_out.rows, first_rows[valid])
     np.testing.assert_array_equal(held_out.labels, labels[valid])

@@ -370,7 +370,10 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
         ("submissions/of-sample/submission.csv", "submissions/of-sample/submission.csv: labels the embedded"),
         ("of-others", "submissions/of-others/submission.csv: labels digits that are not the competition's"),
         ("openml", "submissions/openml/submission.csv: comes from MNIST of OpenML, which holds the comp"),
-        ("contaminated", "submissions/contaminated/submission.csv: comes from training digits that hold"),
+        (
+            "train_test_overlap",
+            "submissions/train_test_overlap/submission.csv: comes from training digits that hold",
+        ),
         (None, "submissions: holds no run on the competition's digits; `download` them and `train` first"),
         ("validated", "submissions/validated: has no submission of its own; `train` and `ensemble` write"),
         ("deleted", "submissions/deleted/submission.csv: cannot be read (No such file or directory)"),
@@ -385,7 +388,7 @@ def test_a_file_that_kaggle_would_not_score_is_not_uploaded(
     write_csv(user.folder / "short.csv", missing=1)
     write_run(user, "of-sample", rows=SAMPLE)
     write_run(user, "of-others", rows="0" * 64)  # its "kind" says competition; its rows decide
-    for kind in ("openml", "contaminated"):  # here the rows are the competition's, and the kind decides
+    for kind in ("openml", "train_test_overlap"):  # here the rows are the competition's, and the kind decides
         write_run(user, kind, kind=kind)
     write_run(user, "validated", submission_model=None)
     if target == "deleted":

@@ -6,13 +6,11 @@ from digit_recognizer.data.dataset import (
     OPENML_MARKER,
     Dataset,
     Digits,
-    contamination_notice,
     load,
     read_test,
     read_train,
-    repeats_notice,
 )
-from digit_recognizer.data.parsing import ARCHIVE, DOWNLOAD_HINT, PIXEL_COLUMNS, PIXELS, SIDE
+from digit_recognizer.data.parsing import ARCHIVE, PIXEL_COLUMNS, PIXELS, SIDE
 from digit_recognizer.data.source import find, sample_folder
 from digit_recognizer.predictions import CLASSES
 
@@ -20,7 +18,6 @@ __all__ = [
     "ARCHIVE",
     "CLASSES",
     "COMPETITION_ROWS",
-    "DOWNLOAD_HINT",
     "KNOWN_FINGERPRINTS",
     "OPENML_MARKER",
     "PIXELS",
@@ -28,11 +25,9 @@ __all__ = [
     "SIDE",
     "Dataset",
     "Digits",
-    "contamination_notice",
     "find",
     "load",
     "read_test",
     "read_train",
-    "repeats_notice",
     "sample_folder",
 ]

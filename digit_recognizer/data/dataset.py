@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,11 @@ KNOWN_FINGERPRINTS = {
 }
 # Written beside MNIST from OpenML, with the SHA-256 of its test rows: data/openml/ is known by it.
 OPENML_MARKER = "NOT-FOR-KAGGLE.txt"
+KIND_NOTICES = {
+    "sample": "This is the embedded sample, one seventh of the competition's size, and no submission for "
+    f"Kaggle. {DOWNLOAD_HINT}",
+    "openml": "These are MNIST's digits from OpenML, for learning, and no submission for Kaggle",
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,12 @@ class Dataset:
     """Digits to train on, digits to label, and where they came from.
 
     test: uint8 pixels of shape (m, 784).
-    kind: 'contaminated' if train holds test rows; else 'competition' or 'sample' if the test rows are exactly
-    theirs, 'openml' if OPENML_MARKER beside them names these test rows, else 'other'. Rows are compared
-    exactly (MNIST has no two equal digits): this catches the wrong file, not somebody who alters pixels to
-    cheat, as there is no end to the ways of doing that.
+    kind: 'train_test_overlap' if train holds test rows; else 'competition' or 'sample' if the test rows are
+    exactly theirs, 'openml' if OPENML_MARKER beside them names these test rows, else 'other'. Rows are
+    compared exactly (MNIST has no two equal digits): this catches the wrong file, not somebody who alters
+    pixels to cheat, as there is no end to the ways of doing that.
     first_rows: int of shape (n,), the number of the first train row with the same pixels as each train row.
+    overlap: the test rows that are train rows, and the number of that train row, of each.
     test_labels: read only if the test rows are not the competition's.
     """
 
@@ -62,7 +68,32 @@ class Dataset:
     kind: str
     fingerprint: dict[str, str]
     first_rows: np.ndarray
+    overlap: dict[int, int]
     test_labels: np.ndarray | None = None
+
+    def notices(self) -> Iterator[str]:
+        """Yield, in a line each, what a user should know before training on these digits."""
+        source, rows, labels = self.source, np.arange(len(self.train)), self.train.labels
+        yield f"Read {len(rows):,} + {len(self.test):,} digits from {source}"
+        repeats = np.flatnonzero(self.first_rows != rows)
+        if len(repeats):
+            first = self.first_rows[repeats]
+            relabelled = np.count_nonzero(labels[repeats] != labels[first])
+            yield (
+                f"{source}: {len(repeats):,} of the {len(rows):,} rows of train.csv repeat the pixels of an "
+                f"earlier row{f', {relabelled:,} with another label' if relabelled else ''} (below "
+                f"the header, row {repeats[0] + 1} those of row {first[0] + 1}). Equal rows are held out "
+                "together, and count as one digit"
+            )
+        for test_row, train_row in list(self.overlap.items())[:1]:
+            yield (
+                f"{source}: train.csv holds {len(self.overlap)} of the {len(self.test)} rows of test.csv "
+                f"with their labels (below the headers, row {test_row + 1} of test.csv is row "
+                f"{train_row + 1} of train.csv). Scores on them are no evidence, and no run on this data can "
+                f"be uploaded. {DOWNLOAD_HINT}"
+            )
+        if self.kind in KIND_NOTICES:
+            yield KIND_NOTICES[self.kind]
 
 
 def load(folder: Path) -> Dataset:
@@ -73,67 +104,32 @@ def load(folder: Path) -> Dataset:
     train = read_train(*read(folder, "train.csv"))
     test = read_test(*read(folder, "test.csv"))
     fingerprint = {"train": _sha256(train.labels, train.pixels), "test": _sha256(test)}
-    first, shared = _match(train.pixels, test)
+    of_train, of_test = np.split(first_rows(chain(train.pixels, test)), [len(train)])
+    overlap = {row: first for row, first in enumerate(of_test.tolist()) if first < len(train)}
     listed_kind = KNOWN_FINGERPRINTS.get(fingerprint["test"])
-    kind = listed_kind or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])
-    if len(shared):
-        kind = "contaminated"
-    labels_file = folder / "test_labels.csv"
+    labels_file, test_labels = folder / "test_labels.csv", None
     # Only Kaggle may know the labels of the competition's test rows: never read, whoever put them there.
-    readable = os.path.lexists(labels_file) and listed_kind != "competition"
-    test_labels = _read_test_labels(labels_file, len(test)) if readable else None
-    return Dataset(train, test, folder, kind, fingerprint, first, test_labels)
-
-
-def contamination_notice(dataset: Dataset) -> str:
-    """Return one line on the test rows in the train rows of a dataset of kind 'contaminated'."""
-    _, shared = _match(dataset.train.pixels, dataset.test)
-    train_row = np.flatnonzero((dataset.train.pixels == dataset.test[shared[0]]).all(axis=1))[0]
-    return (
-        f"{dataset.source}: train.csv holds {len(shared)} of the {len(dataset.test)} rows of "
-        f"test.csv with their labels (below the headers, row {shared[0] + 1} of test.csv is row "
-        f"{train_row + 1} of train.csv). Scores on them are no evidence, and no run on this data can be "
-        f"uploaded. {DOWNLOAD_HINT}"
-    )
-
-
-def repeats_notice(dataset: Dataset) -> str:
-    """Return one line on the train rows that repeat an earlier one's pixels; "" if none does."""
-    rows = np.arange(len(dataset.train))
-    repeats = np.flatnonzero(dataset.first_rows != rows)
-    if not len(repeats):
-        return ""
-    first, labels = dataset.first_rows[repeats], dataset.train.labels
-    relabelled = np.count_nonzero(labels[repeats] != labels[first])
-    return (
-        f"{dataset.source}: {len(repeats):,} of the {len(rows):,} rows of train.csv repeat the pixels of an "
-        f"earlier row{f', {relabelled:,} with another label' if relabelled else ''} (below the header, row "
-        f"{repeats[0] + 1} those of row {first[0] + 1}). Equal rows are held out together, and count as one "
-        "digit"
-    )
-
-
-def _match(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first equal train row of each train row, and which test rows are train rows."""
-    of_train, of_test = np.split(first_rows(chain(train, test)), [len(train)])
-    return of_train, np.flatnonzero(of_test < len(train))
+    if os.path.lexists(labels_file) and listed_kind != "competition":
+        try:
+            test_labels = submission.check(labels_file, len(test)).labels
+        except SubmissionError as error:
+            raise DataError(str(error)) from None
+    kind = listed_kind or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])
+    kind = "train_test_overlap" if overlap else kind
+    return Dataset(train, test, folder, kind, fingerprint, of_train, overlap, test_labels)
 
 
 def _unknown_kind(marker: Path, test_rows: str) -> str:
     try:
-        named = test_rows.encode() in read_plain(marker, MAX_MARKER_BYTES)
+        return "openml" if test_rows.encode() in read_plain(marker, MAX_MARKER_BYTES) else "other"
     except FileNotFoundError:
         return "other"
     except OSError as error:
         raise unreadable(marker, error) from None
-    return "openml" if named else "other"
 
 
 def _sha256(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(array.data)
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(array.data for array in arrays)).hexdigest()
 
 
 def read_train(lines: Iterable[bytes], name: str) -> Digits:
@@ -149,10 +145,3 @@ def read_train(lines: Iterable[bytes], name: str) -> Digits:
 def read_test(lines: Iterable[bytes], name: str) -> np.ndarray:
     """Parse test.csv, which has no labels, to uint8 pixels of shape (n, 784); else like `read_train`."""
     return np.concatenate(list(parse(lines, name, PIXEL_COLUMNS)))
-
-
-def _read_test_labels(path: Path, rows: int) -> np.ndarray:
-    try:
-        return submission.check(path, rows).labels
-    except SubmissionError as error:
-        raise DataError(str(error)) from None

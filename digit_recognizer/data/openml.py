@@ -3,14 +3,13 @@
 The competition drew its digits from these 70,000: among them are the digits of its test.csv, with their
 labels. To train on them and submit to the competition would be cheating. Nothing made here can be uploaded:
 `data.load` knows the competition by the exact rows of its test.csv, in their order, and a split by another
-seed gives 28,000 other rows in another order. Beside the competition's own test.csv, they are 'contaminated'.
+seed gives 28,000 other rows in another order. Beside the competition's own test.csv, they overlap with it.
 """
 
 import os
 import socket
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,12 @@ PAGE = "https://www.openml.org/d/554"
 SPLIT_SEED = 0
 
 CACHE_ADVICE = "; set SCIKIT_LEARN_DATA to another folder"
-NOTICE = (
-    f"Fetching {NAME} from {PAGE}. It is not the competition's data: it holds the competition's test digits "
-    "together with their labels, so to train on it and submit to Kaggle would be cheating. "
-    "Runs on it are for learning and can never be uploaded."
+WHY_NOT = (
+    "It is not the competition's data: it holds the competition's test digits together with their labels, so "
+    "to train on it and submit to Kaggle would be cheating. Runs on it are for learning and can never be "
+    "uploaded."
 )
-MARKER = """\
-MNIST ({name}, version {version}) from {page}, split by digit_recognizer with seed {seed}.
-
-These are not the competition's files. Among these digits are those of the competition's test.csv, with
-their labels: to train on them and submit to Kaggle would be cheating. Runs on them are never uploaded.
-
-SHA-256 of the test rows, which identify this folder: {fingerprint}
-"""
+NOTICE = f"Fetching {NAME} from {PAGE}. {WHY_NOT}"
 
 
 def download(folder: Path, on_notice: Callable[[str], None], *, timeout: float = 60) -> Path:
@@ -58,15 +50,17 @@ def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
     """Return OpenML's mnist_784: uint8 pixels of shape (70000, 784) and labels of shape (70000,).
 
     timeout: seconds without a byte from the server.
-    Raises NetworkError if it cannot be fetched, WriteError if the cache cannot be written, DataError if it
-    holds anything but digits of 784 pixels.
+    Raises NetworkError if it cannot be fetched or is anything but digits of 784 pixels, WriteError if the
+    cache cannot be written.
     """
     from http.client import HTTPException
 
     from sklearn.datasets import fetch_openml
 
+    usual_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout)  # scikit-learn would wait without end for a silent server
     try:
-        with _socket_timeout(timeout), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scikit-learn warns of each retry
             # The label, the column after the pixels, as text: by default it is a category, on which
             # scikit-learn 1.9 fails with pandas 3.1 (its pull request 34902 mends that).
@@ -74,6 +68,7 @@ def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
                 NAME, version=VERSION, data_home=_cache(), as_frame=False,
                 read_csv_kwargs={"dtype": {data.PIXELS: str}},
             )  # fmt: skip
+            return _checked(mnist.data, mnist.target)
     except (OSError, HTTPException) as error:
         if getattr(error, "errno", None) in REFUSALS:
             with files.writing(_cache(), CACHE_ADVICE):
@@ -85,7 +80,19 @@ def fetch(timeout: float = 60) -> tuple[np.ndarray, np.ndarray]:
     except (ValueError, KeyError) as error:  # OpenML's refusals, wrong checksums, a login page for an answer
         reason = " ".join(str(error).split())
         raise NetworkError(f"OpenML: the answer is not {NAME} ({reason}); try again later") from None
-    return _checked(mnist.data, mnist.target)
+    finally:
+        socket.setdefaulttimeout(usual_timeout)
+
+
+def _checked(pixels: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return what was fetched as uint8; raise ValueError if it is not MNIST's."""
+    pixels, labels = np.asarray(pixels), np.asarray(labels)
+    if pixels.shape != (len(labels), data.PIXELS):
+        raise ValueError(f"it has the shape {pixels.shape}, expected {data.PIXELS} pixels a digit")
+    rounded = pixels.astype(np.uint8)
+    if (rounded != pixels).any() or not np.isin(labels, list("0123456789")).all():
+        raise ValueError("it holds other values than pixels of 0 to 255 and labels of 0 to 9")
+    return rounded, labels.astype(np.uint8)
 
 
 def _cache() -> Path:
@@ -100,31 +107,24 @@ def write(pixels: np.ndarray, labels: np.ndarray, folder: Path) -> Path:
 
     pixels: uint8 of shape (n, 784); labels: uint8 of shape (n,), 0 to 9. The folder appears whole; an older
     download is replaced.
-    Raises DataError if the folder holds other files or cannot be written.
+    Raises DataError if the folder holds other files, WriteError if it cannot be written.
     """
     _check_replaceable(folder)
     train, test = split(labels)
     header = ",".join(data.PIXEL_COLUMNS)
-    try:
+    with files.writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_folder(folder) as filling:
-            for name, columns, values in (
-                ("train.csv", f"label,{header}", np.column_stack([labels[train], pixels[train]])),
-                ("test.csv", header, pixels[test]),
-            ):
-                with (filling / name).open("wb") as file:
-                    np.savetxt(file, values, "%d", ",", header=columns, comments="")
+            table = np.column_stack([labels[train], pixels[train]])
+            np.savetxt(filling / "train.csv", table, "%d", ",", header=f"label,{header}", comments="")
+            np.savetxt(filling / "test.csv", pixels[test], "%d", ",", header=header, comments="")
             submission.write(labels[test], filling / "test_labels.csv")
-            marker = MARKER.format(
-                name=NAME,
-                version=VERSION,
-                page=PAGE,
-                seed=SPLIT_SEED,
-                fingerprint=data.load(filling).fingerprint["test"],
+            test_rows = data.load(filling).fingerprint["test"]
+            (filling / data.OPENML_MARKER).write_text(
+                f"MNIST ({NAME}, version {VERSION}) from {PAGE}, split with seed {SPLIT_SEED}.\n\n"
+                f"{WHY_NOT}\n\nSHA-256 of the test rows, which identify this folder: {test_rows}\n",
+                encoding="utf-8",
             )
-            (filling / data.OPENML_MARKER).write_text(marker, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
     return folder
 
 
@@ -138,40 +138,13 @@ def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _check_replaceable(folder: Path) -> None:
     try:
-        if folder.is_dir() and ((folder / data.OPENML_MARKER).is_file() or not any(folder.iterdir())):
+        if not folder.exists() or (folder / data.OPENML_MARKER).is_file() or not any(folder.iterdir()):
             return
-        if not folder.exists():
-            return
+    except NotADirectoryError:
+        pass
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
     raise DataError(
         f"{folder}: holds files that are not OpenML's, which would be lost; "
         "move them away, or choose another folder"
     )
-
-
-def _checked(pixels: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    pixels, labels = np.asarray(pixels), np.asarray(labels)
-    if pixels.ndim != 2 or pixels.shape[1] != data.PIXELS or len(pixels) != len(labels):
-        raise DataError(
-            f"OpenML: {NAME} has the shape {pixels.shape}, expected {data.PIXELS} pixels a digit; "
-            "try again later"
-        )
-    rounded = pixels.astype(np.uint8)
-    valid = np.isin(labels, [str(digit) for digit in range(data.CLASSES)])
-    if not (rounded == pixels).all() or not valid.all():
-        raise DataError(
-            f"OpenML: {NAME} holds other values than pixels of 0 to 255 and labels of 0 to 9; try again later"
-        )
-    return rounded, labels.astype(np.uint8)
-
-
-@contextmanager
-def _socket_timeout(timeout: float) -> Iterator[None]:
-    """Limit the wait for a silent server, for which scikit-learn would wait without end."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -7,19 +7,18 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile
 
 from digit_recognizer.data.parsing import ARCHIVE, DOWNLOAD_HINT, MAX_LINE
 from digit_recognizer.errors import DataError
-from digit_recognizer.files import open_plain, open_zip, read_plain, restore
+from digit_recognizer.files import open_plain, open_zip, read_plain
 
 # What gzip and zipfile raise: RuntimeError for an encrypted archive, ValueError for impossible offsets.
 BROKEN_ARCHIVE = (EOFError, RuntimeError, ValueError, struct.error, BadZipFile, zlib.error)
 MAX_UNPACKED_BYTES = 2**30  # fourteen times the competition's train.csv; more is refused
-READABLE = (ZIP_STORED, ZIP_DEFLATED)  # zipfile unpacks what else it knows without a bound
 NOT_THE_USERS = ("README.md", "openml", "sample")  # in data/ of a clone, or by `download --openml`
 
 
@@ -38,16 +37,10 @@ def find(data_dir: Path | None = None) -> Path:
     Raises DataError if `data_dir` is given but is not a folder.
     """
     if data_dir is None:
-        usual = [
-            Path("data"),
-            Path("/kaggle/input/digit-recognizer"),
-            Path("/kaggle/input/competitions/digit-recognizer"),
-        ]
+        kaggle = Path("/kaggle/input")
+        usual = [Path("data"), kaggle / "digit-recognizer", kaggle / "competitions/digit-recognizer"]
         return next(filter(_is_filled, usual), sample_folder())
-    if not os.path.exists(data_dir):  # noqa: PTH110 - Path.exists raises if a name is too long
-        with suppress(OSError, RuntimeError, ValueError):
-            restore(data_dir)  # after a download that was killed while replacing it
-    if not os.path.isdir(data_dir):  # noqa: PTH112
+    if not os.path.isdir(data_dir):  # noqa: PTH112 - Path.is_dir raises if a name is too long
         raise DataError(
             f"{data_dir}: no such folder; --data-dir takes the folder that holds "
             f"train.csv and test.csv (or .csv.gz, or {ARCHIVE})"
@@ -78,26 +71,20 @@ def read(folder: Path, name: str) -> tuple[Iterator[bytes], str]:
         if os.path.lexists(path):
             return read_file(path, name)
     try:
-        found = _describe(folder)
+        names = _entries(folder)
     except OSError as error:
         raise unreadable(folder, error) from None
+    found = ""
+    if names:
+        nested = [f"{each}/{name}" if os.path.lexists(folder / each / name) else each for each in names[:5]]
+        found = f", but found {', '.join(nested)}{', ...' if len(names) > 5 else ''}; "
+        found += "rename the file, or name its folder with --data-dir"
     raise DataError(f"{folder}: holds neither {name}, {name}.gz nor {ARCHIVE}{found}. {DOWNLOAD_HINT}")
 
 
 def read_file(path: Path, name: str) -> tuple[Iterator[bytes], str]:
     """Return what `read` returns, of a plain or gzipped file, or of `name` in an archive."""
     return _lines(path, name), f"{path} ({name})" if path.suffix == ".zip" else str(path)
-
-
-def _describe(folder: Path) -> str:
-    """Return what the folder holds instead, in words; "" if nothing."""
-    names = _entries(folder)
-    shown = [
-        f"{name}/train.csv" if os.path.lexists(folder / name / "train.csv") else name for name in names[:5]
-    ]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    advice = "rename the file, or name its folder with --data-dir"
-    return f", but found {', '.join(shown)}{more}; {advice}" if names else ""
 
 
 def _lines(path: Path, name: str) -> Iterator[bytes]:
@@ -115,25 +102,20 @@ def _lines(path: Path, name: str) -> Iterator[bytes]:
 
 @contextmanager
 def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
-    if path.suffix == ".zip":
-        archive = open_zip(read_plain(path, MAX_UNPACKED_BYTES))
-        with archive.open(_find_member(archive, path, name)) as member:
-            yield io.BufferedReader(cast("io.RawIOBase", member), 2**20)
+    if path.suffix != ".zip":
+        with open_plain(path) as file:
+            yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
         return
-    with open_plain(path) as file:
-        yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
-
-
-def _find_member(archive: ZipFile, path: Path, name: str) -> ZipInfo:
-    """Return the archive's file of that name, in whatever folder: programs pack a folder with its name."""
-    found = [entry for entry in archive.infolist() if re.split(r"[/\\]", entry.filename)[-1] == name]
-    if not found:
-        raise DataError(f"{path}: holds no {name}; download the archive again")
-    if len(found) > 1:
-        raise DataError(f"{path}: holds {len(found)} files called {name}, expected one; download it again")
-    if found[0].compress_type not in READABLE:
-        raise DataError(f"{path}: {name} is not compressed by deflate; download it again")
-    return found[0]
+    with open_zip(read_plain(path, MAX_UNPACKED_BYTES)) as archive:
+        # In whatever folder: programs pack a folder with its name.
+        found = [entry for entry in archive.infolist() if re.split(r"[/\\]", entry.filename)[-1] == name]
+        if len(found) != 1:
+            what = f"{len(found)} files called {name}, expected one" if found else f"no {name}"
+            raise DataError(f"{path}: holds {what}; download the archive again")
+        if found[0].compress_type not in (ZIP_STORED, ZIP_DEFLATED):  # others are unpacked without a bound
+            raise BadZipFile(f"{name} is not compressed by deflate")
+        with archive.open(found[0]) as member:
+            yield io.BufferedReader(cast("io.RawIOBase", member), 2**20)
 
 
 def unreadable(path: Path, error: BaseException) -> DataError:

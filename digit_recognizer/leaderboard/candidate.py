@@ -18,7 +18,7 @@ NOT_FOR_KAGGLE = {
     "competition": None,
     "sample": f"labels the embedded sample's digits, {AS_GUESSES}",
     "openml": "comes from MNIST of OpenML, which holds the competition's test digits",
-    "contaminated": "comes from training digits that hold the competition's test digits",
+    "train_test_overlap": "comes from training digits that hold the competition's test digits",
     "other": f"labels digits that are not the competition's, {AS_GUESSES}",
 }
 
