@@ -30,6 +30,19 @@ def as_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Let processes that start meanwhile hear no Ctrl-C, from their first moment on: this one handles it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Hold:
     """Hold signals back in a `with` block, during what takes a second or two."""
 

@@ -62,7 +62,7 @@ def test_the_table_and_the_path_are_on_stdout(trained: tuple[Path, Result], mani
     assert ended.code == 0, ended.err
     head, *rows, weights, path = ended.out.splitlines()
     assert weights.startswith("weighted blend: keras-mlp 0.")
-    assert head.split() == ["model", "holdout", "accuracy", "95%", "interval", "seconds"]
+    assert head.split() == ["model", "validation", "accuracy", "95%", "interval", "seconds"]
     assert [row.split()[0] for row in rows] == ["keras-mlp", "sklearn-mlp", "blend"]
     for row in rows:
         name, accuracy, low, _, high, _ = row.split()

@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from digit_recognizer import environment
+from digit_recognizer import environment, signals
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.settings import Settings
@@ -135,7 +135,7 @@ def _start_calls(
     try:
         # What a killed process leaves is cleaned up by others; that is no news.
         quiet = environment.own_settings(PYTHONWARNINGS="ignore:resource_tracker")
-        with quiet, parallel_config(
+        with quiet, signals.kept_from_children(), parallel_config(
             "loky", n_jobs=max(2, workers), inner_max_num_threads=threads, require=None, max_nbytes=None,
             initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
         ):  # fmt: skip
