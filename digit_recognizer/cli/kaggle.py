@@ -86,7 +86,9 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
 )
 @click.argument("target", metavar="[FILE|RUN]", required=False, type=RUN)
 @click.option(
-    "-m", "--message", help="Shown in Kaggle's list after a short tag.  [default: run and local score]"
+    "-m",
+    "--message",
+    help="Shown in Kaggle's list after a short tag.  [default: run and validation accuracy]",
 )
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the score.")
 @_seconds("max-wait", 600, "to wait for the score.")

@@ -48,7 +48,7 @@ def check(target: str | None, out: Path, *, message: str | None, force: bool, on
         raise NotSubmittedError(str(error)) from None
     if run is not None and checked.sha256 != run.manifest.submission_sha256:
         raise NotSubmittedError(
-            f"{file}: was changed after its run wrote it, so the run's local score is not of it; "
+            f"{file}: was changed after its run wrote it, so the run's validation accuracy is not of it; "
             "copy it to another folder and submit the copy"
         )
     previous = None if force else ledger.read(out).get(checked.sha256)

@@ -20,7 +20,7 @@ class MatchedSubmission:
 
     @property
     def gap(self) -> float | None:
-        """The public score less the local score."""
+        """The public score less the validation accuracy."""
         if self.local is None or self.listed.public_score is None:
             return None
         return self.listed.public_score - self.local.accuracy
