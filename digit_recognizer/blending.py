@@ -6,11 +6,10 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from digit_recognizer.predictions import BLEND, CLASSES, HeldOut, Predictions
+from digit_recognizer.predictions import BLEND, CLASSES, MIN_LOG, HeldOut, Predictions
 from digit_recognizer.records import Record
 
 DIRICHLET_ALPHA = 21.0  # concentration of the prior over the weights
-MIN_LOG = 1e-6  # smallest probability that the stacked blend takes the logarithm of
 INVERSE_TEMPERATURES = (0.1, 10.0)  # the least and the greatest; beyond, powers of probabilities underflow
 InverseTemperature = Annotated[float, Field(ge=INVERSE_TEMPERATURES[0], le=INVERSE_TEMPERATURES[1])]
 Coefficient = Annotated[float, Field(ge=-1e6, le=1e6)]  # far beyond any that is fitted; sums stay finite
@@ -58,7 +57,7 @@ class WeightedCombiner(Record):
         """Return the blend of the models' probabilities, each of shape (n, 10)."""
         calibrated = _calibrate(probabilities, self.inverse_temperatures)
         mean = np.tensordot(np.array(self.weights), calibrated, 1)
-        return _apply_temperature(mean, self.inverse_temperature)
+        return apply_temperature(mean, self.inverse_temperature)
 
 
 class StackedCombiner(Record):
@@ -140,7 +139,7 @@ def fit_weighted(models: list[np.ndarray], labels: np.ndarray) -> WeightedCombin
     """
     from scipy.optimize import minimize
 
-    inverse_temperatures = tuple(_fit_inverse_temperature(model, labels) for model in models)
+    inverse_temperatures = tuple(fit_inverse_temperature(model, labels) for model in models)
     calibrated = _calibrate(models, inverse_temperatures)
     p_true = calibrated[:, np.arange(len(labels)), labels]
     prior = DIRICHLET_ALPHA - 1
@@ -161,7 +160,7 @@ def fit_weighted(models: list[np.ndarray], labels: np.ndarray) -> WeightedCombin
     return WeightedCombiner(
         weights=tuple(weights.tolist()),
         inverse_temperatures=inverse_temperatures,
-        inverse_temperature=_fit_inverse_temperature(np.tensordot(weights, calibrated, 1), labels),
+        inverse_temperature=fit_inverse_temperature(np.tensordot(weights, calibrated, 1), labels),
         converged=converged,
     )
 
@@ -196,10 +195,10 @@ def _log_features(models: Sequence[np.ndarray]) -> np.ndarray:
 
 def _calibrate(models: Sequence[np.ndarray], inverse_temperatures: Sequence[float]) -> np.ndarray:
     pairs = zip(models, inverse_temperatures, strict=True)
-    return np.array([_apply_temperature(model, inverse) for model, inverse in pairs])
+    return np.array([apply_temperature(model, inverse) for model, inverse in pairs])
 
 
-def _fit_inverse_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def fit_inverse_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return 1 / the temperature that minimises log loss.
 
     C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
@@ -207,14 +206,14 @@ def _fit_inverse_temperature(probabilities: np.ndarray, labels: np.ndarray) -> f
     from scipy.optimize import minimize_scalar
 
     def loss(inverse: float) -> float:
-        scaled = _apply_temperature(probabilities, inverse)
+        scaled = apply_temperature(probabilities, inverse)
         return -float(np.log(scaled[np.arange(len(labels)), labels]).mean())
 
     optimum = minimize_scalar(loss, bounds=INVERSE_TEMPERATURES, method="bounded", options={"xatol": 0.01})
     return float(optimum.x) if optimum.success else 1.0
 
 
-def _apply_temperature(probabilities: np.ndarray, inverse_temperature: float) -> np.ndarray:
+def apply_temperature(probabilities: np.ndarray, inverse_temperature: float) -> np.ndarray:
     """Return the probabilities at temperature 1 / `inverse_temperature`, above 0 to keep log loss finite."""
     powers = np.clip(probabilities.astype(float), 1e-12, 1) ** inverse_temperature
     return powers / powers.sum(axis=1, keepdims=True)

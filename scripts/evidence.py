@@ -2,10 +2,12 @@
 
     python -m scripts.evidence --data-dir data [RECIPE...]
     python -m scripts.evidence --compare BEFORE NOW [BEFORE NOW ...]
+    python -m scripts.evidence --means RUN
 
 The first validates on 5 folds of the competition's rows, those of seed 1 (recipes are tuned on seed 0), and
 prints the `Evidence(...)` of each recipe, to put into `recipes.py`; with several named, also their blend's.
-The second prints a Markdown table of pairs of runs, by name or folder, that hold out the same rows.
+The second prints a Markdown table of pairs of runs, by name or folder, that hold out the same rows. The third
+compares two means of a run's fold models on known test labels.
 """
 
 import argparse
@@ -16,11 +18,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import log_loss
 
-from digit_recognizer import runs
+from digit_recognizer import data, runs
+from digit_recognizer.blending import apply_temperature, fit_inverse_temperature
+from digit_recognizer.inference.models import read_fits
+from digit_recognizer.nets import pipelines
+from digit_recognizer.predictions import BLEND, mean_of_fits
 
 FLOOR = 1e-7  # of a probability, so that one error does not decide a log loss
 
@@ -67,6 +75,24 @@ def compare(before: runs.Run, now: runs.Run) -> str:
     return f"| {' | '.join(map(str, cells))} | {change.mean():+.4f} ± {error:.4f} |"
 
 
+def means(stored: runs.Run, digits: data.Dataset) -> Iterator[str]:
+    """Yield a row of Markdown for the arithmetic and the geometric mean of each model's fits.
+
+    Log losses on the test labels: plain, at the temperature that suits single fits out of fold, at the best.
+    """
+    held_out, predictions = stored.predictions()
+    for model in [each for each in predictions if each.name != BLEND]:
+        settings = stored.manifest.recipes[model.name]
+        fits = read_fits(stored, model.name, partial(pipelines.from_arrays, settings=settings))
+        tests = [fit.predict_proba(digits.test).astype(np.float32) for fit in fits]
+        known = fit_inverse_temperature(model.out_of_fold, held_out.labels)
+        for name, mean in {"arithmetic": np.mean(tests, axis=0), "geometric": mean_of_fits(tests)}.items():
+            best = fit_inverse_temperature(mean, digits.test_labels)
+            losses = [log_loss(digits.test_labels, apply_temperature(mean, t)) for t in (1, known, best)]
+            cells = [f"{loss:.4f}" for loss in losses]
+            yield f"| {model.name} | {name} | {' | '.join(cells)} | {known:.3f}, {best:.3f} |"
+
+
 def main() -> None:
     """Validate the named recipes, or all; or compare runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -74,6 +100,7 @@ def main() -> None:
         "--data-dir", type=Path, default=Path("data"), help="folder of the competition's files"
     )
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="names or folders of runs, in pairs")
+    parser.add_argument("--means", metavar="RUN", help="name or folder of a run with folds")
     parser.add_argument("--out", type=Path, default=Path("submissions"), help="folder of the runs")
     parser.add_argument("recipes", nargs="*", help="which to measure  [default: all, without a blend]")
     options = parser.parse_args()
@@ -85,6 +112,12 @@ def main() -> None:
         found = [runs.find(options.out, name) for name in options.compare]
         for before, now in zip(found[::2], found[1::2], strict=True):
             print(compare(before, now))
+        return
+    if options.means:
+        print("| model | mean | log loss | at the fits' temperature | at the best | inverse temperatures |")
+        print("|---|---|---|---|---|---|")
+        for line in means(runs.find(options.out, options.means), data.load(options.data_dir)):
+            print(line)
         return
     each = [options.recipes] if options.recipes else [[one["name"]] for one in run("recipes")["recipes"]]
     for names in each:

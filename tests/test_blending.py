@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.optimize import OptimizeResult
 
-from digit_recognizer.blending import METHODS, WeightedCombiner, blend
-from digit_recognizer.predictions import HeldOut, Predictions
+from digit_recognizer.blending import METHODS, WeightedCombiner, apply_temperature, blend
+from digit_recognizer.predictions import HeldOut, Predictions, mean_of_fits
 
 ROWS, FOLDS = 600, 5
 LABELS = np.random.default_rng(0).integers(0, 10, ROWS)
@@ -140,3 +140,21 @@ def test_weights_that_are_not_found_are_equal(
 def test_a_blend_has_a_temperature_for_each_weight() -> None:
     with pytest.raises(ValueError, match="another number of temperatures than of weights"):
         WeightedCombiner(weights=(0.5, 0.5), inverse_temperatures=(1.0,), inverse_temperature=1.0)
+
+
+def test_a_temperature_of_single_fits_suits_their_mean() -> None:
+    fits = [apply_temperature(model("fit", 1, seed).out_of_fold, 0.5).astype(np.float32) for seed in range(5)]
+    scaled = [apply_temperature(fit, 1.7).astype(np.float32) for fit in fits]
+    np.testing.assert_allclose(apply_temperature(mean_of_fits(fits), 1.7), mean_of_fits(scaled), atol=1e-4)
+    assert mean_of_fits(fits[:1]) is fits[0]
+
+
+def test_no_fit_alone_rules_a_digit_out() -> None:
+    sure = np.eye(10, dtype=np.float32)[[3]]
+    assert mean_of_fits([sure, sure]).argmax() == 3
+    others = np.full((1, 10), 0.001, np.float32)
+    others[0, 7] = 0.991
+    mean = mean_of_fits([sure, others, others, others])
+    assert mean.argmax() == 7
+    assert mean.min() > 0
+    assert mean.sum() == pytest.approx(1)

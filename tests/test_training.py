@@ -72,19 +72,21 @@ def test_out_of_fold_predictions_come_from_models_that_never_saw_the_row(
     assert saw_all.predict_proba(digits.train.pixels).any(axis=1).all()
 
 
-def test_fold_models_are_averaged_on_the_test_rows_unless_one_saw_all(digits: data.Dataset) -> None:
-    def result(split: Split, value: float) -> FitResult:
-        valid, test = (np.full((rows, 10), value) for rows in (len(split.valid), len(digits.test)))
+def test_the_mean_of_fold_models_predicts_the_test_rows_unless_one_saw_all(digits: data.Dataset) -> None:
+    def result(split: Split, first: float) -> FitResult:
+        row = np.array([first, *[(1 - first) / 9] * 9], np.float32)
+        valid, test = (np.tile(row, (rows, 1)) for rows in (len(split.valid), len(digits.test)))
         return FitResult(FitTask("a", SETTINGS, split, 0), valid, test, {}, [], 1.0)
 
     folds = folds_of(digits, 2)
-    results = [result(split, value) for split, value in zip(folds, (0.2, 0.4), strict=True)]
+    results = [result(split, first) for split, first in zip(folds, (0.2, 0.5), strict=True)]
     predictions = training.collect_predictions("a", results)
-    np.testing.assert_allclose(predictions.test, 0.3)
-    np.testing.assert_allclose(predictions.out_of_fold[: len(folds[0].valid)], 0.2)
+    powers = [(0.2 * 0.5) ** 0.5, *[(0.8 / 9 * 0.5 / 9) ** 0.5] * 9]
+    np.testing.assert_allclose(predictions.test[-1], np.array(powers) / sum(powers), rtol=1e-5)
+    np.testing.assert_allclose(predictions.out_of_fold[: len(folds[0].valid), 0], 0.2)
     refit = result(Split(ALL_ROWS, np.arange(TRAIN), np.arange(0)), 0.8)
     refitted = training.collect_predictions("a", [*results, refit])
-    np.testing.assert_allclose(refitted.test, 0.8)
+    np.testing.assert_allclose(refitted.test[:, 0], 0.8)
     np.testing.assert_array_equal(refitted.out_of_fold, predictions.out_of_fold)
     assert training.inference_fits([*results, refit]) == [refit]
 

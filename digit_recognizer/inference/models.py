@@ -9,7 +9,7 @@ from digit_recognizer import runs, training
 from digit_recognizer.blending import AnyCombiner
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.nets.arrays import read_arrays
-from digit_recognizer.predictions import BLEND
+from digit_recognizer.predictions import BLEND, mean_of_fits
 
 Arrays = dict[str, np.ndarray]
 Fit = TypeVar("Fit")
@@ -81,6 +81,6 @@ def _load_model(run: runs.Run, name: str) -> PredictProba:
 
     def predict_proba(pixels: np.ndarray) -> np.ndarray:
         with training.limited_threads(settings, threads):
-            return np.mean([fit.predict_proba(pixels).astype(np.float32) for fit in fits], axis=0)
+            return mean_of_fits([fit.predict_proba(pixels).astype(np.float32) for fit in fits])
 
     return predict_proba

@@ -14,7 +14,7 @@ from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import FitError, LibraryError
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.nets.progress import Budget, Timer
-from digit_recognizer.predictions import Predictions
+from digit_recognizer.predictions import Predictions, mean_of_fits
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import ALL_ROWS, Split
 from digit_recognizer.training.history import Metrics, OnProgress, Progress, file_name
@@ -145,13 +145,13 @@ def _fit_seed(seed: int, model: str, split: str) -> int:
 def collect_predictions(model: str, results: Sequence[FitResult]) -> Predictions:
     """Return a model's predictions from all its fits.
 
-    out_of_fold: the splits' held-out rows, in the order of `results`. test: the mean over the fits or, with
-    `refit`, the prediction of the fit on all rows.
+    out_of_fold: the splits' held-out rows, in the order of `results`. test: the mean over the fits, see
+    `mean_of_fits`, or, with `refit`, the prediction of the fit on all rows.
     """
     return Predictions(
         model,
         out_of_fold=np.concatenate([result.valid for result in results]),
-        test=np.mean([result.test for result in inference_fits(results)], axis=0),
+        test=mean_of_fits([result.test for result in inference_fits(results)]),
     )
 
 

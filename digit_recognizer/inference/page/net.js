@@ -4,6 +4,7 @@
 
 const SIDE = 28;
 const CLASSES = 10;
+const LEAST = 1e-6;
 
 // From the page's data to a function from 784 numbers of 0..255 to ten probabilities.
 function makeNet(data) {
@@ -28,12 +29,16 @@ function float16(half) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : (2 ** -14 * fraction) / 1024);
 }
 
-// The mean over the fits, each the mean over the views.
+// The geometric mean over the fits, each the mean over the views; see predictions.py.
 function predict(model, pixels) {
   let image = Float64Array.from(pixels, (pixel) => pixel / 255);
   if (model.deskew) image = deskew(image);
   const views = model.tta ? shiftedViews(image) : [image];
-  return mean(model.fits.flatMap((layers) => views.map((view) => forward(model, layers, view))));
+  const fits = model.fits.map((layers) => mean(views.map((view) => forward(model, layers, view))));
+  if (fits.length === 1) return fits[0];
+  const powers = mean(fits.map((row) => row.map((share) => Math.log(Math.max(share, LEAST))))).map(Math.exp);
+  const sum = powers.reduce((sum, power) => sum + power, 0);
+  return powers.map((power) => power / sum);
 }
 
 function mean(rows) {
