@@ -38,10 +38,10 @@ def file_name(fit: str) -> str:
 
 
 def write_log(folder: Path, progress: Progress) -> None:
-    """Add an epoch to the fit's log, which its start empties; a full disk ends no fit."""
+    """Add an epoch to the fit's log, which progress 0 empties; a full disk ends no fit."""
     file = folder / f"{file_name(progress.fit)}.jsonl"
     with suppress(OSError):
-        if not progress.done:
+        if not progress.metrics:
             file.unlink(missing_ok=True)
         elif progress.done < 1:
             with file.open("a", encoding="utf-8") as log:

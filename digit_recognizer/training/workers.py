@@ -1,12 +1,13 @@
-"""Fits side by side, in processes of this machine, which joblib keeps between calls; start at `fit_all`."""
+"""Fits side by side, in processes of this machine; loky, joblib's engine, keeps them. Start at `fit_all`."""
 
 import multiprocessing
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from concurrent.futures import Future, as_completed
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,10 +21,10 @@ from digit_recognizer.training.history import OnProgress, Progress
 from digit_recognizer.training.machine import gpu_count, why_no_processes
 
 OnNotice = Callable[[str], None]
-# The ends of a pipe from all processes that fit to this one. A short message is written as a whole, also by a
-# process that is killed.
-_pipe: tuple[Connection, Connection] | None = None
-_on_progress: OnProgress  # what fits in this process tell
+POLL_SECONDS = 0.1  # between looks whether fits go on
+IDLE_SECONDS = 300  # after which a process without a fit ends
+_to_parent: Connection | None = None  # in a process that fits for another one
+_pipe: tuple[Connection, Connection] | None = None  # from all of them to this one, which made them
 
 
 def fit_all(
@@ -36,13 +37,17 @@ def fit_all(
 ) -> Generator[FitResult | FitFailure, None, None]:
     """Fit all in `workers` processes, with as many threads as the first one has; yield each as it ends.
 
-    A single worker is this very process where it may be, see `_stays_here`. Raises RunError if a process is
-    killed.
+    A single worker is this very process where it may be, see `_stays_here`; for others, `on_progress` is
+    called in a thread. Raises RunError if a process is killed.
     """
-    nets = [task.settings for task in tasks]
+    if workers == 1 and _stays_here([task.settings for task in tasks]):
+        yield from (fit(task, data.train, data.test, on_progress) for task in tasks)
+        return
     calls = [partial(fit, task, data.train, data.test, _tell) for task in tasks]
-    with _listening(on_progress):
-        yield from _call_all(calls, nets, workers, tasks[0].threads, on_notice)
+    called = _call_all(calls, workers, tasks[0].threads, on_notice)
+    with _listening({task.name for task in tasks}, on_progress), closing(called):
+        for _, result in called:
+            yield result
 
 
 def import_libraries(nets: Sequence[Settings], *, workers: int, threads: int) -> None:
@@ -67,19 +72,16 @@ def _import_libraries(net: Settings, threads: int) -> None:
 def map_on_workers(
     function: Callable[..., Any], arguments: Sequence[Sequence[Any]], *, workers: int, threads: int
 ) -> list[list[Any]]:
-    """Call `function` with each of the `arguments` in all workers at once; return their results, by worker.
+    """Call `function` with each of the `arguments` as often as there are workers, all at once.
 
-    arguments: of each call, a net's settings first. The processes stay for `fit_all`; a single worker is this
-    very process where it may be. Raises RunError if one is killed.
+    arguments: of each call, a net's settings first. Returns the results for each of the arguments. The
+    processes stay for `fit_all`; a single worker is this very process where it may be. Raises RunError if one
+    is killed.
     """
-    every = [args for args in arguments for _ in range(workers)]
-    calls = [partial(_numbered, number, function, *args) for number, args in enumerate(every)]
-    ended = dict(_call_all(calls, [settings for settings, *_ in arguments], workers, threads))
+    calls = [partial(function, *args) for args in arguments for _ in range(workers)]
+    here = workers == 1 and _stays_here([settings for settings, *_ in arguments])
+    ended = dict(_call_all(calls, 0 if here else workers, threads))
     return [[ended[i * workers + worker] for worker in range(workers)] for i in range(len(arguments))]
-
-
-def _numbered(number: int, function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
-    return number, function(*args)
 
 
 def stop_workers() -> None:
@@ -102,46 +104,45 @@ def _stays_here(nets: Sequence[Settings]) -> bool:
 
 
 def _call_all(
-    calls: Sequence[Callable[[], Any]],
-    nets: Sequence[Settings],
-    workers: int,
-    threads: int,
-    on_notice: OnNotice = lambda _: None,
-) -> Generator[Any, None, None]:
-    """Yield what the calls return, each as it ends."""
+    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = lambda _: None
+) -> Generator[tuple[int, Any], None, None]:
+    """Yield each call's number and what it returns, as it ends; 0 workers: in this process."""
     from joblib.externals.loky import BrokenProcessPool
 
-    here = workers == 1 and _stays_here(nets)
-    results = None if here else _start_calls(calls, workers, threads, on_notice)
+    futures = _submit(calls, workers, threads, on_notice) if workers else None
+    if futures is None:
+        yield from ((number, call()) for number, call in enumerate(calls))
+        return
     try:
-        yield from results or (call() for call in calls)
+        for future in as_completed(futures):
+            yield futures[future], future.result()
     except BrokenProcessPool:
+        stop_workers()
         raise RunError(
             "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
         ) from None
+    except BaseException:  # the caller wants no more, too
+        stop_workers()
+        raise
 
 
-def _start_calls(
+def _submit(
     calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice
-) -> Iterator[Any] | None:
-    """Start the calls in other processes, which are killed when the iterator is closed or raises.
-
-    joblib has no pool of one process: there are two then, one of which works at a time. Returns None, with a
-    notice, if no processes can be started.
-    """
-    from joblib import Parallel, delayed, parallel_config
+) -> dict[Future[Any], int] | None:
+    """Return the calls' futures, in as many processes; None, with a notice, if these cannot be started."""
+    from joblib.externals.loky import get_reusable_executor
 
     others = set(multiprocessing.active_children())
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    # What a killed process leaves is cleaned up by others; that is no news.
+    quiet = environment.own_settings(PYTHONWARNINGS="ignore:resource_tracker")
     try:
-        # What a killed process leaves is cleaned up by others; that is no news.
-        quiet = environment.own_settings(PYTHONWARNINGS="ignore:resource_tracker")
-        with quiet, signals.kept_from_children(), parallel_config(
-            "loky", n_jobs=max(2, workers), inner_max_num_threads=threads, require=None, max_nbytes=None,
-            initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
-        ):  # fmt: skip
-            return Parallel(
-                return_as="generator_unordered", batch_size=1, pre_dispatch="all" if workers > 1 else 1
-            )(delayed(call)() for call in calls)
+        with quiet, signals.kept_from_children():
+            pool = get_reusable_executor(
+                max_workers=workers, timeout=IDLE_SECONDS, env=dict.fromkeys(names, str(threads)),
+                initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
+            )  # fmt: skip
+            return {pool.submit(call): number for number, call in enumerate(calls)}
     except (OSError, RuntimeError) as error:  # of a process, or of a thread that waits for it
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
@@ -153,8 +154,8 @@ def _start_calls(
 
 def _begin_worker(parent: int, to_parent: Connection) -> None:
     """Exit this process about a second after its parent dies; on Windows it finishes its fit."""
-    global _on_progress
-    _on_progress = to_parent.send
+    global _to_parent
+    _to_parent = to_parent
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -164,10 +165,6 @@ def _begin_worker(parent: int, to_parent: Connection) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _tell(progress: Progress) -> None:
-    _on_progress(progress)
-
-
 def _get_pipe() -> tuple[Connection, Connection]:
     global _pipe
     if _pipe is None:
@@ -175,19 +172,27 @@ def _get_pipe() -> tuple[Connection, Connection]:
     return _pipe
 
 
+def _tell(progress: Progress) -> None:
+    """Send it to the process that asked for the fit; so short a message is written whole, or not at all."""
+    (_to_parent or _get_pipe()[1]).send(progress)
+
+
 @contextmanager
-def _listening(on_progress: OnProgress) -> Iterator[None]:
-    """Pass on what fits tell, in any process, until the block ends."""
-    global _on_progress
-    _on_progress, (reader, writer) = on_progress, _get_pipe()
+def _listening(fits: Collection[str], on_progress: OnProgress) -> Iterator[None]:
+    """Pass on what these fits tell until the block ends; not what others do that were cut off before."""
+    reader, stop = _get_pipe()[0], threading.Event()
+
+    def told() -> Iterator[Progress]:
+        while not stop.is_set() or reader.poll():
+            if reader.poll(POLL_SECONDS) and (progress := reader.recv()).fit in fits:
+                yield progress
 
     def listen() -> None:
-        told = iter(reader.recv, None)
         try:
-            for progress in told:
+            for progress in told():
                 on_progress(progress)
         finally:
-            for _ in told:  # else the fits would wait for who reads
+            for _ in told():  # else the fits would wait for who reads
                 pass
 
     thread = threading.Thread(target=listen, daemon=True)
@@ -195,5 +200,5 @@ def _listening(on_progress: OnProgress) -> Iterator[None]:
     try:
         yield
     finally:
-        writer.send(None)
+        stop.set()
         thread.join()
