@@ -150,7 +150,7 @@ def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
     user.kaggle.pending = 2
     before = (run / "run.json").read_bytes()
     token = {"KAGGLE_API_TOKEN": f"{TOKEN}\n", "VERBOSE": "1"}
-    result = user.run_process("submit", PYTHONPATH=f"{noise.parent}:{ROOT}", **token)
+    result = user.run_process("submit", PYTHONPATH=f":{noise.parent}:{ROOT}", **token)
     assert result.code == 0, result.err
     assert result.out == (
         "Submission 4000: public score 0.99142; local 0.9938 (0.9913 to 0.9956), gap -0.0024\n"
@@ -320,8 +320,10 @@ def test_the_client_needs_six_and_requirements_txt_says_so(user: User) -> None:
     """It does not declare it: without that line a requirements-only install could not import it."""
     required = (ROOT / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in required} >= {"kaggle", "six"}
-    (user.folder / "six.py").write_text("raise ModuleNotFoundError(name='six')")
-    result = user.run_process("submissions", PYTHONPATH=f"{user.folder}:{ROOT}")
+    hidden = user.folder / "hidden/six.py"
+    hidden.parent.mkdir()
+    hidden.write_text("raise ModuleNotFoundError(name='six')")
+    result = user.run_process("submissions", PYTHONPATH=f"{hidden.parent}:{ROOT}")
     assert result.code == 7
     problem = "Kaggle's client cannot start, six is not installed; install requirements.txt, or: pip install"
     assert result.last_line == f"Error: {problem} kaggle six"

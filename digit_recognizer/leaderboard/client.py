@@ -87,17 +87,18 @@ class Kaggle:
 
         pages: of the list, of a hundred each. Raises the error of a look only if that was the last.
         """
-        deadline, delays, found = time.monotonic() + seconds, self.delays(), None
+        deadline, delays = time.monotonic() + seconds, self.delays()
         while True:
+            left = deadline - time.monotonic()
             try:
                 found = next(filter(matches, self.submissions(pages)), None)
             except KaggleError:
-                if time.monotonic() >= deadline:
+                if left <= 0:
                     raise
-            left = deadline - time.monotonic()
-            if found or left <= 0:
-                return found
-            time.sleep(min(next(delays), left))
+            else:
+                if found or left <= 0:
+                    return found
+            time.sleep(min(next(delays), max(left, 0)))
 
     def upload(self, content: bytes, name: str) -> str:
         """Upload `content` as a file called `name`; only the returned token makes it a submission."""

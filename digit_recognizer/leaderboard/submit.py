@@ -27,11 +27,12 @@ def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> Kagg
             if not force and (earlier := _find_earlier(candidate, previous, kaggle)):
                 return earlier
             token = kaggle.upload(candidate.content, errors.printable(candidate.file.name))
+            sent = _store_sent(candidate)
         except KeyboardInterrupt:
             unknown = previous is not None and not previous.accepted
             whether = ", and it is still not known whether Kaggle has the file from the attempt before"
             raise StoppedError(f"Stopped; nothing was submitted{whether if unknown else ''}") from None
-        return _send(candidate, previous, token, kaggle)
+        return _send(candidate, previous, sent, token, kaggle)
 
 
 def _find_earlier(
@@ -65,12 +66,17 @@ def _find_earlier(
     return _accept(candidate, previous, listed.ref)
 
 
-def _send(candidate: Candidate, previous: KaggleOutcome | None, token: str, kaggle: Kaggle) -> KaggleOutcome:
-    """Make the uploaded file a submission. The ledger says so first: this process may be killed any time."""
+def _store_sent(candidate: Candidate) -> KaggleOutcome:
     try:
-        sent = _store(candidate, candidate.sent, submitted_at=_now())
+        return _store(candidate, candidate.sent, submitted_at=_now())
     except RunError as error:
         raise NotSubmittedError(f"{error}; nothing was submitted") from None
+
+
+def _send(
+    candidate: Candidate, previous: KaggleOutcome | None, sent: KaggleOutcome, token: str, kaggle: Kaggle
+) -> KaggleOutcome:
+    """Make the uploaded file a submission. The ledger says so already, as this process may be killed."""
     ref = None
     try:
         try:

@@ -10,6 +10,7 @@ Only public parts of the client are used, of versions 2.0.2 to 2.2.5.
 import json
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -160,6 +161,8 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # the client prints, and before it exits it closes stdin
         os.dup2(nowhere, standard)
+    # A kaggle.py in the user's folder, which an empty entry of PYTHONPATH names too, is not Kaggle's client.
+    sys.path[:] = [path for path in sys.path if path not in ("", str(Path.cwd()))]
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(calls, lines), daemon=True).start()
     serve(iter(lines.get, b""), lambda line: print(line, file=answers, flush=True))
