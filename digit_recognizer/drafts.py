@@ -15,7 +15,7 @@ import numpy as np
 
 from digit_recognizer import records, runs, submission
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import delete, locked, write_atomically, writing
+from digit_recognizer.files import delete, is_partial, locked, write_atomically, writing
 from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.runs import CONFIG, FITS, LOCK
@@ -100,7 +100,8 @@ class Draft:
         if content:
             checked = submission.check_bytes(content, str(path), manifest.config.data.rows.test)
             update["submission_sha256"] = checked.sha256
-        delete(path)
+        with writing(path):  # else the earlier stage's would stay, as if somebody had changed it
+            path.unlink(missing_ok=True)
         runs.write_manifest(self.folder, manifest.model_copy(update=update))
         if content:
             write_atomically(path, content)
@@ -174,8 +175,8 @@ def _check_holds_nothing(folder: Path) -> None:
         )
     ours = {LOCK, CONFIG, SCHEDULE, LOGS, FITS, runs.probabilities_file(folder, 1).name}
     with writing(folder):
-        left = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if left - ours:
+        left = list(folder.iterdir()) if folder.exists() else []
+    if not all(path.name in ours or is_partial(path) for path in left):
         raise RunError(f"{folder}: exists already; take another --name, or delete that run")
 
 
@@ -214,13 +215,19 @@ def _add_note(draft: Draft, error: BaseException) -> None:
         error.add_note("No run was written.")
 
 
+def _is_of(model: str, log: Path) -> bool:
+    """Return whether it is the log of a fit of the model: not `cnn-small-holdout` of `cnn`."""
+    split = log.stem.removeprefix(f"{model}-")
+    return split != log.stem and split.startswith(("holdout", "fold-", "all-"))
+
+
 def curves_so_far(run: runs.Run) -> list[tuple[Member, list[list[Metrics]]]]:
     """Return the learning curves so far of each member of a run that is still being fitted."""
     draft = Draft(run.folder)
     if not run.is_running or (schedule := draft.load_schedule()) is None:
         return []
     return [
-        (member, [read_log(file) for file in sorted(draft.logs.glob(f"{member.name}-*.jsonl"))])
+        (member, [read_log(file) for file in sorted(draft.logs.iterdir()) if _is_of(member.name, file)])
         for member in schedule.members
     ]
 

@@ -85,9 +85,6 @@ class OptionError(DigitRecognizerError):
     exit_code = 2
 
 
-RecipeError = SplitError = OptionError
-
-
 class SubmissionError(DigitRecognizerError):
     """Kaggle would reject the submission CSV."""
 

@@ -5,6 +5,7 @@ Where the user names a path, `user_path` takes it, and `check_output` and `write
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -123,6 +124,11 @@ def _partial(path: Path, content: bytes) -> Iterator[Path]:
 
 def _hidden(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}-{secrets.token_hex(4)}")  # of at most 255 bytes
+
+
+def is_partial(path: Path) -> bool:
+    """Return whether the path is called like a file that a killed process was writing."""
+    return re.fullmatch(r"\..+-[0-9a-f]{8}", path.name) is not None
 
 
 def delete(path: Path) -> None:

@@ -127,7 +127,7 @@ class Job(NewRun):
     holdout: float | None = Field(default=None, gt=0, lt=1)
     """Share of the training rows held out for validation.  [default: 0.1]"""
     folds: int | None = Field(default=None, ge=2, le=100)
-    """Validate by K-fold cross-validation instead; the mean of the K models predicts."""
+    """Validate by K-fold cross-validation instead; the geometric mean of the K models predicts."""
     repeats: int = Field(default=1, ge=1, le=100)
     """Number of repeats of the cross-validation, each with other folds."""
     refit: bool = False

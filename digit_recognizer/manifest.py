@@ -166,7 +166,7 @@ class Manifest(Record):
 
     model_config = ConfigDict(extra="ignore")  # earlier versions of the package wrote further fields
 
-    format: Literal[3] = Field(default=3, description="of this file")
+    format: Literal[4] = Field(default=4, description="of this file")
     name: str = Field(description="of the run")
     created: AwareDatetime = Field(description="when the stage was complete")
     stage: NonNegativeInt = Field(default=1, description="the latest complete one; N of probabilities-N.npz")

@@ -127,7 +127,7 @@ def ensemble(
 
 @check_call
 def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list[Prediction]":
-    """Read new digits with a run, as the command `predict` does; return a record for each, in their order.
+    """Predict new digits with a run, as the command `predict` does; return a record for each, in their order.
 
     digits: the path of a picture or CSV, a list of paths, an array or a list of arrays of integers from 0 to
     255 of shape (n, 784) or (n, 28, 28), white on black as in the competition's CSVs, or a DataFrame of their

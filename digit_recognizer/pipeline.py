@@ -12,14 +12,14 @@ from digit_recognizer.manifest import RunConfig
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Member, Schedule, Tier, fill_minutes
 from digit_recognizer.splits import held_out_rows, make_splits
-from digit_recognizer.stages import Stages, evaluate
+from digit_recognizer.stages import Stages
 from digit_recognizer.training import Machine, OnNotice, OnProgress
 
 
 def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:
     """Go from the CSVs to a run's folder, with a checked submission in it if `job.write_submission`.
 
-    Raises a DigitRecognizerError for what the user can mend; no run is written then.
+    Raises a DigitRecognizerError for what the user can mend; what is complete or finished by then stays.
     """
     clock, before = Clock(), environment.seconds_running()
     if job.name and not job.resume:
@@ -48,16 +48,18 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         )  # fmt: skip
         clock.lap("schedule")
         tasks = schedule.tasks(splits, refit=job.refit, seed=job.seed)
-        run = Stages(draft, schedule, tasks, on_notice, on_progress)
-        if job.recipes:  # else the nets whose libraries cannot be imported are left out
-            first, nets = schedule.tiers[0], [task.settings for task in run.unfinished]
+        stages = Stages(draft, schedule, tasks, on_notice, on_progress)
+        if (
+            job.recipes and stages.unfinished
+        ):  # they must be importable; of the default ones, those that are not are left out
+            first, nets = schedule.tiers[0], [task.settings for task in stages.unfinished]
             training.import_libraries(nets, workers=first.workers, threads=first.threads)
         held_out = held_out_rows(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)
         with signals.Hold() as hold:  # a signal ends a stage only while its fits run
-            for tier, round_tasks in run.rounds():
-                stopped = run.fit(tier, round_tasks, dataset, hold)
+            for tier, round_tasks in stages.rounds():
+                stopped = stages.fit(tier, round_tasks, dataset, hold)
                 clock.lap("fit")
-                run.write(config, held_out, clock, stopped)
+                stages.write(config, held_out, clock, stopped)
                 if stopped:
                     break
     return _copy_for_kaggle_notebook(runs.load(draft.folder))
@@ -88,7 +90,7 @@ def blend_runs(
     )
     clock.lap("read")
     with drafts.start(out, name, config) as draft:
-        evaluation = evaluate(models, held_out, method, clock, on_notice)
+        evaluation = results.evaluate(models, held_out, method, clock, on_notice)
         draft.copy_fits({name: path for model in models for name, path in model.sources.items()})
         draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")

@@ -29,7 +29,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities that a model, or a blend, gives digits it was not fitted on.
+    """Probabilities that a model, or a blend, gives digits it was not trained on.
 
     out_of_fold: shape (m, 10), in the order of HeldOut; test: shape (test rows, 10); float32.
     """
@@ -47,8 +47,9 @@ class Predictions:
 def mean_of_fits(probabilities: Sequence[np.ndarray]) -> np.ndarray:
     """Return the geometric mean of the fits' probabilities, each float32 (n, 10), normalised.
 
-    So a temperature that suits single fits, which alone have out-of-fold rows, is as if applied to each of
-    them. Their arithmetic mean is much less confident than they are; this one is a little.
+    The blend's temperature is fitted on single fits, as only they have out-of-fold rows. The geometric mean
+    at a temperature is that of the fits at this temperature, so it suits; an arithmetic mean is less
+    confident.
     """
     if len(probabilities) == 1:
         return probabilities[0]

@@ -14,7 +14,7 @@ from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import EpochMetrics, FitRecord, Manifest, Method, ModelScore, RunConfig, now
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
-from digit_recognizer.training import FitFailure, FitResult, collect_predictions, inference_fits
+from digit_recognizer.training import FitResult, OnNotice, collect_predictions, inference_fits
 
 
 class Clock:
@@ -95,15 +95,21 @@ def _file(result: FitResult) -> str:
     return f"{result.task.file_name}.npz"
 
 
-def evaluate(models: Sequence[Model], held_out: HeldOut, method: Method | None) -> Evaluation:
+def evaluate(
+    models: Sequence[Model], held_out: HeldOut, method: Method | None, clock: Clock, on_notice: OnNotice
+) -> Evaluation:
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = [model.predictions for model in models]
     scores = {model.predictions.name: _score(model.predictions, held_out, model.seconds) for model in models}
     main_model = max(scores, key=lambda name: scores[name].accuracy)
     if method is None or len(models) == 1:
+        clock.lap("score")
         return Evaluation(scores, predictions, None, main_model)
     combiner, blend = blending.blend(predictions, held_out, method)
+    if not combiner.converged:
+        on_notice("The weights of the blend could not be found; its models are weighted equally")
     scores[BLEND] = _score(blend, held_out, sum(model.seconds for model in models))
+    clock.lap("score")
     return Evaluation(scores, [*predictions, blend], combiner, BLEND)
 
 
@@ -128,7 +134,7 @@ def describe(
     evaluation: Evaluation,
     clock: Clock,
     *,
-    failures: Sequence[FitFailure] = (),
+    failed_fits: Mapping[str, str] | None = None,
     stopped_early: str | None = None,
 ) -> Manifest:
     """Return what `run.json` says of a run called `name`."""
@@ -143,7 +149,7 @@ def describe(
         blend=evaluation.blend,
         submission_model=None if config.command == "validate" else evaluation.main_model,
         fits={name: fit for model in models for name, fit in model.fits.items()},
-        failed_fits={failure.task.name: failure.reason for failure in failures},
+        failed_fits=dict(failed_fits or {}),
         stopped_early=stopped_early,
         seconds={**clock.laps, "total": round(clock.elapsed(), 2)},
     )
@@ -176,7 +182,7 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
 
 
 def different_names(parents: Sequence[runs.Run]) -> tuple[str, ...]:
-    """Return the runs' names; of runs with the same name, from two folders, the second is called `run-2`."""
+    """Return the runs' names; of those with one name, from several folders, each but the first gets `-2`s."""
     names: list[str] = []
     for run in parents:
         name = run.manifest.name

@@ -1,6 +1,6 @@
 """A run's folder as it is read: `run.json` says what is complete, even while the run is still being fitted.
 
-`drafts` fills the folder, and shows its files.
+`drafts` fills the folder.
 """
 
 import os

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from digit_recognizer import training
 from digit_recognizer.data import Dataset
-from digit_recognizer.errors import RecipeError
+from digit_recognizer.errors import OptionError
 from digit_recognizer.manifest import FileName
 from digit_recognizer.nets.progress import Budget
 from digit_recognizer.recipes import Recipe
@@ -53,7 +53,7 @@ class Tier(Record):
     threads: Cores
 
     def rounds(self, tasks: Sequence[FitTask]) -> list[list[FitTask]]:
-        """Return the members' tasks in rounds, one for each worker; without a time limit, all in one."""
+        """Return the members' tasks in rounds of one for each worker; without a time limit, in one round."""
         names = {member.name for member in self.members}
         fits = [task for task in tasks if task.model in names]
         size = self.workers if _seconds(fits) else max(1, len(fits))
@@ -142,7 +142,7 @@ def fill_minutes(
     """Return the schedule that fills the minutes with the best tier that has time for half of its epochs.
 
     tiers: recipes that are fitted in turn, from the quickest tier to the best. Each is measured only if there
-    is time for all epochs of the one before. elapsed: seconds since the start. Raises RecipeError if there is
+    is time for all epochs of the one before. elapsed: seconds since the start. Raises OptionError if there is
     no time to train.
     """
     fits, held_out = len(splits) + refit, sum(len(split.valid) for split in splits)
@@ -173,7 +173,7 @@ def fill_minutes(
     best = [plans[0], *enough][-1]
     soon, seconds = seconds_for(best)
     if best.epochs_share(seconds) <= 0:
-        raise RecipeError(
+        raise OptionError(
             f"--minutes: {best.fit_seconds(seconds):.0f} s are left for each fit, not enough to train and to "
             "predict; give more minutes, or fewer or smaller recipes"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from digit_recognizer.errors import SplitError
+from digit_recognizer.errors import OptionError
 from digit_recognizer.predictions import CLASSES, HeldOut
 
 ALL_ROWS = "all rows"
@@ -46,7 +46,7 @@ def make_splits(
 
     first_rows: int of shape (n,), the number of the first row equal to each; equal rows are split as one, on
     one side. None if no two are equal.
-    Raises SplitError if a digit has too few different rows to be on both sides of each split.
+    Raises OptionError if a digit has too few different rows to be on both sides of each split.
     """
     from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
 
@@ -56,7 +56,7 @@ def make_splits(
     different, minimum = labels[rows], folds or 2
     for digit, count in enumerate(np.bincount(different, minlength=CLASSES)):
         if count < minimum:
-            raise SplitError(
+            raise OptionError(
                 f"train.csv: found {count} rows of digit {digit}, expected at least {minimum} to split into "
                 f"{f'{folds} folds' if folds else 'a holdout'}; add digits (equal rows count once), or use "
                 "another split"
@@ -70,7 +70,7 @@ def make_splits(
     else:
         assert holdout is not None, "neither a holdout nor folds"
         if min(len(rows) * holdout, len(rows) * (1 - holdout)) < CLASSES:
-            raise SplitError(
+            raise OptionError(
                 f"--holdout {holdout:g} of {len(rows)} rows: expected at least {CLASSES} rows on both "
                 "sides, one for each digit"
             )
@@ -81,7 +81,7 @@ def make_splits(
         inside = np.isin(first_rows, valid)
         splits.append(Split(name, np.flatnonzero(~inside), np.flatnonzero(inside)))
         if len(np.unique(labels[~inside])) < CLASSES:
-            raise SplitError(f"{name}: some digit has no row left to train on; hold out less")
+            raise OptionError(f"{name}: some digit has no row left to train on; hold out less")
     return splits
 
 

@@ -7,7 +7,6 @@ from digit_recognizer.data import Dataset
 from digit_recognizer.drafts import Draft
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.files import delete
-from digit_recognizer.job import Method
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
@@ -16,7 +15,10 @@ from digit_recognizer.training import FitFailure, FitResult, FitTask, OnNotice, 
 
 
 class Stages:
-    """The fits that the draft keeps are finished; each round adds its own to them."""
+    """A stage: the run as it stands after a round, of the complete members of the best tier.
+
+    Fits that the draft holds already count as finished.
+    """
 
     def __init__(
         self,
@@ -78,13 +80,13 @@ class Stages:
         self._show(progress)
 
     def _keep(self, outcome: FitResult | FitFailure) -> None:
-        self._outcomes[outcome.task.name] = outcome
         if isinstance(outcome, FitResult):
             self._draft.save_fit(outcome)
-            return
-        if outcome.deterministic:
+        elif outcome.deterministic:
             self._draft.save_failure(outcome)
-        self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
+        self._outcomes[outcome.task.name] = outcome  # once it is stored: Ctrl-C may come in between
+        if isinstance(outcome, FitFailure):
+            self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
 
     def write(self, config: RunConfig, held_out: HeldOut, clock: Clock, stopped: str | None) -> None:
         """Commit the run as it stands, if that is news: the complete members of the best tier.
@@ -99,11 +101,13 @@ class Stages:
                 delete(self._draft.folder / runs.FITS)  # a resumed run would only fail again
             raise FitError(f"{failures[0].task.name}: {failures[0].reason}")
         if stopped is None and self.unfinished:
-            stopped = "cut off"  # unless a later stage says otherwise
+            stopped = "cut off"  # true if this process ends before the next stage
+        failed = {failure.task.name: failure.reason for failure in failures}
         early = f"{stopped}; {self._count()} fits were finished" if stopped else None
         earlier = self._draft.manifest
         if earlier and list(earlier.recipes) == members:
-            runs.write_manifest(self._draft.folder, earlier.model_copy(update={"stopped_early": early}))
+            news = {"stopped_early": early, "failed_fits": failed}
+            runs.write_manifest(self._draft.folder, earlier.model_copy(update=news))
             return
         if not members:
             return
@@ -111,12 +115,15 @@ class Stages:
             results.from_fits(name, self._results_of(name), use_actual_epochs=config.minutes is not None)
             for name in members
         ]
-        evaluation = evaluate(models, held_out, "weighted" if config.blend else None, clock, self._on_notice)
+        evaluation = results.evaluate(
+            models, held_out, "weighted" if config.blend else None, clock, self._on_notice
+        )
         self._draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")
         manifest = results.describe(
-            self._draft.folder.name, config, models, evaluation, clock, failures=failures, stopped_early=early
-        )
+            self._draft.folder.name, config, models, evaluation, clock,
+            failed_fits=failed, stopped_early=early,
+        )  # fmt: skip
         self._draft.commit(manifest, evaluation.labels if manifest.submission_model else None)
 
     def _results_of(self, model: str) -> list[FitResult]:
@@ -133,18 +140,3 @@ class Stages:
             task.model for task in self._tasks if not isinstance(self._outcomes.get(task.name), FitResult)
         }
         return {task.model for task in self._tasks} - unfinished
-
-
-def evaluate(
-    models: Sequence[results.Model],
-    held_out: HeldOut,
-    method: Method | None,
-    clock: Clock,
-    on_notice: OnNotice,
-) -> results.Evaluation:
-    """Return what the held-out rows say of the models, see `results.evaluate`."""
-    evaluation = results.evaluate(models, held_out, method)
-    if evaluation.blend and not evaluation.blend.converged:
-        on_notice("The weights of the blend could not be found; its models are weighted equally")
-    clock.lap("score")
-    return evaluation

@@ -1,5 +1,6 @@
 """A run's folder while it is filled: begun, locked, cut off, resumed, complete; no net is trained here."""
 
+import errno
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -192,6 +193,27 @@ def test_a_submission_that_is_gone_is_made_again_and_a_changed_one_left(tmp_path
     assert path.read_text() == "ImageId,Label\n"
 
 
+def test_a_submission_that_cannot_be_replaced_leaves_the_stage_before(
+    tmp_path: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "submission.csv":
+            raise PermissionError(errno.EACCES, "it is open in another program")
+        unlink(path, missing_ok)
+
+    with drafts.start(tmp_path, "first", CONFIG) as draft:
+        commit(draft, parts, 1, stopped_early="cut off")
+        earlier = draft.folder / "run.json"
+        content = earlier.read_bytes()
+        with monkeypatch.context() as patch, refused("submission.csv: .*open in another program"):
+            patch.setattr(Path, "unlink", refuse)
+            commit(draft, parts, 2)
+        assert earlier.read_bytes() == content
+        assert runs.load(draft.folder).manifest.stage == 1
+
+
 def test_a_full_disk_raises_run_error_and_loses_no_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +325,7 @@ def test_only_a_run_of_an_equal_config_is_resumed(
 
 def test_what_was_cut_off_before_a_fit_is_begun_anew(tmp_path: Path, parts: Parts) -> None:
     left = cut_off(tmp_path, "first", fits=0)
-    for path in ("logs/left.jsonl", "probabilities-1.npz"):
+    for path in ("logs/left.jsonl", "probabilities-1.npz", ".config.json-0a1b2c3d"):
         (left.folder / path).touch()
     assert "cut off before a fit was finished" in runs.list_unfinished(tmp_path)[0]
     with drafts.start(tmp_path, "first", CONFIG) as draft:

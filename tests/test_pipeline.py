@@ -376,6 +376,9 @@ def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch:
         pass
 
     def fit_all(tasks: list[training.FitTask], *_: object, workers: int, **__: object) -> None:
+        settings, split = dict.fromkeys(names, tasks[0].settings), tasks[0].split
+        fits = training.make_fits(settings, [split], refit=False, seed=3)
+        assert {fit.seed for fit in fits} <= {task.seed for task in tasks}
         raise Stop(workers, tasks[0].threads)
 
     monkeypatch.setattr(training.machine, "gpu_count", lambda: 1)
@@ -391,7 +394,7 @@ def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch:
     monkeypatch.setattr(drafts, "start", start)
     for names, expected, gpus in ((("cnn",), (1, 4), 1), (TINY_RECIPES, (4, 1), 0)):
         with pytest.raises(Stop) as stop:
-            train(tiny_job(home, recipes=names, overrides=(), jobs=4))
+            train(tiny_job(home, recipes=names, overrides=(), jobs=4, seed=3))
         assert stop.value.args == expected
         assert (configs[-1].threads, configs[-1].gpus) == (expected[1], gpus)
         assert configs[-1].bfloat16 is (False if names == ("cnn",) else None)

@@ -11,7 +11,7 @@ from report_runs import MLP, Page, config_of, fit, predict, write_run
 from digit_recognizer import data, reports, runs
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import HeldOut, Predictions
-from digit_recognizer.reports import figures
+from digit_recognizer.reports import figures, report_data
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +125,19 @@ def test_hundreds_of_models_make_a_page_of_the_most_accurate(digits: data.Datase
         in dom.find("figcaption", "scores")[0][1]
     )
     assert len(html.read_bytes()) < 500_000
+
+
+def test_curves_of_very_many_fits_and_epochs_are_drawn_in_part(
+    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
+) -> None:
+    fits = {f"{name} {number}": fit(f"fold {number}", 1) for number in range(3_000) for name in [model.name]}
+    fits["long"] = fit("holdout", 30_000)
+    run = write_run(tmp_path / "n", digits, held_out, [model], fits=fits)
+    curves = report_data.read(run)["curves"]
+    ((name, drawn),) = curves.items()
+    assert len(drawn) == report_data.MAX_FITS
+    run = write_run(tmp_path / "m", digits, held_out, [model], fits={"long": fits["long"]})
+    assert [len(curve) for curve in report_data.read(run)["curves"][name]] == [report_data.MAX_EPOCHS]
 
 
 def test_a_link_or_file_named_report_raises_run_error(again: runs.Run, tmp_path: Path) -> None:

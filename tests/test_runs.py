@@ -98,7 +98,7 @@ def test_each_column_of_runs_says_what_its_head_says(tiny_run: runs.Run) -> None
 def test_a_damaged_manifest_is_told_and_hides_no_other_run(tmp_path: Path, copied: runs.Run) -> None:
     damaged = copied.folder.with_name("damaged")
     damaged.mkdir()
-    (damaged / "run.json").write_text('{"format": 3}')
+    (damaged / "run.json").write_text('{"format": 4}')
     reason = (
         "runs/damaged/run.json: name: field required; train that run again, or use the version that wrote it"
     )

@@ -12,7 +12,7 @@ from conftest import TRAIN, Clock
 
 from digit_recognizer import recipes, records, schedule, training
 from digit_recognizer.data import Dataset
-from digit_recognizer.errors import RecipeError, RunError
+from digit_recognizer.errors import OptionError, RunError
 from digit_recognizer.nets.progress import Budget
 from digit_recognizer.schedule import BLEND_SECONDS, END_SECONDS, Member, Schedule, Tier, fill_minutes
 from digit_recognizer.settings import Settings
@@ -173,9 +173,9 @@ def test_the_minutes_decide_which_recipes_there_are(fill: Fill) -> None:
 
 
 def test_a_recipe_without_time_to_train_raises_recipe_error(fill: Fill) -> None:
-    with pytest.raises(RecipeError, match=r"--minutes: 14 s are left for each fit, not enough to train"):
+    with pytest.raises(OptionError, match=r"--minutes: 14 s are left for each fit, not enough to train"):
         fill(BEST, minutes=0.25)
-    with pytest.raises(RecipeError, match="--minutes: 0 s are left for each fit"):
+    with pytest.raises(OptionError, match="--minutes: 0 s are left for each fit"):
         fill(QUICK, minutes=0.5, elapsed=lambda: 40.0)  # measuring took longer than there was time
 
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import TRAIN, tiny_job, train, write_digits
 
 from digit_recognizer import data, splits
-from digit_recognizer.errors import SplitError
+from digit_recognizer.errors import OptionError
 from digit_recognizer.reports import report_data
 
 
@@ -54,7 +54,7 @@ def test_the_seed_decides_the_split(digits: data.Dataset) -> None:
     ],
 )
 def test_an_impossible_split_raises_split_error(labels: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(SplitError, match=message):
+    with pytest.raises(OptionError, match=message):
         splits.make_splits(labels, **{"holdout": 0.1, "folds": None, "seed": 0, **options})
 
 

@@ -1,4 +1,4 @@
-"""The command `draw`: a page to draw digits on, which a run's nets read in the browser."""
+"""The command `draw`: a page to draw digits on, which a run's nets predict in the browser."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from digit_recognizer.job import Job
 @click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
 @JSON
 def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
-    """Write a page to draw digits on, read by a run's nets; without RUN, by those of the newest.
+    """Write a page to draw digits on, predicted by a run's nets; without RUN, by the newest's.
 
     One HTML file, which works without a server or network, on a phone too. It opens in the browser where
     there is a display. Without any run, the default recipes are trained on the sample first. The last line

@@ -1,7 +1,7 @@
 """Parse the competition's CSVs: pixels and labels to uint8, or the first wrong value's row and column.
 
 NumPy parses what is written plainly, and anything else is read cell by cell. Each row is one line, of bounded
-length, so that no file takes more memory than its digits.
+length, so that a file takes no more memory than its digits, twice, and a part of its lines.
 """
 
 import csv

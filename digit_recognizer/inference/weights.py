@@ -31,7 +31,7 @@ class Layer(Record):
 
 
 class Model(Record):
-    """A model: the mean of its fits."""
+    """A model: the geometric mean of its fits, see `predictions.mean_of_fits`."""
 
     deskew: bool
     tta: bool

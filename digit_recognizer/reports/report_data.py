@@ -19,6 +19,7 @@ from digit_recognizer.runs import Run
 
 SAMPLES = 24  # predictions drawn at random
 MAX_MISCLASSIFIED = 200  # so that the page opens at once
+MAX_FITS, MAX_EPOCHS = 200, 2_000  # of a recipe's curves, which are filled up to the longest
 DIGITS_PER_CLASS = 8  # training digits
 NEARLY_1 = float(np.nextafter(np.float32(1), np.float32(0)))  # what float32 rounds to 1 is not certain
 
@@ -61,9 +62,9 @@ def read(run: Run, data_dir: Path | None = None) -> dict[str, Any]:
     data_dir: where the run's digits are, if not where it read them.
     Raises RunError if its files cannot be read or do not belong together, DataError if its digits cannot be.
     """
+    held_out, models = run.predictions()  # first: a run that is being fitted replaces them stage by stage
     from sklearn.metrics import classification_report, confusion_matrix
 
-    held_out, models = run.predictions()  # first: a run that is being fitted replaces them stage by stage
     dataset = _digits_of(run, data_dir)
     for model in models:
         _check(run, held_out, model, dataset)
@@ -96,6 +97,7 @@ def read(run: Run, data_dir: Path | None = None) -> dict[str, Any]:
         "training_digits": [
             train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)
         ],
+        "running": run.is_running,
         "curves": curves,
         "still_fitted": still_fitted,
     }
@@ -194,10 +196,11 @@ def _curves(run: Run) -> tuple[dict[str, list[Curve]], list[str]]:
     by_recipe: dict[str, list[Curve]] = {}
     for recipe, curve in listed:
         if curve:
-            by_recipe.setdefault(recipe, []).append(curve)
+            by_recipe.setdefault(recipe, []).append(curve[:MAX_EPOCHS])
     # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
     since = dropwhile(lambda name: name not in scores, (member.name for member, _ in going_on))
-    return by_recipe, [name for name in since if name not in scores]
+    shortened = {recipe: curves[:MAX_FITS] for recipe, curves in by_recipe.items()}
+    return shortened, [name for name in since if name not in scores]
 
 
 def percent(share: float) -> str:

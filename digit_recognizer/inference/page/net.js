@@ -204,7 +204,7 @@ function withTemperature(probabilities, inverse) {
 }
 
 function stack(models, combiner) {
-  const features = models.flatMap((model) => [...model].map((p) => Math.log(Math.min(Math.max(p, 1e-6), 1))));
+  const features = models.flatMap((model) => [...model].map((p) => Math.log(Math.min(Math.max(p, LEAST), 1))));
   const logits = combiner.coefficients.map((row, i) =>
     row.reduce((sum, coefficient, k) => sum + coefficient * features[k], combiner.intercepts[i]));
   const probabilities = new Float64Array(CLASSES);
