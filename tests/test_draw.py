@@ -55,8 +55,7 @@ STROKES: list[list[list[Point]]] = [
 ]
 # Height of the digit and its box's left and top, of the board's side; points between two events of the mouse.
 VARIANTS = [
-    (0.35, 0.33, 0.33, 1), (0.35, 0.06, 0.6, 3), (0.55, 0.23, 0.23, 2), (0.55, 0.42, 0.04, 1),
-    (0.8, 0.1, 0.1, 3), (0.8, 0.17, 0.16, 2),
+    (0.35, 0.06, 0.6, 1), (0.55, 0.42, 0.04, 3), (0.8, 0.17, 0.16, 2),
 ]  # fmt: skip
 
 
@@ -135,7 +134,7 @@ def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, r
             assert np.abs(predict_proba(prepared.reshape(1, -1))[0] - probabilities).max() <= 0.01
             shown.get_by_role("button", name="Clear").click()
             assert status(shown) == ""
-    assert right >= 54
+    assert right >= 27
 
 
 def test_probabilities_are_live_while_a_stroke_is_drawn(open_page: Any) -> None:
