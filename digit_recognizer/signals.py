@@ -32,11 +32,14 @@ def as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Let processes that start meanwhile hear no Ctrl-C, from their first moment on: this one handles it."""
+    """Let processes that start meanwhile hear nothing of the terminal, from their first moment on.
+
+    It sends Ctrl-C and its own end to all of them; this one handles both.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -155,6 +155,11 @@ def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(digits: da
     assert 0 < done[0] < done[-1] == 0.99
 
 
+def test_a_number_of_cores_that_is_none_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "many")
+    assert training.cpu_count() >= 1
+
+
 def test_a_fits_log_begins_anew_and_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
     file, first = tmp_path / "net-fold-1.jsonl", {"epoch": 1.0, "valid_loss": 0.5}
     file.write_text("of a fit that was cut off\n")

@@ -20,7 +20,10 @@ def cpu_count() -> int:
     """Return the number of cores this process may use."""
     import joblib
 
-    return joblib.cpu_count()
+    try:
+        return joblib.cpu_count()
+    except ValueError:  # LOKY_MAX_CPU_COUNT, which is set for other programs, is no number
+        return os.cpu_count() or 1
 
 
 def gpu_count() -> int:

@@ -6,9 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -109,27 +110,38 @@ def _call_all(
     """Yield each call's number and what it returns, as it ends; 0 workers: in this process."""
     from joblib.externals.loky import BrokenProcessPool
 
-    futures = _submit(calls, workers, threads, on_notice) if workers else None
-    if futures is None:
+    pool = _start_processes(workers, threads, on_notice) if workers else None
+    if pool is None:
         yield from ((number, call()) for number, call in enumerate(calls))
         return
+    rest, running = iter(enumerate(calls)), dict[Future[Any], int]()
     try:
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        while True:
+            with signals.kept_from_children():  # loky may start a process in place of one that grew
+                # No more than its queue takes, so that each soon runs; see below.
+                for number, call in islice(rest, 2 * workers - len(running)):
+                    running[pool.submit(call)] = number
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
     except BrokenProcessPool:
         stop_workers()
         raise RunError(
             "a process that fits was killed, perhaps for lack of memory; try fewer --jobs"
         ) from None
     except BaseException:  # the caller wants no more, too
-        stop_workers()
+        try:  # a thread of loky's raises KeyError if it is stopped with a call that it has not begun to run
+            deadline = time.monotonic() + 1
+            while time.monotonic() < deadline and not all(call.running() or call.done() for call in running):
+                time.sleep(0.01)
+        finally:
+            stop_workers()
         raise
 
 
-def _submit(
-    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice
-) -> dict[Future[Any], int] | None:
-    """Return the calls' futures, in as many processes; None, with a notice, if these cannot be started."""
+def _start_processes(workers: int, threads: int, on_notice: OnNotice) -> Executor | None:
+    """Return as many processes, those there are if they suit; None, with a notice, if there can be none."""
     from joblib.externals.loky import get_reusable_executor
 
     others = set(multiprocessing.active_children())
@@ -138,11 +150,12 @@ def _submit(
     quiet = environment.own_settings(PYTHONWARNINGS="ignore:resource_tracker")
     try:
         with quiet, signals.kept_from_children():
-            pool = get_reusable_executor(
+            pool: Executor = get_reusable_executor(
                 max_workers=workers, timeout=IDLE_SECONDS, env=dict.fromkeys(names, str(threads)),
                 initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
             )  # fmt: skip
-            return {pool.submit(call): number for number, call in enumerate(calls)}
+            pool.submit(int)  # which starts them
+            return pool
     except (OSError, RuntimeError) as error:  # of a process, or of a thread that waits for it
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
