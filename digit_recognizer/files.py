@@ -93,11 +93,16 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write `content` to `path`; a reader sees the old file or the new one, never a part.
 
-    Text is written as UTF-8, what is no Unicode (a file name of other bytes) escaped. Raises WriteError.
+    Text is written as UTF-8, what is no Unicode (a file name of other bytes) escaped. An older file's owner
+    and permissions stay, as far as the system allows. Raises WriteError.
     """
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
     with writing(path), _partial(path, content) as partial:
+        with suppress(OSError, AttributeError):  # there is none, or no owner on Windows
+            older = path.stat()
+            partial.chmod(stat.S_IMODE(older.st_mode))
+            os.chown(partial, older.st_uid, older.st_gid)
         for tries_left in reversed(range(REPLACE_TRIES)):
             try:
                 partial.replace(path)
@@ -187,7 +192,19 @@ def is_stdout(path: Path) -> bool:
 
 
 def _is_written_through(path: Path) -> bool:
-    return path.is_fifo() or path.is_char_device() or is_stdout(path)
+    return path.is_fifo() or path.is_char_device() or is_stdout(path) or _is_descriptor(path)
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Return whether the path, or what it links to, is an open file by its number, as /dev/fd/3 is."""
+    for _ in range(40):  # the system follows no more links
+        folder = Path(os.path.realpath(path.parent))
+        if re.fullmatch("/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd", str(folder)):
+            return True
+        if not path.is_symlink():
+            return False
+        path = folder / os.readlink(path)  # noqa: PTH115 - what may be no path of a file
+    return False
 
 
 @contextmanager

@@ -155,6 +155,34 @@ def make_device(path: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="the system has no such names")
+def test_an_output_to_a_file_that_is_open_is_written_through(tmp_path: Path) -> None:
+    with (tmp_path / "open.csv").open("a+b") as file:
+        file.write(b"kept ")
+        file.flush()
+        link = tmp_path / "link"
+        link.symlink_to(f"/dev/fd/{file.fileno()}")
+        for path in (Path(f"/dev/fd/{file.fileno()}"), link):
+            files.check_output(path)
+            files.write_output(path, b"new ")
+        assert (tmp_path / "open.csv").read_bytes() == b"kept new new "
+        (tmp_path / "open.csv").unlink()  # from here on it has no name
+        files.write_output(link, b"more")
+        file.seek(0)
+        assert file.read() == b"kept new new more"
+    assert names(tmp_path) == ["link"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_an_older_files_permissions_stay(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.touch(mode=0o600)
+    files.write_output(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    files.write_output(tmp_path / "other.csv", b"new")
+    assert stat.S_IMODE((tmp_path / "other.csv").stat().st_mode) & 0o600 == 0o600
+
+
 def test_an_output_goes_where_its_path_leads(tmp_path: Path) -> None:
     plain, link, pipe = tmp_path / "plain.csv", tmp_path / "link.csv", tmp_path / "pipe"
     os.mkfifo(pipe)
