@@ -193,6 +193,8 @@ class Manifest(Record):
             raise ValueError("scores name no model besides the blend")
         if set(self.models) != set(self.recipes) or set(self.models) != set(self.inference_fits):
             raise ValueError("scores, recipes and inference_fits name different models")
+        if any(len(set(files)) < len(files) for files in self.inference_fits.values()):
+            raise ValueError("inference_fits names a file twice")
         if self.blend is not None and len(self.blend.weights) != len(self.models):
             raise ValueError("the blend has another number of weights than there are models")
         return self

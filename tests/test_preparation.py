@@ -216,7 +216,7 @@ def test_sizes_and_thickness_make_little_difference(some: np.ndarray) -> None:
     assert prepare(thin).max() == 255  # not as faint as a pixel's share of twenty
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 2)])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 7), (1, 500), (500, 2)])
 def test_a_picture_too_small_for_a_digit_is_refused(shape: tuple[int, int]) -> None:
     with pytest.raises(PictureError, match=f"is {shape[1]}x{shape[0]} pixels"):
         prepare(np.zeros(shape))

@@ -28,7 +28,7 @@ def find_ink(picture: np.ndarray) -> np.ndarray:
 
     A frame, or a table with the sheet on it, is left outside. Raises PictureError for a blank picture.
     """
-    if min(picture.shape[:2]) < 3:
+    if min(picture.shape[:2]) < 3 or max(picture.shape[:2]) < 8:
         raise PictureError(f"is {picture.shape[1]}x{picture.shape[0]} pixels, expected a digit of 8 or more")
     picture = _shrink(picture)
     contrast = _contrast(picture)
