@@ -4,7 +4,9 @@ import pytest
 
 from digit_recognizer import data
 from digit_recognizer.nets import augment, pipelines
-from digit_recognizer.settings import MLPSettings
+from digit_recognizer.nets.epochs import iter_epochs
+from digit_recognizer.nets.progress import Steps
+from digit_recognizer.settings import MLPSettings, NetSettings
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +145,25 @@ def test_stacked_images_are_distorted_as_each_image_by_itself(digits: data.Datas
 def test_no_strength_goes_with_what_would_ignore_it(name: str, other: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"works on images|cannot be combined"):
         MLPSettings(**{name: 1.0}, **other)
+
+
+STRENGTHS = [
+    name
+    for name, field in NetSettings.model_fields.items()
+    if field.annotation is float and name != "learning_rate"
+]
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_what_changes_images_is_called_so_and_its_end_changes_the_end(name: str) -> None:
+    pixels = np.random.default_rng(0).random((40, 784), dtype=np.float32)
+
+    def images(**settings: float) -> list[np.ndarray]:
+        net = MLPSettings(batch_size=10, epochs=2, **settings)
+        epochs = iter_epochs(pixels, net, Steps(2, 4), np.random.RandomState(0))
+        return [np.concatenate([chunk.images for chunk in epoch]) for epoch in epochs]
+
+    changed = [bool((a != b).any()) for a, b in zip(images(**{name: 1.0}), images(), strict=True)]
+    if any(changed) or name.startswith("augment_"):
+        assert name.startswith("augment_"), f"call it augment_{name}"
+        assert changed == [not name.endswith("_end"), True], f"{name} changes epochs {changed}"
