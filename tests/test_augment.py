@@ -147,11 +147,12 @@ def test_no_strength_goes_with_what_would_ignore_it(name: str, other: dict[str, 
         MLPSettings(**{name: 1.0}, **other)
 
 
-STRENGTHS = [
-    name
-    for name, field in NetSettings.model_fields.items()
-    if field.annotation is float and name != "learning_rate"
-]
+STRENGTHS = [name for name, field in NetSettings.model_fields.items() if field.annotation is float]
+
+
+def test_each_augmentation_has_two_strengths() -> None:
+    fields = [name for name in NetSettings.model_fields if name.startswith("augment_")]
+    assert fields == [field for name in augment.AUGMENTATIONS for field in (name, f"{name}_end")]
 
 
 @pytest.mark.parametrize("name", STRENGTHS)

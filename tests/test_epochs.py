@@ -9,8 +9,7 @@ from conftest import Clock
 
 from digit_recognizer import data
 from digit_recognizer.errors import FitError
-from digit_recognizer.nets import epochs as epochs_module
-from digit_recognizer.nets import pipelines, progress
+from digit_recognizer.nets import augment, pipelines, progress
 from digit_recognizer.nets.augment import CHUNK, distort
 from digit_recognizer.nets.epochs import (
     Call,
@@ -163,7 +162,8 @@ def test_by_the_clock_augmentation_follows_the_progress_of_the_rows_it_is_for(
 ) -> None:
     strengths: list[float] = []
 
-    monkeypatch.setattr(epochs_module, "distort", lambda rows, strength, rng, out: strengths.append(strength))
+    record = {"augment_strength": lambda rows, strength, rng, out: strengths.append(strength)}
+    monkeypatch.setattr(augment, "AUGMENTATIONS", record)
     many = np.resize(images, (4 * CHUNK, images.shape[1]))
     settings = MLPSettings(batch_size=16, augment_strength=1.0)
     timer = Timer(Budget(seconds=51.2, epoch=51.2, predict=0)).start(4 * CHUNK // 16)

@@ -6,6 +6,8 @@ from functools import cache
 import cv2
 import numpy as np
 
+from digit_recognizer.settings import NetSettings
+
 # What a strength of 1 means: standard deviations, of a mild distortion that leaves a 7 a 7.
 ROTATION = np.deg2rad(8)  # radians
 STRETCH = 0.085  # of the logarithm of width and of height
@@ -15,6 +17,17 @@ ELASTIC = 0.25  # pixels, of a smooth displacement field
 GRID = 6  # points across of that field's coarse grid
 CHUNK = 2048  # images whose random numbers are drawn at a time
 REMAP_BATCH = 256  # images that OpenCV remaps in one call
+
+
+def augment(images: np.ndarray, settings: NetSettings, progress: float, rng: np.random.Generator) -> None:
+    """Change training images in place, each of AUGMENTATIONS with its strength at this progress, 0 to 1.
+
+    images: float32 of shape (n, side * side). Strengths change evenly; 0 leaves the images as they are.
+    """
+    for name, function in AUGMENTATIONS.items():
+        start, end = getattr(settings, name), getattr(settings, f"{name}_end")
+        if strength := start + (end - start) * progress:
+            function(images, strength, rng, images)
 
 
 def distort(
@@ -41,6 +54,12 @@ def distort(
         bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID * GRID))
         _remap(chunk, matrix.transpose(2, 0, 1), shift, bend, out=distorted[start : start + n])
     return distorted
+
+
+# What training images go through, in this order, by its strength at the start of a training, a field of
+# `settings.NetSettings`; with `_end`, another one is its strength at the end.
+AUGMENTATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator, np.ndarray | None], np.ndarray]]
+AUGMENTATIONS = {"augment_strength": distort}
 
 
 def deskew(images: np.ndarray) -> np.ndarray:

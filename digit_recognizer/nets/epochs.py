@@ -10,8 +10,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from digit_recognizer.errors import FitError
-from digit_recognizer.nets.augment import CHUNK, distort
-from digit_recognizer.nets.progress import STEPS_PER_CALL, Steps, Timer, augment_strength, learning_rates
+from digit_recognizer.nets.augment import CHUNK, augment
+from digit_recognizer.nets.progress import STEPS_PER_CALL, Steps, Timer, learning_rates
 from digit_recognizer.settings import NetSettings
 from digit_recognizer.splits import first_rows
 
@@ -49,13 +49,12 @@ def iter_epochs(
         order, generator = rng.permutation(rows), np.random.default_rng(rng.randint(2**31 - 1))
         memory = next(buffers)
 
-        def augment(part: slice) -> None:
+        def fill(part: slice) -> None:
             chunk = memory[part]
             np.take(images, order[part], axis=0, out=chunk, mode="clip")  # the usual mode takes a copy first
-            if strength := augment_strength(settings, progress.for_augmentation(epoch)):
-                distort(chunk, strength, generator, out=chunk)
+            augment(chunk, settings, progress.for_augmentation(epoch), generator)
 
-        return _AugmentedRows(order, memory, lambda part: thread.submit(augment, part))
+        return _AugmentedRows(order, memory, lambda part: thread.submit(fill, part))
 
     def calls(current: "_AugmentedRows", following: "_AugmentedRows | None") -> Iterator[Call]:
         first = 0
@@ -82,18 +81,16 @@ def iter_epochs(
 
 
 class _AugmentedRows:
-    """The rows of an epoch in their order, which `augment` fills in a thread, chunk after chunk."""
+    """The rows of an epoch in their order, which `fill` fills in a thread, chunk after chunk."""
 
-    def __init__(
-        self, order: np.ndarray, images: np.ndarray, augment: Callable[[slice], Future[None]]
-    ) -> None:
-        self.order, self._images, self._augment = order, images, augment
+    def __init__(self, order: np.ndarray, images: np.ndarray, fill: Callable[[slice], Future[None]]) -> None:
+        self.order, self._images, self._fill = order, images, fill
         self._chunks: list[Future[None]] = []
 
     def prepare(self, stop: int) -> None:
         """Let the thread go on to this row, if it is not there yet."""
         for first in range(len(self._chunks) * CHUNK, min(stop, len(self.order)), CHUNK):
-            self._chunks.append(self._augment(slice(first, first + CHUNK)))
+            self._chunks.append(self._fill(slice(first, first + CHUNK)))
 
     def wait_for(self, part: slice) -> np.ndarray:
         """Return these rows once they are augmented."""

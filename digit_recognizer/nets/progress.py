@@ -152,9 +152,3 @@ def learning_rates(settings: NetSettings, progress: np.ndarray) -> np.ndarray:
         return np.full(len(progress), settings.learning_rate, np.float32)
     cosine = 0.5 + 0.5 * np.cos(np.pi * progress)
     return (settings.learning_rate * np.minimum(progress / WARMUP_FRACTION, cosine)).astype(np.float32)
-
-
-def augment_strength(settings: NetSettings, progress: float) -> float:
-    """Return how much training digits are distorted, which changes evenly."""
-    start, end = settings.augment_strength, settings.augment_strength_end
-    return start + (end - start) * progress
