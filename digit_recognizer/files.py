@@ -174,7 +174,8 @@ def check_output(path: Path, keep: Iterable[Path] = ()) -> None:
 def write_output(path: Path, content: bytes) -> None:
     """Write to the path that a user named, or to what it links to, whole or not at all; raise WriteError.
 
-    Devices, FIFOs and this process's own stdout are written through, as no file can take their place.
+    Devices, FIFOs, files open by number and this process's stdout are written through, as no file can take
+    their place.
     """
     if not _is_written_through(path):
         write_atomically(Path(os.path.realpath(path)), content)

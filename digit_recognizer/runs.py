@@ -42,14 +42,8 @@ class Run:
 
     @property
     def main_score(self) -> ModelScore:
-        """The score of the run's main model."""
+        """The score of the run's main model, which its submission is of if it has one."""
         return self.manifest.scores[self.manifest.main_model]
-
-    @property
-    def local_score(self) -> ModelScore | None:
-        """The score of the model that submission.csv is of; None without a submission."""
-        name = self.manifest.submission_model
-        return None if name is None else self.manifest.scores[name]
 
     def predictions(self) -> tuple[HeldOut, list[Predictions]]:
         """Return the held-out rows, and the probabilities of each model and of the blend.

@@ -15,7 +15,7 @@ from digit_recognizer.training import FitFailure, FitResult, FitTask, OnNotice, 
 
 
 class Stages:
-    """A stage: the run as it stands after a round, of the complete members of the best tier.
+    """Fits a run's rounds; each stage is the run as it stands after one, of the best tier's complete members.
 
     Fits that the draft holds already count as finished.
     """

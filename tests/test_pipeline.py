@@ -367,7 +367,7 @@ def test_a_run_of_another_command_or_code_is_not_resumed(home: Path, monkeypatch
 def test_validate_leaves_no_submission(home: Path) -> None:
     run = train(tiny_job(home, write_submission=False))
     assert not run.submission.exists()
-    assert run.manifest.submission_model is run.manifest.submission_sha256 is run.local_score is None
+    assert run.manifest.submission_model is run.manifest.submission_sha256 is None
     assert run.manifest.main_model == "blend"
 
 

@@ -47,7 +47,7 @@ def test_the_submission_is_the_likeliest_digit_of_the_blend(blends: dict[str, ru
     assert checked.sha256 == run.manifest.submission_sha256
     assert checked.labels.tolist() == run.predictions()[1][-1].test.argmax(axis=1).tolist()
     assert run.manifest.submission_model == run.manifest.main_model == "blend"
-    assert run.local_score == run.main_score == run.manifest.scores["blend"]
+    assert run.main_score == run.manifest.scores["blend"]
 
 
 def test_the_scores_are_those_of_the_held_out_rows(tiny_run: runs.Run) -> None:

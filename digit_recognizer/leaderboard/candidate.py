@@ -55,8 +55,8 @@ def check(target: str | None, out: Path, *, message: str | None, force: bool, on
     if previous and previous.accepted:
         raise already_submitted(file, previous)
     text = message or printable(file.name)
-    if run and run.local_score and not message:
-        text = f"{printable(run.folder.resolve().name)} local {run.local_score.accuracy:.4f}"
+    if run and not message:
+        text = f"{printable(run.folder.resolve().name)} local {run.main_score.accuracy:.4f}"
     sent = ledger.sent(_tagged(text[:MESSAGE_LIMIT], checked.sha256), checked.sha256, run)
     return Candidate(file, checked.content, sent, out)
 

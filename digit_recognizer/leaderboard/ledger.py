@@ -103,8 +103,9 @@ _ENTRIES = TypeAdapter(dict[Sha256, KaggleOutcome])
 
 def sent(message: str, sha256: str, run: Run | None) -> KaggleOutcome:
     """Return the outcome of a file that is sent, by the run that wrote it."""
-    if run is None or (score := run.local_score) is None:
+    if run is None:
         return KaggleOutcome(message=message, file_sha256=sha256)
+    score = run.main_score
     local = LocalScore(accuracy=score.accuracy, low=score.low, high=score.high)
     name = run.folder.resolve().name
     return KaggleOutcome(message=message, file_sha256=sha256, run=name, local=local)

@@ -38,7 +38,7 @@ def file_name(fit: str) -> str:
 
 
 def write_log(folder: Path, progress: Progress) -> None:
-    """Add an epoch to the fit's log, which progress 0 empties; a full disk ends no fit."""
+    """Add an epoch to the fit's log, which progress without metrics empties; a full disk ends no fit."""
     file = folder / f"{file_name(progress.fit)}.jsonl"
     with suppress(OSError):
         if not progress.metrics:
