@@ -133,11 +133,11 @@ def test_curves_of_very_many_fits_and_epochs_are_drawn_in_part(
     fits = {f"{name} {number}": fit(f"fold {number}", 1) for number in range(3_000) for name in [model.name]}
     fits["long"] = fit("holdout", 30_000)
     run = write_run(tmp_path / "n", digits, held_out, [model], fits=fits)
-    curves = report_data.read(run)["curves"]
+    curves = report_data.read(run).curves
     ((name, drawn),) = curves.items()
     assert len(drawn) == report_data.MAX_FITS
     run = write_run(tmp_path / "m", digits, held_out, [model], fits={"long": fits["long"]})
-    assert [len(curve) for curve in report_data.read(run)["curves"][name]] == [report_data.MAX_EPOCHS]
+    assert [len(curve) for curve in report_data.read(run).curves[name]] == [report_data.MAX_EPOCHS]
 
 
 def test_a_link_or_file_named_report_raises_run_error(again: runs.Run, tmp_path: Path) -> None:

@@ -107,4 +107,4 @@ def test_rows_that_repeat_give_no_better_score(tmp_path: Path, train_csv: str, t
     assert scores["twice"].accuracy == pytest.approx(scores["once"].accuracy, abs=0.05)
     width = scores["twice"].high - scores["twice"].low
     assert width == pytest.approx(scores["once"].high - scores["once"].low, rel=0.3)
-    assert report_data.read(run, tmp_path / "twice/data")["manifest"] == run.manifest
+    assert report_data.read(run, tmp_path / "twice/data").manifest == run.manifest

@@ -10,11 +10,12 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 WIDTH = 5.0  # inches: half of a wide page, all of a phone's, so that the text stays legible on both
 PNG_DPI = 200
@@ -23,7 +24,7 @@ CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 LIGHT = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", CSS[: CSS.index("}")]))
 VARIABLES = {colour: f"var(--{name})" for name, colour in LIGHT.items()}
 SERIES = [colour for name, colour in LIGHT.items() if name.startswith("series")]
-STYLE: dict[Any, Any] = {
+STYLE: "dict[RcKeyType, str | float]" = {
     "figure.facecolor": LIGHT["card"],
     "axes.facecolor": "none",
     "axes.edgecolor": LIGHT["line"],
@@ -105,9 +106,8 @@ def own_settings() -> Iterator[None]:
     _import_matplotlib()
     import matplotlib
 
-    # No figure here needs a backend, and rc_context would not give the user's back.
-    defaults: dict[Any, Any] = dict(matplotlib.rcParamsDefault.items())
-    defaults.pop("backend")
+    defaults = dict(matplotlib.rcParamsDefault)
+    del defaults["backend"]  # no figure here needs one, and rc_context would not give the user's back
     with matplotlib.rc_context(defaults | STYLE):
         yield
 

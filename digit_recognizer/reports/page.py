@@ -2,20 +2,20 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
+from digit_recognizer import scoring
 from digit_recognizer.data import SIDE
 from digit_recognizer.errors import RunError
 from digit_recognizer.files import atomic_folder, check_folder
 from digit_recognizer.manifest import Manifest
 from digit_recognizer.reports import drawing, figures, report_data
 from digit_recognizer.reports.drawing import LIGHT, Picture
-from digit_recognizer.reports.report_data import Example, percent, shorten
+from digit_recognizer.reports.report_data import ReportData, percent, shorten
 from digit_recognizer.runs import Run
 from digit_recognizer.settings import describe, format_value
 
@@ -44,17 +44,17 @@ def write(run: Run, data_dir: Path | None = None, *, png: bool = False) -> Path:
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise RunError(f"{final}: is a link or a file, expected a folder or nothing; move it away")
     check_folder(final.parent)
-    data = report_data.read(run, data_dir)
+    report = report_data.read(run, data_dir)
     with drawing.own_settings():
         pictures = [
-            figures.intervals(data["scores"], run.manifest.main_model),
-            figures.confusion(data["confusion"]),
-            figures.reliability(data["calibration"]),
-            figures.class_counts(data["class_counts"]),
-            *(figures.curves(data["curves"], metric) for metric in figures.METRICS if data["curves"]),
+            figures.intervals(report.scores, run.manifest.main_model),
+            figures.confusion(report.confusion),
+            figures.reliability(report.calibration),
+            figures.class_counts(report.class_counts),
+            *(figures.curves(report.curves, metric) for metric in figures.METRICS if report.curves),
         ]
-        files = {PAGE: _render(data, pictures).encode(errors="backslashreplace")}
-        for picture in [*pictures, *_draw_digits(**data)] if png else []:
+        files = {PAGE: _render(report, pictures).encode(errors="backslashreplace")}
+        for picture in [*pictures, *_draw_digits(report)] if png else []:
             files[f"{picture.name}.png"] = picture.png()
     try:
         with atomic_folder(final) as folder:
@@ -65,21 +65,21 @@ def write(run: Run, data_dir: Path | None = None, *, png: bool = False) -> Path:
     return final / PAGE
 
 
-def _draw_digits(
-    samples: list[Example], misclassified: list[Example], training_digits: list[np.ndarray], **_: object
-) -> list[Picture]:
+def _draw_digits(report: ReportData) -> list[Picture]:
     """Draw for slides what the page shows digit by digit: pixels, title and the title's colour of each."""
     grids = {
         name: [(e.pixels, f"{e.title}, is {e.label}", LIGHT["right" if e.right else "wrong"]) for e in digits]
-        for name, digits in {"samples": samples, "misclassified": misclassified[:SLIDE]}.items()
+        for name, digits in (("samples", report.samples), ("misclassified", report.misclassified[:SLIDE]))
     }
     grids["training-digits"] = [
-        (pixels, str(digit), LIGHT["ink"]) for digit, rows in enumerate(training_digits) for pixels in rows
+        (pixels, str(digit), LIGHT["ink"])
+        for digit, rows in enumerate(report.training_digits)
+        for pixels in rows
     ]
     return [figures.digit_grid(name, digits) for name, digits in grids.items() if digits]
 
 
-def _render(data: Mapping[str, Any], pictures: Iterable[Picture]) -> str:
+def _render(report: ReportData, pictures: Iterable[Picture]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -91,9 +91,10 @@ def _render(data: Mapping[str, Any], pictures: Iterable[Picture]) -> str:
     )
     environment.filters |= {"percent": percent, "shorten": shorten, "setting": _format, "png": _png_uri}
     return environment.get_template("template.html").render(
-        data,
+        vars(report),
+        confusions=scoring.confusions(report.confusion),
         svg={picture.name: picture.svg() for picture in pictures},
-        settings=_settings_tables(data["manifest"]),
+        settings=_settings_tables(report.manifest),
         shown=SHOWN,
         max_rows=MAX_ROWS,
         max_curves=figures.MAX_CURVES,

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from digit_recognizer import data, drafts, scoring
 from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.data import CLASSES
 from digit_recognizer.errors import RunError, printable
-from digit_recognizer.manifest import Manifest
+from digit_recognizer.manifest import Manifest, ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.runs import Run
 
@@ -52,14 +51,29 @@ class Example:
         return f"{'✓' if self.right else '✗'} {self.predicted} {percent(self.probability)}"
 
 
-def read(run: Run, data_dir: Path | None = None) -> dict[str, Any]:
-    """Return what there is to say of a run, by the names that the template has for it.
+@dataclass(frozen=True)
+class ReportData:
+    """What there is to say of a run; predictions are its main model's on held-out digits."""
 
-    Predictions are the main model's on held-out digits. scores: its first, then by accuracy. confusion:
-    counts of shape (10, 10), label by prediction. misclassified: the most confident of the `errors` first.
-    digit_scores: precision, recall, f1-score and support by digit, and their "mean". training_digits: pixels
-    of the first of each class. curves: of each recipe's fits.
-    data_dir: where the run's digits are, if not where it read them.
+    manifest: Manifest
+    running: bool
+    scores: dict[str, ModelScore]  # the main model's first, then by accuracy
+    blend: list[BlendPart]
+    calibration: scoring.Calibration
+    confusion: np.ndarray  # counts of shape (10, 10), label by prediction
+    digit_scores: dict[str, dict[str, float]]  # precision, recall, f1-score, support by digit and of "mean"
+    samples: list[Example]
+    misclassified: list[Example]  # the most confident of the `errors` first
+    errors: int
+    class_counts: dict[str, np.ndarray]  # of shape (10,), by set
+    training_digits: list[np.ndarray]  # by digit: pixels of the first, of shape (digits, 784)
+    curves: dict[str, list[Curve]]  # by recipe: of each fit
+    still_fitted: list[str]  # models
+
+
+def read(run: Run, data_dir: Path | None = None) -> ReportData:
+    """Return what there is to say of a run; data_dir: where its digits are, if not where it read them.
+
     Raises RunError if its files cannot be read or do not belong together, DataError if its digits cannot be.
     """
     held_out, models = run.predictions()  # first: a run that is being fitted replaces them stage by stage
@@ -74,33 +88,29 @@ def read(run: Run, data_dir: Path | None = None) -> dict[str, Any]:
     report = classification_report(
         labels, predicted, labels=range(CLASSES), output_dict=True, zero_division=0
     )
-    confusion = confusion_matrix(labels, predicted, labels=range(CLASSES))
     once = np.unique(held_out.rows, return_index=True)[1]  # repeated folds predict a row again
     samples = np.random.default_rng(0).permutation(once)[:SAMPLES]
     errors = _find_errors(held_out, main.out_of_fold)
     curves, still_fitted = _curves(run)
-    return {
-        "manifest": manifest,
-        "scores": dict(sorted(manifest.scores.items(), key=lambda it: (it[0] != main.name, -it[1].accuracy))),
-        "blend": _blend(manifest),
-        "calibration": scoring.calibration(labels, main.out_of_fold),
-        "confusion": confusion,
-        "confusions": scoring.confusions(confusion),
-        "digit_scores": {digit: report[digit] for digit in "0123456789"} | {"mean": report["macro avg"]},
-        "samples": _make_examples(train, held_out, main.out_of_fold, samples),
-        "misclassified": _make_examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
-        "errors": len(errors),
-        "class_counts": {
+    return ReportData(
+        manifest=manifest,
+        running=run.is_running,
+        scores=dict(sorted(manifest.scores.items(), key=lambda it: (it[0] != main.name, -it[1].accuracy))),
+        blend=_blend(manifest),
+        calibration=scoring.calibration(labels, main.out_of_fold),
+        confusion=confusion_matrix(labels, predicted, labels=range(CLASSES)),
+        digit_scores={digit: report[digit] for digit in "0123456789"} | {"mean": report["macro avg"]},
+        samples=_make_examples(train, held_out, main.out_of_fold, samples),
+        misclassified=_make_examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
+        errors=len(errors),
+        class_counts={
             "training digits": np.bincount(train.labels, minlength=CLASSES),
             "test digits, predicted": np.bincount(main.test.argmax(axis=1), minlength=CLASSES),
         },
-        "training_digits": [
-            train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)
-        ],
-        "running": run.is_running,
-        "curves": curves,
-        "still_fitted": still_fitted,
-    }
+        training_digits=[train.pixels[train.labels == digit][:DIGITS_PER_CLASS] for digit in range(CLASSES)],
+        curves=curves,
+        still_fitted=still_fitted,
+    )
 
 
 def _digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
