@@ -262,6 +262,27 @@ def test_the_error_is_on_a_log_scale_of_numbers_one_would_write(
     assert low <= min(drawn) <= max(drawn) <= high
 
 
+def test_training_errors_near_0_leave_the_axis_to_the_validation_errors() -> None:
+    errors = [(4, 9), (0.5, 5), (0.01, 3), (0, 2.5)]
+    fit = [{"train_accuracy": 1 - train / 100, "valid_accuracy": 1 - valid / 100} for train, valid in errors]
+    axes = figures.curves({"cnn": [fit]}, "error").figure.axes[0]
+    assert axes.get_ylim() == (1, 10)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [9, 5, 3, 2.5])
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), [4, 1, 1, 1])
+
+
+@pytest.mark.parametrize("width", [0.0008, 0.006, 0.011, 0.2])
+def test_the_accuracies_are_on_a_scale_of_numbers_one_would_write(width: float) -> None:
+    score = manifest.ModelScore(accuracy=0.99, low=0.99 - width, high=0.9901, digits=4_200, seconds=1)
+    figure = figures.intervals({"cnn": score}, "cnn").figure
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    ticks = [float(label.get_text()) for label in figure.axes[0].get_xticklabels()]
+    (step,) = set(np.diff(ticks).round(6))
+    assert float(f"{step:e}".partition("e")[0]) in {1, 2, 5}
+    assert len([tick for tick in ticks if low <= tick <= high]) >= 2
+
+
 def test_a_loss_that_is_no_number_is_left_out() -> None:
     nan = float("nan")
     fits = {"cnn": [[{"train_loss": 0.3}, {"train_loss": nan}]], "mlp": [[{"train_loss": nan}]]}

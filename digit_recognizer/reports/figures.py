@@ -21,6 +21,7 @@ MAX_CURVES = len(SERIES)  # recipes that have a colour of their own
 MAX_INTERVALS = 16  # models in the figure of the scores
 METRICS = {"error": "accuracy", "loss": "loss"}
 SIDES = {"valid": ("validation", "-"), "train": ("training", ":")}
+STEPS = [1, 2, 5, 10]  # of a linear scale
 TICKS = [digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5)]  # of a log scale
 
 
@@ -33,7 +34,12 @@ def curves(fits: Mapping[str, Sequence[Curve]], metric: str) -> Picture:
     lines = {(recipe, side): _by_epoch(fits[recipe], side, metric) for recipe in recipes for side in SIDES}
     figure = new_figure(3.2 + 0.2 * -(-(len(recipes) + len(SIDES)) // 2))
     axes = figure.subplots()
-    lowest = _log_scale(axes, np.ma.concatenate([line.ravel() for line in lines.values()]).compressed())
+    values, valid = (
+        np.concatenate([line.compressed() for (_, side), line in lines.items() if side in sides])
+        for sides in (SIDES, ["valid"])
+    )
+    # Training errors near 0 would leave the validation curves a strip at the top.
+    lowest = _log_scale(axes, values.clip(min(valid[valid > 0], default=0) / 2))
     for (recipe, side), line in lines.items():
         if line.count():
             values, epochs = np.ma.maximum(line, lowest), np.arange(1, line.shape[1] + 1)
@@ -46,7 +52,7 @@ def curves(fits: Mapping[str, Sequence[Curve]], metric: str) -> Picture:
     figure.legend(handles=[key for (key,) in keys], loc="outside lower center", ncols=2)
     label = "error, %" if metric == "error" else metric
     axes.set(xlabel="epoch", ylabel=label)
-    axes.locator_params(axis="x", integer=True)
+    axes.locator_params(axis="x", integer=True, steps=STEPS)
     last = [
         f"{_label(recipe)} {line.mean(axis=0).compressed()[-1]:.4g} on {SIDES[side][0]} digits"
         for (recipe, side), line in lines.items()
@@ -125,7 +131,7 @@ def reliability(calibration: Calibration) -> Picture:
     _log_scale(bottom, np.array([1, counts.max()]), most=4)
     bottom.bar(confidence, counts, width=0.05, color=SERIES[0])
     bottom.set(xlabel="probability of the likeliest digit", ylabel="predictions")
-    bottom.set_ylim(bottom=0.8)
+    bottom.set_ylim(bottom=0.5)
     figure.align_ylabels()
     return Picture("reliability", alt, figure)
 
@@ -151,7 +157,7 @@ def intervals(scores: Mapping[str, ModelScore], main_model: str) -> Picture:
     axes.set_xlim(max(0, axes.get_xlim()[0]), min(1, axes.get_xlim()[1]))
     axes.set_yticks(range(len(models)), [_label(name) for name, _ in models])
     axes.grid(visible=False, axis="y")
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=5, steps=STEPS)
     return Picture("scores", f"Validation accuracy with 95% interval: {'; '.join(words)}.", figure)
 
 
@@ -169,6 +175,7 @@ def class_counts(sets: Mapping[str, np.ndarray]) -> Picture:
         axes.bar(places, 100 * counts / counts.sum(), width, color=SERIES[i], label=name)
     axes.axhline(100 / CLASSES, linestyle=":", color=LIGHT["muted"])
     axes.set(xlabel="digit", ylabel="share of the digits, %", xticks=range(CLASSES))
+    axes.locator_params(axis="y", steps=STEPS)
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=2)
     return Picture("class-counts", f"Bar chart of the digits' counts. {'. '.join(words)}.", figure)
