@@ -6,9 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browsers import browser  # noqa: F401
-from report_runs import FIGURES
+from conftest import TEST
+from report_runs import FIGURES, fit, predict, write_run
+
+from digit_recognizer import data, reports
+from digit_recognizer.blending import WeightedCombiner
+from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 
 pytestmark = pytest.mark.slow
 LIGHT = {
@@ -28,6 +34,26 @@ CLIPPED = """all => all.filter(e => {
     const box = e.getBoundingClientRect(), section = e.closest("section").getBoundingClientRect();
     return !(box.width > 0 && section.left <= box.left && box.right <= section.right);
 }).map(e => e.outerHTML.slice(0, 100))"""
+OVERFLOWING = """all => all.filter(
+    e => e.scrollWidth > e.clientWidth && getComputedStyle(e).display != "inline"
+).map(e => e.outerHTML.slice(0, 100))"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset, held_out: HeldOut) -> Path:
+    """The page of a run of three recipes and their blend, with learning curves."""
+    names = ["keras-mlp-plain", "sklearn-mlp-scaled", "cnn", BLEND]
+    models = [
+        Predictions(name, predict(held_out.labels, 0.1, seed), predict(np.arange(TEST) % 10, 0.1))
+        for seed, name in enumerate(names)
+    ]
+    blend = WeightedCombiner(
+        weights=(0.2, 0.3, 0.5), inverse_temperatures=(0.5, 0.8, 1.0), inverse_temperature=1.25
+    )
+    fits = [fit("holdout", 30, name) for name in names[:-1]]
+    folder = tmp_path_factory.mktemp("runs") / "blended"
+    by_name = {f"{fit.model} {fit.split}": fit for fit in fits}
+    return reports.write(write_run(folder, digits, held_out, models, fits=by_name, blend=blend))
 
 
 @pytest.fixture
@@ -56,7 +82,9 @@ def colours(shown: Any, selector: str, name: str) -> set[str]:
     return set(shown.eval_on_selector_all(selector, f"all => all.map(e => getComputedStyle(e).{name})"))
 
 
-@pytest.mark.parametrize(("width", "scheme", "expected"), [(1280, "light", LIGHT), (390, "dark", DARK)])
+@pytest.mark.parametrize(
+    ("width", "scheme", "expected"), [(1280, "light", LIGHT), (390, "dark", DARK), (320, "light", LIGHT)]
+)
 def test_a_browser_shows_it_all_and_requests_nothing(
     opened: Callable[..., Any], page: Path, width: int, scheme: str, expected: dict[str, str]
 ) -> None:
@@ -64,6 +92,7 @@ def test_a_browser_shows_it_all_and_requests_nothing(
     shown.eval_on_selector_all("details", "all => all.forEach(details => details.open = true)")
     assert shown.evaluate("document.documentElement.scrollWidth") == width
     assert shown.eval_on_selector_all("img, svg.figure, table", CLIPPED) == []
+    assert shown.eval_on_selector_all("body *:not(svg, svg *)", OVERFLOWING) == []
     assert shown.eval_on_selector_all("img", "all => all.every(image => image.naturalWidth)")
 
     assert colours(shown, "body", "backgroundColor") == {expected["page"]}
@@ -73,10 +102,11 @@ def test_a_browser_shows_it_all_and_requests_nothing(
     assert colours(shown, ".digit", "filter") == {"none" if scheme == "light" else "invert(1)"}
 
 
+@pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_short_until_all_misclassified_digits_are_asked_for(
-    opened: Callable[..., Any], page: Path
+    opened: Callable[..., Any], page: Path, width: int
 ) -> None:
-    shown = opened(page.as_uri())
+    shown = opened(page.as_uri(), width)
     listed = "all => all.filter(e => e.checkVisibility({contentVisibilityAuto: true})).length"
     assert shown.eval_on_selector_all("#misclassified li", listed) == 24
     assert shown.evaluate("document.documentElement.scrollHeight") < 6_000

@@ -21,7 +21,6 @@ from digit_recognizer.settings import describe, format_value
 
 REPORT = "report"
 PAGE = "report.html"
-SHOWN = 24  # misclassified digits before the reader asks for all
 SLIDE = 48  # misclassified digits in the picture for slides
 MAX_ROWS = 200  # of a table; what is beyond is in run.json
 MAX_GROUPS = 20  # models whose settings differ
@@ -95,7 +94,6 @@ def _render(report: ReportData, pictures: Iterable[Picture]) -> str:
         confusions=scoring.confusions(report.confusion),
         svg={picture.name: picture.svg() for picture in pictures},
         settings=_settings_tables(report.manifest),
-        shown=SHOWN,
         max_rows=MAX_ROWS,
         max_curves=figures.MAX_CURVES,
         max_intervals=figures.MAX_INTERVALS,
