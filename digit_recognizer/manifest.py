@@ -127,12 +127,30 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+class RawScore(Record):
+    """The share of held-out digits predicted right, which the luck of the split is still in."""
+
+    accuracy: Fraction = Field(description="share of held-out digits predicted right")
+    low: Fraction = Field(description="of its 95% interval")
+    high: Fraction = Field(description="of its 95% interval")
+
+
+class ExpectedScore(Record):
+    """What the test digits will say of a submission."""
+
+    value: Fraction = Field(description="the expected accuracy on the test digits")
+    low: Fraction = Field(description="of its 95% interval")
+    high: Fraction = Field(description="of its 95% interval")
+    rows: NonNegativeInt = Field(description="number of test digits")
+
+
 class ModelScore(Record):
     """A model's score on held-out rows."""
 
-    accuracy: Fraction = Field(description="share of held-out digits predicted right")
+    accuracy: Fraction = Field(description="validation accuracy, adjusted if the rows' difficulty is known")
     low: Fraction = Field(description="of the 95% interval")
     high: Fraction = Field(description="of the 95% interval")
+    raw: RawScore | None = Field(default=None, description="without the adjustment; null if there is none")
     digits: NonNegativeInt = Field(description="number of different held-out digits")
     seconds: NonNegative = Field(description="of all fits of the model, added up")
     folds: tuple[Fraction, ...] | None = Field(default=None, description="accuracy of each fold")
@@ -173,6 +191,9 @@ class Manifest(Record):
     config: RunConfig = Field(description="all that decided the numbers")
     scores: dict[str, ModelScore] = Field(min_length=1, description="of each model, and of the blend if any")
     main_model: str = Field(description="the blend if there is one, else the most accurate model")
+    expected_score: ExpectedScore | None = Field(
+        default=None, description="of the main model on the test digits; null if training rows are among them"
+    )
     recipes: dict[str, Settings] = Field(description="of each model; with --minutes, with the epochs it had")
     inference_fits: dict[str, tuple[FileName, ...]] = Field(
         description="files in fits/ that predict new digits"
@@ -219,7 +240,7 @@ def current_versions() -> dict[str, str]:
 def source_hash() -> str:
     """Return the start of the SHA-256 of the package's files that can decide numbers."""
     package, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.npz")]):
         name = path.relative_to(package)
         if name.parts[0] not in BESIDE:
             digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())

@@ -80,7 +80,7 @@ def blend_runs(
             "command": "ensemble",
             "recipes": {model.predictions.name: model.settings for model in models},
             "minutes": None,
-            "refit": False,
+            "refit": all(run.manifest.config.refit for run in parents),
             "blend": True,
             "bfloat16": None,
             "versions": manifest.current_versions(),
@@ -90,7 +90,7 @@ def blend_runs(
     )
     clock.lap("read")
     with drafts.start(out, name, config) as draft:
-        evaluation = results.evaluate(models, held_out, method, clock, on_notice)
+        evaluation = results.evaluate(models, held_out, config, method, clock, on_notice)
         draft.copy_fits({name: path for model in models for name, path in model.sources.items()})
         draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")

@@ -9,9 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import blending, runs, scoring
+from digit_recognizer import blending, expected, runs, scoring
+from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import EpochMetrics, FitRecord, Manifest, Method, ModelScore, RunConfig, now
+from digit_recognizer.manifest import (
+    EpochMetrics,
+    ExpectedScore,
+    FitRecord,
+    Manifest,
+    Method,
+    ModelScore,
+    RawScore,
+    RunConfig,
+    now,
+)  # fmt: skip
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import FitResult, OnNotice, collect_predictions, inference_fits
@@ -55,13 +66,14 @@ class Evaluation:
     """What the held-out rows say of models.
 
     scores: by model, the blend's last; predictions: in the same order; main_model: the blend if there is one,
-    else the most accurate model.
+    else the most accurate model; expected_score: of that on the test digits.
     """
 
     scores: dict[str, ModelScore]
     predictions: list[Predictions]
     blend: blending.AnyCombiner | None
     main_model: str
+    expected_score: ExpectedScore | None
 
     @property
     def labels(self) -> np.ndarray:
@@ -96,30 +108,54 @@ def _file(result: FitResult) -> str:
 
 
 def evaluate(
-    models: Sequence[Model], held_out: HeldOut, method: Method | None, clock: Clock, on_notice: OnNotice
+    models: Sequence[Model],
+    held_out: HeldOut,
+    config: RunConfig,
+    method: Method | None,
+    clock: Clock,
+    on_notice: OnNotice,
 ) -> Evaluation:
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
-    predictions = [model.predictions for model in models]
-    scores = {model.predictions.name: _score(model.predictions, held_out, model.seconds) for model in models}
-    main_model = max(scores, key=lambda name: scores[name].accuracy)
-    if method is None or len(models) == 1:
-        clock.lap("score")
-        return Evaluation(scores, predictions, None, main_model)
-    combiner, blend = blending.blend(predictions, held_out, method)
-    if not combiner.converged:
-        on_notice("The weights of the blend could not be found; its models are weighted equally")
-    scores[BLEND] = _score(blend, held_out, sum(model.seconds for model in models))
+    predictions = {model.predictions.name: model.predictions for model in models}
+    seconds = {model.predictions.name: model.seconds for model in models}
+    combiner = None
+    if method is not None and len(models) > 1:
+        combiner, predictions[BLEND] = blending.blend(list(predictions.values()), held_out, method)
+        seconds[BLEND] = sum(model.seconds for model in models)
+        if not combiner.converged:
+            on_notice("The weights of the blend could not be found; its models are weighted equally")
+    margins = references.margins(config.data.fingerprint.train)
+    estimates = {
+        name: scoring.estimate(scoring.by_digit(held_out, model.out_of_fold), config.data.rows.train, margins)
+        for name, model in predictions.items()
+    }
+    scores = {
+        name: _score(estimates[name], predictions[name], held_out, seconds[name]) for name in predictions
+    }
+    main_model = BLEND if combiner else max(scores, key=lambda name: scores[name].accuracy)
+    main, raw = estimates[main_model].score, estimates[main_model].raw
+    if not raw.low <= main.accuracy <= raw.high:
+        on_notice(
+            f"The validation accuracy of {main_model}, {main.accuracy:.4f}, is adjusted by more than chance "
+            f"explains: {raw.accuracy:.4f} of the held-out digits are right (95% interval {raw.low:.4f} to "
+            f"{raw.high:.4f})"
+        )
+    expected_score = expected.expect(estimates, main_model, config)
     clock.lap("score")
-    return Evaluation(scores, [*predictions, blend], combiner, BLEND)
+    return Evaluation(scores, list(predictions.values()), combiner, main_model, expected_score)
 
 
-def _score(predictions: Predictions, held_out: HeldOut, seconds: float) -> ModelScore:
+def _score(
+    estimate: scoring.Estimate, predictions: Predictions, held_out: HeldOut, seconds: float
+) -> ModelScore:
     folds = scoring.by_fold(held_out.labels, predictions.out_of_fold, held_out.folds)
     several, on_test = len(folds) > 1, None
     if held_out.test_labels is not None:
-        on_test = scoring.score(held_out.test_labels, predictions.test).accuracy
+        on_test = scoring.accuracy(held_out.test_labels, predictions.test)
+    raw = estimate.raw
     return ModelScore(
-        **vars(scoring.score(held_out.labels, predictions.out_of_fold, held_out.rows)),
+        **vars(estimate.score),
+        raw=None if raw == estimate.score else RawScore(accuracy=raw.accuracy, low=raw.low, high=raw.high),
         seconds=round(seconds, 2),
         folds=tuple(folds) if several else None,
         std=float(np.std(folds, ddof=1)) if several else None,
@@ -144,6 +180,7 @@ def describe(
         config=config,
         scores=evaluation.scores,
         main_model=evaluation.main_model,
+        expected_score=evaluation.expected_score,
         recipes={model.predictions.name: model.settings for model in models},
         inference_fits={model.predictions.name: model.inference_fits for model in models},
         blend=evaluation.blend,

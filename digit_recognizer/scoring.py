@@ -4,10 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digit_recognizer.predictions import MIN_LOG, HeldOut
+
+Z = 1.959964  # of 95% intervals
+FOLDS = 5  # of the estimate's cross-fitting; there must be as many errors, or their chance cannot be fitted
+
 
 @dataclass(frozen=True)
 class Score:
-    """Share of digits predicted right, and the 95% interval of that share on unseen digits of the same kind.
+    """Accuracy, and the 95% interval of the accuracy on all digits of the same kind.
 
     digits: number of different digits that it was measured on.
     """
@@ -18,25 +23,105 @@ class Score:
     digits: int
 
 
-def score(labels: np.ndarray, probabilities: np.ndarray, rows: np.ndarray | None = None) -> Score:
-    """Return the accuracy of the likeliest digits: `labels` of shape (n,), `probabilities` of shape (n, 10).
+@dataclass(frozen=True)
+class Estimate:
+    """An accuracy on all digits of the same kind, estimated from held-out rows.
 
-    rows: row number of each prediction, of shape (n,). If rows repeat, as in repeated cross-validation, the
-    interval counts each once, as predicting a digit again tells nothing about other digits.
-
-    The interval is Wilson's: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical
-    Inference", JASA 22 (1927). It covers chance in which digits were held out, not in training.
+    score: with its interval. raw: the share of held-out predictions that are right, with Wilson's interval;
+    the same as `score` if nothing is known of the rows. worth: the number of digits on which a plain share
+    has the same variance. influence: float of shape (training rows,), what each row adds to the accuracy's
+    error: the squares sum to its variance, the products with another estimate's to their covariance.
     """
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    digits = len(labels if rows is None else np.unique(rows))
-    return Score(accuracy, *_interval(round(accuracy * digits), digits), digits)
+
+    score: Score
+    raw: Score
+    worth: float
+    influence: np.ndarray
 
 
-def _interval(right: int, count: int) -> tuple[float, float]:
-    from scipy.stats import binomtest
+@dataclass(frozen=True)
+class HeldOutDigits:
+    """What a model makes of each different held-out digit: arrays of shape (n,).
 
-    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    rows: their row numbers, ascending. right: share of its predictions that are right, which repeated
+    cross-validation has several of. loss: mean log loss.
+    """
+
+    rows: np.ndarray
+    right: np.ndarray
+    loss: np.ndarray
+
+
+def by_digit(held_out: HeldOut, probabilities: np.ndarray) -> HeldOutDigits:
+    """Return right predictions and log loss by digit: `probabilities` of shape (m, 10)."""
+    rows, inverse, times = np.unique(held_out.rows, return_inverse=True, return_counts=True)
+    p_true = probabilities[np.arange(len(inverse)), held_out.labels].astype(float).clip(MIN_LOG, 1)
+    right = probabilities.argmax(axis=1) == held_out.labels
+    means = (np.bincount(inverse, each) / times for each in (right, -np.log(p_true)))
+    return HeldOutDigits(rows, *means)
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the share of the likeliest digits that are right: labels (n,), probabilities (n, 10)."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def errors(accuracy: float, digits: int) -> int:
+    """Return the number of errors that an accuracy on so many digits stands for."""
+    return round((1 - accuracy) * digits)
+
+
+def estimate(held_out: HeldOutDigits, count: int, margins: np.ndarray | None) -> Estimate:
+    """Return the accuracy on digits like all `count` training rows, from those rows that were held out.
+
+    margins: float of shape (count, references), how surely reference models predict each training row without
+    having seen it; None if that is not known.
+
+    With margins, it is survey sampling's regression estimator: a logistic regression predicts from a row's
+    margins whether the model is right; the estimate is the mean of that over all rows, and the mean of what
+    it missed on the held-out ones. It is cross-fitted: no row is predicted by a regression fitted on it. How
+    hard the held-out rows are by chance cancels.
+    C.-E. Särndal, B. Swensson, J. Wretman, "Model Assisted Survey Sampling", Springer 1992, chapter 6.
+    A. N. Angelopoulos et al., "Prediction-powered inference", Science 382 (2023).
+    """
+    rows, right = held_out.rows, held_out.right
+    share, n, influence = float(right.mean()), len(right), np.zeros(count)
+    raw = Score(share, *wilson(share, n), n)
+    wrong = right < 0.5
+    if margins is None or n == count or not FOLDS <= wrong.sum() <= n - FOLDS:
+        influence[rows] = (right - share) / n
+        return Estimate(raw, raw, n, influence)
+    expected, cross_fitted = _predict_right(margins, rows, wrong)
+    missed = right - cross_fitted
+    share = float(np.clip(expected.mean() + missed.mean(), 0, 1))
+    influence += (expected - expected.mean()) / count
+    influence[rows] += (missed - missed.mean()) / n
+    worth = float(share * (1 - share) / np.sum(influence**2))
+    return Estimate(Score(share, *wilson(share, worth), n), raw, worth, influence)
+
+
+def _predict_right(margins: np.ndarray, rows: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the chance that the model is right: on each training row, and on `rows`, cross-fitted."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    features = (margins - margins.mean(axis=0)) / margins.std(axis=0)
+    expected, cross_fitted = np.zeros(len(margins)), np.zeros(len(rows))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    for fitted, left in folds.split(rows, wrong):
+        regression = LogisticRegression(solver="newton-cholesky").fit(features[rows[fitted]], wrong[fitted])
+        right = regression.predict_proba(features)[:, 0]
+        expected += right / FOLDS
+        cross_fitted[left] = right[rows[left]]
+    return expected, cross_fitted
+
+
+def wilson(accuracy: float, digits: float) -> tuple[float, float]:
+    """Return Wilson's 95% interval of an accuracy on so many digits, or on as many as it is worth."""
+    centre = accuracy + Z**2 / (2 * digits)
+    half = Z * np.sqrt(accuracy * (1 - accuracy) / digits + Z**2 / (4 * digits**2))
+    low, high = (centre - half) / (1 + Z**2 / digits), (centre + half) / (1 + Z**2 / digits)
+    return float(max(0.0, low)), float(min(1.0, high))
 
 
 def by_fold(labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray) -> list[float]:
@@ -75,9 +160,7 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
     right = probabilities.argmax(axis=1) == labels
     _, inside = np.unique(np.ceil(confidence * bins), return_inverse=True)
     counts, hits, sums = (np.bincount(inside, weights) for weights in (None, right, confidence))
-    low, high = np.transpose(
-        [_interval(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)]
-    )
+    low, high = np.transpose([wilson(hit / count, count) for hit, count in zip(hits, counts, strict=True)])
     return Calibration(sums / counts, hits / counts, low, high, counts)
 
 

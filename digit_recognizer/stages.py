@@ -116,7 +116,7 @@ class Stages:
             for name in members
         ]
         evaluation = results.evaluate(
-            models, held_out, "weighted" if config.blend else None, clock, self._on_notice
+            models, held_out, config, "weighted" if config.blend else None, clock, self._on_notice
         )
         self._draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")

@@ -188,13 +188,18 @@ def test_download_train_submit_and_the_score_is_the_runs(
     result = user.run("submit")
     assert result.code == 0, result.err
     before = Path("submissions/whole/run.json").read_text()
-    score = json.loads(before)["scores"]["sklearn-mlp"]
+    score, expected = json.loads(before)["scores"]["sklearn-mlp"], json.loads(before)["expected_score"]
     assert result.out == (
-        f"Submission 4000: public score 0.99142; local {score['accuracy']:.4f} "
-        f"({score['low']:.4f} to {score['high']:.4f}), gap {0.99142 - score['accuracy']:+.4f}\n"
+        f"Submission 4000: public score 0.99142, {round((1 - 0.99142) * TEST)} error of {TEST}; "
+        f"validation accuracy {score['accuracy']:.4f}, expected {expected['low']:.4f} to "
+        f"{expected['high']:.4f}: above\n"
     )
     (stored,) = json.loads(Path("submissions/.submitted.json").read_text()).values()
-    assert (stored["run"], stored["public_score"], stored["local"]["low"]) == ("whole", 0.99142, score["low"])
+    assert (stored["run"], stored["public_score"], stored["validation"]["low"]) == (
+        "whole",
+        0.99142,
+        score["low"],
+    )
     (sent,) = user.kaggle.uploads.values()
     assert (submission.check_bytes(sent, "sent", TEST).labels == test_labels).mean() > 0.6
 

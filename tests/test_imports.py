@@ -15,8 +15,8 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "scoring", "submission", "records",
     "settings", "splits", "nets", "data", "recipes", "job", "blending", "manifest", "training", "runs",
-    "schedule", "drafts", "results", "stages", "pipeline", "inference", "reports", "leaderboard", "cli",
-    "notebook", "__main__",
+    "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference", "reports",
+    "leaderboard", "cli", "notebook", "__main__",
 ]  # fmt: skip
 BESIDE = {"inference", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
@@ -24,7 +24,7 @@ SLOW = {
     "tensorflow", "threadpoolctl",
 }  # fmt: skip
 ONLY_IN = {
-    "click": {"cli.commands", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
+    "click": {"cli.commands", "cli.compare", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
     "PIL": {"inference.files", "reports.page"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment", "inference.paper", "inference.preparation"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import PLAIN, make_config
 
-from digit_recognizer import recipes, records, runs
+from digit_recognizer import expected, recipes, records, runs
 from digit_recognizer.cli import tables
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import Manifest, RunConfig
@@ -79,9 +79,10 @@ def test_every_field_of_a_manifest_is_read_or_named(tmp_path: Path, tiny_run: ru
         run = runs.load(tmp_path)
         for show in (tables.scores, tables.folds, tables.weights):
             list(show(run))
-        list(tables.runs([run], {}))
+        list(tables.runs([run], {}, ["best"]))
+        expected.describe(run.manifest)
         tables.summary(run)
-        tables.run_list([run], {})
+        tables.run_list([run], {}, ["best"])
 
     refused = check_every_field(tmp_path / "run.json", tiny_run.manifest, read_and_show)
     assert refused > 600

@@ -82,17 +82,18 @@ def test_each_column_of_runs_says_what_its_head_says(tiny_run: runs.Run) -> None
         ref=7, status="COMPLETE", public_score=0.5, message="m", submitted_at=None, file_sha256="0" * 64
     )
     manifest, score = tiny_run.manifest, tiny_run.main_score
-    assert {head: cell((tiny_run, outcome)) for head, cell in tables.RUN_COLUMNS} == {
+    assert {head: cell((tiny_run, outcome, "cannot tell")) for head, cell in tables.RUN_COLUMNS} == {
         "run": "tiny",
         "created": f"{manifest.created:%Y-%m-%d %H:%M}",
         "recipes": "sklearn-mlp+sklearn-mlp-plain",
         "data": "other",
         "validation accuracy": f"{score.accuracy:.4f}",
         "95% interval": f"{score.low:.4f} to {score.high:.4f}",
+        "against the best": "cannot tell",
         "public score": "0.50000",
         "seconds": f"{manifest.seconds['total']:.0f}",
     }
-    assert dict(tables.RUN_COLUMNS)["public score"]((tiny_run, None)) == "-"
+    assert dict(tables.RUN_COLUMNS)["public score"]((tiny_run, None, "best")) == "-"
 
 
 def test_a_damaged_manifest_is_told_and_hides_no_other_run(tmp_path: Path, copied: runs.Run) -> None:

@@ -1,22 +1,115 @@
 import numpy as np
 import pytest
 
-from digit_recognizer.scoring import by_fold, calibration, confusions, score
+from digit_recognizer.predictions import HeldOut
+from digit_recognizer.scoring import (
+    HeldOutDigits,
+    accuracy,
+    by_digit,
+    by_fold,
+    calibration,
+    confusions,
+    errors,
+    estimate,
+    wilson,
+)
 
 
-def test_accuracy_and_wilsons_interval_over_different_digits() -> None:
-    labels = np.repeat(np.arange(10), 10)
-    probabilities = np.eye(10)[labels]
-    certain = score(labels, probabilities)
-    assert certain.accuracy == certain.high == 1
-    assert certain.low == pytest.approx(100 / (100 + 1.96**2), abs=1e-4)
-    probabilities[:5] = np.eye(10)[9]
-    result = score(labels, probabilities)
-    assert (result.accuracy, result.digits) == (0.95, 100)
+def held_out(right: np.ndarray, rows: np.ndarray | None = None) -> HeldOutDigits:
+    rows = np.arange(len(right)) if rows is None else rows
+    return HeldOutDigits(rows, right.astype(float), np.zeros(len(right)))
+
+
+def test_accuracy_and_errors() -> None:
+    assert accuracy(np.array([1, 2, 3, 4]), np.eye(10)[[1, 2, 3, 9]]) == 0.75
+    assert errors(0.99628, 28_000) == 104
+    assert errors(1.0, 28_000) == 0
+
+
+def test_wilsons_interval() -> None:
     # (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.95, n = 100, z = 1.96
-    assert (result.low, result.high) == pytest.approx((0.8882, 0.9785), abs=1e-4)
-    twice = score(np.tile(labels, 2), np.tile(probabilities, (2, 1)), np.tile(np.arange(100), 2))
-    assert twice == result  # a digit that is predicted again makes the interval no narrower
+    assert wilson(0.95, 100) == pytest.approx((0.8882, 0.9785), abs=1e-4)
+    assert wilson(1.0, 100) == pytest.approx((100 / (100 + 1.96**2), 1), abs=1e-4)
+    assert wilson(0.0, 100)[0] == 0
+
+
+def test_without_margins_the_estimate_is_the_share_of_the_held_out_rows() -> None:
+    right = np.repeat([True, False], [95, 5])
+    found = estimate(held_out(right, np.arange(100, 200)), 1000, None)
+    assert found.score == found.raw
+    assert (found.score.accuracy, found.score.digits, found.worth) == (0.95, 100, 100)
+    assert (found.score.low, found.score.high) == wilson(0.95, 100)
+    assert np.sum(found.influence**2) == pytest.approx(0.95 * 0.05 / 100)
+    assert not found.influence[:100].any()
+    assert not found.influence[200:].any()
+
+
+def test_a_digit_that_is_predicted_twice_counts_once() -> None:
+    """As in repeated cross-validation: one of its two predictions is right, so half of it is."""
+    labels, rows = np.array([1, 2, 1, 2]), np.array([7, 3, 7, 3])
+    digits = by_digit(HeldOut(rows, np.zeros(4, int), labels), np.eye(10)[[1, 2, 1, 5]])
+    assert (digits.rows.tolist(), digits.right.tolist()) == ([3, 7], [0.5, 1])
+    np.testing.assert_allclose(digits.loss, [-np.log(1e-6) / 2, 0])
+    assert estimate(digits, 10, None).score.digits == 2
+
+
+ROWS, SHARE = 12_000, 0.1
+
+
+def hard_digits(seed: int, known: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return margins of two references, and whether a model is right: hard digits are hard for all.
+
+    known: how much of the difficulty the references know.
+    """
+    rng = np.random.default_rng(seed)
+    difficulty, noise = rng.normal(size=ROWS), rng.normal(size=(ROWS, 2))
+    margins = 6 - 3 * (known * difficulty[:, None] + (1 - known + 0.2) * noise)
+    chance_of_error = 1 / (1 + np.exp(10 - 5 * difficulty))
+    return margins, rng.random(ROWS) >= chance_of_error
+
+
+def holdouts(right: np.ndarray, margins: np.ndarray, count: int) -> np.ndarray:
+    """Return of holdouts: adjusted and raw error, and whether the interval holds the accuracy of all rows."""
+    found = []
+    for seed in range(count):
+        rows = np.sort(np.random.default_rng(seed).choice(ROWS, int(SHARE * ROWS), replace=False))
+        each = estimate(held_out(right[rows], rows), ROWS, margins)
+        inside = each.score.low <= right.mean() <= each.score.high
+        found.append(
+            (each.score.accuracy - right.mean(), each.raw.accuracy - right.mean(), inside, each.worth)
+        )
+    return np.array(found)
+
+
+def test_margins_take_out_how_hard_the_held_out_rows_are() -> None:
+    margins, right = hard_digits(0)
+    adjusted, raw, inside, worth = holdouts(right, margins, 60).T
+    assert np.sqrt(np.mean(adjusted**2)) < 0.75 * np.sqrt(np.mean(raw**2))
+    assert abs(adjusted.mean()) < 3 * adjusted.std() / np.sqrt(60)  # without bias
+    assert inside.mean() >= 0.9
+    assert np.median(worth) > 1.5 * SHARE * ROWS
+
+
+def test_margins_that_know_nothing_change_nothing() -> None:
+    margins, right = hard_digits(1, known=0.0)
+    rng = np.random.default_rng(0)
+    adjusted, raw, _inside, worth = holdouts(right, rng.permutation(margins), 40).T
+    assert np.abs(adjusted - raw).max() < np.abs(raw).max() / 2
+    assert 0.85 * SHARE * ROWS < np.median(worth) < 1.15 * SHARE * ROWS
+
+
+@pytest.mark.parametrize("wrong", [0, 4, 196, 200], ids=str)
+def test_too_few_errors_to_learn_from_are_not_adjusted(wrong: int) -> None:
+    right = np.arange(200) >= wrong
+    found = estimate(held_out(right), 1000, np.random.default_rng(0).normal(size=(1000, 2)))
+    assert found.score == found.raw
+    assert found.score.accuracy == pytest.approx(1 - wrong / 200)
+
+
+def test_a_cross_validation_of_all_rows_is_not_adjusted() -> None:
+    margins, right = hard_digits(2)
+    found = estimate(held_out(right), ROWS, margins)
+    assert found.score == found.raw
 
 
 def test_each_fold_is_scored_by_itself() -> None:
@@ -34,8 +127,8 @@ def test_calibration_counts_and_compares_bin_by_bin() -> None:
     np.testing.assert_allclose(result.accuracy, [1, 0, 0.75])
     assert result.counts.tolist() == [1, 1, 4]
     assert result.error == pytest.approx((0.4 + 0.64 + 4 * 0.2) / 6)
-    last_bin = score(np.array([1, 1, 1, 7]), probabilities[:4])
-    assert (result.low[2], result.high[2]) == pytest.approx((last_bin.low, last_bin.high))
+    last_bin = wilson(0.75, 4)
+    assert (result.low[2], result.high[2]) == pytest.approx(last_bin)
 
 
 def test_calibration_of_sure_and_right_predictions_is_without_error() -> None:

@@ -50,10 +50,11 @@ DAILY = "Daily limit of 5 submissions reached."
 RULES = "You cannot submit until you accept the competition rules"
 PHONE = "You must verify your phone number to submit"
 SOFTMAX = RECIPES["softmax"].settings.model_dump(mode="json")
-SCORED = "Submission 4000: public score 0.99142\n"
+SCORED = "Submission 4000: public score 0.99142, 1 error of 100\n"
 IS_THERE = (
     "this very file is at Kaggle already (submission 4000, public score 0.99142); --force submits it again"
 )
+EXPECTED = {"value": 0.9938, "low": 0.9911, "high": 0.9957, "rows": 28_000}
 EVIL = "\x1b[31m\x9b2J\u202ex\u2066\x07"  # what drives a terminal: C0, C1, direction
 # How often each number of submits of one file at once is tried; 20 take some ten minutes of two cores.
 REPEATS = int(os.environ.get("SUBMITS_AT_ONCE_REPEATS", "1"))
@@ -88,7 +89,7 @@ def write_run(
     manifest = {
         "name": name, "created": created, "config": config, "scores": {"softmax": score},
         "main_model": "softmax", "recipes": {"softmax": SOFTMAX}, "inference_fits": {"softmax": []},
-        "blend": None, "submission_model": submission_model,
+        "blend": None, "submission_model": submission_model, "expected_score": EXPECTED,
         "submission_sha256": write_csv(folder / "submission.csv", label=label), "seconds": {"total": 1},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(manifest))
@@ -153,16 +154,17 @@ def test_the_newest_run_is_submitted_and_its_score_stored(user: User) -> None:
     result = user.run_process("submit", PYTHONPATH=f":{noise.parent}:{ROOT}", **token)
     assert result.code == 0, result.err
     assert result.out == (
-        "Submission 4000: public score 0.99142; local 0.9938 (0.9913 to 0.9956), gap -0.0024\n"
+        "Submission 4000: public score 0.99142, 240 errors of 28,000; validation accuracy 0.9938, expected "
+        "0.9911 to 0.9957: inside\n"
     )
     assert user.kaggle.seen == ["log in", "list", "start", "put", "create", "list", "list", "list"]
     assert list(user.kaggle.uploads.values()) == [(run / "submission.csv").read_bytes()]
     outcome = stored(user, run)
-    assert outcome["message"].endswith("] newer local 0.9938")
+    assert outcome["message"].endswith("] newer validation accuracy 0.9938")
     assert outcome["message"] == user.kaggle.submissions[0]["description"]
     assert (outcome["ref"], outcome["status"], outcome["public_score"]) == (4000, "COMPLETE", 0.99142)
     score = {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956}
-    assert (outcome["run"], outcome["local"]) == ("newer", score)
+    assert (outcome["run"], outcome["validation"]) == ("newer", score)
     assert (run / "run.json").read_bytes() == before
     assert stored(user, run.parent / "older") is None
     assert user.kaggle.names == ["submission.csv"]
@@ -356,7 +358,7 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
     assert result.code == 0
     assert result.out.startswith("submissions/mine/submission.csv: would be submitted as '[")
     credentials = "with the credentials of KAGGLE_USERNAME and KAGGLE_KEY"
-    assert result.out.endswith(f"] mine local 0.9938', {credentials}\n")
+    assert result.out.endswith(f"] mine validation accuracy 0.9938', {credentials}\n")
     assert user.kaggle.seen == []
 
 
@@ -424,7 +426,7 @@ def test_one_damaged_manifest_does_not_stop_the_others(user: User) -> None:
     assert stored(user, run)["public_score"] == 0.99142
     assert result.err.startswith("submissions/broken/run.json: ")
     result = user.run("submissions")
-    assert re.search("^mine .* -0.0024$", result.out, re.MULTILINE)
+    assert re.search("^mine .* 0.9938$", result.out, re.MULTILINE)
     assert result.err.startswith("submissions/broken/run.json: ")
 
 
@@ -903,7 +905,7 @@ def test_a_message_that_quotes_another_files_tag_leaves_that_run_alone(user: Use
     tag = ledger.TAG.match(stored(user, run)["message"])[0]
     user.kaggle.verdict = {"status": "COMPLETE", "publicScore": "0.1"}
     result = user.run("submit", "file.csv", "-m", f"better than {tag} [of today]")
-    assert (result.code, result.out) == (0, "Submission 4001: public score 0.10000\n")
+    assert (result.code, result.out) == (0, "Submission 4001: public score 0.10000, 90 errors of 100\n")
     assert user.kaggle.submissions[0]["description"].endswith(f"better than ({tag[1:-1]}) [of today]")
     assert [(row["ref"], row["run"]) for row in listed(user)] == [(4001, None), (4000, "mine")]
     assert stored(user, run)["ref"] == 4000
@@ -954,15 +956,48 @@ def test_submissions_are_matched_to_runs(user: User) -> None:
         (4001, None, "COMPLETE"),
         (4000, "mine", "COMPLETE"),
     ]
-    assert rows[0]["local"] is rows[0]["gap"] is None
-    assert rows[1]["local"] == {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956}
+    assert (
+        rows[0]["validation"] is rows[0]["gap"] is rows[0]["expected_score"] is rows[0]["in_interval"] is None
+    )
+    assert (rows[1]["expected_score"], rows[1]["in_interval"]) == (EXPECTED, "inside")
+    assert rows[0]["errors"] == rows[1]["errors"] == 1
+    assert rows[1]["validation"] == {"accuracy": 0.9938, "low": 0.9913, "high": 0.9956}
     assert rows[1]["gap"] == pytest.approx(0.99142 - 0.9938)
     assert rows[1]["date"] == "2026-11-21T10:00:00+00:00"
-    assert user.run("submissions").out == (
-        "run        ref        date (UTC)    status  public score  validation accuracy      gap\n"
-        "file.csv  4001  2026-11-21 10:00  COMPLETE       0.99142                    -        -\n"
-        "mine      4000  2026-11-21 10:00  COMPLETE       0.99142               0.9938  -0.0024\n"
-    )
+    result = user.run("submissions")
+    assert result.err == "1 of 1 public scores are inside their 95% intervals\n"
+    head, by_hand, mine = (re.split("  +", line) for line in result.out.splitlines())
+    assert head[:4] == ["run", "ref", "date (UTC)", "status"]
+    assert head[4:] == ["public score", "errors", "expected", "in it", "validation accuracy"]
+    assert by_hand[5:] == ["1", "-", "-", "-"]
+    assert mine[:4] == ["mine", "4000", "2026-11-21 10:00", "COMPLETE"]
+    assert mine[4:] == ["0.99142", "1", "0.9911 to 0.9957", "inside", "0.9938"]
+
+
+@pytest.mark.parametrize(
+    ("score", "place"),
+    [("0.99108", "below"), ("0.99109", "inside"), ("0.9957", "inside"), ("0.99571", "above")],
+)
+def test_a_score_is_inside_or_outside_what_was_expected(user: User, score: str, place: str) -> None:
+    """Kaggle cuts a score to five decimals: 0.99109 may have been 0.9911 less a hair."""
+    write_run(user)
+    user.kaggle.verdict["publicScore"] = score
+    assert user.run("submit").out.endswith(f"expected 0.9911 to 0.9957: {place}\n")
+    assert [row["in_interval"] for row in listed(user)] == [place]
+    held = int(place == "inside")
+    assert user.run("submissions").err == f"{held} of 1 public scores are inside their 95% intervals\n"
+
+
+def test_a_ledger_of_an_earlier_version_is_read(user: User) -> None:
+    run = write_run(user)
+    assert user.run("submit").code == 0
+    entries = ledger_of(user)
+    entry = entries[hash_of(run)]
+    entry["local"] = entry.pop("validation")
+    del entry["expected"]
+    damage(user, json.dumps(entries))
+    (row,) = listed(user)
+    assert (row["validation"]["accuracy"], row["expected_score"]) == (0.9938, None)
 
 
 def test_a_list_of_several_pages_is_read_to_its_end(user: User) -> None:
@@ -989,8 +1024,8 @@ def test_the_ledger_keeps_what_a_run_scored_before_it_was_resumed(user: User) ->
     write_run(user, label=6, accuracy=0.995)
     assert json.loads(user.run("runs", "--json").out)["runs"][0]["kaggle"] is None
     (row,) = listed(user)
-    assert (row["run"], row["local"]["accuracy"]) == ("mine", 0.9938)
-    assert "-0.0024" in user.run("submissions").out
+    assert (row["run"], row["validation"]["accuracy"]) == ("mine", 0.9938)
+    assert row["gap"] == pytest.approx(0.99142 - 0.9938)
     damage(user, "[]")
     result = user.run("runs")
     assert result.out.startswith("run ")

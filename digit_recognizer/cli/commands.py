@@ -13,6 +13,7 @@ from pydantic import Field
 
 from digit_recognizer import signals
 from digit_recognizer.cli import kaggle
+from digit_recognizer.cli.compare import compare
 from digit_recognizer.cli.draw import draw
 from digit_recognizer.cli.options import (
     JSON,
@@ -77,13 +78,13 @@ def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission and its validation accuracy."""
 
 
-for command in (*kaggle.COMMANDS, draw, predict):
+for command in (*kaggle.COMMANDS, compare, draw, predict):
     cli.add_command(command)
 
 
 def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
     """Print a new run's tables, and last the path of its submission, or of its folder without one."""
-    from digit_recognizer import reports
+    from digit_recognizer import expected, reports
     from digit_recognizer.cli import tables
 
     path = run.submission if run.manifest.submission_model else run.folder
@@ -93,10 +94,12 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
             notice(f"Report: {report}")
         if as_json:
             result(tables.summary(run, report))
+            notice(expected.describe(run.manifest))
             return
         results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
         results(tables.weights(run))
         result(path)
+        notice(expected.describe(run.manifest))
 
 
 @cli.command(cls=TrainingCommand)
@@ -155,8 +158,11 @@ def ensemble(as_json: bool, **options: Any) -> None:
 @OUT
 @JSON
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
-    """List the runs with their validation accuracy and public score."""
-    from digit_recognizer import runs
+    """List the runs with their validation accuracy and public score.
+
+    Against the best run on the same digits, each is worse, or the digits that they held out cannot tell.
+    """
+    from digit_recognizer import comparison, runs
     from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import ledger
 
@@ -170,10 +176,11 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
         listed.sort(key=lambda run: run.main_score.accuracy, reverse=True)
     for line in [*problems, *runs.list_unfinished(out)]:
         notice(line)
+    against_best = comparison.against_best(listed)
     if as_json:
-        result(tables.run_list(listed, outcomes))
+        result(tables.run_list(listed, outcomes, against_best))
     elif listed:
-        results(tables.runs(listed, outcomes))
+        results(tables.runs(listed, outcomes, against_best))
     elif not problems:
         notice(f"{out}: holds no runs yet; `train` makes one")
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from pydantic import Field
 
+from digit_recognizer import scoring
 from digit_recognizer.cli import tables, terminal
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import done, result, results
+from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
 from digit_recognizer.leaderboard.advice import COMPETITION
 
@@ -133,7 +135,7 @@ def submit(
 @OUT
 @with_options(REACHING)
 def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
-    """List the submissions at Kaggle, their runs, and the gap between local and public score."""
+    """List the submissions at Kaggle, their runs, and the public scores beside what was expected."""
     from digit_recognizer.leaderboard import matching
 
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
@@ -142,21 +144,26 @@ def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
         result(tables.submissions_json(matches))
     else:
         results(tables.submissions(matches))
+        if held := tables.intervals_held(matches):
+            _notice(held)
 
 
 COMMANDS = (download, submit, submissions)
 
 
 def _scored(outcome: "KaggleOutcome") -> str:
-    """Return the line with the public score beside the local one."""
+    """Return the line with the public score, its errors, and what was expected."""
     if outcome.public_score is None:
         return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
-    scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}"
-    local = outcome.local
-    if local is None:
-        return scored
-    gap = outcome.public_score - local.accuracy
-    return f"{scored}; local {local.accuracy:.4f} ({local.low:.4f} to {local.high:.4f}), gap {gap:+.4f}"
+    rows = COMPETITION_ROWS["test.csv"]
+    wrong = scoring.errors(outcome.public_score, rows)
+    scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}, "
+    scored += f"{wrong:,} error{'s' if wrong != 1 else ''} of {rows:,}"
+    if validation := outcome.validation:
+        scored += f"; validation accuracy {validation.accuracy:.4f}"
+    if expected := outcome.expected:
+        scored += f", expected {expected.low:.4f} to {expected.high:.4f}: {outcome.place}"
+    return scored
 
 
 def _notice(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic_core import to_jsonable_python
 
-from digit_recognizer.manifest import ModelScore
+from digit_recognizer.manifest import ExpectedScore, ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.runs import Run
@@ -40,7 +40,7 @@ def _number(value: float | None, style: str) -> str:
     return "-" if value is None else format(value, style)
 
 
-def _interval(score: ModelScore) -> str:
+def _interval(score: ModelScore | ExpectedScore) -> str:
     return f"{score.low:.4f} to {score.high:.4f}"
 
 
@@ -60,6 +60,7 @@ def summary(run: Run, report: Path | None = None) -> str:
             "models": list(models.values()),
             "blend": blend,
             "weights": _weights(run),
+            "expected_score": to_jsonable_python(manifest.expected_score),
             "data": manifest.config.data.model_dump(mode="json"),
             "stopped_early": manifest.stopped_early,
             **({"report": str(report)} if report else {}),
@@ -67,15 +68,16 @@ def summary(run: Run, report: Path | None = None) -> str:
     )
 
 
-def run_list(runs: Iterable[Run], outcomes: Outcomes) -> str:
+def run_list(runs: Iterable[Run], outcomes: Outcomes, against_best: Iterable[str]) -> str:
     """Return the runs as `runs --json` prints them: their manifests, and what Kaggle answered."""
     listed = [
         {
             "run": str(run.folder),
             **run.manifest.model_dump(mode="json"),
+            "against_best": verdict,
             "kaggle": to_jsonable_python(_outcome(run, outcomes)),
         }
-        for run in runs
+        for run, verdict in zip(runs, against_best, strict=True)
     ]
     return json.dumps({"runs": listed})
 
@@ -125,31 +127,35 @@ def _weights(run: Run) -> dict[str, float] | None:
     return dict(zip(run.manifest.models, blend.weights, strict=True)) if blend else None
 
 
-RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None"]] = [
+RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None", str]] = [
     ("run", lambda row: row[0].folder.name),
     ("created", lambda row: f"{row[0].manifest.created:%Y-%m-%d %H:%M}"),
     ("recipes", lambda row: "+".join(row[0].manifest.models)),
     ("data", lambda row: row[0].manifest.config.data.kind),
     ("validation accuracy", lambda row: f"{row[0].main_score.accuracy:.4f}"),
     ("95% interval", lambda row: _interval(row[0].main_score)),
+    ("against the best", lambda row: row[2]),
     ("public score", lambda row: _number(row[1].public_score if row[1] else None, ".5f")),
     ("seconds", lambda row: _number(row[0].manifest.seconds.get("total"), ".0f")),
 ]
 
 
-def runs(listed: Iterable[Run], outcomes: Outcomes) -> Iterator[str]:
+def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str]) -> Iterator[str]:
     """Yield a line for each run; outcomes: Kaggle's, by the submission's SHA-256."""
-    yield from table(RUN_COLUMNS, [(run, _outcome(run, outcomes)) for run in listed])
+    beside = zip(listed, against_best, strict=True)
+    yield from table(RUN_COLUMNS, [(run, _outcome(run, outcomes), verdict) for run, verdict in beside])
 
 
 SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
-    ("run", lambda match: match.run or match.listed.file_name),
+    ("run", lambda match: (match.stored and match.stored.run) or match.listed.file_name),
     ("ref", lambda match: str(match.listed.ref)),
     ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
     ("status", lambda match: match.listed.status),
     ("public score", lambda match: _number(match.listed.public_score, ".5f")),
-    ("validation accuracy", lambda match: _number(match.local.accuracy if match.local else None, ".4f")),
-    ("gap", lambda match: _number(match.gap, "+.4f")),
+    ("errors", lambda match: _number(match.errors, ",")),
+    ("expected", lambda match: _interval(match.expected) if match.expected else "-"),
+    ("in it", lambda match: match.place or "-"),
+    ("validation accuracy", lambda match: f"{match.validation.accuracy:.4f}" if match.validation else "-"),
     ("error", lambda match: match.listed.error_description),
 ]
 
@@ -158,6 +164,14 @@ def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
     """Yield a line for each submission; the column of errors is left out if there are none."""
     failed = any(match.listed.error_description for match in matches)
     yield from table(SUBMISSION_COLUMNS if failed else SUBMISSION_COLUMNS[:-1], matches)
+
+
+def intervals_held(matches: Iterable["MatchedSubmission"]) -> str:
+    """Return how many public scores fell into the intervals that were expected; "" without any."""
+    places = [match.place for match in matches if match.place]
+    if not places:
+        return ""
+    return f"{places.count('inside')} of {len(places)} public scores are inside their 95% intervals"
 
 
 def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
@@ -173,8 +187,11 @@ def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
                     "status": match.listed.status,
                     "error": match.listed.error_description or None,
                     "public_score": match.listed.public_score,
-                    "run": match.run,
-                    "local": match.local.model_dump() if match.local else None,
+                    "errors": match.errors,
+                    "run": match.stored and match.stored.run,
+                    "validation": to_jsonable_python(match.validation),
+                    "expected_score": to_jsonable_python(match.expected),
+                    "in_interval": match.place,
                     "gap": match.gap,
                 }
                 for match in matches

@@ -56,7 +56,7 @@ def check(target: str | None, out: Path, *, message: str | None, force: bool, on
         raise already_submitted(file, previous)
     text = message or printable(file.name)
     if run and not message:
-        text = f"{printable(run.folder.resolve().name)} local {run.main_score.accuracy:.4f}"
+        text = f"{printable(run.folder.resolve().name)} validation accuracy {run.main_score.accuracy:.4f}"
     sent = ledger.sent(_tagged(text[:MESSAGE_LIMIT], checked.sha256), checked.sha256, run)
     return Candidate(file, checked.content, sent, out)
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from digit_recognizer.errors import NotSubmittedError, RunError
 from digit_recognizer.files import locked, read_plain, write_atomically
-from digit_recognizer.manifest import Fraction, Sha256
+from digit_recognizer.manifest import ExpectedScore, Fraction, Sha256
 from digit_recognizer.records import MAX_BYTES, Record, first_error
 from digit_recognizer.runs import Run
 
@@ -68,8 +68,8 @@ class KaggleSubmission(Record):
         return tag_of(self.description)[1 : 1 + HASH_DIGITS]
 
 
-class LocalScore(Record):
-    """A run's accuracy on held-out rows, with its 95% interval."""
+class ValidationScore(Record):
+    """A run's validation accuracy, with its 95% interval."""
 
     accuracy: Fraction
     low: Fraction
@@ -80,7 +80,8 @@ class KaggleOutcome(Record):
     """What became of a file's latest submission.
 
     status: SENT while it is not known whether Kaggle has it, then Kaggle's PENDING, COMPLETE or ERROR.
-    run, local: the run that wrote the file and its score then; a resumed run writes another file.
+    run, validation, expected: the run that wrote the file, its validation accuracy and what score it expected
+    then; a resumed run writes another file.
     """
 
     ref: int | None = None
@@ -90,12 +91,27 @@ class KaggleOutcome(Record):
     submitted_at: UtcDatetime = None
     file_sha256: Sha256
     run: str | None = None
-    local: LocalScore | None = None
+    validation: ValidationScore | None = Field(
+        default=None,
+        validation_alias=AliasChoices("validation", "local"),  # as earlier versions wrote it
+    )
+    expected: ExpectedScore | None = None
 
     @property
     def accepted(self) -> bool:
         """Whether it is certain that Kaggle has the submission: its number proves it."""
         return self.status != "SENT" and bool(self.ref)
+
+    @property
+    def place(self) -> Literal["inside", "below", "above"] | None:
+        """Where the public score fell, by the interval that was expected; None without both."""
+        if self.expected is None or self.public_score is None:
+            return None
+        if self.public_score > self.expected.high:
+            return "above"
+        return (
+            "inside" if self.public_score >= self.expected.low - 1e-5 else "below"
+        )  # it is cut to 5 decimals
 
 
 _ENTRIES = TypeAdapter(dict[Sha256, KaggleOutcome])
@@ -106,9 +122,13 @@ def sent(message: str, sha256: str, run: Run | None) -> KaggleOutcome:
     if run is None:
         return KaggleOutcome(message=message, file_sha256=sha256)
     score = run.main_score
-    local = LocalScore(accuracy=score.accuracy, low=score.low, high=score.high)
-    name = run.folder.resolve().name
-    return KaggleOutcome(message=message, file_sha256=sha256, run=name, local=local)
+    return KaggleOutcome(
+        message=message,
+        file_sha256=sha256,
+        run=run.folder.resolve().name,
+        validation=ValidationScore(accuracy=score.accuracy, low=score.low, high=score.high),
+        expected=run.manifest.expected_score,
+    )
 
 
 def read(out: Path) -> dict[str, KaggleOutcome]:

@@ -4,26 +4,55 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from digit_recognizer import runs
+from digit_recognizer import runs, scoring
+from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.ledger import HASH_DIGITS, KaggleSubmission, LocalScore
+from digit_recognizer.leaderboard.ledger import (
+    HASH_DIGITS,
+    KaggleOutcome,
+    KaggleSubmission,
+    ValidationScore,
+)  # fmt: skip
+from digit_recognizer.manifest import ExpectedScore
 
 
 @dataclass(frozen=True)
 class MatchedSubmission:
-    """One of the account's submissions, and the run here that wrote its file, with the run's score then."""
+    """One of the account's submissions, and what the ledger says of its file, if it is from here."""
 
     listed: KaggleSubmission
-    run: str | None = None
-    local: LocalScore | None = None
+    stored: KaggleOutcome | None = None
+
+    @property
+    def validation(self) -> ValidationScore | None:
+        """The run's validation accuracy when it was submitted."""
+        return self.stored.validation if self.stored else None
+
+    @property
+    def expected(self) -> ExpectedScore | None:
+        """What score the run expected then."""
+        return self.stored.expected if self.stored else None
+
+    @property
+    def place(self) -> str | None:
+        """Whether the public score is inside the interval that was expected, or on which side."""
+        if self.stored is None:
+            return None
+        return self.stored.model_copy(update={"public_score": self.listed.public_score}).place
+
+    @property
+    def errors(self) -> int | None:
+        """The number of test digits that the public score says were predicted wrong."""
+        score = self.listed.public_score
+        return None if score is None else scoring.errors(score, COMPETITION_ROWS["test.csv"])
 
     @property
     def gap(self) -> float | None:
         """The public score less the validation accuracy."""
-        if self.local is None or self.listed.public_score is None:
+        if self.validation is None or self.listed.public_score is None:
             return None
-        return self.listed.public_score - self.local.accuracy
+        return self.listed.public_score - self.validation.accuracy
 
 
 def match_submissions(
@@ -46,7 +75,7 @@ def match_submissions(
             fields = {"message": listed.description, "submitted_at": listed.date}
             stored = stored.model_copy(update=fields | listed.model_dump(include=ledger.NEWS))
             news[sha256] = known[sha256] = stored
-        matches.append(MatchedSubmission(listed, *((stored.run, stored.local) if stored else ())))
+        matches.append(MatchedSubmission(listed, stored))
     try:
         ledger.update(out, news)
     except DigitRecognizerError as error:

@@ -78,7 +78,8 @@ def _draw_digits(report: ReportData) -> list[Picture]:
     return [figures.digit_grid(name, digits) for name, digits in grids.items() if digits]
 
 
-def _render(report: ReportData, pictures: Iterable[Picture]) -> str:
+def render(template: str, **values: object) -> str:
+    """Return a page of that template in this folder."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -89,8 +90,13 @@ def _render(report: ReportData, pictures: Iterable[Picture]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "shorten": shorten, "setting": _format, "png": _png_uri}
-    return environment.get_template("template.html").render(
-        vars(report),
+    return environment.get_template(template).render(values)
+
+
+def _render(report: ReportData, pictures: Iterable[Picture]) -> str:
+    return render(
+        "template.html",
+        **vars(report),
         confusions=scoring.confusions(report.confusion),
         svg={picture.name: picture.svg() for picture in pictures},
         settings=_settings_tables(report.manifest),

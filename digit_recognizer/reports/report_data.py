@@ -40,6 +40,18 @@ class Example:
     p_true: float
     pixels: np.ndarray
 
+    @classmethod
+    def of(cls, train: data.Digits, row: int, label: int, probabilities: np.ndarray) -> "Example":
+        """Return a row of the training digits with its probabilities, of shape (10,)."""
+        return cls(
+            row=int(row) + 1,
+            label=int(label),
+            predicted=int(probabilities.argmax()),
+            probability=min(float(probabilities.max()), NEARLY_1),
+            p_true=float(probabilities[label]),
+            pixels=train.pixels[row],
+        )
+
     @property
     def right(self) -> bool:
         """Return whether the prediction is the label."""
@@ -79,7 +91,7 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
     held_out, models = run.predictions()  # first: a run that is being fitted replaces them stage by stage
     from sklearn.metrics import classification_report, confusion_matrix
 
-    dataset = _digits_of(run, data_dir)
+    dataset = digits_of(run, data_dir)
     for model in models:
         _check(run, held_out, model, dataset)
     manifest, train, labels = run.manifest, dataset.train, held_out.labels
@@ -113,7 +125,8 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
     )
 
 
-def _digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
+def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
+    """Return the run's digits; raises RunError if there are others, DataError if they cannot be read."""
     config = run.manifest.config.data
     source = data_dir or Path(config.source)
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises if a name is too long
@@ -141,7 +154,8 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
             f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
             f"{dataset.source}; train that run again"
         )
-    accuracy = run.manifest.scores[model.name].accuracy
+    score = run.manifest.scores[model.name]
+    accuracy = (score.raw or score).accuracy
     measured = float((model.out_of_fold.argmax(axis=1) == labels).mean())
     if abs(measured - accuracy) > 1e-6:  # another stage's file, or another run's
         raise RunError(
@@ -155,14 +169,7 @@ def _make_examples(
 ) -> list[Example]:
     """Return the predictions at these positions; probabilities: of shape (predictions, 10)."""
     return [
-        Example(
-            row=int(held_out.rows[position]) + 1,
-            label=int(held_out.labels[position]),
-            predicted=int(probabilities[position].argmax()),
-            probability=min(float(probabilities[position].max()), NEARLY_1),
-            p_true=float(probabilities[position, held_out.labels[position]]),
-            pixels=train.pixels[held_out.rows[position]],
-        )
+        Example.of(train, held_out.rows[position], held_out.labels[position], probabilities[position])
         for position in positions
     ]
 

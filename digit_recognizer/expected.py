@@ -1,0 +1,77 @@
+"""What score to expect on the test digits, with all that stands between them and the held-out rows."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from digit_recognizer.manifest import ExpectedScore, Manifest, RunConfig
+from digit_recognizer.scoring import Estimate, errors, wilson
+
+# How many times the scored model's errors the submitted one has, measured by scripts/coverage.py: a net's
+# errors fall with this power of its training rows; the mean of fold models has fewer than one of them.
+REFIT_EXPONENT, FOLD_MEAN = 0.5, 0.9
+FIT_SPREAD = 0.05  # standard deviation of a fit's errors over seeds, as a share of them
+TOO_GOOD = 0.9985  # public scores beyond it are of models that have seen the test digits
+DRAWS = 2_000
+
+
+def expect(estimates: Mapping[str, Estimate], main_model: str, config: RunConfig) -> ExpectedScore | None:
+    """Return the accuracy to expect on the test digits, with its 95% interval; None if they are trained on.
+
+    The interval covers the chance in which rows are held out, that in which digits are test digits and, where
+    another fit than the scored one predicts them, that in training. Such a fit is expected to have fewer
+    errors, and the best of several models more than it was chosen for.
+    """
+    if config.data.kind == "train_test_overlap":
+        return None
+    estimate, rows = estimates[main_model], config.data.rows.test
+    wrong = 1 - estimate.score.accuracy
+    if not config.blend:
+        wrong += optimism(list(estimates.values()))
+    variance = (1 / estimate.worth + 1 / rows) * wrong * (1 - wrong)
+    if config.refit or config.split.folds:
+        wrong *= _change(config)
+        variance += (FIT_SPREAD * wrong) ** 2
+    wrong = min(max(wrong, 0.0), 1.0)
+    worth = wrong * (1 - wrong) / variance if variance else 1 / (1 / estimate.worth + 1 / rows)
+    low, high = wilson(1 - wrong, worth)
+    return ExpectedScore(value=1 - wrong, low=low, high=high, rows=rows)
+
+
+def _change(config: RunConfig) -> float:
+    """Return how many times the errors of the fits that were scored the predicting fits have."""
+    folds, holdout = config.split.folds, config.split.holdout or 0.0
+    if config.refit:
+        return float((1 - 1 / folds if folds else 1 - holdout) ** REFIT_EXPONENT)
+    return FOLD_MEAN
+
+
+def optimism(estimates: Collection[Estimate]) -> float:
+    """Return how much too high the score of the best of several models is, as it was chosen for being high.
+
+    R. J. Tibshirani and R. Tibshirani, "A bias correction for the minimum error rate in cross-validation",
+    Annals of Applied Statistics 3 (2009); the errors of the estimates are drawn from their joint normal
+    distribution.
+    """
+    influence = np.array([estimate.influence for estimate in estimates])
+    chance = np.random.default_rng(0).multivariate_normal(
+        np.zeros(len(influence)), influence @ influence.T, DRAWS, method="eigh"
+    )
+    scores = np.array([estimate.score.accuracy for estimate in estimates]) + chance
+    return float(np.take_along_axis(chance, scores.argmax(axis=1)[:, None], axis=1).mean())
+
+
+def describe(manifest: Manifest) -> str:
+    """Return in a sentence what score to expect of a run, or why none."""
+    expected, data = manifest.expected_score, manifest.config.data
+    if expected is None:
+        return "No score can be expected: training digits are among the test digits"
+    where = "on Kaggle" if data.kind == "competition" else "on the test digits"
+    fewest, most = (errors(share, expected.rows) for share in (expected.high, expected.low))
+    said = (
+        f"Expect {expected.low:.4f} to {expected.high:.4f} {where}, {fewest:,} to {most:,} errors of "
+        f"{expected.rows:,}"
+    )
+    if expected.low <= TOO_GOOD:
+        return said
+    return f"{said}. That is too good to be true on this competition: full MNIST holds its test digits"

@@ -1,0 +1,55 @@
+"""A page of the held-out digits that one of two runs alone predicts right."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from digit_recognizer.comparison import Comparison
+from digit_recognizer.files import write_atomically
+from digit_recognizer.reports import page, report_data
+from digit_recognizer.reports.report_data import MAX_MISCLASSIFIED, Example
+from digit_recognizer.runs import Run
+
+Pair = tuple[Example, Example]  # a digit's predictions by the first and by the second run
+
+
+def write(
+    first: Run, second: Run, compared: Comparison, said: Iterable[str], out: Path, data_dir: Path | None
+) -> Path:
+    """Write the page into the folder `out` and return its path; said: how the runs compare, in words.
+
+    data_dir: where the runs' digits are, if not where the first one read them. Raises RunError if files do
+    not belong together, DataError if the digits cannot be read, WriteError if the page cannot be written.
+    """
+    digits = report_data.digits_of(first, data_dir).train
+    predictions = [_mean_probabilities(run) for run in (first, second)]
+
+    def pair(row: int) -> Pair:
+        a, b = (
+            Example.of(digits, row, digits.labels[row], means[np.searchsorted(rows, row)])
+            for rows, means in predictions
+        )
+        return a, b
+
+    names = [run.folder.resolve().name for run in (first, second)]
+    sides = [(names[0], compared.only_first), (names[1], compared.only_second)]
+    path = out / f"{names[0]}-vs-{names[1]}.html"
+    content = page.render(
+        "differences.html",
+        names=names,
+        said=list(said),
+        sides=[(name, len(rows), [pair(row) for row in rows[:MAX_MISCLASSIFIED]]) for name, rows in sides],
+    )
+    write_atomically(path, content.encode(errors="backslashreplace"))
+    return path
+
+
+def _mean_probabilities(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Return the held-out rows, ascending, and the main model's mean probabilities of each, (n, 10)."""
+    held_out, models = run.predictions()
+    main = next(model for model in models if model.name == run.manifest.main_model)
+    rows, inverse, times = np.unique(held_out.rows, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(rows), main.out_of_fold.shape[1]))
+    np.add.at(sums, inverse, main.out_of_fold)
+    return rows, sums / times[:, None]

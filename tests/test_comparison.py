@@ -1,0 +1,201 @@
+"""Which of two runs is better: on the same held-out digits, on others, and when they cannot tell."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TEST, TRAIN, typed
+from report_runs import config_of, write_run
+from scipy.stats import binom
+
+from digit_recognizer import data, runs
+from digit_recognizer.comparison import _mid_p, against_best, compare
+from digit_recognizer.data import references
+from digit_recognizer.errors import RunError
+from digit_recognizer.predictions import HeldOut, Predictions
+
+Make = Callable[..., runs.Run]
+
+
+@pytest.fixture
+def make(tmp_path: Path, digits: data.Dataset) -> Make:
+    """Return a function that writes a run which held out these rows and is wrong on some of them."""
+
+    def make_run(
+        name: str, rows: np.ndarray, wrong: np.ndarray, certain: float = 0.91, **changes: object
+    ) -> runs.Run:
+        labels = digits.train.labels[rows].astype(int)
+        predicted = np.where(np.isin(rows, wrong), (labels + 1) % 10, labels)
+        probabilities = np.full((len(rows), 10), (1 - certain) / 9, np.float32)
+        probabilities[np.arange(len(rows)), predicted] = certain
+        held_out = HeldOut(rows, np.zeros(len(rows), int), labels)
+        model = Predictions("sklearn-mlp", probabilities, np.full((TEST, 10), 0.1, np.float32))
+        return write_run(tmp_path / name, digits, held_out, [model], **changes)
+
+    return make_run
+
+
+EVERY = np.arange(TRAIN)
+
+
+@pytest.mark.parametrize("b", [0, 1, 5, 20], ids=str)
+@pytest.mark.parametrize("c", [0, 3, 20, 900], ids=str)
+def test_mid_p_counts_half_of_what_was_found(b: int, c: int) -> None:
+    """Two-sided: twice the chance of a lesser split, and of this one once."""
+    fewer, n = min(b, c), b + c
+    expected = min(1.0, 2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5))
+    assert _mid_p(b, c) == pytest.approx(expected if b != c else 1.0)
+
+
+def test_equal_models_are_below_5_percent_in_5_percent_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    pairs = rng.multinomial(4_200, [0.01, 0.01, 0.98], size=4_000)
+    share = np.mean([_mid_p(b, c) < 0.05 for b, c, _ in pairs])
+    assert 0.035 < share < 0.06
+
+
+def test_the_same_digits_say_which_is_better(make: Make) -> None:
+    good, bad = make("good", EVERY, EVERY[:10]), make("bad", EVERY, EVERY[5:40])
+    better, worse = compare(good, bad), compare(bad, good)
+    assert (better.verdict, worse.verdict) == ("better", "worse")
+    assert better.difference == pytest.approx(25 / TRAIN) == pytest.approx(-worse.difference)
+    assert (better.only_first.tolist(), better.only_second.tolist()) == (list(range(10, 40)), list(range(5)))
+    assert better.p == worse.p == pytest.approx(_mid_p(30, 5))
+    error = (35 / TRAIN - (25 / TRAIN) ** 2) ** 0.5 / TRAIN**0.5
+    assert (better.low, better.high) == pytest.approx(
+        (25 / TRAIN - 1.96 * error, 25 / TRAIN + 1.96 * error), rel=1e-4
+    )
+    assert better.log_loss
+    assert better.log_loss[0] < 0
+    assert better.common == TRAIN
+
+
+def test_a_small_difference_cannot_be_told_and_says_what_it_takes(make: Make) -> None:
+    found = compare(make("a", EVERY, EVERY[:10]), make("b", EVERY, EVERY[5:17]))
+    assert found.verdict == "cannot tell"
+    assert found.p > 0.3
+    # 12 of 600 differ, by 2: (1.96 + 0.84)² * (12 / 600 - (2 / 600)²) / (2 / 600)²
+    assert found.needed == pytest.approx(14_120, abs=5)
+
+
+def test_a_run_equals_itself_and_other_probabilities_do_not(make: Make) -> None:
+    run, surer = make("a", EVERY, EVERY[:10]), make("surer", EVERY, EVERY[:10], certain=0.99)
+    assert (compare(run, run).verdict, compare(run, run).needed) == ("equal", None)
+    assert (compare(run, surer).verdict, compare(run, surer).p) == ("cannot tell", 1)
+
+
+def test_the_order_of_the_rows_does_not_matter(make: Make) -> None:
+    run, turned = make("a", EVERY, EVERY[:10]), make("turned", EVERY[::-1].copy(), EVERY[:10])
+    assert compare(run, turned).verdict == "equal"
+
+
+def test_disjoint_holdouts_are_compared_less_sharply(make: Make) -> None:
+    half = TRAIN // 2
+    good, bad = make("good", EVERY[:half], EVERY[:2]), make("bad", EVERY[half:], EVERY[half : half + 60])
+    found = compare(good, bad)
+    assert (found.verdict, found.common, found.log_loss) == ("better", 0, None)
+    shares = np.array([2 / half, 60 / half])
+    assert found.high - found.difference == pytest.approx(
+        1.96 * np.sqrt(np.sum(shares * (1 - shares)) / half), rel=1e-4
+    )
+    like = compare(good, make("like", EVERY[half:], EVERY[half : half + 4]))
+    assert like.verdict == "cannot tell"
+
+
+def test_overlapping_holdouts_are_paired_on_what_they_share(make: Make) -> None:
+    """The same errors on the 400 common digits cancel: the error of the difference is less than unpaired."""
+    hard = EVERY[::6]
+    a, b = make("a", EVERY[:500], hard), make("b", EVERY[100:], hard)
+    found = compare(a, b)
+    assert (found.common, found.only_first.size, found.only_second.size) == (400, 0, 0)
+    unpaired = 1.96 * np.sqrt(2 * (1 / 6) * (5 / 6) / 500)
+    assert found.high - found.difference < 0.6 * unpaired
+
+
+def test_known_difficulty_makes_other_holdouts_comparable(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run held out the hard digits by chance; with margins, nothing tells the runs apart."""
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(size=TRAIN)
+    wrong = np.flatnonzero(difficulty + rng.normal(size=TRAIN) / 2 > 1.2)
+    order = np.argsort(difficulty + rng.normal(size=TRAIN) * 2)
+    easy, hard = make("easy", np.sort(order[:300]), wrong), make("hard", np.sort(order[300:]), wrong)
+    assert compare(easy, hard).verdict == "better"
+    monkeypatch.setattr(references, "margins", lambda _: -difficulty[:, None])
+    found = compare(easy, hard)
+    assert found.verdict == "cannot tell"
+
+
+def test_runs_on_different_digits_are_not_compared(make: Make, digits: data.Dataset) -> None:
+    run = make("a", EVERY, EVERY[:10])
+    config = config_of(digits, ["sklearn-mlp"])
+    other_digits = config.data.fingerprint.model_copy(update={"train": "f" * 64})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"fingerprint": other_digits})})
+    other = make("b", EVERY, EVERY[:10], config=config)
+    with pytest.raises(RunError, match=r"a \(.*b \(.* are runs on different data"):
+        compare(run, other)
+    assert against_best([run, other]) == ["best", "best"]
+
+
+def test_runs_are_marked_against_the_best(make: Make) -> None:
+    half = TRAIN // 2
+    listed = [
+        make("near", EVERY, EVERY[5:17]),
+        make("best", EVERY, EVERY[:10]),
+        make("bad", EVERY, EVERY[:200]),
+        make("worse", EVERY, EVERY[:24]),
+        make("elsewhere", EVERY[:half], EVERY[:6]),
+        make("bad elsewhere", EVERY[:half], EVERY[:30]),
+    ]
+    assert against_best(listed) == ["cannot tell", "best", "worse", "worse", "cannot tell", "worse"]
+    (listed[0].folder / "probabilities-1.npz").unlink()
+    assert against_best(listed)[0] == "cannot tell"  # by its score in run.json
+
+
+def test_the_page_shows_the_digits_that_they_differ_on(make: Make, tmp_path: Path) -> None:
+    make("good", EVERY, EVERY[:10]), make("bad", EVERY, EVERY[5:40])
+    result = typed("compare", "good", "bad", "--report", "--out", ".", cwd=tmp_path)
+    assert result.out.splitlines()[-1] == "good-vs-bad.html"
+    page = (tmp_path / "good-vs-bad.html").read_text()
+    assert re.findall(r"<small>row (\d+)</small>", page) == [
+        str(row + 1) for row in [*range(10, 40), *range(5)]
+    ]
+    assert page.count("<img ") == 35
+    assert "good alone is right: 30" in page
+    assert "good is better than bad" in page
+    assert "<script" not in page
+
+
+def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) -> None:
+    for name, errors in {"good": EVERY[:10], "bad": EVERY[5:40], "near": EVERY[5:17]}.items():
+        make(name, EVERY, errors)
+    result = typed("compare", "good", "bad", "--out", ".", cwd=tmp_path)
+    assert result.code == 0, result
+    lines = result.out.splitlines()
+    assert lines[0] == "good: validation accuracy 0.9833 (0.9696 to 0.9909)"
+    assert lines[2].startswith("difference: +0.0417 (+0.0")
+    assert lines[3] == "600 digits were held out by both: good alone predicts 30 of them right, bad alone 5"
+    assert lines[5] == "good is better than bad, as they are fitted; other seeds of their recipes may differ"
+    result = typed("compare", "good", "near", "--out", ".", cwd=tmp_path)
+    assert result.out.splitlines()[5] == (
+        "The held-out digits cannot tell good from near: to find such a difference takes about 14,000 "
+        "held-out digits, more than there are"
+    )
+    result = typed("compare", "bad", "good", "--out", ".", "--json", cwd=tmp_path)
+    said = json.loads(result.out)
+    assert (said["verdict"], said["common"], said["only_first"], said["only_second"]) == (
+        "worse",
+        TRAIN,
+        5,
+        30,
+    )
+    assert set(said) == {
+        "verdict", "difference", "low", "high", "p", "common", "only_first", "only_second", "log_loss",
+        "needed", "report",
+    }  # fmt: skip
+    result = typed("compare", "good", "none", "--out", ".", cwd=tmp_path)
+    assert (result.code, result.out) == (1, "")

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from conftest import make_config
+
+from digit_recognizer.expected import FIT_SPREAD, FOLD_MEAN, REFIT_EXPONENT, describe, expect, optimism
+from digit_recognizer.manifest import DataConfig, ExpectedScore, Fingerprint, Rows, RunConfig, SplitConfig
+from digit_recognizer.scoring import Estimate, HeldOutDigits, estimate, wilson
+
+ROWS, HELD_OUT, TEST = 42_000, 4_200, 28_000
+
+
+def config(kind: str = "competition", **changes: object) -> RunConfig:
+    fingerprint = Fingerprint(train="0" * 64, test="1" * 64)
+    rows = Rows(train=ROWS, test=TEST)
+    digits = DataConfig(kind=kind, source="data", rows=rows, fingerprint=fingerprint)
+    split = SplitConfig(holdout=0.1, folds=None)
+    return make_config(**{"data": digits, "split": split, "refit": False, **changes})
+
+
+def model(errors: int, seed: int = 0, held_out: int = HELD_OUT) -> Estimate:
+    """Return the estimate of a model with so many errors, which are other digits' for another seed."""
+    right = np.random.default_rng(seed).permutation(held_out) >= errors
+    return estimate(HeldOutDigits(np.arange(held_out), right.astype(float), np.zeros(held_out)), ROWS, None)
+
+
+def test_a_holdouts_interval_is_of_as_many_rows_as_both_chances_leave() -> None:
+    expected = expect({"cnn": model(42)}, "cnn", config())
+    assert expected is not None
+    assert (expected.value, expected.rows) == (0.99, TEST)
+    assert (expected.low, expected.high) == pytest.approx(
+        wilson(0.99, 1 / (1 / HELD_OUT + 1 / TEST)), abs=1e-9
+    )
+
+
+def test_no_error_at_all_still_has_an_interval() -> None:
+    expected = expect({"cnn": model(0)}, "cnn", config())
+    assert expected is not None
+    assert 0.9985 < expected.low < expected.value == expected.high == 1
+
+
+def test_another_fit_than_the_scored_one_predicts_with_fewer_errors_and_more_chance() -> None:
+    plain = expect({"cnn": model(420)}, "cnn", config())
+    folds = expect({"cnn": model(420)}, "cnn", config(split=SplitConfig(holdout=None, folds=5)))
+    refit = expect({"cnn": model(420)}, "cnn", config(refit=True))
+    assert plain
+    assert folds
+    assert refit
+    assert 1 - folds.value == pytest.approx(0.1 * FOLD_MEAN)
+    assert 1 - refit.value == pytest.approx(0.1 * 0.9**REFIT_EXPONENT)
+    variance = 0.09 * (1 / HELD_OUT + 1 / TEST) + (FIT_SPREAD * (1 - folds.value)) ** 2
+    assert (folds.high - folds.low) / 2 == pytest.approx(1.96 * variance**0.5, rel=0.02)
+
+
+def test_the_best_of_equal_models_owes_its_lead_to_chance() -> None:
+    """The highest of ten independent normal numbers is 1.539 standard deviations above their mean."""
+    models = [model(420, seed) for seed in range(10)]
+    sigma = (0.09 / HELD_OUT) ** 0.5
+    assert optimism(models) == pytest.approx(1.539 * sigma, rel=0.05)
+    assert optimism([models[0]] * 10) == pytest.approx(0, abs=0.1 * sigma)
+    assert optimism(models[:1]) == pytest.approx(0, abs=0.1 * sigma)
+    assert optimism([models[0], model(840)]) == pytest.approx(
+        0, abs=0.1 * sigma
+    )  # it is no luck to be better
+
+
+def test_optimism_is_subtracted_from_a_chosen_model_not_from_a_blend() -> None:
+    estimates = {f"net-{seed}": model(420, seed) for seed in range(10)}
+    chosen = expect(estimates, "net-0", config(blend=False))
+    blended = expect(estimates, "net-0", config(blend=True))
+    assert chosen
+    assert blended
+    assert blended.value == pytest.approx(0.9)
+    assert blended.value - chosen.value == pytest.approx(optimism(list(estimates.values())))
+
+
+class Said:
+    """A manifest, as far as the sentence needs it."""
+
+    def __init__(self, expected_score: ExpectedScore | None, kind: str = "competition") -> None:
+        self.expected_score, self.config = expected_score, config(kind)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (
+            Said(ExpectedScore(value=0.9963, low=0.9957, high=0.9969, rows=TEST)),
+            "Expect 0.9957 to 0.9969 on Kaggle, 87 to 120 errors of 28,000",
+        ),
+        (
+            Said(ExpectedScore(value=0.98, low=0.97, high=0.99, rows=4_000), "sample"),
+            "Expect 0.9700 to 0.9900 on the test digits, 40 to 120 errors of 4,000",
+        ),
+        (
+            Said(ExpectedScore(value=0.9995, low=0.9986, high=1, rows=TEST)),
+            "Expect 0.9986 to 1.0000 on Kaggle, 0 to 39 errors of 28,000. That is too good to be true on "
+            "this competition: full MNIST holds its test digits",
+        ),
+        (
+            Said(None, "train_test_overlap"),
+            "No score can be expected: training digits are among the test digits",
+        ),
+    ],
+)
+def test_the_sentence_counts_errors(said: Said, sentence: str) -> None:
+    assert describe(said) == sentence  # type: ignore[arg-type]
+
+
+def test_training_digits_among_the_test_digits_leave_nothing_to_expect() -> None:
+    assert expect({"cnn": model(42)}, "cnn", config("train_test_overlap")) is None
