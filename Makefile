@@ -10,14 +10,15 @@ PYTHON_IMAGE ?= python3.12
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-install: .venv/installed ## create .venv and install requirements.txt into it
+install: .venv/installed ## create .venv, with requirements.txt and the command digit-recognizer, for every folder
 
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "$(PYTHON) is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 	@echo "Installing requirements.txt into .venv: some minutes, once" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
 train: install ## train on the digits in data/, else on the sample, and write a submission (ARGS="--folds 5")
@@ -42,7 +43,7 @@ test-image: .venv-image/installed ## the tests with the versions of a Kaggle not
 	@touch $@
 
 wheel: install ## build dist/*.whl, with the sample, to attach to a Kaggle notebook
-	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@$(BIN)/python -m pip wheel --quiet --no-build-isolation --disable-pip-version-check --no-deps --wheel-dir dist .
 
 check: install ## format, lint, types and shell scripts, as CI checks them
 	@$(BIN)/ruff format --check

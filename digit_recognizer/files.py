@@ -1,6 +1,7 @@
 """Plain files to read, files and folders that appear whole or not at all, and locks between processes.
 
-Where the user names a path, `user_path` takes it, and `check_output` and `write_output` write to it.
+Where the user names a path, `user_path` takes it, and `check_output` and `write_output` write to it; where
+none is named, `default_folder` is it.
 """
 
 import errno
@@ -42,6 +43,18 @@ def user_path(name: str | os.PathLike[str]) -> Path:
         except ValueError as error:  # Python's, of a NUL
             raise OSError(errno.EINVAL, str(error), str(path)) from None
     return path
+
+
+def default_folder(name: str) -> Path:
+    """Return the folder `name` of the clone if the current folder is in it, else of the current folder.
+
+    The clone is where the package lies, unless it was installed from a wheel. The path is relative.
+    """
+    clone = Path(__file__).resolve().parents[1]
+    with suppress(FileNotFoundError):  # of a current folder that was deleted
+        if (clone / "data" / "sample").is_dir() and Path.cwd().is_relative_to(clone):
+            return Path(os.path.relpath(clone / name))
+    return Path(name)
 
 
 @contextmanager

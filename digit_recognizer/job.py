@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 
 from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, shown
-from digit_recognizer.files import check_folder, user_path
+from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
 from digit_recognizer.settings import FIELDS
@@ -33,6 +33,10 @@ def to_path(value: object) -> Path:
         return user_path(text)
     except OSError as error:
         raise ValueError(error.strerror) from None
+
+
+def _to_out(value: object) -> Path:
+    return default_folder("submissions") if value is None else to_path(value)
 
 
 def _to_names(value: object) -> object:
@@ -88,8 +92,8 @@ class Asked(Options):
 
     model_config = ConfigDict(use_attribute_docstrings=True)  # they are the help of the command line, too
 
-    out: Folder = Path("submissions")
-    """Folder of the runs."""
+    out: Annotated[Path, BeforeValidator(_to_out), _expect("a path")] = Field(None, validate_default=True)
+    """Folder of the runs.  [default: submissions/]"""
 
     def __init__(self, **options: object) -> None:
         try:

@@ -65,7 +65,7 @@ def train(
     seed: int = 0,
     jobs: int | None = None,
     data_dir: StrPath | None = None,
-    out: StrPath = "submissions",
+    out: StrPath | None = None,
     name: str | None = None,
     resume: bool = False,
 ) -> FinishedRun:
@@ -77,7 +77,8 @@ def train(
     refit: train again on all rows before predicting. ensemble: blend, or take the best model alone.
     settings: overrides in all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
     seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
-    data_dir: folder of train.csv and test.csv. out: folder of the runs. name: date and time by default.
+    data_dir: folder of train.csv and test.csv. out: folder of the runs, submissions/ by default.
+    name: date and time by default.
     resume: go on with a run of the same call that was cut off.
     Raises a DigitRecognizerError, in one line, for what the caller can mend.
     """
@@ -96,7 +97,7 @@ def validate(
     seed: int = 0,
     jobs: int | None = None,
     data_dir: StrPath | None = None,
-    out: StrPath = "submissions",
+    out: StrPath | None = None,
     name: str | None = None,
     resume: bool = False,
 ) -> FinishedRun:
@@ -112,7 +113,7 @@ def _fit(job: Job) -> FinishedRun:
 
 @check_call
 def ensemble(
-    *runs: StrPath, method: Method = "weighted", out: StrPath = "submissions", name: str | None = None
+    *runs: StrPath, method: Method = "weighted", out: StrPath | None = None, name: str | None = None
 ) -> FinishedRun:
     """Blend runs, or runs of these names or folders, into a new run with a submission, as `ensemble` does."""
     asked = Blend(**locals())
@@ -126,7 +127,7 @@ def ensemble(
 
 
 @check_call
-def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list[Prediction]":
+def predict(digits: Any, *, run: StrPath, out: StrPath | None = None) -> "list[Prediction]":
     """Predict new digits with a run, as the command `predict` does; return a record for each, in their order.
 
     digits: the path of a picture or CSV, a list of paths, an array or a list of arrays of integers from 0 to
@@ -153,7 +154,7 @@ def predict(digits: Any, *, run: StrPath, out: StrPath = "submissions") -> "list
 
 @check_call
 def report(
-    run: StrPath, *, out: StrPath = "submissions", data_dir: StrPath | None = None, png: bool = False
+    run: StrPath, *, out: StrPath | None = None, data_dir: StrPath | None = None, png: bool = False
 ) -> Any:
     """Write the report of a run, by its name or folder; return it for a notebook to show, else its path.
 

@@ -35,7 +35,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     config = _config(job, tiers, dataset, machine, plain)
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
-        for line in dataset.notices():
+        read, *notices = dataset.notices()
+        for line in (f"{read}; the run goes to {draft.folder}", *notices):
             on_notice(line)
         if machine.why_alone and job.jobs != 1:
             on_notice(f"One fit is done after the other, as no process can be started: {machine.why_alone}")

@@ -3,16 +3,47 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY, TRAIN, set_options, typed
+from conftest import DEADLINE, ROOT, TINY, TRAIN, set_options, typed
 
 from digit_recognizer import recipes, runs
+from digit_recognizer.cli import commands
 from digit_recognizer.errors import shown
+from digit_recognizer.job import Job
 from digit_recognizer.manifest import Rows
 
+INSTALLED = Path(sys.executable).with_name("digit-recognizer")
 CSV = "ImageId,Label\n3,1\n1,1\n2,9\n"
+
+
+@pytest.mark.skipif(not INSTALLED.exists(), reason="`make install` makes the command")
+def test_the_installed_command_works_in_any_folder(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in ([INSTALLED], [sys.executable, "-m", "digit_recognizer"]):
+        ended = subprocess.run(
+            [*command, "runs"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        told = "submissions: holds no runs yet; `train` makes one\n"
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", told)
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "docs", None])
+def test_without_a_folder_all_commands_take_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path | None
+) -> None:
+    monkeypatch.chdir(folder or tmp_path)
+    expected = ((ROOT if folder else tmp_path) / "submissions").resolve()
+    typed_out = commands.cli.commands["runs"].make_context("runs", []).params["out"]
+    assert {out.resolve() for out in (typed_out, Job().out, Job(out=None).out)} == {expected}
 
 
 def test_check_counts_each_digit(tmp_path: Path) -> None:

@@ -8,10 +8,21 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, ROOT
 
 from digit_recognizer import files
 from digit_recognizer.errors import WriteError
+
+
+@pytest.mark.parametrize(("inside", "expected"), [("", "runs"), ("docs", "../runs"), (None, "runs")])
+def test_the_default_folder_is_the_clones_own_only_in_the_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str | None, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path if inside is None else ROOT / inside)
+    assert files.default_folder("runs").as_posix() == expected
+    if inside is None:
+        tmp_path.rmdir()
+        assert files.default_folder("runs").as_posix() == expected
 
 
 def fill(final: Path, name: str) -> None:

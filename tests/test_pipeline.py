@@ -76,8 +76,9 @@ def test_the_table_and_the_path_are_on_stdout(trained: tuple[Path, Result], mani
 
 
 def test_notices_and_progress_are_on_stderr(trained: tuple[Path, Result]) -> None:
-    _, ended = trained
-    assert f"Read {TRAIN} + {TEST} digits from data" in ended.err
+    home, ended = trained
+    first, *_ = ended.err.splitlines()
+    assert first == f"Read {TRAIN} + {TEST} digits from {home}/data; the run goes to submissions/first"
     assert "keras-mlp holdout: epoch 30 of 30, validation accuracy 0." in ended.err
     assert "tensorflow" not in ended.err.lower()
     assert "Traceback" not in ended.err

@@ -15,6 +15,7 @@ from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import done, result, results
 from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
+from digit_recognizer.files import default_folder
 from digit_recognizer.leaderboard.advice import COMPETITION
 
 if TYPE_CHECKING:
@@ -73,12 +74,16 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
     if source == "openml":
         from digit_recognizer.data import openml
 
-        path = openml.download(data_dir or Path("data/openml"), _notice, timeout=reaching["timeout"])
+        path = openml.download(
+            data_dir or default_folder("data/openml"), _notice, timeout=reaching["timeout"]
+        )
     else:
         from digit_recognizer.leaderboard import download
 
         with _reach(**reaching) as kaggle, download_bar() as on_progress:
-            path = download.download(kaggle, data_dir or Path("data"), force=force, on_progress=on_progress)
+            path = download.download(
+                kaggle, data_dir or default_folder("data"), force=force, on_progress=on_progress
+            )
     with done(f"The download is complete: {path}"):
         result(path)
 

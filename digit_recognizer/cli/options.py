@@ -7,6 +7,7 @@ import click
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from digit_recognizer.errors import OptionError, nearest, shown
+from digit_recognizer.files import default_folder
 from digit_recognizer.job import Asked, Folder, Job, NewRun, flag_of
 from digit_recognizer.records import Record, field_schema
 from digit_recognizer.settings import FIELDS, parse
@@ -42,6 +43,7 @@ PATH = Checked(Folder)
 RUN = Checked(Annotated[Folder, AfterValidator(str)])  # a run's name, or its folder
 # What click has to know of some fields' options, besides.
 SPECIAL: dict[str, dict[str, Any]] = {
+    "out": {"default": lambda: default_folder("submissions")},  # of the moment, not of the import
     "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
     "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
     "ensemble": {"flag": "--ensemble/--no-ensemble"},
@@ -67,7 +69,7 @@ def option(record: type[Asked], name: str, *, help: str | None = None, **attribu
         allowed = Field(json_schema_extra=field.json_schema_extra)  # which the next line leaves out
         made |= bounded(Annotated[field.rebuild_annotation(), allowed], made["help"])
     made |= {"flag": flag_of(name), **special, **attributes}
-    shown_default = made["default"] is not None and made["default"] is not False
+    shown_default = made["default"] not in (None, False) and not callable(made["default"])
     return click.option(made.pop("flag"), name, show_default=shown_default, **made)
 
 

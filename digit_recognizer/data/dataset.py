@@ -116,7 +116,7 @@ def load(folder: Path) -> Dataset:
             raise DataError(str(error)) from None
     kind = listed_kind or _unknown_kind(folder / OPENML_MARKER, fingerprint["test"])
     kind = "train_test_overlap" if overlap else kind
-    return Dataset(train, test, folder, kind, fingerprint, of_train, overlap, test_labels)
+    return Dataset(train, test, folder.absolute(), kind, fingerprint, of_train, overlap, test_labels)
 
 
 def _unknown_kind(marker: Path, test_rows: str) -> str:

@@ -14,7 +14,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile
 
 from digit_recognizer.data.parsing import ARCHIVE, DOWNLOAD_HINT, MAX_LINE
 from digit_recognizer.errors import DataError
-from digit_recognizer.files import open_plain, open_zip, read_plain
+from digit_recognizer.files import default_folder, open_plain, open_zip, read_plain
 
 # What gzip and zipfile raise: RuntimeError for an encrypted archive, ValueError for impossible offsets.
 BROKEN_ARCHIVE = (EOFError, RuntimeError, ValueError, struct.error, BadZipFile, zlib.error)
@@ -32,13 +32,18 @@ def sample_folder() -> Path:
 def find(data_dir: Path | None = None) -> Path:
     """Return `data_dir` or, without one, the first of data/, Kaggle's input folders, the embedded sample.
 
-    A folder that holds anything of the user's is chosen: to fall back to the sample silently would train on
-    something else than they put there. `load` then says what is wrong with it.
+    data/ is the clone's in the clone, else the current folder's. A folder that holds anything of the user's
+    is chosen: to fall back to the sample silently would train on something else than they put there. `load`
+    then says what is wrong with it.
     Raises DataError if `data_dir` is given but is not a folder.
     """
     if data_dir is None:
         kaggle = Path("/kaggle/input")
-        usual = [Path("data"), kaggle / "digit-recognizer", kaggle / "competitions/digit-recognizer"]
+        usual = [
+            default_folder("data"),
+            kaggle / "digit-recognizer",
+            kaggle / "competitions/digit-recognizer",
+        ]
         return next(filter(_is_filled, usual), sample_folder())
     if not os.path.isdir(data_dir):  # noqa: PTH112 - Path.is_dir raises if a name is too long
         raise DataError(
