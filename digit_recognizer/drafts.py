@@ -210,7 +210,7 @@ def _add_note(draft: Draft, error: BaseException) -> None:
     if draft.manifest is not None:
         error.add_note(f"{draft.folder} holds what was complete; {goes_on}.")
     elif fits := runs.count_fits(draft.folder):
-        error.add_note(f"{fits} finished fits are kept; {goes_on} from them.")
+        error.add_note(f"{draft.folder} keeps {fits} finished fits; {goes_on} from them.")
     else:
         error.add_note("No run was written.")
 

@@ -69,7 +69,8 @@ class Stages:
             if self._draft.manifest is None:
                 raise
             reason = str(stop) or "interrupted"
-            self._on_notice(f"Stopped early ({reason}): {self._count()} fits are finished")
+            kept = f"{self._count()} fits are finished; the same command with --resume goes on"
+            self._on_notice(f"Stopped early ({reason}): {kept}")
             return reason
         finally:
             fitting.close()  # stops the processes, however impatient the user is

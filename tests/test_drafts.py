@@ -241,7 +241,7 @@ def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path, parts: Parts) 
         draft.save_failure(failure)
         raise KeyboardInterrupt
     assert stop.value.__notes__ == [
-        "1 finished fits are kept; the same command with --resume goes on from them."
+        f"{tmp_path / 'first'} keeps 1 finished fits; the same command with --resume goes on from them."
     ]
     assert not (tmp_path / "first/run.json").exists()
     config = RunConfig.model_validate_json(CONFIG.model_dump_json())

@@ -205,7 +205,8 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
     if not fits:
         assert stop.value.__notes__ == ["No run was written."]
         return
-    assert stop.value.__notes__[0].startswith("1 finished fits are kept; the same command with --resume")
+    kept = f"{draft.folder} keeps 1 finished fits; the same command with --resume"
+    assert stop.value.__notes__[0].startswith(kept)
     assert any(
         line.startswith("early-1 was cut off with 1 finished fits") for line in runs.list_unfinished(job.out)
     )

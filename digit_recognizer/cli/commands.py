@@ -67,12 +67,25 @@ def _end(code: int, text: str, error: BaseException | None) -> int:
     """Print in a line what ended the command, and what it leaves; return the exit code."""
     if notes := getattr(error, "__notes__", []):
         text = " ".join([f"{text.rstrip('.')}." if text else "", *notes]).strip()
+    if code == 130 and sys.stderr.isatty():
+        print(end="\r", file=sys.stderr)  # over the terminal's ^C
     if text:
         notice(text)
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """The commands; Ctrl-C ends one without an empty line, which click prints."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise click.Abort from stop
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="digit-recognizer")
 def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission and its validation accuracy."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from digit_recognizer.cli.terminal import notice
+from digit_recognizer.cli.terminal import fitting, notice
 from digit_recognizer.errors import printable
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[["Progress"], None]
 LINE_SECONDS = 10.0  # between lines of a fit where there is no terminal
+BAR_WIDTH, LEFT_WIDTH, ACCURACY_WIDTH = 4, len("left 10:00:00"), len("validation accuracy 0.9999")
 CELL_SECONDS = 0.5  # between updates of a notebook's cell
 
 
@@ -101,17 +102,33 @@ def _accuracy(progress: "Progress") -> str:
 
 @contextmanager
 def _bars() -> Iterator[OnProgress]:
+    from rich import progress as rich_progress
+    from rich.console import RenderableType
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    with _bar(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(table_column=Column(min_width=4, ratio=1)),  # alone gives way on a narrow terminal
-        TextColumn("{task.fields[epochs]}", table_column=Column(no_wrap=True)),
-        TextColumn("left"),
-        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
-        TextColumn("{task.fields[accuracy]}"),
-    ) as bars:
+    whole = Column(no_wrap=True, overflow="ellipsis")
+    columns = {  # in the order on the screen
+        "fit": (TextColumn("{task.description}", markup=False, table_column=whole),),
+        "bar": (BarColumn(table_column=Column(min_width=BAR_WIDTH, ratio=1)),),
+        "epochs": (TextColumn("{task.fields[epochs]}", table_column=whole),),
+        "left": (TextColumn("left"), TimeRemainingColumn(table_column=whole)),
+        "accuracy": (TextColumn("{task.fields[accuracy]}", table_column=whole),),
+    }
+
+    class Bars(rich_progress.Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            """Yield the bars, with the most important columns on a narrow terminal."""
+            if not self.tasks:
+                return
+            texts = [(task.description, task.fields["epochs"]) for task in self.tasks]
+            fit, epochs = (max(map(len, column)) for column in zip(*texts, strict=True))
+            widths = {"fit": fit, "accuracy": ACCURACY_WIDTH, "left": LEFT_WIDTH, "epochs": epochs}
+            shown = fitting({**widths, "bar": BAR_WIDTH}, self.console.width, gap=1)
+            self.columns = tuple(column for name in columns if name in shown for column in columns[name])
+            yield from super().get_renderables()
+
+    with _shown(Bars) as bars:
         tasks: dict[str, TaskID] = {}
         total = bars.add_task("all fits", epochs="", accuracy="", visible=False)
 
@@ -120,21 +137,25 @@ def _bars() -> Iterator[OnProgress]:
             if progress.fit not in tasks:
                 tasks[progress.fit] = bars.add_task(progress.fit, total=1, epochs="", accuracy="")
             task = bars.tasks[tasks[progress.fit]]
-            several, more = len(tasks) > 1, progress.done - task.completed
-            bars.update(total, total=len(tasks), advance=more, visible=several)
             accuracy = _accuracy(progress).removeprefix(", ")
             bars.update(task.id, completed=progress.done, epochs=_epochs(progress), accuracy=accuracy)
+            bars.update(total, total=len(tasks), visible=len(tasks) > 1)
+            # Side by side, first epochs end at about the same time: the speed is seen with the second ones.
+            if task.speed or not bars.tasks[total].completed or progress.done >= 1:
+                bars.update(total, completed=sum(bars.tasks[each].completed for each in tasks.values()))
 
         yield on_progress
 
 
 @contextmanager
-def _bar(*columns: "rich_progress.ProgressColumn") -> Iterator["rich_progress.Progress"]:
+def _shown(
+    kind: "type[rich_progress.Progress]", *columns: "rich_progress.ProgressColumn"
+) -> Iterator["rich_progress.Progress"]:
     """Yield bars on stderr, which are there from their `start` to the block's end."""
-    from rich import progress as rich_progress
     from rich.console import Console
 
-    bars = rich_progress.Progress(*columns, console=Console(stderr=True))
+    # An epoch may take minutes: the speed is that of all since the first one.
+    bars = kind(*columns, console=Console(stderr=True), speed_estimate_period=float("inf"))
     try:
         yield bars
     finally:
@@ -155,9 +176,11 @@ def spinner() -> Iterator[Callable[[str], None]]:
 @contextmanager
 def download_bar() -> Iterator[Callable[[int, int | None], None]]:
     """Yield a function that shows a bar on stderr: bytes so far, in all, and time left."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    with _bar(TextColumn("Downloading"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bars:
+    bar = BarColumn(table_column=Column(min_width=BAR_WIDTH, ratio=1))
+    with _shown(Progress, TextColumn("Downloading"), bar, DownloadColumn(), TimeRemainingColumn()) as bars:
         task = bars.add_task("", total=None)
 
         def on_progress(received: int, size: int | None) -> None:

@@ -1,6 +1,7 @@
 """What the commands print: runs and recipes as lines of text, and as the JSON of `--json`."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic_core import to_jsonable_python
 
+from digit_recognizer.cli import terminal
 from digit_recognizer.manifest import ExpectedScore, ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
@@ -22,18 +24,38 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 Outcomes = Mapping[str, "KaggleOutcome"]
 Columns = Sequence[tuple[str, Callable[[Row], str]]]
+GAP = 2  # between columns
 
 
-def table(columns: Columns[Row], rows: Iterable[Row]) -> Iterator[str]:
-    """Yield rows of text under a head; columns: (head, cell of a row), the first flush left, others right."""
-    yield from _align([[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)])
+def table(columns: Columns[Row], rows: Iterable[Row], spare: Sequence[str] = ()) -> Iterator[str]:
+    """Yield rows of text under a head; columns: (head, cell of a row), the first flush left, others right.
+
+    spare: heads of columns that are left out of a terminal that is too narrow for them, the first one last.
+    """
+    lines = [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+    room = terminal.columns_of(sys.stdout)
+    if room is not None:
+        widths = dict(zip(lines[0], _widths(lines), strict=True))
+        ranked = sorted(widths, key=lambda head: spare.index(head) if head in spare else -1)
+        shown = terminal.fitting({head: widths[head] for head in ranked}, room, GAP)
+        kept = [index for index, head in enumerate(lines[0]) if head in shown]
+        lines = [[_cut(line[index], room) for index in kept] for line in lines]
+    yield from _align(lines)
+
+
+def _cut(cell: str, room: int) -> str:
+    return cell if len(cell) <= room else f"{cell[: room - 3]}..."
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
 
 def _align(lines: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = _widths(lines)
     for first, *others in lines:
         right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        yield "  ".join([first.ljust(widths[0]), *right]).rstrip()
+        yield (" " * GAP).join([first.ljust(widths[0]), *right]).rstrip()
 
 
 def _number(value: float | None, style: str) -> str:
@@ -86,6 +108,9 @@ def _outcome(run: Run, outcomes: Outcomes) -> "KaggleOutcome | None":
     return outcomes.get(run.manifest.submission_sha256 or "")
 
 
+SPARE_SCORES = ("95% interval", "test accuracy", "seconds")
+
+
 def scores(run: Run) -> Iterator[str]:
     """Yield each model's and the blend's validation accuracy, a line each."""
     on_test = any(score.test_accuracy is not None for score in run.manifest.scores.values())
@@ -96,23 +121,28 @@ def scores(run: Run) -> Iterator[str]:
         *([("test accuracy", lambda row: _number(row[1].test_accuracy, ".4f"))] if on_test else []),
         ("seconds", lambda row: f"{row[1].seconds:.1f}"),
     ]
-    yield from table(columns, run.manifest.scores.items())
+    yield from table(columns, run.manifest.scores.items(), SPARE_SCORES)
 
 
 def folds(run: Run) -> Iterator[str]:
-    """Yield each fold's accuracy, a column for each model and the blend; then mean, std and interval."""
+    """Yield each fold's accuracy, a column for each model and the blend; then mean, std and interval.
+
+    On a terminal that is too narrow for that, there is a line for each model, without the folds.
+    """
     scores = run.manifest.scores
     count = run.manifest.config.split.folds or 1
     folds = enumerate(zip_longest(*(score.folds or () for score in scores.values())))
-    yield from _align(
-        [
-            ["accuracy", *scores],
-            *([fold_name(k, count), *(_number(share, ".4f") for share in shares)] for k, shares in folds),
-            ["mean", *(f"{score.accuracy:.4f}" for score in scores.values())],
-            ["std", *(_number(score.std, ".4f") for score in scores.values())],
-            ["95% interval", *map(_interval, scores.values())],
-        ]
-    )
+    means = [
+        ["mean", *(f"{score.accuracy:.4f}" for score in scores.values())],
+        ["std", *(_number(score.std, ".4f") for score in scores.values())],
+        ["95% interval", *map(_interval, scores.values())],
+    ]
+    names = ["accuracy", *scores]
+    of_folds = [[fold_name(k, count), *(_number(share, ".4f") for share in shares)] for k, shares in folds]
+    lines, room = [names, *of_folds, *means], terminal.columns_of(sys.stdout)
+    if room is not None and sum(_widths(lines)) + GAP * len(scores) > room:
+        lines = [list(line) for line in zip(names, *means, strict=True)]
+    yield from _align(lines)
 
 
 def weights(run: Run) -> Iterator[str]:
@@ -138,12 +168,16 @@ RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None", str]] = [
     ("public score", lambda row: _number(row[1].public_score if row[1] else None, ".5f")),
     ("seconds", lambda row: _number(row[0].manifest.seconds.get("total"), ".0f")),
 ]
+SPARE_RUNS = (
+    "public score", "against the best", "recipes", "data", "95% interval", "created", "seconds",
+)  # fmt: skip
 
 
 def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str]) -> Iterator[str]:
     """Yield a line for each run; outcomes: Kaggle's, by the submission's SHA-256."""
     beside = zip(listed, against_best, strict=True)
-    yield from table(RUN_COLUMNS, [(run, _outcome(run, outcomes), verdict) for run, verdict in beside])
+    rows = [(run, _outcome(run, outcomes), verdict) for run, verdict in beside]
+    yield from table(RUN_COLUMNS, rows, SPARE_RUNS)
 
 
 SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
@@ -158,12 +192,17 @@ SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
     ("validation accuracy", lambda match: f"{match.validation.accuracy:.4f}" if match.validation else "-"),
     ("error", lambda match: match.listed.error_description),
 ]
+SPARE_SUBMISSIONS = (
+    "public score", "status", "expected", "in it", "validation accuracy", "error", "gap", "errors", "ref",
+    "date (UTC)",
+)  # fmt: skip
 
 
 def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
     """Yield a line for each submission; the column of errors is left out if there are none."""
     failed = any(match.listed.error_description for match in matches)
-    yield from table(SUBMISSION_COLUMNS if failed else SUBMISSION_COLUMNS[:-1], matches)
+    columns = SUBMISSION_COLUMNS if failed else SUBMISSION_COLUMNS[:-1]
+    yield from table(columns, matches, SPARE_SUBMISSIONS)
 
 
 def intervals_held(matches: Iterable["MatchedSubmission"]) -> str:

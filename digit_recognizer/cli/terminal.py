@@ -1,30 +1,65 @@
-"""What reaches the terminal, escaped: results on stdout, notices on stderr; and both streams made safe."""
+"""What reaches the terminal, escaped and no wider than it: results on stdout, notices on stderr."""
 
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from digit_recognizer.errors import WriteError, printable
 
+COLUMNS = 80  # of a terminal that does not tell
+
 
 def notice(text: object) -> None:
     """Print a line for the user that is no result."""
-    print("\n".join(map(printable, str(text).split("\n"))), file=sys.stderr, flush=True)
+    lines = (_wrapped(line, sys.stderr) for line in str(text).split("\n"))
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def result(text: object) -> None:
-    """Print a line of the command's result."""
+    """Print a path or JSON, which stays in one line however narrow the terminal is."""
     print(printable(text), flush=True)
 
 
 def results(lines: Iterable[object]) -> None:
     """Print lines of the command's result."""
     for line in lines:
-        result(line)
+        print(_wrapped(line, sys.stdout), flush=True)
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """Return how many columns the terminal has that the stream is; None if it is none."""
+    if not stream.isatty():
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or COLUMNS
+    except OSError:  # it is one in name alone
+        return COLUMNS
+
+
+def fitting(widths: Mapping[str, int], room: int, gap: int) -> set[str]:
+    """Return which columns fit side by side, of their widths by importance; the first one always does."""
+    fit: set[str] = set()
+    for name, width in widths.items():
+        if not fit or width + gap <= room:
+            room -= width + gap if fit else width
+            fit.add(name)
+    return fit
+
+
+def _wrapped(line: object, stream: TextIO) -> str:
+    """Return the line with breaks between words, where a terminal would break within them."""
+    text, columns = printable(line), columns_of(stream)
+    if columns is None or len(text) <= columns:
+        return text
+    indent = " " * (len(text) - len(text.lstrip()))
+    return textwrap.fill(
+        text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 @contextmanager

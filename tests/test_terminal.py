@@ -1,0 +1,170 @@
+"""What commands print, as wide as the terminal: a real pseudo-terminal, and none."""
+
+import os
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+from conftest import typed
+
+from digit_recognizer import runs
+from digit_recognizer.cli import progress, tables, terminal
+from digit_recognizer.leaderboard.ledger import KaggleSubmission
+from digit_recognizer.leaderboard.matching import MatchedSubmission
+from digit_recognizer.training import Progress
+
+fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))  # not on Windows
+NARROW = pytest.mark.parametrize("columns", [80, 60])
+SENT = "2026-11-30T03:00:00+00:00"
+REJECTED = "Evaluation failed: the submission has rows that were not expected, and lacks others"
+
+
+@contextmanager
+def pseudo_terminal(columns: int) -> Iterator[tuple[TextIO, list[bytes]]]:
+    """Yield a terminal of so many columns to write to, and what it got, complete after the block."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    got: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while content := os.read(master, 1 << 16):
+                got.append(content)
+        except OSError:  # Linux's word for the end
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        with os.fdopen(slave, "w", encoding="utf-8") as stream:
+            yield stream, got
+    finally:
+        reader.join()
+        os.close(master)
+
+
+def shown(columns: int, write: Callable[[], object]) -> list[str]:
+    """Return the lines that a terminal gets; the cursor's movements begin lines, too."""
+    with pseudo_terminal(columns) as (stream, got), redirect_stdout(stream), redirect_stderr(stream):
+        write()
+    text = b"".join(got).decode().replace("\r\n", "\n").replace("\r", "\n")
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split("\n") if line]
+
+
+def submissions() -> list[MatchedSubmission]:
+    listed = KaggleSubmission(
+        ref=40_000_000, date=SENT, file_name="submission.csv", description="m", status="ERROR",
+        public_score=None, error_description=REJECTED,
+    )  # fmt: skip
+    scored = listed.model_copy(
+        update={"status": "COMPLETE", "public_score": 0.99321, "error_description": ""}
+    )
+    return [MatchedSubmission(listed, "20261130-033700"), MatchedSubmission(scored, "r" * 70)]
+
+
+@NARROW
+@pytest.mark.parametrize("kind", ["runs", "scores", "folds", "submissions"])
+def test_a_table_fits_the_terminal_with_whole_columns(tiny_run: runs.Run, kind: str, columns: int) -> None:
+    lines = {
+        "runs": lambda: tables.runs([tiny_run], {}),
+        "scores": lambda: tables.scores(tiny_run),
+        "folds": lambda: tables.folds(tiny_run),
+        "submissions": lambda: tables.submissions(submissions()),
+    }[kind]
+    everywhere = list(lines())  # where stdout is no terminal
+    fitted = shown(columns, lambda: terminal.results(lines()))
+    assert max(map(len, fitted)) <= columns
+    heads, kept = ([re.split(r" {2,}", line)[0] for line in each] for each in (everywhere, fitted))
+    if kind == "folds" and columns == 60:
+        assert re.split(r" {2,}", fitted[0]) == ["accuracy", "mean", "std", "95% interval"]
+        assert kept[1:] == list(tiny_run.manifest.scores)
+        return
+    assert [head.removesuffix("...") for head in kept] == [
+        head[: columns - 3] if len(head) > columns else head for head in heads
+    ]
+    assert set(re.split(r" {2,}", fitted[0])) <= set(re.split(r" {2,}", everywhere[0]))
+    assert (fitted == everywhere) == (max(map(len, everywhere)) <= columns)
+
+
+def test_the_most_important_columns_stay(tiny_run: runs.Run) -> None:
+    def heads(columns: int) -> list[str]:
+        lines = shown(columns, lambda: terminal.results(tables.runs([tiny_run], {})))
+        return re.split(r" {2,}", lines[0])
+
+    everything = [head for head, _ in tables.RUN_COLUMNS]
+    assert heads(200) == everything
+    assert heads(80) == ["run", "recipes", "data", "validation accuracy", "public score"]
+    assert heads(60) == ["run", "data", "validation accuracy", "public score", "seconds"]
+    assert heads(10) == ["run"]
+    assert set(tables.SPARE_RUNS) | {"run", "validation accuracy"} == set(everything)
+
+
+@NARROW
+def test_notices_and_prose_break_between_words(tmp_path: Path, columns: int) -> None:
+    path = f"/home/{'a-long-name/' * 8}train.csv"
+    text = f"{path}: row 3 below the header is cut short: found 1 of 785 values; download the file again"
+    lines = shown(columns, lambda: terminal.notice(text))
+    assert " ".join(lines) == text
+    assert [line for line in lines if len(line) > columns] == [f"{path}:"]
+    with pseudo_terminal(columns) as (stream, got):
+        typed("recipes", cwd=tmp_path, stdout=stream)
+    listed = b"".join(got).decode().splitlines()
+    assert max(map(len, listed)) <= columns
+    assert " ".join(" ".join(listed).split()) == " ".join(typed("recipes", cwd=tmp_path).out.split())
+
+
+def test_json_stays_in_one_line(tmp_path: Path) -> None:
+    with pseudo_terminal(60) as (stream, got):
+        typed("recipes", "--json", cwd=tmp_path, stdout=stream)
+    assert b"".join(got).count(b"\n") == 1
+
+
+@NARROW
+@pytest.mark.parametrize("names", [("keras-mlp", "sklearn-mlp"), ("sklearn-mlp-scaled", "x" * 70)])
+def test_bars_fit_and_estimate_after_a_whole_epoch(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], columns: int
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))  # rich asks the process's own streams first
+
+    def train(epochs: int) -> None:
+        with progress.show_progress() as on_progress:
+            for name in names:
+                on_progress(Progress(f"{name} holdout", 0.0, 0, 60, {}))
+            for epoch in range(1, epochs + 1):
+                for name in names:  # side by side
+                    metrics = {"valid_accuracy": 0.9 + epoch / 1000}
+                    on_progress(Progress(f"{name} holdout", epoch / 60, epoch, 60, metrics))
+
+    for epochs in (1, 60):
+        lines = shown(columns, lambda epochs=epochs: train(epochs))
+        assert max(map(len, lines)) <= columns
+        whole, *each = lines[-3:]
+        assert whole.startswith("all fits")
+        if columns == 80 and names[0] == "keras-mlp":
+            assert f"epoch {epochs} of 60 left" in each[0]
+        if "x" * 70 not in names:
+            assert all(line.endswith(f"validation accuracy {0.9 + epochs / 1000:.4f}") for line in each)
+            waiting = [line for line in lines if "-:--:--" in line]
+            assert (waiting[-3:] == lines[-3:]) == (epochs == 1)
+
+
+def test_a_stopped_command_leaves_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop(*_: object, **__: object) -> None:
+        error = KeyboardInterrupt()
+        error.add_note(
+            "submissions/a keeps 2 finished fits; the same command with --resume goes on from them."
+        )
+        raise error
+
+    monkeypatch.setattr(runs, "list_all", stop)
+    ended = typed("runs", cwd=tmp_path)
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err == (
+        "Stopped. submissions/a keeps 2 finished fits; the same command with --resume goes on from them.\n"
+    )
