@@ -81,7 +81,8 @@ RECIPES = {
         ),
         Recipe(
             "softmax",
-            "notebook: Keras 784-10 sigmoid, Adam, 5 epochs; here with a falling learning rate",
+            "notebook: Keras 784-10, not softmax but ten sigmoids, normalised; Adam, 5 epochs; here with a "
+            "falling learning rate",
             KerasSettings(**COSINE, hidden=(), output="sigmoid", learning_rate=1e-2, epochs=5, batch_size=64),
             Evidence(0.9247, 0.0014, 4, "2026-11-21"),
         ),

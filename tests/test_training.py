@@ -155,6 +155,20 @@ def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(digits: da
     assert 0 < done[0] < done[-1] == 0.99
 
 
+def test_the_last_progress_tells_the_accuracy_that_the_run_states(digits: data.Dataset) -> None:
+    settings = {"epochs": 1, **dict(map(parse, PLAIN)), "tta": True}
+    (recipe,) = recipes.select(["sklearn-mlp"], settings)
+    (split,) = folds_of(digits, 2)[:1]
+    (task,) = training.make_fits({"sklearn-mlp": recipe.settings}, [split], refit=False, seed=0)
+    seen: list[Progress] = []
+    result = training.fit(task, digits.train, digits.test, seen.append)
+    assert isinstance(result, FitResult)
+    stated = (result.valid.argmax(axis=1) == digits.train.labels[split.valid]).mean()
+    told = [progress.metrics["valid_accuracy"] for progress in seen]
+    assert told == [result.curve[-1]["valid_accuracy"], stated]
+    assert stated != result.curve[-1]["valid_accuracy"]  # which is without test-time augmentation
+
+
 def test_a_number_of_cores_that_is_none_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "many")
     assert training.cpu_count() >= 1

@@ -47,6 +47,7 @@ def test_each_fold_mean_std_and_interval_are_printed(home: Path, three: dict[str
         ["std", f"{np.std(folds, ddof=1):.4f}"],
     ]
     assert lines[5].startswith("95% interval")
+    assert lines[6].startswith("wall time: ")
     assert folder == "submissions/sklearn"
     assert right.mean() > 0.8
 

@@ -111,6 +111,7 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
             return
         results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
         results(tables.weights(run))
+        results(tables.wall_time(run))
         result(path)
         notice(expected.describe(run.manifest))
 

@@ -108,7 +108,7 @@ def _outcome(run: Run, outcomes: Outcomes) -> "KaggleOutcome | None":
     return outcomes.get(run.manifest.submission_sha256 or "")
 
 
-SPARE_SCORES = ("95% interval", "test accuracy", "seconds")
+SPARE_SCORES = ("95% interval", "test accuracy")
 
 
 def scores(run: Run) -> Iterator[str]:
@@ -119,7 +119,6 @@ def scores(run: Run) -> Iterator[str]:
         ("validation accuracy", lambda row: f"{row[1].accuracy:.4f}"),
         ("95% interval", lambda row: _interval(row[1])),
         *([("test accuracy", lambda row: _number(row[1].test_accuracy, ".4f"))] if on_test else []),
-        ("seconds", lambda row: f"{row[1].seconds:.1f}"),
     ]
     yield from table(columns, run.manifest.scores.items(), SPARE_SCORES)
 
@@ -150,6 +149,11 @@ def weights(run: Run) -> Iterator[str]:
     if blend := run.manifest.blend:
         shares = ", ".join(f"{name} {weight:.3f}" for name, weight in (_weights(run) or {}).items())
         yield f"{blend.method} blend: {shares}"
+
+
+def wall_time(run: Run) -> Iterator[str]:
+    """Yield how long the run took, in a line."""
+    yield f"wall time: {_number(run.manifest.seconds.get('total'), '.1f')} s"
 
 
 def _weights(run: Run) -> dict[str, float] | None:
