@@ -19,7 +19,7 @@ from digit_recognizer.settings import Settings
 from digit_recognizer.splits import Split
 from digit_recognizer.training import Cost, FitTask, Machine
 
-# A net has time for at least this share of its recipe's epochs; r times the rounds take r**2 times the share.
+# A net has time for at least this share of its recipe's epochs; each of r nets of a process, r**2 times that.
 # With half of its epochs, a recipe is as accurate as a quicker one that takes the same time.
 MIN_EPOCHS_SHARE = 0.5
 # Beyond this many times the fewest rounds, more epochs help more than more nets.

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,8 @@ def test_check_counts_each_digit(tmp_path: Path) -> None:
         "s.csv: 3 rows in the right format, but not of the competition's digits\n"
     )
     result = typed("check", "s.csv", "--rows", 3, "--json", cwd=tmp_path)
-    assert json.loads(result.out) == {"file": "s.csv", "rows": 3, "counts": counts}
+    expected = {"file": "s.csv", "rows": 3, "counts": counts, "competition": False}
+    assert (result.code, json.loads(result.out)) == (0, expected)
 
 
 def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: runs.Run) -> None:
@@ -79,6 +81,24 @@ def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: ru
         if kind:
             write_manifest(tmp_path, tiny_run, kind, 28_000)
         assert typed("check", ".", cwd=tmp_path).out.endswith(f"submission.csv: {verdict}")
+        told = json.loads(typed("check", ".", "--json", cwd=tmp_path).out)
+        assert told["competition"] == ("valid" in verdict)
+
+
+def test_a_report_after_the_data_has_moved_says_how_to_name_its_folder(
+    tmp_path: Path, tiny_run: runs.Run
+) -> None:
+    config = tiny_run.manifest.config
+    for source in ("data", "nowhere"):
+        data = config.data.model_copy(update={"source": source})
+        (tmp_path / "data").mkdir(exist_ok=True)
+        changed = {"config": config.model_copy(update={"data": data})}
+        shutil.copytree(tiny_run.folder, tmp_path / source / "run")
+        runs.write_manifest(tmp_path / source / "run", tiny_run.manifest.model_copy(update=changed))
+        result = typed("report", f"{source}/run", cwd=tmp_path)
+        assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+        assert result.err.startswith(f"Error: {source}: ")
+        assert "with --data-dir" in result.err
 
 
 def write_manifest(folder: Path, run: runs.Run, kind: str, rows: int) -> None:

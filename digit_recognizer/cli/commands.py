@@ -242,7 +242,11 @@ ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
 )
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:
-    """Check a submission CSV, or a run's folder, line by line, and count its labels."""
+    """Check a submission CSV, or a run's folder, line by line, and count its labels.
+
+    The exit code tells the format alone. `competition` in --json is false if the file cannot be of the
+    competition's digits: by its rows, or by the run.json beside it.
+    """
     from digit_recognizer import runs, submission
     from digit_recognizer.data import COMPETITION_ROWS
 
@@ -251,11 +255,12 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     if rows is None:
         rows = manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"]
     counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
+    competition = rows == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone
+    if manifest:
+        competition &= manifest.config.data.kind == "competition"
     if as_json:
-        result(json.dumps({"file": str(file), "rows": rows, "counts": counts}))
+        result(json.dumps({"file": str(file), "rows": rows, "counts": counts, "competition": competition}))
         return
     results(f"{digit:>5}  {count:>5}" for digit, count in {"digit": "count", **counts}.items())
-    if rows == COMPETITION_ROWS["test.csv"] and (not manifest or manifest.config.data.kind == "competition"):
-        result(f"{file}: {rows} rows, a valid submission")
-    else:
-        result(f"{file}: {rows} rows in the right format, but not of the competition's digits")
+    other = "in the right format, but not of the competition's digits"
+    results([f"{file}: {rows} rows{', a valid submission' if competition else f' {other}'}"])

@@ -79,7 +79,7 @@ def read(folder: Path, name: str) -> tuple[Iterator[bytes], str]:
         names = _entries(folder)
     except OSError as error:
         raise unreadable(folder, error) from None
-    found = ""
+    found = "; if the files lie elsewhere, name their folder with --data-dir"
     if names:
         nested = [f"{each}/{name}" if os.path.lexists(folder / each / name) else each for each in names[:5]]
         found = f", but found {', '.join(nested)}{', ...' if len(names) > 5 else ''}; "
