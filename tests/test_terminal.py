@@ -56,25 +56,23 @@ def shown(columns: int, write: Callable[[], object]) -> list[str]:
     return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split("\n") if line]
 
 
-def submissions() -> list[MatchedSubmission]:
+def listed_submissions() -> list[MatchedSubmission]:
     listed = KaggleSubmission(
-        ref=40_000_000, date=SENT, file_name="submission.csv", description="m", status="ERROR",
+        ref=40_000_000, date=SENT, file_name="20261130-033700.csv", description="m", status="ERROR",
         public_score=None, error_description=REJECTED,
     )  # fmt: skip
-    scored = listed.model_copy(
-        update={"status": "COMPLETE", "public_score": 0.99321, "error_description": ""}
-    )
-    return [MatchedSubmission(listed, "20261130-033700"), MatchedSubmission(scored, "r" * 70)]
+    news = {"status": "COMPLETE", "public_score": 0.99321, "error_description": "", "file_name": "r" * 70}
+    return [MatchedSubmission(listed), MatchedSubmission(listed.model_copy(update=news))]
 
 
 @NARROW
 @pytest.mark.parametrize("kind", ["runs", "scores", "folds", "submissions"])
 def test_a_table_fits_the_terminal_with_whole_columns(tiny_run: runs.Run, kind: str, columns: int) -> None:
     lines = {
-        "runs": lambda: tables.runs([tiny_run], {}),
+        "runs": lambda: tables.runs([tiny_run], {}, ["best"]),
         "scores": lambda: tables.scores(tiny_run),
         "folds": lambda: tables.folds(tiny_run),
-        "submissions": lambda: tables.submissions(submissions()),
+        "submissions": lambda: tables.submissions(listed_submissions()),
     }[kind]
     everywhere = list(lines())  # where stdout is no terminal
     fitted = shown(columns, lambda: terminal.results(lines()))
@@ -93,15 +91,17 @@ def test_a_table_fits_the_terminal_with_whole_columns(tiny_run: runs.Run, kind: 
 
 def test_the_most_important_columns_stay(tiny_run: runs.Run) -> None:
     def heads(columns: int) -> list[str]:
-        lines = shown(columns, lambda: terminal.results(tables.runs([tiny_run], {})))
+        lines = shown(columns, lambda: terminal.results(tables.runs([tiny_run], {}, ["best"])))
         return re.split(r" {2,}", lines[0])
 
     everything = [head for head, _ in tables.RUN_COLUMNS]
     assert heads(200) == everything
-    assert heads(80) == ["run", "recipes", "data", "validation accuracy", "public score"]
-    assert heads(60) == ["run", "data", "validation accuracy", "public score", "seconds"]
+    most = ["run", "validation accuracy", "against the best", "public score"]
+    assert heads(80) == ["run", "data", *most[1:], "seconds"]
+    assert heads(60) == most
     assert heads(10) == ["run"]
     assert set(tables.SPARE_RUNS) | {"run", "validation accuracy"} == set(everything)
+    assert set(tables.SPARE_SUBMISSIONS) | {"run"} == {head for head, _ in tables.SUBMISSION_COLUMNS}
 
 
 @NARROW

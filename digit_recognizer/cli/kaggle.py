@@ -123,7 +123,7 @@ def submit(
     candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
     if dry_run:
         described = f"{candidate.file}: would be submitted as {candidate.sent.message!r}"
-        result(f"{described}, with the credentials of {account.check().source}")
+        results([f"{described}, with the credentials of {account.check().source}"])
         return
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
         _notice(f"Submitting {candidate.file} as {candidate.sent.message!r}")
@@ -132,7 +132,7 @@ def submit(
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
     accepted = f"Submission {outcome.ref}: accepted; `submissions` shows its score"
     with done(f"Kaggle has submission {outcome.ref}; `submissions` shows its score."):
-        result(_scored(outcome) if wait else accepted)
+        results([_scored(outcome) if wait else accepted])
 
 
 @click.command()
