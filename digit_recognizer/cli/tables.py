@@ -197,7 +197,7 @@ SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
     ("error", lambda match: match.listed.error_description),
 ]
 SPARE_SUBMISSIONS = (
-    "public score", "status", "expected", "in it", "validation accuracy", "error", "gap", "errors", "ref",
+    "public score", "errors", "expected", "in it", "status", "validation accuracy", "error", "ref",
     "date (UTC)",
 )  # fmt: skip
 
