@@ -66,7 +66,7 @@ def compare(first: Run, second: Run) -> Comparison:
     ahead, loss = a.right[in_a] - b.right[in_b], a.loss[in_a] - b.loss[in_b]
     only_first, only_second = common[ahead > 0], common[ahead < 0]
     same = np.array_equal(a.rows, b.rows)
-    p = _mid_p(len(only_first), len(only_second)) if same else _two_sided(difference, error)
+    p = mid_p(len(only_first), len(only_second)) if same else _two_sided(difference, error)
     verdict: Verdict = "cannot tell"
     if same and np.array_equal(a.loss, b.loss):
         verdict = "equal"
@@ -114,7 +114,7 @@ def _against(best: Run, run: Run) -> Literal["best", "cannot tell", "worse"]:
     except RunError:  # its score stands in run.json
         same = False
     if same:
-        p = _mid_p(int((a.right > b.right).sum()), int((a.right < b.right).sum()))
+        p = mid_p(int((a.right > b.right).sum()), int((a.right < b.right).sum()))
     else:
         errors = [(each.high - each.low) / (2 * scoring.Z) for each in (score, highest)]
         p = _two_sided(highest.accuracy - score.accuracy, hypot(*errors))
@@ -128,7 +128,7 @@ def _digits_of(run: Run) -> scoring.HeldOutDigits:
     return scoring.by_digit(held_out, main.out_of_fold)
 
 
-def _mid_p(only_first: int, only_second: int) -> float:
+def mid_p(only_first: int, only_second: int) -> float:
     """Return McNemar's mid-p of so many digits that one model alone predicts right."""
     n, fewer = only_first + only_second, min(only_first, only_second)
     terms = [exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2)) for k in range(fewer + 1)]

@@ -64,8 +64,10 @@ def optimism(estimates: Collection[Estimate]) -> float:
 def describe(manifest: Manifest) -> str:
     """Return in a sentence what score to expect of a run, or why none."""
     expected, data = manifest.expected_score, manifest.config.data
-    if expected is None:
+    if expected is None and data.kind == "train_test_overlap":
         return "No score can be expected: training digits are among the test digits"
+    if expected is None:
+        return "An earlier version made the run, which expected no score"
     where = "on Kaggle" if data.kind == "competition" else "on the test digits"
     fewest, most = (errors(share, expected.rows) for share in (expected.high, expected.low))
     said = (

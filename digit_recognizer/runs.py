@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from digit_recognizer import records, submission
-from digit_recognizer.errors import RunError
+from digit_recognizer.errors import RunError, nearest
 from digit_recognizer.files import delete, locked, read_plain, write_atomically
 from digit_recognizer.manifest import Manifest, ModelScore, Rows
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
@@ -120,8 +120,12 @@ def load(folder: Path) -> Run:
 
 def find(out: Path, name: str) -> Run:
     """Return the run of that name in `out`, or in the folder `name`; raises RunError if there is none."""
-    folders = [out / name, Path(name)]
-    return load(next((folder for folder in folders if folder.is_dir()), folders[-1]))
+    folders = [folder for folder in (out / name, Path(name)) if folder.is_dir()]
+    if not folders:
+        close = nearest(name, [path.parent.name for path in out.glob(f"[!.]*/{MANIFEST}")])
+        meant = f"did you mean {close}? " if close else ""
+        raise RunError(f"{out / name}: no such run; {meant}`runs` lists the runs")
+    return load(folders[0])
 
 
 def list_all(out: Path) -> tuple[list[Run], list[str]]:

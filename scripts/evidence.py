@@ -1,13 +1,14 @@
-"""Measure recipes for `recipes.py`, and compare stored runs digit by digit for docs/experiments.md.
+"""Measure recipes for `recipes.py`, and what docs/scores.md and docs/experiments.md say of scores.
 
     python -m scripts.evidence --data-dir data [RECIPE...]
-    python -m scripts.evidence --compare BEFORE NOW [BEFORE NOW ...]
+    python -m scripts.evidence --scores RUN [RUN ...]
+    python -m scripts.evidence --pairs 200 --data-dir data
     python -m scripts.evidence --means RUN
 
 The first validates on 5 folds of the competition's rows, those of seed 1 (recipes are tuned on seed 0), and
 prints the `Evidence(...)` of each recipe, to put into `recipes.py`; with several named, also their blend's.
-The second prints a Markdown table of pairs of runs, by name or folder, that hold out the same rows. The third
-compares two means of a run's fold models on known test labels.
+The second prints the scores of the runs' models, the third how often equally good nets are called different.
+The fourth compares two means of a run's fold models on known test labels.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import log_loss
 
-from digit_recognizer import data, runs
+from digit_recognizer import comparison, data, expected, runs, scoring
 from digit_recognizer.blending import apply_temperature, fit_inverse_temperature
+from digit_recognizer.data import references
 from digit_recognizer.inference.models import read_fits
 from digit_recognizer.nets import pipelines
 from digit_recognizer.predictions import BLEND, mean_of_fits
-
-FLOOR = 1e-7  # of a probability, so that one error does not decide a log loss
+from digit_recognizer.recipes import RECIPES
 
 
 def run(*arguments: object) -> dict:
@@ -52,27 +53,52 @@ def measure(names: Iterable[str], data_dir: Path) -> Iterator[str]:
         yield f"{model['recipe']}: Evidence({evidence})"
 
 
-def by_row(stored: runs.Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return held-out rows in order, whether the run's main model errs on each, and its log loss there."""
-    held_out, models = stored.predictions()
-    (main,) = [model for model in models if model.name == stored.manifest.main_model]
-    p_true = main.out_of_fold[np.arange(len(held_out.labels)), held_out.labels]
-    order = held_out.rows.argsort(kind="stable")
-    wrong = main.out_of_fold.argmax(axis=1) != held_out.labels
-    return held_out.rows[order], wrong[order], -np.log(p_true.clip(FLOOR, 1)[order].astype(float))
+def scores(stored: Iterable[runs.Run]) -> Iterator[str]:
+    """Yield a row of Markdown for each model of the runs: raw and adjusted accuracy, and what to expect."""
+    yield "| run | model | holdout as it is | validation accuracy | expected on the test digits |"
+    yield "|---|---|---|---|---|"
+    for run in stored:
+        config, (held_out, models) = run.manifest.config, run.predictions()
+        margins = references.margins(config.data.fingerprint.train)
+        for model in models:
+            estimate = scoring.estimate(
+                scoring.by_digit(held_out, model.out_of_fold), config.data.rows.train, margins
+            )
+            alone = config.model_copy(update={"blend": True})  # as if it were the run's only model
+            expect = expected.expect({model.name: estimate}, model.name, alone)
+            cells = [run.folder.name, f"`{model.name}`", *map(_interval, (estimate.raw, estimate.score))]
+            cells.append(
+                f"{expect.value:.4f}, {expect.low:.4f} to {expect.high:.4f}" if expect else "nothing"
+            )
+            yield f"| {' | '.join(cells)} |"
 
 
-def compare(before: runs.Run, now: runs.Run) -> str:
-    """Return a row of Markdown: errors, those of one run alone, and the change of log loss ± its error."""
-    (rows, wrong, loss), (others, wrong_now, loss_now) = by_row(before), by_row(now)
-    if not np.array_equal(rows, others):
-        names = f"{before.folder} and {now.folder}"
-        sys.exit(f"{names} hold out different rows; validate both with the same --folds and --seed")
-    change = loss_now - loss
-    error = change.std(ddof=1) / len(change) ** 0.5
-    only_now, only_before = (wrong_now & ~wrong).sum(), (wrong & ~wrong_now).sum()
-    cells = [before.folder.name, now.folder.name, wrong.sum(), wrong_now.sum(), f"{only_now}, {only_before}"]
-    return f"| {' | '.join(map(str, cells))} | {change.mean():+.4f} ± {error:.4f} |"
+def _interval(score: scoring.Score) -> str:
+    return f"{score.accuracy:.4f}, {score.low:.4f} to {score.high:.4f}"
+
+
+def equal_pairs(digits: data.Dataset, count: int) -> str:
+    """Return of how many pairs of equally good nets `compare` calls one better.
+
+    The nets of a pair differ in their seed alone; each pair has training and held-out rows of its own, drawn
+    from the training digits.
+    """
+    settings = RECIPES["sklearn-mlp-plain"].settings.replace(hidden=(32,), epochs=4)
+    train, called = digits.train, 0
+    for number in range(count):
+        fitted, held_out = np.split(np.random.default_rng(number).permutation(len(train))[:8000], [4000])
+        right = [
+            pipelines.build(settings, 2 * number + side)
+            .fit(train.pixels[fitted], train.labels[fitted])
+            .predict(train.pixels[held_out])
+            == train.labels[held_out]
+            for side in (0, 1)
+        ]
+        called += (
+            comparison.mid_p(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
+            < comparison.LEVEL
+        )
+    return f"{called} of {count} pairs of equally good nets have p < {comparison.LEVEL}"
 
 
 def means(stored: runs.Run, digits: data.Dataset) -> Iterator[str]:
@@ -99,19 +125,17 @@ def main() -> None:
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), help="folder of the competition's files"
     )
-    parser.add_argument("--compare", nargs="+", metavar="RUN", help="names or folders of runs, in pairs")
+    parser.add_argument("--scores", nargs="+", metavar="RUN", help="names or folders of runs")
+    parser.add_argument("--pairs", type=int, metavar="N", help="number of pairs of equally good nets")
     parser.add_argument("--means", metavar="RUN", help="name or folder of a run with folds")
     parser.add_argument("--out", type=Path, default=Path("submissions"), help="folder of the runs")
     parser.add_argument("recipes", nargs="*", help="which to measure  [default: all, without a blend]")
     options = parser.parse_args()
-    if options.compare:
-        if len(options.compare) % 2:
-            parser.error("--compare takes pairs of runs")
-        print("| before | now | errors, before | errors, now | only now, only before | log loss, change |")
-        print("|---|---|---|---|---|---|")
-        found = [runs.find(options.out, name) for name in options.compare]
-        for before, now in zip(found[::2], found[1::2], strict=True):
-            print(compare(before, now))
+    if options.scores:
+        print("\n".join(scores(runs.find(options.out, name) for name in options.scores)))
+        return
+    if options.pairs:
+        print(equal_pairs(data.load(options.data_dir), options.pairs))
         return
     if options.means:
         print("| model | mean | log loss | at the fits' temperature | at the best | inverse temperatures |")

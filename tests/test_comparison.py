@@ -12,7 +12,7 @@ from report_runs import config_of, write_run
 from scipy.stats import binom
 
 from digit_recognizer import data, runs
-from digit_recognizer.comparison import _mid_p, against_best, compare
+from digit_recognizer.comparison import against_best, compare, mid_p
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import HeldOut, Predictions
@@ -43,17 +43,17 @@ EVERY = np.arange(TRAIN)
 
 @pytest.mark.parametrize("b", [0, 1, 5, 20], ids=str)
 @pytest.mark.parametrize("c", [0, 3, 20, 900], ids=str)
-def test_mid_p_counts_half_of_what_was_found(b: int, c: int) -> None:
+def testmid_p_counts_half_of_what_was_found(b: int, c: int) -> None:
     """Two-sided: twice the chance of a lesser split, and of this one once."""
     fewer, n = min(b, c), b + c
     expected = min(1.0, 2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5))
-    assert _mid_p(b, c) == pytest.approx(expected if b != c else 1.0)
+    assert mid_p(b, c) == pytest.approx(expected if b != c else 1.0)
 
 
 def test_equal_models_are_below_5_percent_in_5_percent_of_all_pairs() -> None:
     rng = np.random.default_rng(0)
     pairs = rng.multinomial(4_200, [0.01, 0.01, 0.98], size=4_000)
-    share = np.mean([_mid_p(b, c) < 0.05 for b, c, _ in pairs])
+    share = np.mean([mid_p(b, c) < 0.05 for b, c, _ in pairs])
     assert 0.035 < share < 0.06
 
 
@@ -63,7 +63,7 @@ def test_the_same_digits_say_which_is_better(make: Make) -> None:
     assert (better.verdict, worse.verdict) == ("better", "worse")
     assert better.difference == pytest.approx(25 / TRAIN) == pytest.approx(-worse.difference)
     assert (better.only_first.tolist(), better.only_second.tolist()) == (list(range(10, 40)), list(range(5)))
-    assert better.p == worse.p == pytest.approx(_mid_p(30, 5))
+    assert better.p == worse.p == pytest.approx(mid_p(30, 5))
     error = (35 / TRAIN - (25 / TRAIN) ** 2) ** 0.5 / TRAIN**0.5
     assert (better.low, better.high) == pytest.approx(
         (25 / TRAIN - 1.96 * error, 25 / TRAIN + 1.96 * error), rel=1e-4

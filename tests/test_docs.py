@@ -10,15 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
 import pytest
-from conftest import DEADLINE, ROOT, TRAIN, first_rows, typed, write_digits
-from report_runs import write_run
+from conftest import DEADLINE, ROOT, first_rows, typed, write_digits
 
-from digit_recognizer import data, environment, errors, recipes
+from digit_recognizer import environment, errors, recipes
 from digit_recognizer.cli import commands
-from digit_recognizer.predictions import HeldOut, Predictions
-from scripts import docs, evidence
+from scripts import docs
 
 README = ROOT / "README.md"
 PAGES = [
@@ -160,25 +157,6 @@ def test_every_exit_code_is_documented() -> None:
     _, advice = TEXTS["docs/kaggle.md"].split("<!-- /exit-codes -->")
     for code in codes - {1}:  # not of Kaggle's commands alone
         assert f"\n| `{code}` |" in advice, f"say in docs/kaggle.md what to do about exit code {code}"
-
-
-def test_runs_are_compared_digit_by_digit(
-    digits: data.Dataset, held_out: HeldOut, model: Predictions, tmp_path: Path
-) -> None:
-    labels, changed = held_out.labels, model.out_of_fold.copy()
-    right = model.out_of_fold.argmax(axis=1) == labels
-    (mended, *_), broken = np.split(np.flatnonzero(~right), [3]), np.flatnonzero(right)[:1]
-    for positions, guesses in ((mended, labels[mended]), (broken, (labels[broken] + 1) % 10)):
-        changed[positions] = 0.01 + 0.9 * np.eye(10)[guesses]
-    turned = HeldOut(held_out.rows[::-1], held_out.folds[::-1], labels[::-1])
-    before = write_run(tmp_path / "before", digits, held_out, [model])
-    now = write_run(tmp_path / "now", digits, turned, [replace(model, out_of_fold=changed[::-1])])
-    losses = [-np.log(each[np.arange(TRAIN), labels].astype(float)) for each in (model.out_of_fold, changed)]
-    change = losses[1] - losses[0]
-    count, error = (~right).sum(), change.std(ddof=1) / TRAIN**0.5
-    assert evidence.compare(before, now) == (
-        f"| before | now | {count} | {count - 2} | 1, 3 | {change.mean():+.4f} ± {error:.4f} |"
-    )
 
 
 @pytest.mark.slow

@@ -100,6 +100,7 @@ class Said:
             Said(None, "train_test_overlap"),
             "No score can be expected: training digits are among the test digits",
         ),
+        (Said(None), "An earlier version made the run, which expected no score"),
     ],
 )
 def test_the_sentence_counts_errors(said: Said, sentence: str) -> None:

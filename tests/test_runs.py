@@ -56,8 +56,16 @@ def write_run(out: Path, name: str, run: runs.Run, created: datetime) -> None:
 def test_runs_are_found_by_name_or_folder(tmp_path: Path, copied: runs.Run) -> None:
     assert runs.find(copied.folder.parent, "tiny").folder == copied.folder
     assert runs.find(Path("elsewhere"), str(copied.folder)).folder == copied.folder
-    with pytest.raises(RunError, match=r"nosuch: holds no run\.json"):
+    with pytest.raises(RunError, match=r"nosuch: no such run"):
         runs.find(tmp_path, "nosuch")
+    with pytest.raises(RunError, match=r"tinny: no such run; did you mean tiny\? `runs` lists the runs"):
+        runs.find(copied.folder.parent, "tinny")
+
+
+def test_a_command_without_a_name_says_which_run_it_takes(copied: runs.Run) -> None:
+    result = typed("predict", "nothing.png", "--out", copied.folder.parent, cwd=copied.folder)
+    score = copied.main_score.accuracy
+    assert result.err.splitlines()[0] == f"tiny is the newest run: validation accuracy {score:.4f}"
 
 
 def test_runs_of_two_time_zones_are_listed_by_the_moment(tmp_path: Path, tiny_run: runs.Run) -> None:

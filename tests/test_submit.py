@@ -78,12 +78,12 @@ def write_csv(path: Path, missing: int = 0, label: int = 3) -> str:
 def write_run(
     user: User, name: str = "mine", rows: str = COMPETITION, created: str = "2026-01-01T00:00:00Z",
     label: int = 4, kind: str = "competition", submission_model: str | None = "softmax",
-    accuracy: float = 0.9938,
+    accuracy: float = 0.9938, low: float = 0.9913, high: float = 0.9956,
 ) -> Path:  # fmt: skip
     """Write a run as `train` leaves it, as far as Kaggle is concerned."""
     folder = user.folder / "submissions" / name
     folder.mkdir(parents=True)
-    score = {"accuracy": accuracy, "low": 0.9913, "high": 0.9956, "digits": 4200, "seconds": 1}
+    score = {"accuracy": accuracy, "low": low, "high": high, "digits": 4200, "seconds": 1}
     config = make_config(recipes={}).model_dump(mode="json")
     config["data"] |= {"kind": kind, "fingerprint": {"train": "0" * 64, "test": rows}}
     manifest = {
@@ -428,6 +428,24 @@ def test_one_damaged_manifest_does_not_stop_the_others(user: User) -> None:
     result = user.run("submissions")
     assert re.search("^mine .* 0.9938$", result.out, re.MULTILINE)
     assert result.err.startswith("submissions/broken/run.json: ")
+
+
+def test_the_newest_run_is_submitted_unless_another_is_better(user: User) -> None:
+    write_run(user, "quick", created="2026-01-02T00:00:00Z", label=1, accuracy=0.95, low=0.943, high=0.956)
+    write_run(user, "long")
+    result = user.run("submit")
+    assert (result.code, result.out, user.kaggle.seen) == (3, "", [])
+    assert re.search(
+        r"the newest run is quick \(validation accuracy 0.9500, of 2026-01-0.*, but long "
+        r"\(validation accuracy 0.9938, of .* is better; name the one to submit$",
+        result.last_line,
+    )
+    assert user.run("submit", "quick").code == 0
+    write_run(user, "near", created="2026-01-03T00:00:00Z", label=2, accuracy=0.9933)
+    result = user.run("submit", "--no-wait")
+    assert result.code == 0, result.err
+    assert "The newest run is near (validation accuracy 0.9933, of 2026-01-0" in result.err
+    assert "Expect 0.9911 to 0.9957 on Kaggle, 120 to 249 errors of 28,000" in result.err
 
 
 def test_a_manifest_beside_another_csv_is_only_a_notice(user: User) -> None:

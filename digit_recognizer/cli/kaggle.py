@@ -115,7 +115,7 @@ def submit(
 ) -> None:
     """Submit a run's CSV, or any CSV, to Kaggle and wait for its score.
 
-    Without FILE or RUN it is the newest run on the competition's digits.
+    Without FILE or RUN it is the newest run on the competition's digits, unless another is better.
     """
     from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates

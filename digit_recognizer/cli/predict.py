@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 def find_newest(out: Path) -> "Run | None":
-    """Return the newest run in `out` that nobody is fitting, None without any; notices of unreadable ones."""
+    """Return the newest run in `out` that nobody is fitting, and say which; None without any."""
     from digit_recognizer import runs
 
-    return next(iter(runs.list_newest(out, notice)), None)
+    run = next(iter(runs.list_newest(out, notice)), None)
+    if run:
+        notice(f"{run.folder.name} is the newest run: validation accuracy {run.main_score.accuracy:.4f}")
+    return run
 
 
 def chosen(out: Path, name: str | None) -> "Run":

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from digit_recognizer import data, runs, submission
+from digit_recognizer import comparison, data, expected, runs, submission
 from digit_recognizer.errors import NotSubmittedError, OptionError, RunError, SubmissionError, printable
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.client import OnText
@@ -104,11 +104,31 @@ def _find(target: str | None, out: Path, on_notice: OnText) -> tuple[Path, Run |
 
 
 def _newest(out: Path, on_notice: OnText) -> Run:
-    for run in runs.list_newest(out, on_notice):
-        if run.manifest.submission_model and run.submission.exists() and not _why_not(run):
-            return run
-    raise NotSubmittedError(
-        f"{out}: holds no run on the competition's digits; `download` them and `train` first"
+    """Return the newest run that can be submitted, unless another is known to be better."""
+    found = [
+        run
+        for run in runs.list_newest(out, on_notice)
+        if run.manifest.submission_model and run.submission.exists() and not _why_not(run)
+    ]
+    if not found:
+        raise NotSubmittedError(
+            f"{out}: holds no run on the competition's digits; `download` them and `train` first"
+        )
+    newest, against_best = found[0], comparison.against_best(found)
+    if against_best[0] == "worse":
+        best = found[against_best.index("best")]
+        raise NotSubmittedError(
+            f"{out}: the newest run is {_described(newest)}, but {_described(best)} is better; name the one "
+            "to submit"
+        )
+    on_notice(f"The newest run is {_described(newest)}. {expected.describe(newest.manifest)}")
+    return newest
+
+
+def _described(run: Run) -> str:
+    return (
+        f"{run.folder.name} (validation accuracy {run.main_score.accuracy:.4f}, of "
+        f"{run.manifest.created.astimezone():%Y-%m-%d %H:%M})"
     )
 
 
