@@ -13,7 +13,7 @@ from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_p
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.inference import Prediction
-    from digit_recognizer.manifest import ModelScore
+    from digit_recognizer.manifest import ExpectedScore, ModelScore
     from digit_recognizer.runs import Run
 
 StrPath = str | PathLike[str]
@@ -38,6 +38,11 @@ class FinishedRun(PathLike[str]):
         """Validation accuracy of the run's main model with its 95% interval."""
         return self.run.main_score
 
+    @property
+    def expected_score(self) -> "ExpectedScore | None":
+        """What the test digits will say, with a 95% interval; None if training digits are among them."""
+        return self.run.manifest.expected_score
+
     @check_call
     def report(self, data_dir: StrPath | None = None) -> Any:
         """Write the report; return it for a notebook to show, else its path."""
@@ -47,8 +52,13 @@ class FinishedRun(PathLike[str]):
         return str(self.run.folder)
 
     def __repr__(self) -> str:
+        from digit_recognizer import expected
+
         score = self.score
-        return f"{self.run.folder}: {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
+        return (
+            f"{self.run.folder}: {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f}). "
+            f"{expected.describe(self.run.manifest)}"
+        )
 
 
 @check_call

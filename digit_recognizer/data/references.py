@@ -9,13 +9,13 @@ from digit_recognizer.nets.arrays import read_arrays
 from digit_recognizer.predictions import MIN_LOG
 
 TABLE = Path(__file__).with_name("references.npz")  # `python -m scripts.references` makes it
-STEPS = 9  # of a margin of 1; so a byte holds margins up to that of a probability of MIN_LOG
+STEPS = 34  # of a margin of 1; so a byte holds those of probabilities down to MIN_LOG
 
 
 def margins(fingerprint: str) -> np.ndarray | None:
-    """Return margins of the training rows with that fingerprint, float of shape (rows, references).
+    """Return the `margin` of each training row by each reference, float of shape (rows, references).
 
-    None unless they are the competition's 42,000.
+    None unless the training rows' fingerprint is that of the competition's 42,000.
     """
     known, table = _read()
     return table / STEPS if known == fingerprint else None
@@ -28,8 +28,13 @@ def _read() -> tuple[str, np.ndarray]:
 
 
 def margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the log probability of each label less that of the likeliest other digit, float (n,)."""
+    """Return how surely each label is predicted, float of shape (n,); below 0, another digit is likelier.
+
+    It is the log probability of the label less that of the likeliest other digit, as a square root with its
+    sign: so the rows near the border are told apart, and linear models of a net's errors fit better.
+    """
     logs, own = np.log(np.clip(probabilities, MIN_LOG, 1)), np.arange(len(labels))
     of_label = logs[own, labels]
     logs[own, labels] = -np.inf
-    return of_label - logs.max(axis=1)
+    margins = of_label - logs.max(axis=1)
+    return np.sign(margins) * np.sqrt(np.abs(margins))
