@@ -143,6 +143,12 @@ class ExpectedScore(Record):
     high: Fraction = Field(description="of its 95% interval")
     rows: NonNegativeInt = Field(description="number of test digits")
 
+    def place(self, score: float) -> Literal["inside", "below", "above"]:
+        """Return where a public score, which Kaggle cuts to five decimals, is by the interval."""
+        if score > self.high:
+            return "above"
+        return "inside" if score >= self.low - 1e-5 else "below"
+
 
 class ModelScore(Record):
     """A model's score on held-out rows."""

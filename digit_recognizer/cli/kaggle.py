@@ -167,7 +167,9 @@ def _scored(outcome: "KaggleOutcome") -> str:
     if validation := outcome.validation:
         scored += f"; validation accuracy {validation.accuracy:.4f}"
     if expected := outcome.expected:
-        scored += f", expected {expected.low:.4f} to {expected.high:.4f}: {outcome.place}"
+        scored += (
+            f", expected {expected.low:.4f} to {expected.high:.4f}: {expected.place(outcome.public_score)}"
+        )
     return scored
 
 

@@ -185,7 +185,7 @@ def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str])
 
 
 SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
-    ("run", lambda match: (match.stored and match.stored.run) or match.listed.file_name),
+    ("run", lambda match: match.run or match.listed.file_name),
     ("ref", lambda match: str(match.listed.ref)),
     ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
     ("status", lambda match: match.listed.status),
@@ -231,7 +231,7 @@ def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
                     "error": match.listed.error_description or None,
                     "public_score": match.listed.public_score,
                     "errors": match.errors,
-                    "run": match.stored and match.stored.run,
+                    "run": match.run,
                     "validation": to_jsonable_python(match.validation),
                     "expected_score": to_jsonable_python(match.expected),
                     "in_interval": match.place,

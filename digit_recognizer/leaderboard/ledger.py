@@ -102,17 +102,6 @@ class KaggleOutcome(Record):
         """Whether it is certain that Kaggle has the submission: its number proves it."""
         return self.status != "SENT" and bool(self.ref)
 
-    @property
-    def place(self) -> Literal["inside", "below", "above"] | None:
-        """Where the public score fell, by the interval that was expected; None without both."""
-        if self.expected is None or self.public_score is None:
-            return None
-        if self.public_score > self.expected.high:
-            return "above"
-        return (
-            "inside" if self.public_score >= self.expected.low - 1e-5 else "below"
-        )  # it is cut to 5 decimals
-
 
 _ENTRIES = TypeAdapter(dict[Sha256, KaggleOutcome])
 

@@ -8,42 +8,28 @@ from digit_recognizer import runs, scoring
 from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.ledger import (
-    HASH_DIGITS,
-    KaggleOutcome,
-    KaggleSubmission,
-    ValidationScore,
-)  # fmt: skip
+from digit_recognizer.leaderboard.ledger import HASH_DIGITS, KaggleSubmission, ValidationScore
 from digit_recognizer.manifest import ExpectedScore
 
 
 @dataclass(frozen=True)
 class MatchedSubmission:
-    """One of the account's submissions, and what the ledger says of its file, if it is from here."""
+    """One of the account's submissions, and the run here that wrote its file, with what it promised then."""
 
     listed: KaggleSubmission
-    stored: KaggleOutcome | None = None
-
-    @property
-    def validation(self) -> ValidationScore | None:
-        """The run's validation accuracy when it was submitted."""
-        return self.stored.validation if self.stored else None
-
-    @property
-    def expected(self) -> ExpectedScore | None:
-        """What score the run expected then."""
-        return self.stored.expected if self.stored else None
+    run: str | None = None
+    validation: ValidationScore | None = None
+    expected: ExpectedScore | None = None
 
     @property
     def place(self) -> str | None:
-        """Whether the public score is inside the interval that was expected, or on which side."""
-        if self.stored is None:
-            return None
-        return self.stored.model_copy(update={"public_score": self.listed.public_score}).place
+        """Where the public score is, by the interval that was expected; None without both."""
+        score = self.listed.public_score
+        return self.expected.place(score) if self.expected and score is not None else None
 
     @property
     def errors(self) -> int | None:
-        """The number of test digits that the public score says were predicted wrong."""
+        """The number of errors on the test digits that the public score stands for."""
         score = self.listed.public_score
         return None if score is None else scoring.errors(score, COMPETITION_ROWS["test.csv"])
 
@@ -75,7 +61,8 @@ def match_submissions(
             fields = {"message": listed.description, "submitted_at": listed.date}
             stored = stored.model_copy(update=fields | listed.model_dump(include=ledger.NEWS))
             news[sha256] = known[sha256] = stored
-        matches.append(MatchedSubmission(listed, stored))
+        promised = (stored.run, stored.validation, stored.expected) if stored else ()
+        matches.append(MatchedSubmission(listed, *promised))
     try:
         ledger.update(out, news)
     except DigitRecognizerError as error:
