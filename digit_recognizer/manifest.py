@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     AwareDatetime,
     ConfigDict,
     Field,
@@ -158,7 +159,10 @@ class ModelScore(Record):
     high: Fraction = Field(description="of the 95% interval")
     raw: RawScore | None = Field(default=None, description="without the adjustment; null if there is none")
     digits: NonNegativeInt = Field(description="number of different held-out digits")
-    seconds: NonNegative = Field(description="of all fits of the model, added up")
+    fit_seconds: NonNegative = Field(
+        description="of all fits of the model, added up",
+        validation_alias=AliasChoices("fit_seconds", "seconds"),  # as earlier versions wrote it
+    )
     folds: tuple[Fraction, ...] | None = Field(default=None, description="accuracy of each fold")
     std: Fraction | None = Field(default=None, description="standard deviation over the folds")
     test_accuracy: Fraction | None = Field(default=None, description="on the test digits, if labelled")

@@ -55,7 +55,7 @@ class Model:
 
     predictions: Predictions
     settings: Settings
-    seconds: float
+    fit_seconds: float
     inference_fits: tuple[str, ...]
     fits: Mapping[str, FitRecord] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
@@ -98,9 +98,9 @@ def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: boo
         )
         for result in results
     }
-    seconds = sum(result.seconds for result in results)
+    fit_seconds = sum(result.seconds for result in results)
     files = tuple(map(_file, inference_fits(results)))
-    return Model(collect_predictions(name, results), settings, seconds, files, fits)
+    return Model(collect_predictions(name, results), settings, fit_seconds, files, fits)
 
 
 def _file(result: FitResult) -> str:
@@ -117,11 +117,11 @@ def evaluate(
 ) -> Evaluation:
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = {model.predictions.name: model.predictions for model in models}
-    seconds = {model.predictions.name: model.seconds for model in models}
+    fit_seconds = {model.predictions.name: model.fit_seconds for model in models}
     combiner = None
     if method is not None and len(models) > 1:
         combiner, predictions[BLEND] = blending.blend(list(predictions.values()), held_out, method)
-        seconds[BLEND] = sum(model.seconds for model in models)
+        fit_seconds[BLEND] = sum(model.fit_seconds for model in models)
         if not combiner.converged:
             on_notice("The weights of the blend could not be found; its models are weighted equally")
     margins = references.margins(config.data.fingerprint.train)
@@ -130,7 +130,7 @@ def evaluate(
         for name, model in predictions.items()
     }
     scores = {
-        name: _score(estimates[name], predictions[name], held_out, seconds[name]) for name in predictions
+        name: _score(estimates[name], predictions[name], held_out, fit_seconds[name]) for name in predictions
     }
     main_model = BLEND if combiner else max(scores, key=lambda name: scores[name].accuracy)
     main, raw = estimates[main_model].score, estimates[main_model].raw
@@ -146,7 +146,7 @@ def evaluate(
 
 
 def _score(
-    estimate: scoring.Estimate, predictions: Predictions, held_out: HeldOut, seconds: float
+    estimate: scoring.Estimate, predictions: Predictions, held_out: HeldOut, fit_seconds: float
 ) -> ModelScore:
     folds = scoring.by_fold(held_out.labels, predictions.out_of_fold, held_out.folds)
     several, on_test = len(folds) > 1, None
@@ -156,7 +156,7 @@ def _score(
     return ModelScore(
         **vars(estimate.score),
         raw=None if raw == estimate.score else RawScore(accuracy=raw.accuracy, low=raw.low, high=raw.high),
-        seconds=round(seconds, 2),
+        fit_seconds=round(fit_seconds, 2),
         folds=tuple(folds) if several else None,
         std=float(np.std(folds, ddof=1)) if several else None,
         test_accuracy=on_test,
@@ -251,7 +251,7 @@ def _stored_model(run: runs.Run, run_name: str, model: Predictions, name: str) -
     return Model(
         replace(model, name=name),
         run.manifest.recipes[model.name],
-        run.manifest.scores[model.name].seconds,
+        run.manifest.scores[model.name].fit_seconds,
         inference_fits=tuple(files),
         sources={name: run.folder / runs.FITS / file for name, file in files.items()},
     )

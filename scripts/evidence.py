@@ -48,7 +48,7 @@ def measure(names: Iterable[str], data_dir: Path) -> Iterator[str]:
         result = run("validate", *selected, "--seed", 1, "--data-dir", data_dir.resolve(), "--out", out)
     for model in [*result["models"], *([result["blend"]] if result["blend"] else [])]:
         mean, std = statistics.mean(model["folds"]), statistics.stdev(model["folds"])
-        seconds = model["seconds"] / len(model["folds"])
+        seconds = model["fit_seconds"] / len(model["folds"])
         evidence = f'{mean:.4f}, {std:.4f}, {seconds:.0f}, "{time.strftime("%Y-%m-%d")}"'
         yield f"{model['recipe']}: Evidence({evidence})"
 

@@ -172,7 +172,7 @@ def test_json_with_folds_refit_and_one_recipe(folder: Path) -> None:
     assert summary["submission"] == str(folder / "my runs/third/submission.csv")
     assert summary["blend"] is None
     (model,) = summary["models"]
-    assert model.keys() >= {"recipe", "accuracy", "low", "high", "seconds"}
+    assert model.keys() >= {"recipe", "accuracy", "low", "high", "fit_seconds"}
     assert model["digits"] == TRAIN
     assert summary["data"]["kind"] == "other"
     run = runs.load(folder / "my runs/third")

@@ -157,7 +157,7 @@ def test_the_scores_are_those_of_the_manifest(
     score = small.main_score
     interval = f"{score.low:.4f} to {score.high:.4f}"
     assert dom.rows("scores") == [
-        ["model", "accuracy", "95% interval", "std", "seconds"],
+        ["model", "accuracy", "95% interval", "std", "fit seconds"],
         ["sklearn-mlp", f"{score.accuracy:.4f}", f"{score.low:.4f}\u2013{score.high:.4f}", "0.0141", "12.5"],
     ]
     assert dom.facts["out-of-fold accuracy"] == f"{score.accuracy:.4f}"
@@ -273,7 +273,7 @@ def test_training_errors_near_0_leave_the_axis_to_the_validation_errors() -> Non
 
 @pytest.mark.parametrize("width", [0.0008, 0.006, 0.011, 0.2])
 def test_the_accuracies_are_on_a_scale_of_numbers_one_would_write(width: float) -> None:
-    score = manifest.ModelScore(accuracy=0.99, low=0.99 - width, high=0.9901, digits=4_200, seconds=1)
+    score = manifest.ModelScore(accuracy=0.99, low=0.99 - width, high=0.9901, digits=4_200, fit_seconds=1)
     figure = figures.intervals({"cnn": score}, "cnn").figure
     figure.draw_without_rendering()
     low, high = figure.axes[0].get_xlim()
@@ -345,7 +345,7 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     )  # fmt: skip
     dom = Page(reports.write(run, digits.source))
     assert not dom.find("section", id="curves")
-    assert dom.rows("scores")[0] == ["model", "accuracy", "95% interval", "on test", "seconds"]
+    assert dom.rows("scores")[0] == ["model", "accuracy", "95% interval", "on test", "fit seconds"]
     assert dom.rows("blend")[1:] == [
         ["sklearn-mlp", "0.250", "2.00"], ["keras-mlp", "0.750", "1.25"], ["blend", "1.000", "0.80"],
     ]  # fmt: skip

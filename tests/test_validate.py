@@ -100,7 +100,8 @@ def test_models_of_one_name_get_their_runs_names(home: Path, three: dict[str, Re
     again = typed("ensemble", blended, "plain", "sklearn", "--json", cwd=home)
     models = {model["recipe"]: model for model in json.loads(again.out)["models"]}
     assert list(models) == [*names, "sklearn-mlp"]
-    assert models["sklearn-mlp"]["seconds"] == load(home, "sklearn").manifest.scores["sklearn-mlp"].seconds
+    stored = load(home, "sklearn").manifest.scores["sklearn-mlp"]
+    assert models["sklearn-mlp"]["fit_seconds"] == stored.fit_seconds
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,9 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
 
 def assert_same_results(first: runs.Run, second: runs.Run) -> None:
     def scores(run: runs.Run) -> dict[str, ModelScore]:
-        return {name: score.model_copy(update={"seconds": 0}) for name, score in run.manifest.scores.items()}
+        return {
+            name: score.model_copy(update={"fit_seconds": 0}) for name, score in run.manifest.scores.items()
+        }
 
     assert scores(first) == scores(second)
     for before, after in zip(first.predictions()[1], second.predictions()[1], strict=True):
