@@ -160,7 +160,7 @@ def test_the_scores_are_those_of_the_manifest(
         ["model", "accuracy", "95% interval", "std", "fit seconds"],
         ["sklearn-mlp", f"{score.accuracy:.4f}", f"{score.low:.4f}\u2013{score.high:.4f}", "0.0141", "12.5"],
     ]
-    assert dom.facts["out-of-fold accuracy"] == f"{score.accuracy:.4f}"
+    assert dom.facts["validation accuracy"] == f"{score.accuracy:.4f}"
     assert dom.facts["95% interval"] == interval
     wrong = (held_out.labels != model.out_of_fold.argmax(axis=1)).sum()
     assert dom.facts[f"errors, of {TRAIN} digits"] == str(wrong)
