@@ -70,9 +70,9 @@ class Draft:
             path, failed = self._path(task), self._path(task, "failed")
             try:
                 if path.exists():
-                    outcomes[task.name] = FitResult.from_bytes(task, runs.read_fit(path))
+                    outcomes[task.name] = FitResult.from_bytes(task, runs.read_file(path))
                 elif failed.exists():
-                    reason = runs.read_fit(failed).decode(errors="replace")[:MAX_REASON]
+                    reason = runs.read_file(failed).decode(errors="replace")[:MAX_REASON]
                     outcomes[task.name] = FitFailure(task, reason, deterministic=True)
             except (ValueError, RunError):
                 on_notice(f"{path}: is damaged; {task.name} is fitted again")
@@ -114,7 +114,7 @@ class Draft:
         """Copy fits of other runs, by their names here; those that are no longer there are left out."""
         for name, path in sources.items():
             if path.is_file():
-                write_atomically(self.folder / FITS / name, runs.read_fit(path))
+                write_atomically(self.folder / FITS / name, runs.read_file(path))
 
     def tidy(self) -> None:
         """Delete what nobody needs any more: all of it if nothing can come of the folder."""

@@ -108,7 +108,7 @@ class RunConfig(Record):
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.
 
-        Unlike ==, it heeds the order of the recipes, and not the folder that the data lies in.
+        The order of the recipes counts, the folder that the data lies in does not.
         """
         mine, others = (
             {"recipes": ", ".join(config.recipes)} | _flat(config.model_dump(exclude={"data": {"source"}}))
@@ -204,7 +204,10 @@ class Manifest(Record):
     expected_score: ExpectedScore | None = Field(
         default=None, description="of the main model on the test digits; null if training rows are among them"
     )
-    recipes: dict[str, Settings] = Field(description="of each model; with --minutes, with the epochs it had")
+    settings: dict[str, Settings] = Field(
+        description="of each model; with --minutes, with the epochs it had",
+        validation_alias=AliasChoices("settings", "recipes"),  # as earlier versions wrote it
+    )
     inference_fits: dict[str, tuple[FileName, ...]] = Field(
         description="files in fits/ that predict new digits"
     )
@@ -222,8 +225,8 @@ class Manifest(Record):
             raise ValueError("main_model or submission_model is not among the scores")
         if not self.models:
             raise ValueError("scores name no model besides the blend")
-        if set(self.models) != set(self.recipes) or set(self.models) != set(self.inference_fits):
-            raise ValueError("scores, recipes and inference_fits name different models")
+        if set(self.models) != set(self.settings) or set(self.models) != set(self.inference_fits):
+            raise ValueError("scores, settings and inference_fits name different models")
         if any(len(set(files)) < len(files) for files in self.inference_fits.values()):
             raise ValueError("inference_fits names a file twice")
         if self.blend is not None and len(self.blend.weights) != len(self.models):

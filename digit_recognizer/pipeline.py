@@ -57,7 +57,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
             training.import_libraries(nets, workers=first.workers, threads=first.threads)
         held_out = held_out_rows(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)
         with signals.Hold() as hold:  # a signal ends a stage only while its fits run
-            for tier, round_tasks in stages.rounds():
+            for tier, round_tasks in stages.rounds_left():
                 stopped = stages.fit(tier, round_tasks, dataset, hold)
                 clock.lap("fit")
                 stages.write(config, held_out, clock, stopped)

@@ -181,7 +181,7 @@ def describe(
         scores=evaluation.scores,
         main_model=evaluation.main_model,
         expected_score=evaluation.expected_score,
-        recipes={model.predictions.name: model.settings for model in models},
+        settings={model.predictions.name: model.settings for model in models},
         inference_fits={model.predictions.name: model.inference_fits for model in models},
         blend=evaluation.blend,
         submission_model=None if config.command == "validate" else evaluation.main_model,
@@ -250,7 +250,7 @@ def _stored_model(run: runs.Run, run_name: str, model: Predictions, name: str) -
     }
     return Model(
         replace(model, name=name),
-        run.manifest.recipes[model.name],
+        run.manifest.settings[model.name],
         run.manifest.scores[model.name].fit_seconds,
         inference_fits=tuple(files),
         sources={name: run.folder / runs.FITS / file for name, file in files.items()},

@@ -51,7 +51,7 @@ class Run:
         Raises RunError if they cannot be read.
         """
         path = probabilities_file(self.folder, self.manifest.stage)
-        content = read_fit(path)
+        content = read_file(path)
         try:
             arrays = read_arrays(content)
             _check(arrays, self.manifest.scores, self.manifest.config.data.rows)
@@ -196,8 +196,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     records.write(folder / MANIFEST, manifest)
 
 
-def read_fit(path: Path) -> bytes:
-    """Return the content of a file of arrays; raises RunError if it cannot be read."""
+def read_file(path: Path) -> bytes:
+    """Return the content of a file of a run, of arrays or a failure; raises RunError if it cannot be read."""
     try:
         return read_plain(path, MAX_ARRAYS_BYTES)
     except OSError as error:

@@ -19,7 +19,7 @@ from digit_recognizer.settings import Settings
 from digit_recognizer.splits import Split
 from digit_recognizer.training import Cost, FitTask, Machine
 
-# A net has time for at least this share of its recipe's epochs; each of r nets of a process, r**2 times that.
+# Each net of one round has time for at least this share of its recipe's epochs; of r rounds, r**2 times that.
 # With half of its epochs, a recipe is as accurate as a quicker one that takes the same time.
 MIN_EPOCHS_SHARE = 0.5
 # Beyond this many times the fewest rounds, more epochs help more than more nets.
@@ -52,7 +52,7 @@ class Tier(Record):
     workers: Cores
     threads: Cores
 
-    def rounds(self, tasks: Sequence[FitTask]) -> list[list[FitTask]]:
+    def tasks_by_round(self, tasks: Sequence[FitTask]) -> list[list[FitTask]]:
         """Return the members' tasks in rounds of one for each worker; without a time limit, in one round."""
         names = {member.name for member in self.members}
         fits = [task for task in tasks if task.model in names]
@@ -90,13 +90,13 @@ class Schedule(Record):
             tasks.append(replace(task, recipe=member.recipe, threads=tier.threads, budget=member.budget))
         return tasks
 
-    def rounds(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Tier, list[FitTask]]]:
+    def budgeted_rounds(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Tier, list[FitTask]]]:
         """Yield the tasks in rounds of those that are fitted side by side, with their tier.
 
         The planned seconds count from now. Before each round, what is left of them is shared anew among the
         rounds that are left.
         """
-        rounds = [(tier, fits) for tier in self.tiers for fits in tier.rounds(tasks)]
+        rounds = [(tier, fits) for tier in self.tiers for fits in tier.tasks_by_round(tasks)]
         planned = sum(_seconds(fits) for _, fits in rounds)
         end = time.monotonic() + planned
         for tier, fits in rounds:

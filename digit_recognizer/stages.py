@@ -44,17 +44,17 @@ class Stages:
         left = {member.name for member in self._schedule.members_left(self._complete())}
         return [task for task in self._tasks if task.name not in self._outcomes and task.model in left]
 
-    def rounds(self) -> Iterator[tuple[Tier, list[FitTask]]]:
+    def rounds_left(self) -> Iterator[tuple[Tier, list[FitTask]]]:
         """Yield the fits that are still needed, in rounds; a single, empty one if none is."""
-        rounds = self._schedule.rounds(self.unfinished)
+        rounds = self._schedule.budgeted_rounds(self.unfinished)
         yield next(rounds, (self._schedule.tiers[-1], []))
         yield from rounds
 
     def fit(self, tier: Tier, tasks: Sequence[FitTask], dataset: Dataset, hold: signals.Hold) -> str | None:
         """Fit the tasks, while signals come through `hold`; return why it was stopped early, or None.
 
-        A fit that fails is left out with a notice. Once a stage is complete, Ctrl-C, SIGTERM or a killed
-        process end the run with what is finished, and the command with 0; before, they raise.
+        A fit that fails is left out with a notice. Ctrl-C, SIGTERM and a killed process stop the fits. They
+        raise before a stage is complete; after that, the run is what is finished, and the exit code is 0.
         """
         if not tasks:
             return None
@@ -106,7 +106,7 @@ class Stages:
         failed = {failure.task.name: failure.reason for failure in failures}
         early = f"{stopped}; {self._count()} fits were finished" if stopped else None
         earlier = self._draft.manifest
-        if earlier and list(earlier.recipes) == members:
+        if earlier and list(earlier.settings) == members:
             news = {"stopped_early": early, "failed_fits": failed}
             runs.write_manifest(self._draft.folder, earlier.model_copy(update=news))
             return

@@ -109,7 +109,7 @@ def means(stored: runs.Run, digits: data.Dataset) -> Iterator[str]:
     """
     held_out, predictions = stored.predictions()
     for model in [each for each in predictions if each.name != BLEND]:
-        settings = stored.manifest.recipes[model.name]
+        settings = stored.manifest.settings[model.name]
         fits = read_fits(stored, model.name, partial(pipelines.from_arrays, settings=settings))
         tests = [fit.predict_proba(digits.test).astype(np.float32) for fit in fits]
         known = fit_inverse_temperature(model.out_of_fold, held_out.labels)

@@ -46,7 +46,7 @@ def write_run(
         "config": config_of(dataset, names),
         "scores": {model.name: score_of(held_out, model.out_of_fold) for model in models},
         "main_model": models[-1].name,
-        "recipes": dict.fromkeys(names, MLP),
+        "settings": dict.fromkeys(names, MLP),
         "inference_fits": dict.fromkeys(names, ()),
         "blend": None,
         "submission_model": None,

@@ -293,7 +293,7 @@ def test_control_sequences_never_reach_the_terminal(
         update={
             "name": EVIL, "blend": None, "scores": renamed, "main_model": next(iter(renamed)),
             "submission_model": None,
-            "recipes": {name + EVIL: value for name, value in tiny_run.manifest.recipes.items()},
+            "settings": {name + EVIL: value for name, value in tiny_run.manifest.settings.items()},
             "inference_fits": {name + EVIL: fits for name, fits in tiny_run.manifest.inference_fits.items()},
         }
     )  # fmt: skip

@@ -80,10 +80,10 @@ def test_the_minutes_are_used_and_kept(home: Path) -> None:
     assert notices.index("sklearn-mlp-1 holdout") > notices.index(planned)
     manifest = run.manifest
     assert manifest.config.minutes == 0.15
-    assert list(manifest.recipes)[:2] == ["sklearn-mlp-1", "sklearn-mlp-plain-1"]
+    assert list(manifest.settings)[:2] == ["sklearn-mlp-1", "sklearn-mlp-plain-1"]
     epochs = [fit.curve[-1].epoch for fit in manifest.fits.values()]
     assert min(epochs) > 0
-    assert [settings.epochs for settings in manifest.recipes.values()] == [max(1, round(n)) for n in epochs]
+    assert [settings.epochs for settings in manifest.settings.values()] == [max(1, round(n)) for n in epochs]
     assert len(submission.check(run.submission, rows=TEST).labels) == TEST
     assert manifest.scores["blend"].accuracy > 0.5
     assert manifest.stopped_early is None

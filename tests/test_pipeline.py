@@ -133,7 +133,7 @@ def test_the_stored_models_say_what_the_stored_probabilities_say(trained: tuple[
     run = runs.load(home / "submissions/first")
     for name in recipes.DEFAULT:
         arrays = read_arrays((home / f"submissions/first/fits/{name}-holdout.npz").read_bytes())
-        model = pipelines.from_arrays(training.read_model(arrays), run.manifest.recipes[name])
+        model = pipelines.from_arrays(training.read_model(arrays), run.manifest.settings[name])
         np.testing.assert_allclose(model.predict_proba(digits.test), stored[f"{name}/test"], atol=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_the_manifest_holds_all_that_made_the_run(manifest: dict[str, Any]) -> N
     assert config["data"]["kind"] == "other"
     assert config["data"]["rows"] == {"train": TRAIN, "test": TEST}
     assert len(manifest["submission_sha256"]) == 64
-    assert manifest["recipes"]["keras-mlp"]["hidden"] == [128, 64]
+    assert manifest["settings"]["keras-mlp"]["hidden"] == [128, 64]
     assert len(manifest["fits"]["keras-mlp holdout"]["curve"]) == 30
     assert manifest["stopped_early"] is None
     assert manifest["failed_fits"] == {}

@@ -25,7 +25,7 @@ VALUES = [
     "null", "true", "-1", "1.5", "1e300", "NaN", "9" * 5000, json.dumps("\x1b[2J\n\u202e"), "[]", "[null]",
     "{}", NESTED,
 ]  # fmt: skip
-BY_NAME = {"scores", "recipes", "inference_fits", "fits", "seconds", "versions"}
+BY_NAME = {"scores", "settings", "recipes", "inference_fits", "fits", "seconds", "versions"}
 
 
 def paths_of(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -117,7 +117,7 @@ def test_every_field_of_a_schedule_is_read_or_named(tmp_path: Path) -> None:
         schedule = records.read(file, Schedule)
         list(schedule.describe())
         tasks = schedule.tasks([split], refit=False, seed=0)
-        rounds = list(schedule.rounds(tasks))
+        rounds = list(schedule.budgeted_rounds(tasks))
         assert all(tasks for _, tasks in rounds)
         assert all(Path(task.file_name).name == task.file_name for _, tasks in rounds for task in tasks)
         schedule.best_members(["sklearn-mlp-1"])
@@ -166,7 +166,7 @@ def test_a_file_that_holds_no_manifest_raises_run_error(
         (("format",), 99, "format: found 99; input should be 4; train that run again, or use the version"),
         (("inference_fits", "sklearn-mlp"), ["a.npz"] * 9, ".*inference_fits names a file twice"),
         *(
-            (("recipes", "sklearn-mlp", field), value, rf"recipes\.sklearn-mlp.*{field}")
+            (("settings", "sklearn-mlp", field), value, rf"settings\.sklearn-mlp.*{field}")
             for field, value in (("epochs", 0), ("hidden", [0]), ("net", "cnn"), ("epochs", None))
         ),
     ],
@@ -184,6 +184,7 @@ def test_a_run_of_an_earlier_version_is_read(tmp_path: Path, tiny_run: runs.Run)
     document = tiny_run.manifest.model_dump(mode="json")
     for score in document["scores"].values():
         score["seconds"] = score.pop("fit_seconds")
+    document["recipes"] = document.pop("settings")
     (tmp_path / "run.json").write_text(json.dumps({**document, "replaced_sha256": None}))
     assert runs.read_manifest(tmp_path) == tiny_run.manifest
 

@@ -379,7 +379,7 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
     run = write_run(
         tmp_path / "quick", digits, held_out, members,
         config=config_of(digits, ["cnn"], minutes=2.0, cores=2, threads=None),
-        recipes={"cnn-1": cnn.replace(epochs=11), "cnn-2": cnn.replace(epochs=13)},
+        settings={"cnn-1": cnn.replace(epochs=11), "cnn-2": cnn.replace(epochs=13)},
         fits={"cnn-1 fold 1": fit("fold 1", 2, "cnn-1").model_copy(update={"recipe": "cnn"})},
     )  # fmt: skip
     epochs = [{"train_loss": 0.5, "train_accuracy": 0.9, "valid_loss": 0.5, "valid_accuracy": 0.8}]

@@ -114,7 +114,7 @@ def test_hundreds_of_models_make_a_page_of_the_most_accurate(digits: data.Datase
         for number in range(201)
     }
     settings = {name.name: MLP.replace(alpha=number / 1_000) for number, name in enumerate(models)}
-    run = write_run(tmp_path / "n", digits, held_out, models, fits=fits, recipes=settings)
+    run = write_run(tmp_path / "n", digits, held_out, models, fits=fits, settings=settings)
     html = reports.write(run)
     dom = Page(html)
     assert [row[0] for row in dom.rows("scores")[1:5]] == ["m249", "m0", "m2", "m4"]

@@ -68,7 +68,7 @@ def test_the_stored_models_give_the_stored_probabilities(
     for run in (tiny_run, blends["mean"]):
         stored = {member.name: member.test for member in run.predictions()[1]}
         for name, files in run.manifest.inference_fits.items():
-            settings = run.manifest.recipes[name]
+            settings = run.manifest.settings[name]
             arrays = [
                 training.read_model(read_arrays((run.folder / "fits" / file).read_bytes())) for file in files
             ]
@@ -117,7 +117,7 @@ def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run
     run = pipeline.blend_runs(
         [tiny_run, runs.load(other)], "mean", out=tmp_path, name="both", on_notice=pytest.fail
     )
-    assert sorted(run.manifest.recipes) == sorted(
+    assert sorted(run.manifest.settings) == sorted(
         f"{model.name}@{run_name}"
         for run_name in (name, f"{name}-2")
         for model in models

@@ -231,7 +231,7 @@ TWO_TIERS = Schedule(tiers=(make_tier("keras-mlp", 2, 50), make_tier("cnn", 4, 1
 def rounds_of(planned: Schedule, finished: Sequence[str] = ()) -> Iterator[Fits]:
     """Yield the fits of each round with their seconds."""
     tasks = planned.tasks(HOLDOUT, refit=False, seed=0)
-    for _, fits in planned.rounds([task for task in tasks if task.model not in finished]):
+    for _, fits in planned.budgeted_rounds([task for task in tasks if task.model not in finished]):
         yield [(task.model, task.budget and task.budget.seconds) for task in fits]
 
 
@@ -261,7 +261,7 @@ def test_a_resumed_run_takes_the_time_of_the_rounds_it_has_left(clock: Clock) ->
 def test_folds_fill_rounds_across_members(clock: Clock) -> None:
     splits = [Split(f"fold {n}", np.arange(9), np.arange(1)) for n in (1, 2, 3)]
     planned = Schedule(tiers=(make_tier("cnn", 2, 10),))
-    rounds = [fits for _, fits in planned.rounds(planned.tasks(splits, refit=False, seed=0))]
+    rounds = [fits for _, fits in planned.budgeted_rounds(planned.tasks(splits, refit=False, seed=0))]
     assert [[task.name for task in fits] for fits in rounds] == [
         ["cnn-1 fold 1", "cnn-1 fold 2"],
         ["cnn-1 fold 3", "cnn-2 fold 1"],

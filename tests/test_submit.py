@@ -88,7 +88,7 @@ def write_run(
     config["data"] |= {"kind": kind, "fingerprint": {"train": "0" * 64, "test": rows}}
     manifest = {
         "name": name, "created": created, "config": config, "scores": {"softmax": score},
-        "main_model": "softmax", "recipes": {"softmax": SOFTMAX}, "inference_fits": {"softmax": []},
+        "main_model": "softmax", "settings": {"softmax": SOFTMAX}, "inference_fits": {"softmax": []},
         "blend": None, "submission_model": submission_model, "expected_score": EXPECTED,
         "submission_sha256": write_csv(folder / "submission.csv", label=label), "seconds": {"total": 1},
     }  # fmt: skip

@@ -95,7 +95,7 @@ def test_models_of_one_name_get_their_runs_names(home: Path, three: dict[str, Re
     names = [model["recipe"] for model in json.loads(ended.out)["models"]]
     assert names == ["sklearn-mlp-plain@plain", "sklearn-mlp-plain@narrow"]
     blended = Path(json.loads(ended.out)["run"]).name
-    settings = load(home, blended).manifest.recipes
+    settings = load(home, blended).manifest.settings
     assert [settings[name].hidden for name in names] == [(128, 64), (64,)]
     again = typed("ensemble", blended, "plain", "sklearn", "--json", cwd=home)
     models = {model["recipe"]: model for model in json.loads(again.out)["models"]}

@@ -63,7 +63,7 @@ def read_fits(run: runs.Run, model: str, read: Callable[[Arrays], Fit]) -> list[
     fits = []
     for name in names:
         path = run.folder / runs.FITS / name
-        content = runs.read_fit(path)
+        content = runs.read_file(path)
         try:
             fits.append(read(training.read_model(read_arrays(content))))
         except ValueError as error:
@@ -74,7 +74,7 @@ def read_fits(run: runs.Run, model: str, read: Callable[[Arrays], Fit]) -> list[
 def _load_model(run: runs.Run, name: str) -> PredictProba:
     from digit_recognizer.nets import pipelines
 
-    settings = run.manifest.recipes[name]
+    settings = run.manifest.settings[name]
     threads = max(1, min(run.manifest.config.threads or training.cpu_count(), training.cpu_count()))
     with training.limited_threads(settings, threads):
         fits = read_fits(run, name, lambda arrays: pipelines.from_arrays(arrays, settings))

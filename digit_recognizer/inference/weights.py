@@ -55,7 +55,7 @@ def read_net(run: runs.Run) -> Net:
 
 
 def _read_model(run: runs.Run, name: str) -> Model:
-    settings = run.manifest.recipes[name]
+    settings = run.manifest.settings[name]
     return make_model(settings, read_fits(run, name, lambda arrays: fuse_batch_norm(arrays, settings)))
 
 

@@ -23,8 +23,8 @@ KERAS_CONFIG = {
     "epsilon": 1e-7,
     "image_data_format": "channels_last",
 }
-# Batch normalisation predicts with an average over the last steps of its batches: at most so many of them, as
-# Keras does, and at most this share of the training, whose first steps would still count for much otherwise.
+# Batch normalisation predicts with an average over its last steps: over at most this many, as in Keras, and
+# over at most this share of the training, or the first steps of a short one would still count for much.
 MAX_AVERAGED_STEPS = 100
 AVERAGED_SHARE = 1 / 20
 

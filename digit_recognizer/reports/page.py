@@ -109,12 +109,12 @@ def _render(report: ReportData, pictures: Iterable[Picture]) -> str:
 def _settings_tables(manifest: Manifest) -> list[SettingsTable]:
     """Return the settings of the models, those together that differ in epochs alone."""
     groups: dict[str, list[str]] = {}
-    for model, settings in manifest.recipes.items():
+    for model, settings in manifest.settings.items():
         groups.setdefault(settings.model_dump_json(exclude={"epochs"}), []).append(model)
     tables: list[SettingsTable] = []
     for models in list(groups.values())[:MAX_GROUPS]:
-        settings = manifest.recipes[models[0]]
-        epochs = sorted({manifest.recipes[model].epochs for model in models})
+        settings = manifest.settings[models[0]]
+        epochs = sorted({manifest.settings[model].epochs for model in models})
         values = {name: format_value(value) for name, value in settings}
         values["epochs"] = " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]])))
         rows = [(name, values[name], field.description) for name, field in describe(type(settings)).items()]
