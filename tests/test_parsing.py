@@ -1,7 +1,6 @@
 import io
 import tracemalloc
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,15 +192,5 @@ def test_a_file_of_any_shape_is_refused_in_little_memory(content: bytes, message
     assert peak < 2**27
 
 
-def test_swapped_files_raise_data_error(few: str, test_csv: str) -> None:
-    assert "has no column 'label'; were train.csv and test.csv swapped?" in refusal(test_csv)
+def test_a_train_csv_in_place_of_test_csv_is_refused(few: str) -> None:
     assert "has a column 'label'; were train.csv and test.csv swapped?" in refusal(few, parsing.PIXEL_COLUMNS)
-
-
-def test_a_folders_name_cannot_steer_the_terminal(folder: Path) -> None:
-    folder = folder.rename(folder.with_name("digits\x1b[31m"))
-    (folder / "train.csv").write_text("\x1b[2J")
-    with pytest.raises(DataError) as error:
-        data.load(folder)
-    assert str(error.value).isprintable()
-    assert "digits\\x1b[31m/train.csv: the header lacks" in str(error.value)

@@ -33,8 +33,6 @@ from digit_recognizer import data, drafts, recipes, results, runs, submission, t
 from digit_recognizer import manifest as manifest_module
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.manifest import RunConfig
-from digit_recognizer.nets import pipelines
-from digit_recognizer.nets.arrays import read_arrays
 
 pytestmark = pytest.mark.slow
 HOLDOUT = 60
@@ -112,29 +110,6 @@ def test_the_submission_is_the_likeliest_digit_of_the_blend(
     labels = submission.check(folder / "submission.csv", rows=TEST).labels
     assert labels.tolist() == blend.argmax(axis=1).tolist()
     assert (labels == test_labels).mean() > 0.7  # which the program never saw
-
-
-def test_the_scores_are_those_of_the_held_out_rows(
-    trained: tuple[Path, Result], manifest: dict[str, Any]
-) -> None:
-    home, _ = trained
-    labels = data.load(home / "data").train.labels
-    stored = np.load(home / "submissions/first/probabilities-1.npz", allow_pickle=False)
-    assert len(stored["rows"]) == HOLDOUT
-    for name, score in manifest["scores"].items():
-        right = stored[f"{name}/out_of_fold"].argmax(axis=1) == labels[stored["rows"]]
-        assert score["accuracy"] == right.mean()
-
-
-def test_the_stored_models_say_what_the_stored_probabilities_say(trained: tuple[Path, Result]) -> None:
-    home, _ = trained
-    digits = data.load(home / "data")
-    stored = np.load(home / "submissions/first/probabilities-1.npz", allow_pickle=False)
-    run = runs.load(home / "submissions/first")
-    for name in recipes.DEFAULT:
-        arrays = read_arrays((home / f"submissions/first/fits/{name}-holdout.npz").read_bytes())
-        model = pipelines.from_arrays(training.read_model(arrays), run.manifest.settings[name])
-        np.testing.assert_allclose(model.predict_proba(digits.test), stored[f"{name}/test"], atol=1e-5)
 
 
 def test_the_manifest_holds_all_that_made_the_run(manifest: dict[str, Any]) -> None:
@@ -366,13 +341,6 @@ def test_a_run_of_another_command_or_code_is_not_resumed(home: Path, monkeypatch
     moved = home / "moved"
     shutil.copytree(home / "data", moved)
     assert train(changed(job, resume=True, data_dir=moved)).manifest.config.data.source == str(moved)
-
-
-def test_validate_leaves_no_submission(home: Path) -> None:
-    run = train(tiny_job(home, write_submission=False))
-    assert not run.submission.exists()
-    assert run.manifest.submission_model is run.manifest.submission_sha256 is None
-    assert run.manifest.main_model == "blend"
 
 
 def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from digit_recognizer import submission
-from digit_recognizer.errors import SubmissionError, WriteError
+from digit_recognizer.errors import SubmissionError
 
 LABELS = np.array([7, 0, 9, 9, 3], np.uint8)
 
@@ -111,15 +111,3 @@ def test_only_plain_files_are_checked(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(SubmissionError, match=rf"cannot be read \({reason}\)"):
             submission.check(tmp_path / name, rows=5)
-
-
-def test_a_failed_write_leaves_the_older_submission(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    before = good.read_bytes()
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(WriteError, match=r"cannot be written \(No space left"):
-        submission.write(LABELS[::-1], good)
-    assert good.read_bytes() == before
-    assert list(good.parent.iterdir()) == [good]
