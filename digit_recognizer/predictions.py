@@ -7,6 +7,7 @@ import numpy as np
 
 CLASSES = 10
 BLEND = "blend"  # the blend's name among the models' names
+PREDICT_BATCH = 4096  # rows predicted at once; a row's last bits may depend on those beside it
 MIN_LOG = 1e-6  # smallest probability that a logarithm is taken of, so that no fit alone rules a digit out
 
 

@@ -17,7 +17,6 @@ from digit_recognizer import data, pipeline, runs
 from digit_recognizer.errors import DataError, PictureError
 from digit_recognizer.inference import files
 from digit_recognizer.nets import arrays
-from digit_recognizer.nets.keras_net import PREDICT_BATCH
 
 
 def save(pixels: np.ndarray, path: Path) -> Path:
@@ -278,14 +277,10 @@ def test_a_manifest_that_lies_is_refused_in_one_line(
     assert ended.err.startswith(f"Error: {stranger / runs.MANIFEST}: ")
 
 
-def test_parts_of_a_csv_are_batches_of_a_keras_net() -> None:
-    assert files.CHUNK == PREDICT_BATCH
-
-
 def test_a_csv_is_read_in_parts_as_it_is_whole(
     tiny_run: runs.Run, test_csv: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "CHUNK", 50)  # the test's 150 rows are three parts
+    monkeypatch.setattr(files, "PREDICT_BATCH", 50)  # the test's 150 rows are three parts
     path = tmp_path / "test.csv"
     path.write_text(test_csv + "\n\n")
     assert [len(part.pixels) for part in files.read_csv(path)] == [50, 50, 50]

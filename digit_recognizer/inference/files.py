@@ -19,11 +19,11 @@ from digit_recognizer.files import open_plain, read_plain
 from digit_recognizer.inference import Unread
 from digit_recognizer.inference.paper import MIN_CONTRAST
 from digit_recognizer.inference.preparation import prepare
+from digit_recognizer.predictions import PREDICT_BATCH
 
 if TYPE_CHECKING:
     from PIL import Image
 
-CHUNK = 4096  # rows; PREDICT_BATCH of nets/keras_net.py, so that each batch is one that the run itself had
 PICTURES = 100  # whose digits a net sees at once: for each alone, a Keras net takes many times as long
 MAX_BYTES = 2**28  # of a picture's file
 MAX_PIXELS = 50_000_000
@@ -73,12 +73,12 @@ def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk | Unread]:
 
 
 def read_csv(path: Path) -> Iterator[Chunk]:
-    """Yield the rows of a CSV of pixel0 to pixel783 in chunks, so that memory does not grow with its rows."""
+    """Yield the rows of a CSV like test.csv in chunks as the run predicted it in; memory stays bounded."""
     row = 1
     try:
         with open_plain(path) as file:
             lines = iter(lambda: file.readline(parsing.MAX_LINE + 1), b"")
-            for pixels in parsing.parse(lines, str(path), PIXEL_COLUMNS, part_rows=CHUNK):
+            for pixels in parsing.parse(lines, str(path), PIXEL_COLUMNS, part_rows=PREDICT_BATCH):
                 yield _rows_of(str(path), row, pixels)
                 row += len(pixels)
     except OSError as error:
@@ -98,7 +98,8 @@ def check_pixels(pixels: np.ndarray) -> Iterator[Chunk]:
     if scaled or low < 0 or high > 255:
         raise DataError(f"array: found {pixels.dtype} from {low} to {high}, expected 0 to 255 (integers)")
     rows = np.ascontiguousarray(pixels.reshape(len(pixels), PIXELS), dtype=np.uint8)
-    return (_rows_of("array", first + 1, rows[first : first + CHUNK]) for first in range(0, len(rows), CHUNK))
+    starts = range(0, len(rows), PREDICT_BATCH)
+    return (_rows_of("array", start + 1, rows[start : start + PREDICT_BATCH]) for start in starts)
 
 
 def _rows_of(file: str, first: int, pixels: np.ndarray) -> Chunk:

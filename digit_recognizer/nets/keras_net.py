@@ -26,9 +26,9 @@ from digit_recognizer.nets.keras_model import (
     own_keras_settings,
 )
 from digit_recognizer.nets.progress import Timer
+from digit_recognizer.predictions import PREDICT_BATCH
 from digit_recognizer.settings import KerasSettings
 
-PREDICT_BATCH = 4096  # rows
 CPU_INFO = Path("/proc/cpuinfo")
 
 
