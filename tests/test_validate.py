@@ -112,7 +112,7 @@ def test_models_of_one_name_get_their_runs_names(home: Path, three: dict[str, Re
             "folds=3 repeats=1, seed=0) and other (holdout=None folds=3 repeats=1, seed=1) held out",
         ),
         (["sklearn", "elsewhere"], "are runs on different data; only runs on the same data can be blended"),
-        (["sklearn", "nosuch"], "nosuch: holds no run.json, so it is no run; `runs` lists the runs"),
+        (["sklearn", "nosuch"], "nosuch: no such run; `runs` lists the runs"),
         (["sklearn"], "a blend takes at least two different models"),
         (["sklearn", "submissions/sklearn"], "a blend takes at least two different models"),
     ],
