@@ -215,21 +215,16 @@ def _add_note(draft: Draft, error: BaseException) -> None:
         error.add_note("No run was written.")
 
 
-def _is_of(model: str, log: Path) -> bool:
-    """Return whether it is the log of a fit of the model: not `cnn-small-holdout` of `cnn`."""
-    split = log.stem.removeprefix(f"{model}-")
-    return split != log.stem and split.startswith(("holdout", "fold-", "all-"))
-
-
-def curves_so_far(run: runs.Run) -> list[tuple[Member, list[list[Metrics]]]]:
-    """Return the learning curves so far of each member of a run that is still being fitted."""
+def curves_so_far(run: runs.Run) -> Iterator[tuple[Member, list[Metrics]]]:
+    """Yield the learning curves so far, of each fit of each member, of a run that is still being fitted."""
     draft = Draft(run.folder)
     if not run.is_running or (schedule := draft.load_schedule()) is None:
-        return []
-    return [
-        (member, [read_log(file) for file in sorted(draft.logs.iterdir()) if _is_of(member.name, file)])
-        for member in schedule.members
-    ]
+        return
+    for member in schedule.members:
+        for split in ("holdout", "fold-*", "all-*"):  # not all: `cnn-small-holdout` is not of `cnn`
+            for log in sorted(draft.logs.glob(f"{member.name}-{split}.jsonl")):
+                if curve := read_log(log):
+                    yield member, curve
 
 
 def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Path:

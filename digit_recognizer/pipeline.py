@@ -50,9 +50,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         clock.lap("schedule")
         tasks = schedule.tasks(splits, refit=job.refit, seed=job.seed)
         stages = Stages(draft, schedule, tasks, on_notice, on_progress)
-        if (
-            job.recipes and stages.unfinished
-        ):  # they must be importable; of the default ones, those that are not are left out
+        # Named nets must be importable; of the default ones, those that are not are left out.
+        if job.recipes and stages.unfinished:
             first, nets = schedule.tiers[0], [task.settings for task in stages.unfinished]
             training.import_libraries(nets, workers=first.workers, threads=first.threads)
         held_out = held_out_rows(splits, dataset.train.labels, dataset.test_labels, dataset.first_rows)

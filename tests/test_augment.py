@@ -81,9 +81,7 @@ def test_tta_views_are_the_image_and_four_shifts(images: np.ndarray) -> None:
     np.testing.assert_array_equal(views[0], point)
     corner = np.zeros((1, 784), np.float32)
     corner[0, 0] = 1
-    assert (
-        sum(view.sum() for view in augment.tta_views(corner)) == 3
-    )  # what leaves the image does not come back
+    assert sum(view.sum() for view in augment.tta_views(corner)) == 3  # two left the image
 
 
 def test_rows_that_are_no_squares_raise_value_error(images: np.ndarray) -> None:

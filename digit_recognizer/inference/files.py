@@ -92,9 +92,8 @@ def check_pixels(pixels: np.ndarray) -> Iterator[Chunk]:
     if pixels.dtype.kind not in "iuf":
         raise DataError(f"array: found {pixels.dtype}, expected 0 to 255 (integers)")
     low, high = pixels.min(), pixels.max()
-    scaled = pixels.dtype.kind == "f" and (
-        high <= 1 or (pixels != np.floor(pixels)).any()
-    )  # floats may be whole
+    # Floats may be whole numbers, but not 0 to 1.
+    scaled = pixels.dtype.kind == "f" and (high <= 1 or (pixels != np.floor(pixels)).any())
     if scaled or low < 0 or high > 255:
         raise DataError(f"array: found {pixels.dtype} from {low} to {high}, expected 0 to 255 (integers)")
     rows = np.ascontiguousarray(pixels.reshape(len(pixels), PIXELS), dtype=np.uint8)

@@ -74,10 +74,8 @@ def find_digit(ink: np.ndarray) -> np.ndarray:
 
 
 def _is_upright_line(mask: np.ndarray) -> bool:
-    rows, columns = crop(mask).shape
-    return (
-        rows > columns and cv2.connectedComponents((~mask).astype(np.uint8))[0] <= 3
-    )  # its two sides, and 0
+    (rows, columns), parts = crop(mask).shape, cv2.connectedComponents((~mask).astype(np.uint8))[0]
+    return rows > columns and parts <= 3  # its two sides, and 0
 
 
 def _digit_in(mask: np.ndarray, ink: np.ndarray, share: float) -> np.ndarray | None:

@@ -201,13 +201,8 @@ def _curves(run: Run) -> tuple[dict[str, list[Curve]], list[str]]:
     """
     fits, scores = run.manifest.fits.values(), run.manifest.scores
     finished = {fit.model for fit in fits}
-    going_on = [(member, curves) for member, curves in drafts.curves_so_far(run) if any(curves)]
-    listed: list[tuple[str, Curve]] = [
-        (member.recipe, curve)
-        for member, curves in going_on
-        if member.name not in finished
-        for curve in curves
-    ]
+    going_on = list(drafts.curves_so_far(run))
+    listed = [(member.recipe, curve) for member, curve in going_on if member.name not in finished]
     for fit in fits:
         listed.append((fit.recipe or fit.model, [epoch.model_dump(exclude_none=True) for epoch in fit.curve]))
     by_recipe: dict[str, list[Curve]] = {}
@@ -215,7 +210,8 @@ def _curves(run: Run) -> tuple[dict[str, list[Curve]], list[str]]:
         if curve:
             by_recipe.setdefault(recipe, []).append(curve[:MAX_EPOCHS])
     # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
-    since = dropwhile(lambda name: name not in scores, (member.name for member, _ in going_on))
+    names = dict.fromkeys(member.name for member, _ in going_on)
+    since = dropwhile(lambda name: name not in scores, names)
     shortened = {recipe: curves[:MAX_FITS] for recipe, curves in by_recipe.items()}
     return shortened, [name for name in since if name not in scores]
 
