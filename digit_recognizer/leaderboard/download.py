@@ -6,7 +6,7 @@ from pathlib import Path
 from digit_recognizer import data
 from digit_recognizer.data import source
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
-from digit_recognizer.files import locked
+from digit_recognizer.files import locked, writing
 from digit_recognizer.leaderboard.client import Kaggle, OnBytes
 
 PARTIAL = ".download"  # holds what came so far, for the next attempt to continue
@@ -15,7 +15,7 @@ PARTIAL = ".download"  # holds what came so far, for the next attempt to continu
 def download(kaggle: Kaggle, folder: Path, *, force: bool = False, on_progress: OnBytes) -> Path:
     """Put the archive into `folder` and return its path; a good one stays unless `force`.
 
-    Raises DataError if another process downloads it now or `folder` cannot be written, and what
+    Raises DataError if another process downloads it now, WriteError if `folder` cannot be written, and what
     `Kaggle.download` raises; the archive is then what it was.
     """
     final = folder / data.ARCHIVE
@@ -27,7 +27,8 @@ def download(kaggle: Kaggle, folder: Path, *, force: bool = False, on_progress: 
             kaggle.on_notice(f"{error}. Downloading it again")
             force = True
     if force or not final.exists():
-        _fetch(kaggle, final, on_progress)
+        with writing(folder):
+            _fetch(kaggle, final, on_progress)
     loose = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))
     if loose:
         kaggle.on_notice(f"{folder} also holds {', '.join(loose)}, which is read instead of the archive")
@@ -53,8 +54,6 @@ def _fetch(kaggle: Kaggle, final: Path, on_progress: OnBytes) -> None:
         raise StoppedError(
             f"Stopped; {final} is as it was. The same command continues the download"
         ) from None
-    except OSError as error:
-        raise DataError(f"{final.parent}: cannot be written ({error.strerror})") from None
 
 
 def check(archive: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from digit_recognizer import scoring
 from digit_recognizer.data import SIDE
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import atomic_folder, check_folder
+from digit_recognizer.files import atomic_folder, check_folder, writing
 from digit_recognizer.manifest import Manifest
 from digit_recognizer.reports import drawing, figures, report_data
 from digit_recognizer.reports.drawing import LIGHT, Picture
@@ -55,12 +55,9 @@ def write(run: Run, data_dir: Path | None = None, *, png: bool = False) -> Path:
         files = {PAGE: _render(report, pictures).encode(errors="backslashreplace")}
         for picture in [*pictures, *_draw_digits(report)] if png else []:
             files[f"{picture.name}.png"] = picture.png()
-    try:
-        with atomic_folder(final) as folder:
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-    except OSError as error:
-        raise RunError(f"{final}: cannot be written ({error.strerror})") from None
+    with writing(final), atomic_folder(final) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
     return final / PAGE
 
 
