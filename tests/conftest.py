@@ -159,6 +159,11 @@ class Clock:
         return self.now
 
 
+def full_disk(*_: object, **__: object) -> None:
+    """Stand for a call that writes, on a full disk."""
+    raise OSError(28, "No space left on device")
+
+
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
     """Wait until the condition holds; fail if the process ends before, or after DEADLINE seconds."""
     deadline = time.monotonic() + DEADLINE

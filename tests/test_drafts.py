@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, TEST, make_config, tiny_job, train
+from conftest import DEADLINE, TEST, full_disk, make_config, tiny_job, train
 from filelock import FileLock
 
 from digit_recognizer import drafts, files, pipeline, recipes, records, runs, submission
@@ -217,13 +217,10 @@ def test_a_submission_that_cannot_be_replaced_leaves_the_stage_before(
 def test_a_full_disk_raises_run_error_and_loses_no_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
     with pytest.raises(RunError, match="No space left on device") as error:  # noqa: SIM117
         with drafts.start(tmp_path, "first", CONFIG) as draft:
             draft.save_fit(FIT)
-            monkeypatch.setattr("os.fsync", full)
+            monkeypatch.setattr("os.fsync", full_disk)
             draft.save_fit(FIT)
     assert "--resume goes on" in error.value.__notes__[0]
     assert draft.load_fits([TASK], pytest.fail)

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT
+from conftest import DEADLINE, ROOT, full_disk
 
 from digit_recognizer import files
 from digit_recognizer.errors import WriteError
@@ -245,7 +245,7 @@ def test_an_output_that_will_be_refused_is_refused_first(
         with pytest.raises(WriteError, match=rf"{path}: cannot be written \(Not a directory"):
             files.check_folder(path)
     with monkeypatch.context() as patched:
-        patched.setattr("os.fsync", raise_full)
+        patched.setattr("os.fsync", full_disk)
         for check in (files.check_output, files.check_folder):
             with pytest.raises(WriteError, match=r"new: cannot be written \(No space left on device"):
                 check(tmp_path / "new")
@@ -254,10 +254,6 @@ def test_an_output_that_will_be_refused_is_refused_first(
             files.check_output(plain)
     assert names(tmp_path) == ["hard.csv", "plain.csv", "soft.csv"]
     assert plain.read_text() == "digits"
-
-
-def raise_full(*_: object) -> None:
-    raise OSError(28, "No space left on device")
 
 
 def test_a_path_that_a_user_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import trustme
-from conftest import Result, typed
+from conftest import Result, full_disk, typed
 
 from digit_recognizer import data
 from digit_recognizer.data import openml
@@ -92,16 +92,12 @@ def test_only_an_older_download_or_an_empty_folder_is_replaced_and_only_by_a_who
         monkeypatch.context() as patch,
         pytest.raises(WriteError, match=r"openml: cannot be written \(No space"),
     ):
-        patch.setattr(openml.submission, "write", fill)
+        patch.setattr(openml.submission, "write", full_disk)
         openml.write(*few, folder)
     assert [len(data.load(path).train) for path in (folder, mine)] == [120, 120]
     openml.write(*few, folder)
     assert len(data.load(folder).train) == 60
     assert {path.name for path in tmp_path.iterdir()} == {"openml", "mine"}
-
-
-def fill(*_: object, **__: object) -> None:
-    raise OSError(28, "No space left on device")
 
 
 class Stub(BaseHTTPRequestHandler):
@@ -276,7 +272,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
         assert str(error.value) == f"{cache}: cannot be written ({reason}){advice}"
 
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
-    monkeypatch.setattr("sklearn.datasets.fetch_openml", fill)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", full_disk)
     with pytest.raises(WriteError) as error:
         openml.fetch()
     assert str(error.value) == f"{tmp_path}: cannot be written (No space left on device){advice}"

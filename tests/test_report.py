@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, Run, typed
+from conftest import TEST, TRAIN, Run, full_disk, typed
 from PIL import Image
 from report_runs import FIGURES, MLP, Page, config_of, digits_in, fit, score_of, write_run
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -84,15 +84,12 @@ def test_a_full_disk_leaves_the_older_report(again: runs.Run, monkeypatch: pytes
     older.parent.mkdir()
     older.write_text("older")
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with (
         monkeypatch.context() as patched,
         pytest.raises(RunError, match=r"report: cannot be written \(No sp"),
     ):
         patched.setattr(report_page, "_render", lambda *_: "newer")
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr(Path, "write_bytes", full_disk)
         reports.write(again)
     assert [path.read_text() for path in older.parent.iterdir()] == ["older"]
     assert not list(again.folder.glob(".*"))
