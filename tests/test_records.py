@@ -77,7 +77,7 @@ def check_every_field(file: Path, record: records.Record, read: Callable[[], Any
 def test_every_field_of_a_manifest_is_read_or_named(tmp_path: Path, tiny_run: runs.Run) -> None:
     def read_and_show() -> None:
         run = runs.load(tmp_path)
-        for show in (tables.scores, tables.folds, tables.weights):
+        for show in (tables.scores, tables.folds, tables.footer):
             list(show(run))
         list(tables.runs([run], {}, ["best"]))
         expected.describe(run.manifest)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from pydantic import Field
+from pydantic_core import to_jsonable_python
 
 from digit_recognizer import signals
 from digit_recognizer.cli import kaggle
@@ -110,8 +111,7 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
             notice(expected.describe(run.manifest))
             return
         results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
-        results(tables.weights(run))
-        results(tables.wall_time(run))
+        results(tables.footer(run))
         result(path)
         notice(expected.describe(run.manifest))
 
@@ -226,7 +226,7 @@ def list_recipes(as_json: bool) -> None:
     from digit_recognizer.recipes import RECIPES
 
     if as_json:
-        result(tables.recipes_json(RECIPES.values()))
+        result(json.dumps({"recipes": to_jsonable_python(list(RECIPES.values()))}))
     else:
         results(tables.recipes(RECIPES.values()))
 

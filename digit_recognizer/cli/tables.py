@@ -144,15 +144,11 @@ def folds(run: Run) -> Iterator[str]:
     yield from _align(lines)
 
 
-def weights(run: Run) -> Iterator[str]:
-    """Yield each model's weight in the blend, in a line, if there is a blend."""
+def footer(run: Run) -> Iterator[str]:
+    """Yield what stands below the scores: each model's weight in the blend, if any, and the wall time."""
     if blend := run.manifest.blend:
         shares = ", ".join(f"{name} {weight:.3f}" for name, weight in (_weights(run) or {}).items())
         yield f"{blend.method} blend: {shares}"
-
-
-def wall_time(run: Run) -> Iterator[str]:
-    """Yield how long the run took, in a line."""
     yield f"wall time: {_number(run.manifest.seconds.get('total'), '.1f')} s"
 
 
@@ -254,8 +250,3 @@ def recipes(listed: Iterable[Recipe]) -> Iterator[str]:
             yield f"    {score}, {evidence.seconds:.0f} s a fold, measured {evidence.date}"
         else:
             yield "    not measured"
-
-
-def recipes_json(listed: Iterable[Recipe]) -> str:
-    """Return the recipes as `recipes --json` prints them."""
-    return json.dumps({"recipes": to_jsonable_python(list(listed))})
