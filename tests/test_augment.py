@@ -138,13 +138,6 @@ def test_stacked_images_are_distorted_as_each_image_by_itself(digits: data.Datas
     np.testing.assert_allclose(ours, theirs, atol=1 / 30)
 
 
-@pytest.mark.parametrize("name", ["augment_strength", "augment_strength_end"])
-@pytest.mark.parametrize("other", [{"preprocessing": "pca"}, {"patience": 3}])
-def test_no_strength_goes_with_what_would_ignore_it(name: str, other: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"works on images|cannot be combined"):
-        MLPSettings(**{name: 1.0}, **other)
-
-
 STRENGTHS = [name for name, field in NetSettings.model_fields.items() if field.annotation is float]
 
 

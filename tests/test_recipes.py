@@ -22,16 +22,6 @@ def test_recipes_are_selected_once_in_the_order_asked_for() -> None:
     assert f"[default: {', '.join(recipes.DEFAULT)};" in (Job.model_fields["recipes"].description or "")
 
 
-def test_an_unknown_name_raises_option_error_with_the_known_ones() -> None:
-    for names, overrides, message in (
-        (["keras-mlp", "resnet"], {}, r"no recipe 'resnet'; there are keras-mlp, sklearn-mlp"),
-        (["sofmax"], {}, r"no recipe 'sofmax'; did you mean softmax\? there are"),
-        (["keras-mlp"], {"epoch": 3}, r"--set epoch: .* did you mean epochs\? there are"),
-    ):
-        with pytest.raises(OptionError, match=message):
-            recipes.select(names, overrides)
-
-
 SMALL = {
     "keras": KerasSettings(hidden=(8,), epochs=2, batch_size=16),
     "mlp": MLPSettings(hidden=(8,), epochs=3, batch_size=16),
@@ -169,11 +159,6 @@ def test_a_wrong_setting_raises_option_error_with_the_allowed_values(expected: s
 def test_a_setting_that_no_recipe_has_raises_option_error(name: str) -> None:
     with pytest.raises(OptionError, match=f"^--set {name}: no selected recipe has that field; .*there "):
         recipes.select(["keras-mlp"], dict([parse(f"{name}=mlp")]))
-
-
-def test_none_is_an_empty_list() -> None:
-    (linear,) = recipes.select(["keras-mlp"], dict(map(parse, ["hidden=none", "dropout=none"])))
-    assert (linear.settings.hidden, linear.settings.dropout) == ((), ())
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
