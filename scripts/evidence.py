@@ -55,21 +55,22 @@ def measure(names: Iterable[str], data_dir: Path) -> Iterator[str]:
 
 def scores(stored: Iterable[runs.Run]) -> Iterator[str]:
     """Yield a row of Markdown for each model of the runs: raw and adjusted accuracy, and what to expect."""
-    yield "| run | model | holdout as it is | validation accuracy | expected on the test digits |"
-    yield "|---|---|---|---|---|"
+    yield "| run | model | raw | validation accuracy | expected on the test digits | width, of the raw one |"
+    yield "|---|---|---|---|---|---|"
     for run in stored:
         config, (held_out, models) = run.manifest.config, run.predictions()
+        alone = config.model_copy(update={"blend": True})  # as if each were the run's only model
         margins = references.margins(config.data.fingerprint.train)
         for model in models:
-            estimate = scoring.estimate(
-                scoring.by_digit(held_out, model.out_of_fold), config.data.rows.train, margins
+            digits = scoring.by_digit(held_out, model.out_of_fold)
+            adjusted, raw = (
+                scoring.estimate(digits, config.data.rows.train, known) for known in (margins, None)
             )
-            alone = config.model_copy(update={"blend": True})  # as if it were the run's only model
-            expect = expected.expect({model.name: estimate}, model.name, alone)
-            cells = [run.folder.name, f"`{model.name}`", *map(_interval, (estimate.raw, estimate.score))]
-            cells.append(
-                f"{expect.value:.4f}, {expect.low:.4f} to {expect.high:.4f}" if expect else "nothing"
-            )
+            expect, raw_expect = (expected.expect({"": estimate}, "", alone) for estimate in (adjusted, raw))
+            cells = [run.folder.name, f"`{model.name}`", *map(_interval, (raw.score, adjusted.score))]
+            if expect and raw_expect:
+                share = (expect.high - expect.low) / (raw_expect.high - raw_expect.low)
+                cells += [f"{expect.value:.4f}, {expect.low:.4f} to {expect.high:.4f}", f"{share:.2f}"]
             yield f"| {' | '.join(cells)} |"
 
 
