@@ -1,8 +1,9 @@
 """Which of two runs is better, and whether their held-out digits can tell."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import erfc, exp, hypot, lgamma, log, sqrt
+from math import erfc, exp, lgamma, log, sqrt
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from digit_recognizer import scoring
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
+from digit_recognizer.manifest import ModelScore
 from digit_recognizer.runs import Run
+from digit_recognizer.scoring import HeldOutDigits, Score
 
 Verdict = Literal["better", "worse", "equal", "cannot tell"]
 LEVEL = 0.05  # of the test
@@ -21,14 +24,15 @@ POWER_Z = scoring.Z + 0.841621  # a difference of so many standard errors is fou
 class Comparison:
     """The first run's main model against the second's.
 
-    difference: of their validation accuracies, first less second, with the 95% interval from low to high.
-    p: of such a difference between equally accurate models. common: number of digits that both held out.
-    only_first, only_second: those that one of them alone predicts right, int row numbers. log_loss: its mean
-    difference on the common digits, and the standard error. needed: number of held-out digits on which such a
-    difference is found in four of five trials; None without a difference.
+    scores: of both. difference: of their accuracies, first less second, with the 95% interval from low to
+    high. p: of such a difference between equally accurate models. common: number of digits that both held
+    out. only_first, only_second: those that one of them alone predicts right, int row numbers. log_loss: its
+    mean difference on the common digits, and the standard error. needed: number of digits held out by both on
+    which such a difference is found in four of five trials; None without one, or if the digits differ.
     """
 
     verdict: Verdict
+    scores: tuple[Score, Score]
     difference: float
     low: float
     high: float
@@ -42,15 +46,17 @@ class Comparison:
     def to_json(self) -> dict[str, object]:
         """Return the fields for JSON, arrays as numbers of rows."""
         arrays = {"only_first": len(self.only_first), "only_second": len(self.only_second)}
-        return {**vars(self), **arrays}
+        return {**vars(self), "scores": [vars(score) for score in self.scores], **arrays}
 
 
 def compare(first: Run, second: Run) -> Comparison:
     """Compare two runs on the same training digits by those that each held out.
 
     If these are the same, p is of McNemar's test, in its mid-p form: M. W. Fagerland, S. Lydersen, P. Laake,
-    "The McNemar test for binary matched-pairs data", BMC Medical Research Methodology 13 (2013). Else it is
-    of a normal distribution, whose variance knows which digits both held out.
+    "The McNemar test for binary matched-pairs data", BMC Medical Research Methodology 13 (2013); of a paired
+    normal test if folds were repeated. Else it is the interval's, which knows which digits both held out:
+    R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", Statistics in Medicine 17 (1998).
     Raises RunError if they are on different training digits, or a file cannot be read.
     """
     data = [run.manifest.config.data for run in (first, second)]
@@ -58,81 +64,131 @@ def compare(first: Run, second: Run) -> Comparison:
         sources = " and ".join(f"{run.folder} ({run.manifest.config.data.source})" for run in (first, second))
         raise RunError(f"{sources} are runs on different data; only runs on the same can be compared")
     a, b = _digits_of(first), _digits_of(second)
-    margins = references.margins(data[0].fingerprint.train)
+    margins = references.margins(data[0].fingerprint.train, data[0].rows.train)
     of_a, of_b = (scoring.estimate(digits, data[0].rows.train, margins) for digits in (a, b))
-    difference = of_a.score.accuracy - of_b.score.accuracy
-    error = float(np.sqrt(np.sum((of_a.influence - of_b.influence) ** 2)))
+    together = sqrt(np.sum(of_a.influence**2) * np.sum(of_b.influence**2))
+    correlation = float(np.sum(of_a.influence * of_b.influence) / together) if together else 0.0
+    difference, low, high, p = _subtract(of_a.score, of_b.score, correlation)
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, assume_unique=True, return_indices=True)
-    ahead, loss = a.right[in_a] - b.right[in_b], a.loss[in_a] - b.loss[in_b]
-    only_first, only_second = common[ahead > 0], common[ahead < 0]
-    same = np.array_equal(a.rows, b.rows)
-    p = mid_p(len(only_first), len(only_second)) if same else _two_sided(difference, error)
-    verdict: Verdict = "cannot tell"
-    if same and np.array_equal(a.loss, b.loss):
-        verdict = "equal"
-    elif p < LEVEL:
-        verdict = "better" if difference > 0 else "worse"
+    loss, verdict, needed = a.loss[in_a] - b.loss[in_b], _judge(p, difference), None
+    if np.array_equal(a.rows, b.rows):
+        ahead, p = _pair(a, b)
+        verdict = "equal" if not loss.any() else _judge(p, ahead)
+        error = sqrt(np.sum((of_a.influence - of_b.influence) ** 2))
+        needed = round((POWER_Z * error / difference) ** 2 * len(common)) if difference else None
     return Comparison(
         verdict=verdict,
+        scores=(of_a.score, of_b.score),
         difference=difference,
-        low=difference - scoring.Z * error,
-        high=difference + scoring.Z * error,
+        low=low,
+        high=high,
         p=p,
         common=len(common),
-        only_first=only_first,
-        only_second=only_second,
+        only_first=common[(a.right[in_a] == 1) & (b.right[in_b] == 0)],
+        only_second=common[(a.right[in_a] == 0) & (b.right[in_b] == 1)],
         log_loss=(float(loss.mean()), float(loss.std() / sqrt(len(loss)))) if len(loss) else None,
-        needed=round((POWER_Z * error / difference) ** 2 * min(len(a.rows), len(b.rows)))
-        if difference
-        else None,
+        needed=needed,
     )
 
 
 def against_best(runs: Sequence[Run]) -> list[Literal["best", "cannot tell", "worse"]]:
-    """Return of each run how it compares with the most accurate one on the same training digits.
+    """Return of each run how it compares with the best one on the same training digits.
 
-    It reads a run's probabilities only if its interval overlaps that one's, and fits nothing, so it is quick.
-    On other held-out digits than that one's, a run is compared by the scores and their intervals alone.
+    The best is that whose interval begins highest: one of few held-out digits can be accurate by luck.
     """
     best: dict[str, Run] = {}
     for run in runs:
         digits = run.manifest.config.data.fingerprint.train
-        if digits not in best or run.main_score.accuracy > best[digits].main_score.accuracy:
+        if digits not in best or run.main_score.low > best[digits].main_score.low:
             best[digits] = run
-    return [_against(best[run.manifest.config.data.fingerprint.train], run) for run in runs]
+    is_better = _quick_comparison()
+    highest = [best[run.manifest.config.data.fingerprint.train] for run in runs]
+    return [
+        "best" if run is other else "worse" if is_better(other, run) else "cannot tell"
+        for run, other in zip(runs, highest, strict=True)
+    ]
 
 
-def _against(best: Run, run: Run) -> Literal["best", "cannot tell", "worse"]:
-    score, highest = run.main_score, best.main_score
-    if run is best:
-        return "best"
-    if score.high < highest.low:
-        return "worse"
-    try:
-        a, b = _digits_of(best), _digits_of(run)
-        same = np.array_equal(a.rows, b.rows)
-    except RunError:  # its score stands in run.json
-        same = False
-    if same:
-        p = mid_p(int((a.right > b.right).sum()), int((a.right < b.right).sum()))
-    else:
-        errors = [(each.high - each.low) / (2 * scoring.Z) for each in (score, highest)]
-        p = _two_sided(highest.accuracy - score.accuracy, hypot(*errors))
-    return "worse" if p < LEVEL else "cannot tell"
+def better_than(run: Run, others: Sequence[Run]) -> list[Run]:
+    """Return those of the others on the same training digits that are better, the best first."""
+    digits, is_better = run.manifest.config.data.fingerprint.train, _quick_comparison()
+    same = [other for other in others if other.manifest.config.data.fingerprint.train == digits]
+    found = [other for other in same if is_better(other, run)]
+    return sorted(found, key=lambda other: other.main_score.low, reverse=True)
 
 
-def _digits_of(run: Run) -> scoring.HeldOutDigits:
+def _quick_comparison() -> Callable[[Run, Run], bool]:
+    """Return a function that says whether a run is better than another, as `compare` does but for a second.
+
+    It reads probabilities only where intervals overlap, each run's once, and fits nothing: on other held-out
+    digits, runs are compared by the scores in run.json.
+    """
+    known: dict[Path, HeldOutDigits | None] = {}
+
+    def read(run: Run) -> HeldOutDigits | None:
+        if run.folder not in known:
+            try:
+                known[run.folder] = _digits_of(run)
+            except RunError:
+                known[run.folder] = None
+        return known[run.folder]
+
+    def is_better(first: Run, second: Run) -> bool:
+        if first.main_score.low > second.main_score.high:
+            return True
+        a, b = read(first), read(second)
+        if a is not None and b is not None and np.array_equal(a.rows, b.rows):
+            ahead, p = _pair(a, b)
+        else:
+            ahead, *_, p = _subtract(first.main_score, second.main_score)
+        return _judge(p, ahead) == "better"
+
+    return is_better
+
+
+def _judge(p: float, difference: float) -> Verdict:
+    if p >= LEVEL:
+        return "cannot tell"
+    return "better" if difference > 0 else "worse"
+
+
+def _digits_of(run: Run) -> HeldOutDigits:
     """Return what a run's main model makes of its held-out digits; raises RunError if that cannot be read."""
     held_out, models = run.predictions()
     main = next(model for model in models if model.name == run.manifest.main_model)
     return scoring.by_digit(held_out, main.out_of_fold)
 
 
+def _pair(a: HeldOutDigits, b: HeldOutDigits) -> tuple[float, float]:
+    """Return by how much the first is ahead on the same digits, and p."""
+    ahead = a.right - b.right
+    if np.isin(ahead, [-1, 0, 1]).all():
+        return float(ahead.mean()), mid_p(int((ahead > 0).sum()), int((ahead < 0).sum()))
+    return float(ahead.mean()), _two_sided(ahead.mean(), ahead.std() / sqrt(len(ahead)))  # of repeated folds
+
+
 def mid_p(only_first: int, only_second: int) -> float:
     """Return McNemar's mid-p of so many digits that one model alone predicts right."""
     n, fewer = only_first + only_second, min(only_first, only_second)
     terms = [exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2)) for k in range(fewer + 1)]
-    return 2 * sum(terms) - terms[-1] if only_first != only_second else 1.0
+    if only_first == only_second:
+        return 1 - terms[-1] / 2 if n else 1.0
+    return 2 * sum(terms) - terms[-1]
+
+
+def _subtract(
+    a: Score | ModelScore, b: Score | ModelScore, correlation: float = 0.0
+) -> tuple[float, float, float, float]:
+    """Return the difference of two accuracies, its 95% interval after Newcombe, and p."""
+    difference = a.accuracy - b.accuracy
+
+    def half(of_a: float, of_b: float) -> float:
+        return sqrt(max(0.0, of_a**2 - 2 * correlation * of_a * of_b + of_b**2))
+
+    below = half(a.accuracy - a.low, b.high - b.accuracy)
+    above = half(a.high - a.accuracy, b.accuracy - b.low)
+    p = _two_sided(difference, (below if difference > 0 else above) / scoring.Z)
+    return difference, difference - below, difference + above, p
 
 
 def _two_sided(difference: float, error: float) -> float:

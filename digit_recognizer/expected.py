@@ -53,6 +53,8 @@ def optimism(estimates: Collection[Estimate]) -> float:
     Annals of Applied Statistics 3 (2009); the errors of the estimates are drawn from their joint normal
     distribution.
     """
+    if len(estimates) < 2:
+        return 0.0
     influence = np.array([estimate.influence for estimate in estimates])
     chance = np.random.default_rng(0).multivariate_normal(
         np.zeros(len(influence)), influence @ influence.T, DRAWS, method="eigh"

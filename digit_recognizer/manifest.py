@@ -128,6 +128,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _check_interval(score: Any) -> Any:
+    if score.low > score.high:
+        raise ValueError("the interval's low end is above its high end")
+    return score
+
+
 class RawScore(Record):
     """The share of held-out digits predicted right, which the luck of the split is still in."""
 
@@ -139,10 +145,12 @@ class RawScore(Record):
 class ExpectedScore(Record):
     """What the test digits will say of a submission."""
 
+    _ordered = model_validator(mode="after")(_check_interval)
+
     value: Fraction = Field(description="the expected accuracy on the test digits")
     low: Fraction = Field(description="of its 95% interval")
     high: Fraction = Field(description="of its 95% interval")
-    rows: NonNegativeInt = Field(description="number of test digits")
+    rows: Annotated[int, Field(ge=1, le=10**9)] = Field(description="number of test digits")
 
     def place(self, score: float) -> Literal["inside", "below", "above"]:
         """Return where a public score, which Kaggle cuts to five decimals, is by the interval."""
@@ -154,6 +162,7 @@ class ExpectedScore(Record):
 class ModelScore(Record):
     """A model's score on held-out rows."""
 
+    _ordered = model_validator(mode="after")(_check_interval)
     accuracy: Fraction = Field(description="validation accuracy, adjusted if the rows' difficulty is known")
     low: Fraction = Field(description="of the 95% interval")
     high: Fraction = Field(description="of the 95% interval")

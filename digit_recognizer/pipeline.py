@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from digit_recognizer import data, drafts, environment, manifest, recipes, results, runs, signals, training
+from digit_recognizer.data import references
 from digit_recognizer.files import write_atomically
 from digit_recognizer.job import Job, Method
 from digit_recognizer.manifest import RunConfig
@@ -25,6 +26,9 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     if job.name and not job.resume:
         drafts.check_free(job.out / job.name)  # before long work
     dataset = data.load(data.find(job.data_dir))
+    references.margins(
+        dataset.fingerprint["train"], len(dataset.train)
+    )  # damaged, it is told before long work
     splits = make_splits(
         dataset.train.labels, dataset.first_rows,
         holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed,

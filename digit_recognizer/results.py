@@ -124,7 +124,7 @@ def evaluate(
         fit_seconds[BLEND] = sum(model.fit_seconds for model in models)
         if not combiner.converged:
             on_notice("The weights of the blend could not be found; its models are weighted equally")
-    margins = references.margins(config.data.fingerprint.train)
+    margins = references.margins(config.data.fingerprint.train, config.data.rows.train)
     estimates = {
         name: scoring.estimate(scoring.by_digit(held_out, model.out_of_fold), config.data.rows.train, margins)
         for name, model in predictions.items()

@@ -17,6 +17,7 @@ from digit_recognizer.files import delete, locked, read_plain, write_atomically
 from digit_recognizer.manifest import Manifest, ModelScore, Rows
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
+from digit_recognizer.scoring import accuracy
 
 MANIFEST, SUBMISSION, FITS, CONFIG, LOCK = "run.json", "submission.csv", "fits", "config.json", "lock"
 PAGES = ("report", "draw.html")  # made of a run on demand
@@ -55,6 +56,7 @@ class Run:
         try:
             arrays = read_arrays(content)
             _check(arrays, self.manifest.scores, self.manifest.config.data.rows)
+            _check_scores(arrays, self.manifest.scores)
         except (KeyError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else error
             raise RunError(f"{path}: is damaged ({reason}); train that run again") from None
@@ -67,6 +69,8 @@ class Run:
 def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) -> None:
     """Raise KeyError or ValueError unless these are the arrays that `write_probabilities` wrote."""
     held_out = (arrays["rows"].size,)
+    if held_out == (0,):
+        raise ValueError("no row is held out")
     expected: dict[str, tuple[tuple[int, ...], float]] = {  # shape, and the highest number
         "rows": (held_out, rows.train - 1),
         "folds": (held_out, rows.train),
@@ -83,6 +87,16 @@ def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) 
         if array.shape != shape or array.dtype.kind not in kinds or not in_range:
             numbers = "integers" if kinds == "iu" else "probabilities"
             raise ValueError(f"{name} is not of shape {shape} with {numbers} from 0 to {highest:.0f}")
+
+
+def _check_scores(arrays: Mapping[str, np.ndarray], scores: Mapping[str, ModelScore]) -> None:
+    """Raise ValueError unless the probabilities give the accuracies: the file may be of another run."""
+    for name, score in scores.items():
+        said, found = (score.raw or score).accuracy, accuracy(arrays["labels"], arrays[f"{name}/out_of_fold"])
+        if abs(found - said) > 1e-6:
+            raise ValueError(
+                f"run.json says accuracy {said:.6f} of {name[:60]}, the probabilities give {found:.6f}"
+            )
 
 
 def probabilities_file(folder: Path, stage: int) -> Path:

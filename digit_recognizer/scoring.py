@@ -8,6 +8,7 @@ from digit_recognizer.predictions import MIN_LOG, HeldOut
 
 Z = 1.959964  # of 95% intervals
 FOLDS = 5  # of the estimate's cross-fitting; there must be as many errors, or their chance cannot be fitted
+PENALTY = 0.1  # inverse strength; weaker ones fit chance where there are few errors
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ def _predict_right(margins: np.ndarray, rows: np.ndarray, wrong: np.ndarray) -> 
     expected, cross_fitted = np.zeros(len(margins)), np.zeros(len(rows))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     for fitted, left in folds.split(rows, wrong):
-        regression = LogisticRegression(solver="newton-cholesky").fit(features[rows[fitted]], wrong[fitted])
+        regression = LogisticRegression(C=PENALTY, solver="newton-cholesky").fit(
+            features[rows[fitted]], wrong[fitted]
+        )
         right = regression.predict_proba(features)[:, 0]
         expected += right / FOLDS
         cross_fitted[left] = right[rows[left]]
@@ -121,7 +124,7 @@ def wilson(accuracy: float, digits: float) -> tuple[float, float]:
     centre = accuracy + Z**2 / (2 * digits)
     half = Z * np.sqrt(accuracy * (1 - accuracy) / digits + Z**2 / (4 * digits**2))
     low, high = (centre - half) / (1 + Z**2 / digits), (centre + half) / (1 + Z**2 / digits)
-    return float(max(0.0, low)), float(min(1.0, high))
+    return float(max(0.0, min(low, accuracy))), float(min(1.0, max(high, accuracy)))  # rounded, too
 
 
 def by_fold(labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray) -> list[float]:

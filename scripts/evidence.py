@@ -60,7 +60,7 @@ def scores(stored: Iterable[runs.Run]) -> Iterator[str]:
     for run in stored:
         config, (held_out, models) = run.manifest.config, run.predictions()
         alone = config.model_copy(update={"blend": True})  # as if each were the run's only model
-        margins = references.margins(config.data.fingerprint.train)
+        margins = references.margins(config.data.fingerprint.train, config.data.rows.train)
         for model in models:
             digits = scoring.by_digit(held_out, model.out_of_fold)
             adjusted, raw = (

@@ -12,9 +12,10 @@ from report_runs import config_of, write_run
 from scipy.stats import binom
 
 from digit_recognizer import data, runs
-from digit_recognizer.comparison import against_best, compare, mid_p
+from digit_recognizer.comparison import against_best, better_than, compare, mid_p
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
+from digit_recognizer.manifest import RawScore
 from digit_recognizer.predictions import HeldOut, Predictions
 
 Make = Callable[..., runs.Run]
@@ -25,12 +26,18 @@ def make(tmp_path: Path, digits: data.Dataset) -> Make:
     """Return a function that writes a run which held out these rows and is wrong on some of them."""
 
     def make_run(
-        name: str, rows: np.ndarray, wrong: np.ndarray, certain: float = 0.91, **changes: object
+        name: str,
+        rows: np.ndarray,
+        wrong: np.ndarray,
+        certain: float = 0.91,
+        probabilities: np.ndarray | None = None,
+        **changes: object,
     ) -> runs.Run:
         labels = digits.train.labels[rows].astype(int)
         predicted = np.where(np.isin(rows, wrong), (labels + 1) % 10, labels)
-        probabilities = np.full((len(rows), 10), (1 - certain) / 9, np.float32)
-        probabilities[np.arange(len(rows)), predicted] = certain
+        if probabilities is None:
+            probabilities = np.full((len(rows), 10), (1 - certain) / 9, np.float32)
+            probabilities[np.arange(len(rows)), predicted] = certain
         held_out = HeldOut(rows, np.zeros(len(rows), int), labels)
         model = Predictions("sklearn-mlp", probabilities, np.full((TEST, 10), 0.1, np.float32))
         return write_run(tmp_path / name, digits, held_out, [model], **changes)
@@ -43,11 +50,11 @@ EVERY = np.arange(TRAIN)
 
 @pytest.mark.parametrize("b", [0, 1, 5, 20], ids=str)
 @pytest.mark.parametrize("c", [0, 3, 20, 900], ids=str)
-def testmid_p_counts_half_of_what_was_found(b: int, c: int) -> None:
+def test_mid_p_counts_half_of_what_was_found(b: int, c: int) -> None:
     """Two-sided: twice the chance of a lesser split, and of this one once."""
     fewer, n = min(b, c), b + c
-    expected = min(1.0, 2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5))
-    assert mid_p(b, c) == pytest.approx(expected if b != c else 1.0)
+    expected = min(1.0, 2 * binom.cdf(fewer, n, 0.5)) - binom.pmf(fewer, n, 0.5) / (2 if b == c else 1)
+    assert mid_p(b, c) == pytest.approx(expected if n else 1.0)
 
 
 def test_equal_models_are_below_5_percent_in_5_percent_of_all_pairs() -> None:
@@ -66,7 +73,7 @@ def test_the_same_digits_say_which_is_better(make: Make) -> None:
     assert better.p == worse.p == pytest.approx(mid_p(30, 5))
     error = (35 / TRAIN - (25 / TRAIN) ** 2) ** 0.5 / TRAIN**0.5
     assert (better.low, better.high) == pytest.approx(
-        (25 / TRAIN - 1.96 * error, 25 / TRAIN + 1.96 * error), rel=1e-4
+        (25 / TRAIN - 1.96 * error, 25 / TRAIN + 1.96 * error), rel=0.05
     )
     assert better.log_loss
     assert better.log_loss[0] < 0
@@ -99,10 +106,53 @@ def test_disjoint_holdouts_are_compared_less_sharply(make: Make) -> None:
     assert (found.verdict, found.common, found.log_loss) == ("better", 0, None)
     shares = np.array([2 / half, 60 / half])
     assert found.high - found.difference == pytest.approx(
-        1.96 * np.sqrt(np.sum(shares * (1 - shares)) / half), rel=1e-4
+        1.96 * np.sqrt(np.sum(shares * (1 - shares)) / half), rel=0.1
     )
     like = compare(good, make("like", EVERY[half:], EVERY[half : half + 4]))
     assert like.verdict == "cannot tell"
+
+
+def test_a_run_without_an_error_on_few_digits_is_not_better(make: Make) -> None:
+    """All of 20 right leaves room for an accuracy of 0.84."""
+    few, many = make("few", EVERY[-20:], EVERY[:5]), make("many", EVERY[:500], EVERY[:25])
+    assert few.main_score.accuracy == 1
+    assert compare(few, many).verdict == compare(many, few).verdict == "cannot tell"
+    assert against_best([few, many]) == ["cannot tell", "best"]
+
+
+def test_repeated_folds_are_compared_by_their_means(make: Make) -> None:
+    """Two equally good models, one of which predicts each digit twice."""
+    rng = np.random.default_rng(0)
+    below = 0
+    for seed in range(40):
+        chance = np.where(EVERY < 200, 0.3, 0.02)
+        rows = np.concatenate([EVERY, EVERY + 0])
+        wrongs = [EVERY[rng.random(TRAIN) < chance] for _ in range(3)]
+        once = make(f"once-{seed}", EVERY, wrongs[0])
+        labels = once.predictions()[0].labels
+        probabilities = np.full((2 * TRAIN, 10), 0.01, np.float32)
+        for repeat, wrong in enumerate(wrongs[1:]):
+            predicted = np.where(np.isin(EVERY, wrong), (labels + 1) % 10, labels)
+            probabilities[repeat * TRAIN + EVERY, predicted] = 0.91
+        twice = make(f"twice-{seed}", rows, EVERY[:0], probabilities=probabilities)
+        found = compare(once, twice)
+        assert found.low <= found.difference <= found.high
+        below += found.p < 0.05
+    assert below <= 6  # McNemar's test of any difference calls a third of them different
+
+
+def test_only_a_run_that_is_ahead_is_better(make: Make) -> None:
+    """The score of an earlier version is not adjusted: it is higher, though its run makes more errors."""
+    new, old = make("new", EVERY, EVERY[:20]), make("old", EVERY, EVERY[:40])
+    score = old.main_score.model_copy(update={"accuracy": 0.97, "low": 0.95, "high": 0.985})
+    raw = old.main_score.model_dump(include={"accuracy", "low", "high"})
+    score = score.model_copy(update={"raw": RawScore(**raw)})
+    manifest = old.manifest.model_copy(update={"scores": {"sklearn-mlp": score}})
+    old = runs.Run(old.folder, manifest)
+    assert against_best([new, old]) == ["cannot tell", "best"]
+    assert better_than(new, [old]) == []
+    assert better_than(old, [new]) == [new]
+    assert compare(new, old).verdict == "better"
 
 
 def test_overlapping_holdouts_are_paired_on_what_they_share(make: Make) -> None:
@@ -125,7 +175,7 @@ def test_known_difficulty_makes_other_holdouts_comparable(
     order = np.argsort(difficulty + rng.normal(size=TRAIN) * 2)
     easy, hard = make("easy", np.sort(order[:300]), wrong), make("hard", np.sort(order[300:]), wrong)
     assert compare(easy, hard).verdict == "better"
-    monkeypatch.setattr(references, "margins", lambda _: -difficulty[:, None])
+    monkeypatch.setattr(references, "margins", lambda *_: -difficulty[:, None])
     found = compare(easy, hard)
     assert found.verdict == "cannot tell"
 
@@ -195,7 +245,7 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     )
     assert set(said) == {
         "verdict", "difference", "low", "high", "p", "common", "only_first", "only_second", "log_loss",
-        "needed", "report",
+        "needed", "scores", "report",
     }  # fmt: skip
     result = typed("compare", "good", "none", "--out", ".", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")

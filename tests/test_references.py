@@ -8,7 +8,8 @@ from conftest import TRAIN, tiny_job, train, typed
 
 from digit_recognizer import runs
 from digit_recognizer.data import references
-from digit_recognizer.nets.arrays import read_arrays
+from digit_recognizer.errors import DataError
+from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from scripts.references import REFERENCES
 
 
@@ -16,7 +17,7 @@ def test_the_table_ranks_the_references_from_weak_to_strong() -> None:
     """A margin above 0 is a right prediction; the accuracies are those of docs/recipes.md."""
     assert references.TABLE.stat().st_size < 300_000
     fingerprint = read_arrays(references.TABLE.read_bytes())["fingerprint"].tobytes().hex()
-    margins = references.margins(fingerprint)
+    margins = references.margins(fingerprint, 42_000)
     assert margins is not None
     assert margins.shape == (42_000, len(REFERENCES))
     accuracies = (margins > 0).mean(axis=0)
@@ -25,7 +26,28 @@ def test_the_table_ranks_the_references_from_weak_to_strong() -> None:
 
 
 def test_other_training_digits_have_no_margins() -> None:
-    assert references.margins("0" * 64) is None
+    assert references.margins("0" * 64, 42_000) is None
+    fingerprint = read_arrays(references.TABLE.read_bytes())["fingerprint"].tobytes().hex()
+    assert references.margins(fingerprint, 43_000) is None  # as a stranger's run.json may say
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK no zip", write_arrays({"margins": np.zeros(3)})])
+def test_a_damaged_table_is_told_before_long_work(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    table = tmp_path / "references.npz"
+    if content is not None:
+        table.write_bytes(content)
+    monkeypatch.setattr(references, "TABLE", table)
+    references._read.cache_clear()
+    try:
+        with pytest.raises(
+            DataError, match=r"references\.npz: cannot be read \(.*; install this package anew"
+        ):
+            train(tiny_job(home, out=tmp_path, name="none"))
+    finally:
+        references._read.cache_clear()
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_margin_is_of_the_label_against_the_likeliest_other_digit() -> None:
@@ -41,7 +63,7 @@ def test_a_runs_score_is_adjusted_where_margins_are_known(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(references, "margins", lambda _: rng.normal(size=(TRAIN, 2)))
+    monkeypatch.setattr(references, "margins", lambda *_: rng.normal(size=(TRAIN, 2)))
     run = train(tiny_job(home, folds=None, holdout=0.5, out=tmp_path, name="adjusted"))
     for score in run.manifest.scores.values():
         assert score.raw is not None

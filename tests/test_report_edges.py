@@ -20,7 +20,7 @@ def test_files_of_two_stages_raise_run_error(again: runs.Run, held_out: HeldOut,
     path = runs.probabilities_file(again.folder, 1)
     later = replace(model, out_of_fold=predict(held_out.labels, 0.01, seed=2))
     runs.write_probabilities(path, held_out, [later])
-    with pytest.raises(RunError, match=r"its files do not belong together: run.json says accuracy 0\.9"):
+    with pytest.raises(RunError, match=r"run.json says accuracy 0\.9"):
         reports.write(again)
     runs.write_probabilities(path, held_out, [replace(model, name="another")])
     with pytest.raises(RunError, match="is damaged"):

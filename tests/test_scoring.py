@@ -31,6 +31,7 @@ def test_wilsons_interval() -> None:
     assert wilson(0.95, 100) == pytest.approx((0.8882, 0.9785), abs=1e-4)
     assert wilson(1.0, 100) == pytest.approx((100 / (100 + 1.96**2), 1), abs=1e-4)
     assert wilson(0.0, 100)[0] == 0
+    assert all(wilson(1.0, digits)[1] == 1 and wilson(0.0, digits)[0] == 0 for digits in range(1, 2200))
 
 
 def test_without_margins_the_estimate_is_the_share_of_the_held_out_rows() -> None:

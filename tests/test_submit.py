@@ -448,6 +448,24 @@ def test_the_newest_run_is_submitted_unless_another_is_better(user: User) -> Non
     assert "Expect 0.9911 to 0.9957 on Kaggle, 120 to 249 errors of 28,000" in result.err
 
 
+def test_a_lucky_run_of_few_digits_and_other_digits_runs_are_no_reason_to_refuse_or_not_to(
+    user: User,
+) -> None:
+    """The newest is held against each run on its training digits, not against the highest score alone."""
+    write_run(user, "quick", created="2026-01-04T00:00:00Z", label=1, accuracy=0.95, low=0.943, high=0.956)
+    write_run(user, "lucky", created="2026-01-03T00:00:00Z", label=2, accuracy=1.0, low=0.912, high=1.0)
+    other = write_run(user, "other", created="2026-01-02T00:00:00Z", label=3)
+    (other / "run.json").write_text((other / "run.json").read_text().replace("0" * 64, "7" * 64))
+    assert user.run("submit", "--dry-run").code == 0
+    write_run(user, "long")
+    result = user.run("submit", "--dry-run")
+    assert result.code == 3
+    assert "but long (validation accuracy 0.9938" in result.last_line
+    assert [row["against_best"] for row in json.loads(user.run("runs", "--json").out)["runs"]] == [
+        "worse", "cannot tell", "best", "best",
+    ]  # fmt: skip
+
+
 def test_a_manifest_beside_another_csv_is_only_a_notice(user: User) -> None:
     (user.folder / "run.json").write_text("[]")
     result = user.run("submit", "file.csv")
@@ -878,7 +896,7 @@ def test_control_sequences_do_not_reach_the_terminal(user: User) -> None:
     user.kaggle.verdict = {"status": "ERROR", "errorDescription": EVIL}
     commands = (["submit", "--dry-run", name], ["submit", name, "-m", f"m{EVIL}"], ["submissions"])
     results = [user.run(*arguments) for arguments in commands]
-    assert results[-1].out.count("\n") == 2
+    assert results[-1].out.count("\n") == 3
     assert "\\x1b[31m\\x9b2J\\u202ex\\u2066\\x07" in results[-1].out
     user.kaggle.always["list"] = refusing(403, EVIL)
     results.append(user.run("submissions", "--verbose"))

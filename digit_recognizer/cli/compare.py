@@ -13,7 +13,6 @@ from digit_recognizer.job import StoredRun
 
 if TYPE_CHECKING:
     from digit_recognizer.comparison import Comparison
-    from digit_recognizer.runs import Run
 
 
 @click.command()
@@ -35,26 +34,28 @@ def compare(
     from digit_recognizer import comparison, runs
 
     pair = runs.find(out, first), runs.find(out, second)
+    names = [run.folder.resolve().name for run in pair]
+    if names[0] == names[1]:
+        names = [str(run.folder) for run in pair]
     compared = comparison.compare(*pair)
-    said, page = list(_lines(*pair, compared)), None
-    if with_report:
-        from digit_recognizer.reports import differences
-
-        page = differences.write(*pair, compared, said, out, data_dir)
+    said = list(_lines(names, pair[0].manifest.config.data.rows.train, compared))
     with done("The runs are compared."):
+        if not as_json:
+            results(said)
+        page = None
+        if with_report:
+            from digit_recognizer.reports import differences
+
+            page = differences.write(*pair, compared, said, out, data_dir)
         if as_json:
             result(json.dumps({**compared.to_json(), "report": page and str(page)}))
-            return
-        results(said)
-        if page:
+        elif page:
             result(page)
 
 
-def _lines(first: "Run", second: "Run", compared: "Comparison") -> Iterator[str]:
-    """Yield in words how two runs compare."""
-    names = [run.folder.name for run in (first, second)]
-    for name, run in zip(names, (first, second), strict=True):
-        score = run.main_score
+def _lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[str]:
+    """Yield in words how two runs on so many training digits compare."""
+    for name, score in zip(names, compared.scores, strict=True):
         yield f"{name}: validation accuracy {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
     yield (
         f"difference: {compared.difference:+.4f} ({compared.low:+.4f} to {compared.high:+.4f}), "
@@ -68,7 +69,7 @@ def _lines(first: "Run", second: "Run", compared: "Comparison") -> Iterator[str]
     if compared.log_loss:
         change, error = compared.log_loss
         yield f"log loss on them: {change:+.4f} ± {error:.4f}"
-    yield _verdict(names, first.manifest.config.data.rows.train, compared)
+    yield _verdict(names, rows, compared)
 
 
 def _verdict(names: Sequence[str], rows: int, compared: "Comparison") -> str:
@@ -82,7 +83,7 @@ def _verdict(names: Sequence[str], rows: int, compared: "Comparison") -> str:
         )
     said = f"The held-out digits cannot tell {first} from {second}"
     if compared.needed is None:
-        return said
+        return f"{said}; on the same ones, runs are compared more sharply" if compared.difference else said
     said += f": to find such a difference takes about {_round(compared.needed):,} held-out digits"
     return f"{said}, more than there are" if compared.needed > rows else f"{said}; --folds holds out {rows:,}"
 

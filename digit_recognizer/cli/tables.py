@@ -190,19 +190,19 @@ SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
     ("expected", lambda match: _interval(match.expected) if match.expected else "-"),
     ("in it", lambda match: match.place or "-"),
     ("validation accuracy", lambda match: f"{match.validation.accuracy:.4f}" if match.validation else "-"),
-    ("error", lambda match: match.listed.error_description),
 ]
 SPARE_SUBMISSIONS = (
-    "public score", "errors", "expected", "in it", "status", "validation accuracy", "error", "ref",
+    "public score", "errors", "expected", "in it", "status", "validation accuracy", "ref",
     "date (UTC)",
 )  # fmt: skip
 
 
 def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
-    """Yield a line for each submission; the column of errors is left out if there are none."""
-    failed = any(match.listed.error_description for match in matches)
-    columns = SUBMISSION_COLUMNS if failed else SUBMISSION_COLUMNS[:-1]
-    yield from table(columns, matches, SPARE_SUBMISSIONS)
+    """Yield a line for each submission, and one more with Kaggle's reason for each that failed."""
+    yield from table(SUBMISSION_COLUMNS, matches, SPARE_SUBMISSIONS)
+    for match in matches:
+        if match.listed.error_description:
+            yield f"{match.listed.ref}: {match.listed.error_description}"
 
 
 def intervals_held(matches: Iterable["MatchedSubmission"]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from digit_recognizer.errors import DataError
 from digit_recognizer.nets.arrays import read_arrays
 from digit_recognizer.predictions import MIN_LOG
 
@@ -12,19 +13,22 @@ TABLE = Path(__file__).with_name("references.npz")  # `python -m scripts.referen
 STEPS = 34  # of a margin of 1; so a byte holds those of probabilities down to MIN_LOG
 
 
-def margins(fingerprint: str) -> np.ndarray | None:
+def margins(fingerprint: str, rows: int) -> np.ndarray | None:
     """Return the `margin` of each training row by each reference, float of shape (rows, references).
 
-    None unless the training rows' fingerprint is that of the competition's 42,000.
+    None unless the training rows are the competition's 42,000. Raises DataError if the table is damaged.
     """
     known, table = _read()
-    return table / STEPS if known == fingerprint else None
+    return table / STEPS if (known, len(table)) == (fingerprint, rows) else None
 
 
 @cache
 def _read() -> tuple[str, np.ndarray]:
-    arrays = read_arrays(TABLE.read_bytes())
-    return arrays["fingerprint"].tobytes().hex(), arrays["margins"]
+    try:
+        arrays = read_arrays(TABLE.read_bytes())
+        return arrays["fingerprint"].tobytes().hex(), arrays["margins"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{TABLE}: cannot be read ({error}); install this package anew") from None
 
 
 def margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -114,12 +114,11 @@ def _newest(out: Path, on_notice: OnText) -> Run:
         raise NotSubmittedError(
             f"{out}: holds no run on the competition's digits; `download` them and `train` first"
         )
-    newest, against_best = found[0], comparison.against_best(found)
-    if against_best[0] == "worse":
-        best = found[against_best.index("best")]
+    newest, *others = found
+    if better := comparison.better_than(newest, others):
         raise NotSubmittedError(
-            f"{out}: the newest run is {_described(newest)}, but {_described(best)} is better; name the one "
-            "to submit"
+            f"{out}: the newest run is {_described(newest)}, but {_described(better[0])} is better; name the "
+            "one to submit"
         )
     on_notice(f"The newest run is {_described(newest)}. {expected.describe(newest.manifest)}")
     return newest
@@ -128,7 +127,7 @@ def _newest(out: Path, on_notice: OnText) -> Run:
 def _described(run: Run) -> str:
     return (
         f"{run.folder.name} (validation accuracy {run.main_score.accuracy:.4f}, of "
-        f"{run.manifest.created.astimezone():%Y-%m-%d %H:%M})"
+        f"{run.manifest.created:%Y-%m-%d %H:%M})"
     )
 
 

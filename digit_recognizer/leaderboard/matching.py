@@ -31,7 +31,9 @@ class MatchedSubmission:
     def errors(self) -> int | None:
         """The number of errors on the test digits that the public score stands for."""
         score = self.listed.public_score
-        return None if score is None else scoring.errors(score, COMPETITION_ROWS["test.csv"])
+        if score is None or not 0 <= score <= 1:
+            return None
+        return scoring.errors(score, COMPETITION_ROWS["test.csv"])
 
     @property
     def gap(self) -> float | None:

@@ -41,6 +41,7 @@ def write(
         said=list(said),
         sides=[(name, len(rows), [pair(row) for row in rows[:MAX_MISCLASSIFIED]]) for name, rows in sides],
     )
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.encode(errors="backslashreplace"))
     return path
 
