@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import make_config
 
-from digit_recognizer.expected import FIT_SPREAD, FOLD_MEAN, REFIT_EXPONENT, describe, expect, optimism
+from digit_recognizer.expected import FOLD_MEAN, FOLD_SPREAD, REFIT_EXPONENT, describe, expect, optimism
 from digit_recognizer.manifest import DataConfig, ExpectedScore, Fingerprint, Rows, RunConfig, SplitConfig
 from digit_recognizer.scoring import Estimate, HeldOutDigits, estimate, wilson
 
@@ -47,7 +47,7 @@ def test_another_fit_than_the_scored_one_predicts_with_fewer_errors_and_more_cha
     assert refit
     assert 1 - folds.value == pytest.approx(0.1 * FOLD_MEAN)
     assert 1 - refit.value == pytest.approx(0.1 * 0.9**REFIT_EXPONENT)
-    variance = 0.09 * (1 / HELD_OUT + 1 / TEST) + (FIT_SPREAD * (1 - folds.value)) ** 2
+    variance = 0.09 * (1 / HELD_OUT + 1 / TEST) + (FOLD_SPREAD * 0.1) ** 2
     assert (folds.high - folds.low) / 2 == pytest.approx(1.96 * variance**0.5, rel=0.02)
 
 
