@@ -420,7 +420,7 @@ def test_train_writes_the_report_at_once(folder: Path, tmp_path: Path) -> None:
     arguments = ("--recipe", "sklearn-mlp-plain", "--set", "epochs=2", "--name", "n", "--report")
     result = typed("train", "--data-dir", folder, *arguments, cwd=tmp_path)
     assert result.code == 0, result.err
-    assert result.out.splitlines()[-2] == "submissions/n/submission.csv"
+    assert result.out.splitlines()[-1] == "submissions/n/submission.csv"
     assert result.err.splitlines()[-2] == "Report: submissions/n/report/report.html"
     assert Page(tmp_path / "submissions/n/report/report.html").find("h1")
 
