@@ -11,7 +11,7 @@ import numpy as np
 from digit_recognizer import scoring
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import ModelScore
+from digit_recognizer.manifest import Accuracy
 from digit_recognizer.runs import Run
 from digit_recognizer.scoring import HeldOutDigits, Score
 
@@ -154,8 +154,7 @@ def _judge(p: float, difference: float) -> Verdict:
 
 def _digits_of(run: Run) -> HeldOutDigits:
     """Return what a run's main model makes of its held-out digits; raises RunError if that cannot be read."""
-    held_out, models = run.predictions()
-    main = next(model for model in models if model.name == run.manifest.main_model)
+    held_out, main = run.main_predictions()
     return scoring.by_digit(held_out, main.out_of_fold)
 
 
@@ -169,6 +168,7 @@ def _pair(a: HeldOutDigits, b: HeldOutDigits) -> tuple[float, float]:
 
 def mid_p(only_first: int, only_second: int) -> float:
     """Return McNemar's mid-p of so many digits that one model alone predicts right."""
+    # By hand, as `runs` shall not wait for scipy's import.
     n, fewer = only_first + only_second, min(only_first, only_second)
     terms = [exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2)) for k in range(fewer + 1)]
     if only_first == only_second:
@@ -177,7 +177,7 @@ def mid_p(only_first: int, only_second: int) -> float:
 
 
 def _subtract(
-    a: Score | ModelScore, b: Score | ModelScore, correlation: float = 0.0
+    a: Score | Accuracy, b: Score | Accuracy, correlation: float = 0.0
 ) -> tuple[float, float, float, float]:
     """Return the difference of two accuracies, its 95% interval after Newcombe, and p."""
     difference = a.accuracy - b.accuracy

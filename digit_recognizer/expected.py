@@ -21,7 +21,7 @@ def expect(estimates: Mapping[str, Estimate], main_model: str, config: RunConfig
 
     The interval covers the chance in which rows are held out, that in which digits are test digits and, where
     another fit than the scored one predicts them, that in training. Such a fit is expected to have fewer
-    errors, and the best of several models more than it was chosen for.
+    errors. The best of several models is expected to have more than it had on the rows that chose it.
     """
     if config.data.kind == "train_test_overlap":
         return None
@@ -51,16 +51,21 @@ def optimism(estimates: Collection[Estimate]) -> float:
     """Return how much too high the score of the best of several models is, as it was chosen for being high.
 
     R. J. Tibshirani and R. Tibshirani, "A bias correction for the minimum error rate in cross-validation",
-    Annals of Applied Statistics 3 (2009); the errors of the estimates are drawn from their joint normal
-    distribution.
+    Annals of Applied Statistics 3 (2009). The errors of the estimates are drawn from their joint normal
+    distribution, around accuracies that are shrunk to their mean by as much as chance spreads them (James and
+    Stein, 1961): else equal models would look different, and the choice between them safe.
     """
     if len(estimates) < 2:
         return 0.0
     influence = np.array([estimate.influence for estimate in estimates])
+    accuracies = np.array([estimate.score.accuracy for estimate in estimates])
+    apart = np.sum((influence - influence.mean(axis=0)) ** 2) / (len(estimates) - 1)  # by chance
+    spread = accuracies.var(ddof=1)
+    share = max(0.0, 1 - apart / spread) if spread else 0.0
     chance = np.random.default_rng(0).multivariate_normal(
         np.zeros(len(influence)), influence @ influence.T, DRAWS, method="eigh"
     )
-    scores = np.array([estimate.score.accuracy for estimate in estimates]) + chance
+    scores = accuracies.mean() + share * (accuracies - accuracies.mean()) + chance
     return float(np.take_along_axis(chance, scores.argmax(axis=1)[:, None], axis=1).mean())
 
 

@@ -128,28 +128,29 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_interval(score: Any) -> Any:
-    if score.low > score.high:
-        raise ValueError("the interval's low end is above its high end")
-    return score
+class Interval(Record):
+    """A 95% interval."""
+
+    low: Fraction = Field(description="of the 95% interval")
+    high: Fraction = Field(description="of the 95% interval")
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("the interval's low end is above its high end")
+        return self
 
 
-class RawScore(Record):
-    """The share of held-out digits predicted right, which the luck of the split is still in."""
+class Accuracy(Interval):
+    """A share of digits predicted right, with its 95% interval."""
 
-    accuracy: Fraction = Field(description="share of held-out digits predicted right")
-    low: Fraction = Field(description="of its 95% interval")
-    high: Fraction = Field(description="of its 95% interval")
+    accuracy: Fraction = Field(description="share of digits predicted right")
 
 
-class ExpectedScore(Record):
+class ExpectedScore(Interval):
     """What the test digits will say of a submission."""
 
-    _ordered = model_validator(mode="after")(_check_interval)
-
     value: Fraction = Field(description="the expected accuracy on the test digits")
-    low: Fraction = Field(description="of its 95% interval")
-    high: Fraction = Field(description="of its 95% interval")
     rows: Annotated[int, Field(ge=1, le=10**9)] = Field(description="number of test digits")
 
     def place(self, score: float) -> Literal["inside", "below", "above"]:
@@ -159,14 +160,10 @@ class ExpectedScore(Record):
         return "inside" if score >= self.low - 1e-5 else "below"
 
 
-class ModelScore(Record):
-    """A model's score on held-out rows."""
+class ModelScore(Accuracy):
+    """A model's validation accuracy, adjusted if it is known how hard the held-out rows are."""
 
-    _ordered = model_validator(mode="after")(_check_interval)
-    accuracy: Fraction = Field(description="validation accuracy, adjusted if the rows' difficulty is known")
-    low: Fraction = Field(description="of the 95% interval")
-    high: Fraction = Field(description="of the 95% interval")
-    raw: RawScore | None = Field(default=None, description="without the adjustment; null if there is none")
+    raw: Accuracy | None = Field(default=None, description="without the adjustment; null if there is none")
     digits: NonNegativeInt = Field(description="number of different held-out digits")
     fit_seconds: NonNegative = Field(
         description="of all fits of the model, added up",

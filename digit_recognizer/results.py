@@ -13,13 +13,13 @@ from digit_recognizer import blending, expected, runs, scoring
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import (
+    Accuracy,
     EpochMetrics,
     ExpectedScore,
     FitRecord,
     Manifest,
     Method,
     ModelScore,
-    RawScore,
     RunConfig,
     now,
 )  # fmt: skip
@@ -155,7 +155,7 @@ def _score(
     raw = estimate.raw
     return ModelScore(
         **vars(estimate.score),
-        raw=None if raw == estimate.score else RawScore(accuracy=raw.accuracy, low=raw.low, high=raw.high),
+        raw=None if raw == estimate.score else Accuracy(accuracy=raw.accuracy, low=raw.low, high=raw.high),
         fit_seconds=round(fit_seconds, 2),
         folds=tuple(folds) if several else None,
         std=float(np.std(folds, ddof=1)) if several else None,

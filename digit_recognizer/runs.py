@@ -65,6 +65,11 @@ class Run:
             for name in self.manifest.scores
         ]
 
+    def main_predictions(self) -> tuple[HeldOut, Predictions]:
+        """Return the held-out rows and the main model's probabilities; raises RunError as `predictions`."""
+        held_out, models = self.predictions()
+        return held_out, next(model for model in models if model.name == self.manifest.main_model)
+
 
 def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) -> None:
     """Raise KeyError or ValueError unless these are the arrays that `write_probabilities` wrote."""

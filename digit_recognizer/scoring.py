@@ -120,7 +120,11 @@ def _predict_right(margins: np.ndarray, rows: np.ndarray, wrong: np.ndarray) -> 
 
 
 def wilson(accuracy: float, digits: float) -> tuple[float, float]:
-    """Return Wilson's 95% interval of an accuracy on so many digits, or on as many as it is worth."""
+    """Return Wilson's 95% interval of an accuracy on so many digits, or on as many as it is worth.
+
+    scipy's takes whole numbers alone. E. B. Wilson, "Probable Inference, the Law of Succession, and
+    Statistical Inference", JASA 22 (1927).
+    """
     centre = accuracy + Z**2 / (2 * digits)
     half = Z * np.sqrt(accuracy * (1 - accuracy) / digits + Z**2 / (4 * digits**2))
     low, high = (centre - half) / (1 + Z**2 / digits), (centre + half) / (1 + Z**2 / digits)

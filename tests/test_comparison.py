@@ -15,7 +15,7 @@ from digit_recognizer import data, runs
 from digit_recognizer.comparison import against_best, better_than, compare, mid_p
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import RawScore
+from digit_recognizer.manifest import Accuracy
 from digit_recognizer.predictions import HeldOut, Predictions
 
 Make = Callable[..., runs.Run]
@@ -146,7 +146,7 @@ def test_only_a_run_that_is_ahead_is_better(make: Make) -> None:
     new, old = make("new", EVERY, EVERY[:20]), make("old", EVERY, EVERY[:40])
     score = old.main_score.model_copy(update={"accuracy": 0.97, "low": 0.95, "high": 0.985})
     raw = old.main_score.model_dump(include={"accuracy", "low", "high"})
-    score = score.model_copy(update={"raw": RawScore(**raw)})
+    score = score.model_copy(update={"raw": Accuracy(**raw)})
     manifest = old.manifest.model_copy(update={"scores": {"sklearn-mlp": score}})
     old = runs.Run(old.folder, manifest)
     assert against_best([new, old]) == ["cannot tell", "best"]

@@ -46,7 +46,7 @@ def compare(
         if with_report:
             from digit_recognizer.reports import differences
 
-            page = differences.write(*pair, compared, said, out, data_dir)
+            page = differences.write(pair, names, compared, said, out, data_dir)
         if as_json:
             result(json.dumps({**compared.to_json(), "report": page and str(page)}))
         elif page:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic_core import to_jsonable_python
 
 from digit_recognizer.cli import terminal
-from digit_recognizer.manifest import ExpectedScore, ModelScore
+from digit_recognizer.manifest import Interval, ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.runs import Run
@@ -62,7 +62,7 @@ def _number(value: float | None, style: str) -> str:
     return "-" if value is None else format(value, style)
 
 
-def _interval(score: ModelScore | ExpectedScore) -> str:
+def _interval(score: Interval) -> str:
     return f"{score.low:.4f} to {score.high:.4f}"
 
 

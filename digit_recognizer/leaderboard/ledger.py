@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter, Validati
 
 from digit_recognizer.errors import NotSubmittedError, RunError
 from digit_recognizer.files import locked, read_plain, write_atomically
-from digit_recognizer.manifest import ExpectedScore, Fraction, Sha256
+from digit_recognizer.manifest import Accuracy, ExpectedScore, Sha256
 from digit_recognizer.records import MAX_BYTES, Record, first_error
 from digit_recognizer.runs import Run
 
@@ -68,14 +68,6 @@ class KaggleSubmission(Record):
         return tag_of(self.description)[1 : 1 + HASH_DIGITS]
 
 
-class ValidationScore(Record):
-    """A run's validation accuracy, with its 95% interval."""
-
-    accuracy: Fraction
-    low: Fraction
-    high: Fraction
-
-
 class KaggleOutcome(Record):
     """What became of a file's latest submission.
 
@@ -91,7 +83,7 @@ class KaggleOutcome(Record):
     submitted_at: UtcDatetime = None
     file_sha256: Sha256
     run: str | None = None
-    validation: ValidationScore | None = Field(
+    validation: Accuracy | None = Field(
         default=None,
         validation_alias=AliasChoices("validation", "local"),  # as earlier versions wrote it
     )
@@ -115,7 +107,7 @@ def sent(message: str, sha256: str, run: Run | None) -> KaggleOutcome:
         message=message,
         file_sha256=sha256,
         run=run.folder.resolve().name,
-        validation=ValidationScore(accuracy=score.accuracy, low=score.low, high=score.high),
+        validation=Accuracy(accuracy=score.accuracy, low=score.low, high=score.high),
         expected=run.manifest.expected_score,
     )
 

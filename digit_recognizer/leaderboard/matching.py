@@ -8,8 +8,8 @@ from digit_recognizer import runs, scoring
 from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError
 from digit_recognizer.leaderboard import ledger
-from digit_recognizer.leaderboard.ledger import HASH_DIGITS, KaggleSubmission, ValidationScore
-from digit_recognizer.manifest import ExpectedScore
+from digit_recognizer.leaderboard.ledger import HASH_DIGITS, KaggleSubmission
+from digit_recognizer.manifest import Accuracy, ExpectedScore
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class MatchedSubmission:
 
     listed: KaggleSubmission
     run: str | None = None
-    validation: ValidationScore | None = None
+    validation: Accuracy | None = None
     expected: ExpectedScore | None = None
 
     @property

@@ -1,6 +1,6 @@
 """A page of the held-out digits that one of two runs alone predicts right."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,22 @@ Pair = tuple[Example, Example]  # a digit's predictions by the first and by the 
 
 
 def write(
-    first: Run, second: Run, compared: Comparison, said: Iterable[str], out: Path, data_dir: Path | None
+    runs: Sequence[Run],
+    names: Sequence[str],
+    compared: Comparison,
+    said: Iterable[str],
+    out: Path,
+    data_dir: Path | None,
 ) -> Path:
-    """Write the page into the folder `out` and return its path; said: how the runs compare, in words.
+    """Write the page of two runs into the folder `out` and return its path.
 
-    data_dir: where the runs' digits are, if not where the first one read them. Raises RunError if files do
-    not belong together, DataError if the digits cannot be read, WriteError if the page cannot be written.
+    names: of the runs on the page; said: how they compare, in words. data_dir: where their digits are, if not
+    where the first one read them.
+    Raises RunError if files do not belong together, DataError if the digits cannot be read, WriteError if the
+    page cannot be written.
     """
-    digits = report_data.digits_of(first, data_dir).train
-    predictions = [_mean_probabilities(run) for run in (first, second)]
+    digits = report_data.digits_of(runs[0], data_dir).train
+    predictions = [_mean_probabilities(run) for run in runs]
 
     def pair(row: int) -> Pair:
         a, b = (
@@ -32,9 +39,8 @@ def write(
         )
         return a, b
 
-    names = [run.folder.resolve().name for run in (first, second)]
     sides = [(names[0], compared.only_first), (names[1], compared.only_second)]
-    path = out / f"{names[0]}-vs-{names[1]}.html"
+    path = out / f"{'-vs-'.join(run.folder.resolve().name for run in runs)}.html"
     content = page.render(
         "differences.html",
         names=names,
@@ -48,8 +54,7 @@ def write(
 
 def _mean_probabilities(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Return the held-out rows, ascending, and the main model's mean probabilities of each, (n, 10)."""
-    held_out, models = run.predictions()
-    main = next(model for model in models if model.name == run.manifest.main_model)
+    held_out, main = run.main_predictions()
     rows, inverse, times = np.unique(held_out.rows, return_inverse=True, return_counts=True)
     sums = np.zeros((len(rows), main.out_of_fold.shape[1]))
     np.add.at(sums, inverse, main.out_of_fold)
