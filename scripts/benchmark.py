@@ -46,12 +46,13 @@ OURS = {  # arguments of `train`
     "minutes-15": ["--minutes", "15"],
     "minutes-60": ["--minutes", "60"],
 }
-NOTEBOOKS = ("keras", "keras-deep", "sklearn")
+NOTEBOOKS = ("keras", "keras-deep", "keras-cnn", "sklearn")
 GOALS = (0.97, 0.98, 0.99, 0.995)  # accuracies whose time is told
 LABEL_BELOW, LABEL_LEFT = ("train", "cnn"), ("keras-mlp", "minutes-1", "minutes-60")  # so none overlap
 CONTESTANTS = {
     "keras": "plain Keras 128-64 notebook",
     "keras-deep": "plain Keras 512-256-128-64 notebook",
+    "keras-cnn": "plain Keras CNN notebook",
     "sklearn": "plain MLPClassifier((128, 64))",
     **{name: " ".join(["`train", *arguments]) + "`" for name, arguments in OURS.items()},
 }
@@ -109,6 +110,45 @@ def deep_notebook(folder: Path, seed: int) -> float:
     return float((model.predict(held_out, verbose=0).argmax(axis=1) == truth).mean())
 
 
+def cnn_notebook(folder: Path, seed: int) -> float:
+    """Fit the CNN that public notebooks claim 0.996 to 0.997 with: 887,530 weights, 30 epochs, batches of 86.
+
+    After Yassine Ghouzam's "Introduction to CNN Keras", in his order of layers and with his augmentation; the
+    learning rate is halved after three epochs without a better accuracy, measured on a tenth of the rows.
+    """
+    import keras
+    from sklearn.model_selection import train_test_split
+    from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+    keras.utils.set_random_seed(seed)
+    pixels, labels, held_out, truth, test = (
+        array.reshape(-1, 28, 28, 1).astype("float32") if array.ndim == 2 else array
+        for array in read(folder, seed)
+    )
+    model = keras.Sequential([keras.layers.Input((28, 28, 1))])
+    for channels, size in ((32, 5), (64, 3)):
+        for _ in range(2):
+            model.add(keras.layers.Conv2D(channels, size, padding="same", activation="relu"))
+        model.add(keras.layers.MaxPooling2D())
+        model.add(keras.layers.Dropout(0.25))
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(256, "relu"))
+    model.add(keras.layers.Dropout(0.5))
+    model.add(keras.layers.Dense(10, "softmax"))
+    model.compile(keras.optimizers.RMSprop(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    falling = keras.callbacks.ReduceLROnPlateau("val_accuracy", factor=0.5, patience=3, min_lr=1e-5)
+    train, valid, train_labels, valid_labels = train_test_split(
+        pixels, labels, test_size=0.1, random_state=seed
+    )
+    augmented = ImageDataGenerator(
+        rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1
+    )
+    batches = augmented.flow(train, train_labels, batch_size=86, seed=seed)
+    model.fit(batches, epochs=30, validation_data=(valid, valid_labels), callbacks=[falling], verbose=0)
+    model.predict(test, verbose=0)
+    return float((model.predict(held_out, verbose=0).argmax(axis=1) == truth).mean())
+
+
 def sklearn_notebook(folder: Path, seed: int) -> float:
     """Fit MLPClassifier((128, 64)) with at most 50 epochs and scikit-learn's defaults."""
     from sklearn.neural_network import MLPClassifier
@@ -129,7 +169,8 @@ def ours(contestant: str, folder: Path, seed: int, checkout: Path) -> float:
             check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=checkout,
         )  # fmt: skip
     summary = json.loads(completed.stdout)
-    return (summary["blend"] or summary["models"][0])["accuracy"]
+    scored = summary["blend"] or summary["models"][0]
+    return (scored.get("raw") or scored)["accuracy"]  # as the notebooks' is: with the luck of the holdout
 
 
 def ratios(before: list[dict], now: list[dict]) -> Iterator[str]:
@@ -314,8 +355,8 @@ def main() -> None:
         print(ours(options.only, options.data_dir, options.seed, options.checkout))
         return
     if options.only:
-        contest = {"keras": keras_notebook, "keras-deep": deep_notebook, "sklearn": sklearn_notebook}
-        print(contest[options.only](options.data_dir, options.seed))
+        contest = (keras_notebook, deep_notebook, cnn_notebook, sklearn_notebook)
+        print(dict(zip(NOTEBOOKS, contest, strict=True))[options.only](options.data_dir, options.seed))
         return
     contestants = options.contestants or usual
     if unknown := set(contestants) - set(CONTESTANTS):
