@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from pydantic import Field
 
-from digit_recognizer import scoring
-from digit_recognizer.cli import tables, terminal
+from digit_recognizer.cli import terminal
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import done, result, results
-from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
 from digit_recognizer.files import default_folder
-from digit_recognizer.leaderboard.advice import COMPETITION
+from digit_recognizer.leaderboard import COMPETITION
 
 if TYPE_CHECKING:
     from digit_recognizer.leaderboard.client import Kaggle
-    from digit_recognizer.leaderboard.ledger import KaggleOutcome
 
 
 def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
@@ -117,6 +114,7 @@ def submit(
 
     Without FILE or RUN it is the newest run on the competition's digits, unless another is better.
     """
+    from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
 
@@ -132,7 +130,7 @@ def submit(
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
     accepted = f"Submission {outcome.ref}: accepted; `submissions` shows its score"
     with done(f"Kaggle has submission {outcome.ref}; `submissions` shows its score."):
-        results([_scored(outcome) if wait else accepted])
+        results([tables.scored(outcome) if wait else accepted])
 
 
 @click.command()
@@ -141,36 +139,20 @@ def submit(
 @with_options(REACHING)
 def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
     """List the submissions at Kaggle, their runs, and the public scores beside what was expected."""
-    from digit_recognizer.leaderboard import matching
+    from digit_recognizer.cli import tables
+    from digit_recognizer.leaderboard import ledger
 
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
-        matches = matching.match_submissions(kaggle.submissions(), out, _notice)
+        listed = ledger.match(kaggle.submissions(), out, _notice)
     if as_json:
-        result(tables.submissions_json(matches))
+        result(tables.submissions_json(listed))
     else:
-        results(tables.submissions(matches))
-        if held := tables.intervals_held(matches):
+        results(tables.submissions(listed))
+        if held := tables.intervals_held(listed):
             _notice(held)
 
 
 COMMANDS = (download, submit, submissions)
-
-
-def _scored(outcome: "KaggleOutcome") -> str:
-    """Return the line with the public score, its errors, and what was expected."""
-    if outcome.public_score is None:
-        return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
-    rows = COMPETITION_ROWS["test.csv"]
-    wrong = scoring.errors(outcome.public_score, rows)
-    scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}, "
-    scored += f"{wrong:,} error{'s' if wrong != 1 else ''} of {rows:,}"
-    if validation := outcome.validation:
-        scored += f"; validation accuracy {validation.accuracy:.4f}"
-    if expected := outcome.expected:
-        scored += (
-            f", expected {expected.low:.4f} to {expected.high:.4f}: {expected.place(outcome.public_score)}"
-        )
-    return scored
 
 
 def _notice(text: str) -> None:

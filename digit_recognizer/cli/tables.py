@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic_core import to_jsonable_python
 
 from digit_recognizer.cli import terminal
+from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.manifest import Interval, ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
@@ -18,8 +19,7 @@ from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
 
 if TYPE_CHECKING:
-    from digit_recognizer.leaderboard.ledger import KaggleOutcome
-    from digit_recognizer.leaderboard.matching import MatchedSubmission
+    from digit_recognizer.leaderboard.ledger import KaggleOutcome, KaggleSubmission
 
 Row = TypeVar("Row")
 Outcomes = Mapping[str, "KaggleOutcome"]
@@ -180,16 +180,16 @@ def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str])
     yield from table(RUN_COLUMNS, rows, SPARE_RUNS)
 
 
-SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
-    ("run", lambda match: match.run or match.listed.file_name),
-    ("ref", lambda match: str(match.listed.ref)),
-    ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
-    ("status", lambda match: match.listed.status),
-    ("public score", lambda match: _number(match.listed.public_score, ".5f")),
-    ("errors", lambda match: _number(match.errors, ",")),
-    ("expected", lambda match: _interval(match.expected) if match.expected else "-"),
-    ("in it", lambda match: match.place or "-"),
-    ("validation accuracy", lambda match: f"{match.validation.accuracy:.4f}" if match.validation else "-"),
+SUBMISSION_COLUMNS: Columns["KaggleSubmission"] = [
+    ("run", lambda listed: listed.run or listed.file_name),
+    ("ref", lambda listed: str(listed.ref)),
+    ("date (UTC)", lambda listed: f"{listed.date:%Y-%m-%d %H:%M}" if listed.date else "-"),
+    ("status", lambda listed: listed.status),
+    ("public score", lambda listed: _number(listed.public_score, ".5f")),
+    ("errors", lambda listed: _number(listed.errors, ",")),
+    ("expected", lambda listed: _interval(listed.expected) if listed.expected else "-"),
+    ("in it", lambda listed: listed.place or "-"),
+    ("validation accuracy", lambda listed: f"{listed.validation.accuracy:.4f}" if listed.validation else "-"),
 ]
 SPARE_SUBMISSIONS = (
     "public score", "errors", "expected", "in it", "status", "validation accuracy", "ref",
@@ -197,46 +197,57 @@ SPARE_SUBMISSIONS = (
 )  # fmt: skip
 
 
-def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
+def submissions(listed: Sequence["KaggleSubmission"]) -> Iterator[str]:
     """Yield a line for each submission, and one more with Kaggle's reason for each that failed."""
-    yield from table(SUBMISSION_COLUMNS, matches, SPARE_SUBMISSIONS)
-    for match in matches:
-        if match.listed.error_description:
-            yield f"{match.listed.ref}: {match.listed.error_description}"
+    yield from table(SUBMISSION_COLUMNS, listed, SPARE_SUBMISSIONS)
+    for each in listed:
+        if each.error_description:
+            yield f"{each.ref}: {each.error_description}"
 
 
-def intervals_held(matches: Iterable["MatchedSubmission"]) -> str:
+def intervals_held(listed: Iterable["KaggleSubmission"]) -> str:
     """Return how many public scores fell into the intervals that were expected; "" without any."""
-    places = [match.place for match in matches if match.place]
+    places = [each.place for each in listed if each.place]
     if not places:
         return ""
     return f"{places.count('inside')} of {len(places)} public scores are inside their 95% intervals"
 
 
-def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
-    """Return the submissions as `submissions --json` prints them."""
-    return json.dumps(
-        {
-            "submissions": [
-                {
-                    "ref": match.listed.ref,
-                    "date": match.listed.date.isoformat(timespec="seconds") if match.listed.date else None,
-                    "file": match.listed.file_name,
-                    "message": match.listed.description,
-                    "status": match.listed.status,
-                    "error": match.listed.error_description or None,
-                    "public_score": match.listed.public_score,
-                    "errors": match.errors,
-                    "run": match.run,
-                    "validation": to_jsonable_python(match.validation),
-                    "expected_score": to_jsonable_python(match.expected),
-                    "in_interval": match.place,
-                    "gap": match.gap,
-                }
-                for match in matches
-            ]
-        }
+def scored(outcome: "KaggleOutcome") -> str:
+    """Return the line with the public score, its errors, and what was expected."""
+    if outcome.public_score is None:
+        return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
+    errors = (
+        f"{outcome.errors:,} error{'s' if outcome.errors != 1 else ''} of {COMPETITION_ROWS['test.csv']:,}"
     )
+    said = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}, {errors}"
+    if outcome.validation:
+        said += f"; validation accuracy {outcome.validation.accuracy:.4f}"
+    return said + (f", expected {_interval(outcome.expected)}: {outcome.place}" if outcome.expected else "")
+
+
+def submissions_json(listed: Iterable["KaggleSubmission"]) -> str:
+    """Return the submissions as `submissions --json` prints them."""
+    return json.dumps({"submissions": [_submission(each) for each in listed]})
+
+
+def _submission(listed: "KaggleSubmission") -> dict[str, object]:
+    score, validation = listed.public_score, listed.validation
+    return {
+        "ref": listed.ref,
+        "date": listed.date.isoformat(timespec="seconds") if listed.date else None,
+        "file": listed.file_name,
+        "message": listed.description,
+        "status": listed.status,
+        "error": listed.error_description or None,
+        "public_score": score,
+        "errors": listed.errors,
+        "run": listed.run,
+        "validation": to_jsonable_python(validation),
+        "expected_score": to_jsonable_python(listed.expected),
+        "in_interval": listed.place,
+        "gap": None if validation is None or score is None else score - validation.accuracy,
+    }
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

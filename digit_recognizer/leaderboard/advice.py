@@ -12,9 +12,9 @@ from digit_recognizer.errors import (
     QuotaError,
     RejectedError,
 )
+from digit_recognizer.leaderboard import COMPETITION
 from digit_recognizer.leaderboard.account import SETTINGS, Account
 
-COMPETITION = "digit-recognizer"
 STEP_WORDS = {  # the steps of `worker`, in words
     "start": "starting Kaggle's client",
     "log_in": "logging in to Kaggle",

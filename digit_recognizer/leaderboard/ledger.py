@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,15 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from digit_recognizer.errors import NotSubmittedError, RunError
+from digit_recognizer import runs, scoring
+from digit_recognizer.data import COMPETITION_ROWS
+from digit_recognizer.errors import DigitRecognizerError, NotSubmittedError, RunError
 from digit_recognizer.files import locked, read_plain, write_atomically
 from digit_recognizer.manifest import Accuracy, ExpectedScore, Sha256
 from digit_recognizer.records import MAX_BYTES, Record, first_error
-from digit_recognizer.runs import Run
 
 LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitted file -> its latest outcome
 LOCK_SECONDS = 30.0  # for a read and a write of the ledger by others
 NEWS = {"ref", "status", "public_score"}  # what an outcome tells of Kaggle's latest answer
+OF_RUN = {"run", "validation", "expected"}  # what it tells of the run
 HASH_DIGITS = 12  # of the file's SHA-256, in a tag
 # In the message of each submission: the start of the file's SHA-256, and the attempt.
 TAG = re.compile(rf"\[[0-9a-f]{{{HASH_DIGITS}}}-[0-9a-f]{{4}}\]")
@@ -51,7 +53,37 @@ def _to_score(value: object) -> float | None:
 UtcDatetime = Annotated[datetime | None, BeforeValidator(_to_utc)]
 
 
-class KaggleSubmission(Record):
+class Submission(Record):
+    """A submission's public score, and what the run that wrote the file promised when it was sent.
+
+    validation: the run's validation accuracy. expected: the score that it expected. A resumed run writes
+    another file.
+    """
+
+    public_score: Annotated[float | None, BeforeValidator(_to_score)] = None
+    run: str | None = None
+    validation: Accuracy | None = Field(
+        default=None,
+        validation_alias=AliasChoices("validation", "local"),  # as earlier versions wrote it
+    )
+    expected: ExpectedScore | None = None
+
+    @property
+    def errors(self) -> int | None:
+        """The number of errors on the test digits that the public score stands for."""
+        if self.public_score is None or not 0 <= self.public_score <= 1:
+            return None
+        return scoring.errors(self.public_score, COMPETITION_ROWS["test.csv"])
+
+    @property
+    def place(self) -> str | None:
+        """Where the public score is, by the interval that was expected; None without both."""
+        if self.expected is None or self.public_score is None:
+            return None
+        return self.expected.place(self.public_score)
+
+
+class KaggleSubmission(Submission):
     """One of the account's submissions, as Kaggle lists it."""
 
     ref: Annotated[int, Field(gt=0)]
@@ -60,7 +92,6 @@ class KaggleSubmission(Record):
     description: str
     status: Literal["PENDING", "COMPLETE", "ERROR"]
     error_description: str
-    public_score: Annotated[float | None, BeforeValidator(_to_score)] = None
 
     @property
     def hash_start(self) -> str:
@@ -68,26 +99,17 @@ class KaggleSubmission(Record):
         return tag_of(self.description)[1 : 1 + HASH_DIGITS]
 
 
-class KaggleOutcome(Record):
+class KaggleOutcome(Submission):
     """What became of a file's latest submission.
 
     status: SENT while it is not known whether Kaggle has it, then Kaggle's PENDING, COMPLETE or ERROR.
-    run, validation, expected: the run that wrote the file, its validation accuracy and what score it expected
-    then; a resumed run writes another file.
     """
 
     ref: int | None = None
     status: Literal["SENT", "PENDING", "COMPLETE", "ERROR"] = "SENT"
-    public_score: float | None = None
     message: str
     submitted_at: UtcDatetime = None
     file_sha256: Sha256
-    run: str | None = None
-    validation: Accuracy | None = Field(
-        default=None,
-        validation_alias=AliasChoices("validation", "local"),  # as earlier versions wrote it
-    )
-    expected: ExpectedScore | None = None
 
     @property
     def accepted(self) -> bool:
@@ -98,7 +120,7 @@ class KaggleOutcome(Record):
 _ENTRIES = TypeAdapter(dict[Sha256, KaggleOutcome])
 
 
-def sent(message: str, sha256: str, run: Run | None) -> KaggleOutcome:
+def sent(message: str, sha256: str, run: runs.Run | None) -> KaggleOutcome:
     """Return the outcome of a file that is sent, by the run that wrote it."""
     if run is None:
         return KaggleOutcome(message=message, file_sha256=sha256)
@@ -132,6 +154,35 @@ def update(out: Path, outcomes: Mapping[str, KaggleOutcome | None]) -> None:
     with locked(lock, RunError(f"{lock}: is held by another process; try again"), seconds=LOCK_SECONDS):
         entries = {sha256: outcome for sha256, outcome in {**read(out), **outcomes}.items() if outcome}
         write_atomically(out / LEDGER, _ENTRIES.dump_json(entries, indent=2) + b"\n")
+
+
+def match(
+    submissions: list[KaggleSubmission], out: Path, on_notice: Callable[[str], None]
+) -> list[KaggleSubmission]:
+    """Return Kaggle's list with what the runs in `out` promised; the ledger is told the news."""
+    listed_runs, problems = runs.list_all(out)
+    for problem in problems:
+        on_notice(problem)
+    known = read(out)
+    here = {run.manifest.submission_sha256: run for run in reversed(listed_runs)}  # the newest of equal files
+    files = {sha256[:HASH_DIGITS]: sha256 for sha256 in filter(None, [*here, *known])}
+    news, matched = {}, []
+    for listed in submissions:
+        sha256 = files.get(listed.hash_start, "")
+        stored = known.get(sha256)
+        if sha256 and (stored is None or stored.ref in (None, listed.ref)):
+            if stored is None or stored.run is None:
+                stored = sent(listed.description, sha256, here.get(sha256))
+            fields = {"message": listed.description, "submitted_at": listed.date}
+            stored = stored.model_copy(update=fields | listed.model_dump(include=NEWS))
+            news[sha256] = known[sha256] = stored
+        promised = {name: getattr(stored, name) for name in OF_RUN} if stored else {}
+        matched.append(listed.model_copy(update=promised))
+    try:
+        update(out, news)
+    except DigitRecognizerError as error:
+        on_notice(str(error))
+    return matched
 
 
 def only_submitter(out: Path, file: Path, sha256: str) -> AbstractContextManager[None]:
