@@ -4,7 +4,6 @@ import hashlib
 import platform
 import re
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -247,6 +246,8 @@ class Manifest(Record):
 
 def current_versions() -> dict[str, str]:
     """Return the versions of this package, Python and the libraries that decide numbers."""
+    from importlib.metadata import PackageNotFoundError, version
+
     versions = {"digit_recognizer": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:

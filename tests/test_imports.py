@@ -107,6 +107,6 @@ def test_quick_commands_import_nothing_slow(tiny_run: runs.Run) -> None:
     assert ended.returncode == 0, ended.stderr
     imported = [line.split() for line in ended.stdout.splitlines() if line.startswith("Imported after")]
     assert len(imported) == len(lines)
-    for line in imported:
+    for words, line in zip(lines, imported, strict=True):
         assert "click" in line
-        assert not SLOW & set(line[2:]), line
+        assert not (SLOW | ({"filelock", "numpy"} if words in helps else set())) & set(line[2:]), line
