@@ -34,8 +34,8 @@ def expect(estimates: Mapping[str, Estimate], main_model: str, config: RunConfig
     variance, wrong = variance + (spread * wrong) ** 2, factor * wrong
     wrong = min(max(wrong, 0.0), 1.0)
     worth = wrong * (1 - wrong) / variance if variance else 1 / (1 / estimate.worth + 1 / rows)
-    low, high = wilson(1 - wrong, worth)
-    return ExpectedScore(value=1 - wrong, low=low, high=high, rows=rows)
+    score = wilson(1 - wrong, worth)
+    return ExpectedScore(value=1 - wrong, low=score.low, high=score.high, rows=rows)
 
 
 def _change(config: RunConfig) -> tuple[float, float]:

@@ -13,7 +13,6 @@ from digit_recognizer import blending, expected, runs, scoring
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import (
-    Accuracy,
     EpochMetrics,
     ExpectedScore,
     FitRecord,
@@ -152,10 +151,10 @@ def _score(
     several, on_test = len(folds) > 1, None
     if held_out.test_labels is not None:
         on_test = scoring.accuracy(held_out.test_labels, predictions.test)
-    raw = estimate.raw
     return ModelScore(
-        **vars(estimate.score),
-        raw=None if raw == estimate.score else Accuracy(accuracy=raw.accuracy, low=raw.low, high=raw.high),
+        **dict(estimate.score),
+        raw=None if estimate.raw == estimate.score else estimate.raw,
+        digits=estimate.digits,
         fit_seconds=round(fit_seconds, 2),
         folds=tuple(folds) if several else None,
         std=float(np.std(folds, ddof=1)) if several else None,

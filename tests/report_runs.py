@@ -31,8 +31,8 @@ def predict(labels: np.ndarray, wrong: float, seed: int = 0) -> np.ndarray:
 
 
 def score_of(held_out: HeldOut, probabilities: np.ndarray, **changes: Any) -> ModelScore:
-    score = scoring.estimate(scoring.by_digit(held_out, probabilities), TRAIN, None).score
-    return ModelScore(**{**vars(score), "fit_seconds": 12.5, **changes})
+    found = scoring.estimate(scoring.by_digit(held_out, probabilities), TRAIN, None)
+    return ModelScore(**{**dict(found.score), "digits": found.digits, "fit_seconds": 12.5, **changes})
 
 
 def write_run(

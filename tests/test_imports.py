@@ -13,7 +13,7 @@ from digit_recognizer import runs
 PACKAGE = ROOT / "digit_recognizer"
 # From the lowest layer up: a module, a file or a sub-package, imports only from modules before it.
 ORDER = [
-    "version", "environment", "errors", "files", "signals", "predictions", "scoring", "submission", "records",
+    "version", "environment", "errors", "files", "signals", "predictions", "submission", "records", "scoring",
     "settings", "splits", "nets", "data", "recipes", "job", "blending", "manifest", "training", "runs",
     "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference", "reports",
     "leaderboard", "cli", "notebook", "__main__",

@@ -11,10 +11,11 @@ from pydantic_core import to_jsonable_python
 
 from digit_recognizer.cli import terminal
 from digit_recognizer.data import COMPETITION_ROWS
-from digit_recognizer.manifest import Interval, ModelScore
+from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.runs import Run
+from digit_recognizer.scoring import Interval
 from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
 

@@ -14,8 +14,9 @@ from digit_recognizer import runs, scoring
 from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError, NotSubmittedError, RunError
 from digit_recognizer.files import locked, read_plain, write_atomically
-from digit_recognizer.manifest import Accuracy, ExpectedScore, Sha256
+from digit_recognizer.manifest import ExpectedScore, Sha256
 from digit_recognizer.records import MAX_BYTES, Record, first_error
+from digit_recognizer.scoring import Accuracy
 
 LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitted file -> its latest outcome
 LOCK_SECONDS = 30.0  # for a read and a write of the ledger by others
@@ -129,7 +130,7 @@ def sent(message: str, sha256: str, run: runs.Run | None) -> KaggleOutcome:
         message=message,
         file_sha256=sha256,
         run=run.folder.resolve().name,
-        validation=Accuracy(accuracy=score.accuracy, low=score.low, high=score.high),
+        validation=Accuracy(**score.model_dump(include={"accuracy", "low", "high"})),
         expected=run.manifest.expected_score,
     )
 

@@ -40,18 +40,6 @@ class Example:
     p_true: float
     pixels: np.ndarray
 
-    @classmethod
-    def of(cls, train: data.Digits, row: int, label: int, probabilities: np.ndarray) -> "Example":
-        """Return a row of the training digits with its probabilities, of shape (10,)."""
-        return cls(
-            row=int(row) + 1,
-            label=int(label),
-            predicted=int(probabilities.argmax()),
-            probability=min(float(probabilities.max()), NEARLY_1),
-            p_true=float(probabilities[label]),
-            pixels=train.pixels[row],
-        )
-
     @property
     def right(self) -> bool:
         """Return whether the prediction is the label."""
@@ -112,8 +100,8 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
         calibration=scoring.calibration(labels, main.out_of_fold),
         confusion=confusion_matrix(labels, predicted, labels=range(CLASSES)),
         digit_scores={digit: report[digit] for digit in "0123456789"} | {"mean": report["macro avg"]},
-        samples=_make_examples(train, held_out, main.out_of_fold, samples),
-        misclassified=_make_examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
+        samples=examples(train, held_out, main.out_of_fold, samples),
+        misclassified=examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
         errors=len(errors),
         class_counts={
             "training digits": np.bincount(train.labels, minlength=CLASSES),
@@ -156,12 +144,19 @@ def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Datase
         )
 
 
-def _make_examples(
+def examples(
     train: data.Digits, held_out: HeldOut, probabilities: np.ndarray, positions: Iterable[int]
 ) -> list[Example]:
     """Return the predictions at these positions; probabilities: of shape (predictions, 10)."""
     return [
-        Example.of(train, held_out.rows[position], held_out.labels[position], probabilities[position])
+        Example(
+            row=int(held_out.rows[position]) + 1,
+            label=int(held_out.labels[position]),
+            predicted=int(probabilities[position].argmax()),
+            probability=min(float(probabilities[position].max()), NEARLY_1),
+            p_true=float(probabilities[position, held_out.labels[position]]),
+            pixels=train.pixels[held_out.rows[position]],
+        )
         for position in positions
     ]
 
