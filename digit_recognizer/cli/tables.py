@@ -11,6 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from digit_recognizer.cli import terminal
 from digit_recognizer.data import COMPETITION_ROWS
+from digit_recognizer.errors import printable
 from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
@@ -33,7 +34,7 @@ def table(columns: Columns[Row], rows: Iterable[Row], spare: Sequence[str] = ())
 
     spare: heads of columns that are left out of a terminal that is too narrow for them, the first one last.
     """
-    lines = [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+    lines = [[head for head, _ in columns], *([printable(cell(row)) for _, cell in columns] for row in rows)]
     room = terminal.columns_of(sys.stdout)
     if room is not None:
         widths = dict(zip(lines[0], _widths(lines), strict=True))
@@ -137,7 +138,7 @@ def folds(run: Run) -> Iterator[str]:
         ["std", *(_number(score.std, ".4f") for score in scores.values())],
         ["95% interval", *map(_interval, scores.values())],
     ]
-    names = ["accuracy", *scores]
+    names = ["accuracy", *map(printable, scores)]
     of_folds = [[fold_name(k, count), *(_number(share, ".4f") for share in shares)] for k, shares in folds]
     lines, room = [names, *of_folds, *means], terminal.columns_of(sys.stdout)
     if room is not None and sum(_widths(lines)) + GAP * len(scores) > room:
