@@ -147,23 +147,20 @@ def find(out: Path, name: str) -> Run:
     return load(folders[0])
 
 
-def list_all(out: Path) -> tuple[list[Run], list[str]]:
-    """Return the runs in `out`, newest first, and one line about each that cannot be read."""
-    runs, problems = [], []
+def list_all(out: Path, on_notice: Callable[[str], object]) -> list[Run]:
+    """Return the runs in `out`, newest first; give notice of each that cannot be read."""
+    runs = []
     for path in sorted(out.glob(f"[!.]*/{MANIFEST}")):
         try:
             runs.append(load(path.parent))
         except RunError as error:
-            problems.append(f"{error}; it is left out")
-    return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True), problems
+            on_notice(f"{error}; it is left out")
+    return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True)
 
 
-def list_newest(out: Path, on_notice: Callable[[str], None]) -> list[Run]:
-    """Return the runs in `out` that nobody is fitting, newest first; give notice of each unreadable one."""
-    runs, problems = list_all(out)
-    for problem in problems:
-        on_notice(problem)
-    return [run for run in runs if not run.is_running]
+def list_newest(out: Path, on_notice: Callable[[str], object]) -> list[Run]:
+    """Return those of `list_all` that nobody is fitting."""
+    return [run for run in list_all(out, on_notice) if not run.is_running]
 
 
 def incomplete_folders(out: Path) -> list[Path]:

@@ -180,8 +180,8 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
     from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import ledger
 
-    listed, problems = runs.list_all(out)
-    outcomes = {}
+    problems: list[str] = []
+    listed, outcomes = runs.list_all(out, problems.append), {}
     try:
         outcomes = ledger.read(out)
     except DigitRecognizerError as error:

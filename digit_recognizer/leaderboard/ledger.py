@@ -161,11 +161,9 @@ def match(
     submissions: list[KaggleSubmission], out: Path, on_notice: Callable[[str], None]
 ) -> list[KaggleSubmission]:
     """Return Kaggle's list with what the runs in `out` promised; the ledger is told the news."""
-    listed_runs, problems = runs.list_all(out)
-    for problem in problems:
-        on_notice(problem)
+    newest_last = reversed(runs.list_all(out, on_notice))
+    here = {run.manifest.submission_sha256: run for run in newest_last}  # the newest of equal files
     known = read(out)
-    here = {run.manifest.submission_sha256: run for run in reversed(listed_runs)}  # the newest of equal files
     files = {sha256[:HASH_DIGITS]: sha256 for sha256 in filter(None, [*here, *known])}
     news, matched = {}, []
     for listed in submissions:
