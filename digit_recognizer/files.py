@@ -251,14 +251,11 @@ def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = Fa
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, timeout=seconds)
-    with writing(path.parent):
+    with writing(path), suppress(Timeout):
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
         lock.acquire()
-    except Timeout:
-        raise busy from None
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror})") from None
+    if not lock.is_locked:
+        raise busy
     try:
         yield
     finally:
