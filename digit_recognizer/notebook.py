@@ -150,10 +150,8 @@ def predict(digits: Any, *, run: StrPath, out: StrPath | None = None) -> "list[P
     from digit_recognizer import inference, runs
     from digit_recognizer.inference import given
 
-    stored, digits = runs.find(asked.out, str(asked.run)), given.read(digits)
-    if not isinstance(digits, list):
-        return inference.predict_pixels(stored, digits)
-    records = list(inference.predict(stored, digits))
+    stored = runs.find(asked.out, str(asked.run))
+    records = list(inference.predict(stored, given.read(digits)))
     failed = [each for each in records if isinstance(each, inference.Unread)]
     if failed and len(failed) == len(records):
         raise failed[0].error

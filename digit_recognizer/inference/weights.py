@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise, zip_longest
 from typing import Literal
 
@@ -51,12 +52,10 @@ class Net(Record):
 def read_net(run: runs.Run) -> Net:
     """Return the run's models, and how they are blended, as its submission was made."""
     names, combiner = submission_models(run)
-    return Net(models=tuple(_read_model(run, name) for name in names), blend=combiner)
-
-
-def _read_model(run: runs.Run, name: str) -> Model:
-    settings = run.manifest.settings[name]
-    return make_model(settings, read_fits(run, name, lambda arrays: fuse_batch_norm(arrays, settings)))
+    settings = run.manifest.settings
+    fits = [read_fits(run, name, partial(fuse_batch_norm, settings=settings[name])) for name in names]
+    models = tuple(make_model(settings[name], each) for name, each in zip(names, fits, strict=True))
+    return Net(models=models, blend=combiner)
 
 
 def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
