@@ -23,17 +23,12 @@ BAR_WIDTH, LEFT_WIDTH, ACCURACY_WIDTH = 4, len("left 10:00:00"), len("validation
 CELL_SECONDS = 0.5  # between updates of a notebook's cell
 
 
-def _is_terminal() -> bool:
-    """Return whether stderr is a terminal that can move its cursor: not one of TERM=dumb, as in an editor."""
-    from rich.console import Console
-
-    return sys.stderr.isatty() and Console(stderr=True).is_interactive
-
-
 @contextmanager
 def show_progress() -> Iterator[OnProgress]:
     """Yield a callback that shows how far each fit is, the time left and the accuracy so far, on stderr."""
-    if _is_terminal():
+    from rich.console import Console
+
+    if sys.stderr.isatty() and Console(stderr=True).is_interactive:  # it is not with TERM=dumb, in an editor
         with _bars() as on_progress:
             yield on_progress
     else:

@@ -41,12 +41,9 @@ def table(columns: Columns[Row], rows: Iterable[Row], spare: Sequence[str] = ())
         ranked = sorted(widths, key=lambda head: spare.index(head) if head in spare else -1)
         shown = terminal.fitting({head: widths[head] for head in ranked}, room, GAP)
         kept = [index for index, head in enumerate(lines[0]) if head in shown]
-        lines = [[_cut(line[index], room) for index in kept] for line in lines]
+        cut = [[line[index] for index in kept] for line in lines]
+        lines = [[cell if len(cell) <= room else f"{cell[: room - 3]}..." for cell in line] for line in cut]
     yield from _align(lines)
-
-
-def _cut(cell: str, room: int) -> str:
-    return cell if len(cell) <= room else f"{cell[: room - 3]}..."
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
