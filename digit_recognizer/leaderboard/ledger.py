@@ -1,6 +1,7 @@
 """What was submitted from a folder of runs and what became of it, and the locks that make it once."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -8,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, RootModel
 
-from digit_recognizer import runs, scoring
+from digit_recognizer import records, runs, scoring
 from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import DigitRecognizerError, NotSubmittedError, RunError
-from digit_recognizer.files import locked, read_plain, write_atomically
+from digit_recognizer.files import locked
 from digit_recognizer.manifest import ExpectedScore, Sha256
-from digit_recognizer.records import MAX_BYTES, Record, first_error
+from digit_recognizer.records import Record
 from digit_recognizer.scoring import Accuracy
 
 LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitted file -> its latest outcome
@@ -118,7 +119,8 @@ class KaggleOutcome(Submission):
         return self.status != "SENT" and bool(self.ref)
 
 
-_ENTRIES = TypeAdapter(dict[Sha256, KaggleOutcome])
+class _Ledger(RootModel[dict[Sha256, KaggleOutcome]]):
+    """The file: by the SHA-256 of each."""
 
 
 def sent(message: str, sha256: str, run: runs.Run | None) -> KaggleOutcome:
@@ -137,16 +139,10 @@ def sent(message: str, sha256: str, run: runs.Run | None) -> KaggleOutcome:
 
 def read(out: Path) -> dict[str, KaggleOutcome]:
     """Return what was submitted from `out`, by the files' SHA-256; raises NotSubmittedError if damaged."""
-    path = out / LEDGER
     try:
-        return _ENTRIES.validate_json(read_plain(path, MAX_BYTES))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    except ValidationError as error:
-        problem = f"{first_error(error)}; mend it, or delete it to forget what was submitted"
-    raise NotSubmittedError(f"{path}: {problem}")
+        return records.read(out / LEDGER, _Ledger).root if os.path.lexists(out / LEDGER) else {}
+    except RunError as error:
+        raise NotSubmittedError(f"{error}; mend it, or delete it to forget what was submitted") from None
 
 
 def update(out: Path, outcomes: Mapping[str, KaggleOutcome | None]) -> None:
@@ -154,7 +150,7 @@ def update(out: Path, outcomes: Mapping[str, KaggleOutcome | None]) -> None:
     lock = out / f"{LEDGER}.lock"
     with locked(lock, RunError(f"{lock}: is held by another process; try again"), seconds=LOCK_SECONDS):
         entries = {sha256: outcome for sha256, outcome in {**read(out), **outcomes}.items() if outcome}
-        write_atomically(out / LEDGER, _ENTRIES.dump_json(entries, indent=2) + b"\n")
+        records.write(out / LEDGER, _Ledger(entries))
 
 
 def match(

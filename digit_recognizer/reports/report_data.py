@@ -13,7 +13,7 @@ from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.data import CLASSES
 from digit_recognizer.errors import RunError, printable
 from digit_recognizer.manifest import Manifest, ModelScore
-from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.predictions import BLEND, HeldOut
 from digit_recognizer.runs import Run
 
 SAMPLES = 24  # predictions drawn at random
@@ -80,8 +80,7 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
     from sklearn.metrics import classification_report, confusion_matrix
 
     dataset = digits_of(run, data_dir)
-    for model in models:
-        _check(run, held_out, model, dataset)
+    _check(run, held_out, dataset)
     manifest, train, labels = run.manifest, dataset.train, held_out.labels
     main = next(model for model in models if model.name == manifest.main_model)
     predicted = main.out_of_fold.argmax(axis=1)
@@ -132,16 +131,14 @@ def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
     return dataset
 
 
-def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Dataset) -> None:
-    """Raise RunError unless the arrays are predictions of these digits."""
+def _check(run: Run, held_out: HeldOut, dataset: data.Dataset) -> None:
+    """Raise RunError unless the held-out rows are of these digits."""
     rows, labels, train = held_out.rows, held_out.labels, dataset.train
     ambiguous = dataset.first_rows[train.labels != train.labels[dataset.first_rows]]  # digits of two labels
     # `run.predictions` has checked shapes, types, row numbers and probabilities.
     if not (np.isin(rows, ambiguous) | (labels == train.labels[rows])).all():
-        raise RunError(
-            f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
-            f"{dataset.source}; train that run again"
-        )
+        source = f"the digits in {dataset.source}"
+        raise RunError(f"{run.folder}: the probabilities are not of {source}; train that run again")
 
 
 def examples(
