@@ -3,7 +3,6 @@
 import hashlib
 import platform
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -246,8 +245,3 @@ def source_hash() -> str:
         if name.parts[0] not in BESIDE:
             digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def now() -> datetime:
-    """Return this moment with its time zone."""
-    return datetime.now().astimezone()

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,8 @@ import numpy as np
 from digit_recognizer import blending, expected, runs, scoring
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import (
-    EpochMetrics,
-    ExpectedScore,
-    FitRecord,
-    Manifest,
-    Method,
-    ModelScore,
-    RunConfig,
-    now,
-)  # fmt: skip
+from digit_recognizer.job import Method
+from digit_recognizer.manifest import EpochMetrics, ExpectedScore, FitRecord, Manifest, ModelScore, RunConfig
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import FitResult, OnNotice, collect_predictions, inference_fits
@@ -175,7 +168,7 @@ def describe(
     """Return what `run.json` says of a run called `name`."""
     return Manifest(
         name=name,
-        created=now(),
+        created=datetime.now().astimezone(),
         config=config,
         scores=evaluation.scores,
         main_model=evaluation.main_model,

@@ -237,8 +237,7 @@ ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
 @cli.command()
 @click.argument("file", type=PATH)
 @click.option(
-    "--rows",
-    **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]"),
+    "--rows", **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]")
 )
 @JSON
 def check(file: Path, rows: int | None, as_json: bool) -> None:

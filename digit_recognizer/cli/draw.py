@@ -35,12 +35,9 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
         notice(f"{out}: holds no run yet; the default recipes are trained on the embedded sample first")
         run = train_visibly(Job(out=out, data_dir=data.sample_folder()))
     path = page.write(run)
+    # A browser would have a window; on Linux the environment names a display.
+    has_display = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     with done(f"The page is written: {path}"):
-        if not no_open and _has_display():
+        if has_display and not no_open:
             webbrowser.open(path.resolve().as_uri())
         result(json.dumps({"run": str(run.folder), "page": str(path)}) if as_json else path)
-
-
-def _has_display() -> bool:
-    """Return whether a browser would have a window: on Linux the environment names a display."""
-    return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

@@ -96,15 +96,11 @@ def run_list(runs: Iterable[Run], outcomes: Outcomes, against_best: Iterable[str
             "run": str(run.folder),
             **run.manifest.model_dump(mode="json"),
             "against_best": verdict,
-            "kaggle": to_jsonable_python(_outcome(run, outcomes)),
+            "kaggle": to_jsonable_python(outcomes.get(run.manifest.submission_sha256 or "")),
         }
         for run, verdict in zip(runs, against_best, strict=True)
     ]
     return json.dumps({"runs": listed})
-
-
-def _outcome(run: Run, outcomes: Outcomes) -> "KaggleOutcome | None":
-    return outcomes.get(run.manifest.submission_sha256 or "")
 
 
 SPARE_SCORES = ("95% interval", "test accuracy")
@@ -174,8 +170,8 @@ SPARE_RUNS = (
 
 def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str]) -> Iterator[str]:
     """Yield a line for each run; outcomes: Kaggle's, by the submission's SHA-256."""
-    beside = zip(listed, against_best, strict=True)
-    rows = [(run, _outcome(run, outcomes), verdict) for run, verdict in beside]
+    answers = [outcomes.get(run.manifest.submission_sha256 or "") for run in listed]
+    rows = list(zip(listed, answers, against_best, strict=True))
     yield from table(RUN_COLUMNS, rows, SPARE_RUNS)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, RootModel
 
@@ -80,9 +80,8 @@ class Submission(Record):
     @property
     def place(self) -> str | None:
         """Where the public score is, by the interval that was expected; None without both."""
-        if self.expected is None or self.public_score is None:
-            return None
-        return self.expected.place(self.public_score)
+        score = self.public_score
+        return None if self.expected is None or score is None else self.expected.place(score)
 
 
 class KaggleSubmission(Submission):
@@ -125,16 +124,12 @@ class _Ledger(RootModel[dict[Sha256, KaggleOutcome]]):
 
 def sent(message: str, sha256: str, run: runs.Run | None) -> KaggleOutcome:
     """Return the outcome of a file that is sent, by the run that wrote it."""
-    if run is None:
-        return KaggleOutcome(message=message, file_sha256=sha256)
-    score = run.main_score
-    return KaggleOutcome(
-        message=message,
-        file_sha256=sha256,
-        run=run.folder.resolve().name,
-        validation=Accuracy(**score.model_dump(include={"accuracy", "low", "high"})),
-        expected=run.manifest.expected_score,
-    )
+    promised: dict[str, Any] = {}
+    if run is not None:
+        score = run.main_score.model_dump(include={"accuracy", "low", "high"})
+        promised = {"validation": Accuracy(**score), "expected": run.manifest.expected_score}
+        promised["run"] = run.folder.resolve().name
+    return KaggleOutcome(message=message, file_sha256=sha256, **promised)
 
 
 def read(out: Path) -> dict[str, KaggleOutcome]:
