@@ -3,14 +3,12 @@
 Nothing here imports what takes seconds.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from pydantic import Field
-from pydantic_core import to_jsonable_python
 
 from digit_recognizer import signals
 from digit_recognizer.cli import kaggle
@@ -31,7 +29,7 @@ from digit_recognizer.cli.options import (
 )  # fmt: skip
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
-from digit_recognizer.cli.terminal import done, notice, result, results
+from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
 from digit_recognizer.errors import DigitRecognizerError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
@@ -107,7 +105,7 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
         if report:
             notice(f"Report: {report}")
         if as_json:
-            result(tables.summary(run, report))
+            json_result(**tables.summary(run), **({"report": report} if report else {}))
             notice(expected.describe(run.manifest))
             return
         results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
@@ -192,7 +190,7 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
         notice(line)
     against_best = comparison.against_best(listed)
     if as_json:
-        result(tables.run_list(listed, outcomes, against_best))
+        json_result(runs=list(tables.run_list(listed, outcomes, against_best)))
     elif listed:
         results(tables.runs(listed, outcomes, against_best))
     elif not problems:
@@ -215,7 +213,7 @@ def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_jso
     run = chosen(out, name)
     page = reports.write(run, data_dir, png=png)
     with done(f"The report is written: {page}"):
-        result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
+        path_result(page, as_json, run=run.folder, report=page)
 
 
 @cli.command("recipes")
@@ -226,7 +224,7 @@ def list_recipes(as_json: bool) -> None:
     from digit_recognizer.recipes import RECIPES
 
     if as_json:
-        result(json.dumps({"recipes": to_jsonable_python(list(RECIPES.values()))}))
+        json_result(recipes=list(RECIPES.values()))
     else:
         results(tables.recipes(RECIPES.values()))
 
@@ -258,7 +256,7 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     if manifest:
         competition &= manifest.config.data.kind == "competition"
     if as_json:
-        result(json.dumps({"file": str(file), "rows": rows, "counts": counts, "competition": competition}))
+        json_result(file=file, rows=rows, counts=counts, competition=competition)
         return
     results(f"{digit:>5}  {count:>5}" for digit, count in {"digit": "count", **counts}.items())
     other = "in the right format, but not of the competition's digits"

@@ -1,6 +1,5 @@
 """The command `compare`: which of two runs is better."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from digit_recognizer.cli.options import JSON, OUT, RUN, option
-from digit_recognizer.cli.terminal import done, result, results
+from digit_recognizer.cli.terminal import done, json_result, result, results
 from digit_recognizer.errors import OptionError
 from digit_recognizer.job import StoredRun
 
@@ -51,7 +50,7 @@ def compare(
 
             page = differences.write(pair, names, compared, said, out, data_dir)
         if as_json:
-            result(json.dumps({**compared.to_json(), "report": page and str(page)}))
+            json_result(**compared.to_json(), report=page)
         elif page:
             result(page)
 

@@ -1,6 +1,5 @@
 """The command `draw`: a page to draw digits on, which a run's nets predict in the browser."""
 
-import json
 import os
 import sys
 import webbrowser
@@ -11,7 +10,7 @@ import click
 from digit_recognizer.cli.options import JSON, OUT, RUN
 from digit_recognizer.cli.predict import chosen, find_newest
 from digit_recognizer.cli.progress import train_visibly
-from digit_recognizer.cli.terminal import done, notice, result
+from digit_recognizer.cli.terminal import done, notice, path_result
 from digit_recognizer.job import Job
 
 
@@ -40,4 +39,4 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
     with done(f"The page is written: {path}"):
         if has_display and not no_open:
             webbrowser.open(path.resolve().as_uri())
-        result(json.dumps({"run": str(run.folder), "page": str(path)}) if as_json else path)
+        path_result(path, as_json, run=run.folder, page=path)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from pydantic import Field
 
-from digit_recognizer.cli import terminal
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
-from digit_recognizer.cli.terminal import done, result, results
-from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
+from digit_recognizer.cli.terminal import done, json_result, notice, result, results
+from digit_recognizer.errors import EXIT_CODES, StoppedError
 from digit_recognizer.files import default_folder
 from digit_recognizer.leaderboard import COMPETITION
 
@@ -44,8 +43,8 @@ def _reach(verbose: bool, **fields: Any) -> Iterator["Kaggle"]:
     from digit_recognizer.leaderboard.client import Kaggle
 
     if verbose:
-        fields["on_detail"] = _notice
-    kaggle = Kaggle(account.check(), _notice, **fields)
+        fields["on_detail"] = notice
+    kaggle = Kaggle(account.check(), notice, **fields)
     try:
         yield kaggle
     except KeyboardInterrupt:
@@ -71,9 +70,7 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
     if source == "openml":
         from digit_recognizer.data import openml
 
-        path = openml.download(
-            data_dir or default_folder("data/openml"), _notice, timeout=reaching["timeout"]
-        )
+        path = openml.download(data_dir or default_folder("data/openml"), notice, timeout=reaching["timeout"])
     else:
         from digit_recognizer.leaderboard import download
 
@@ -118,13 +115,13 @@ def submit(
     from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
 
-    candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
+    candidate = candidates.check(target, out, message=message, force=force, on_notice=notice)
     if dry_run:
         described = f"{candidate.file}: would be submitted as {candidate.sent.message!r}"
         results([f"{described}, with the credentials of {account.check().source}"])
         return
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
-        _notice(f"Submitting {candidate.file} as {candidate.sent.message!r}")
+        notice(f"Submitting {candidate.file} as {candidate.sent.message!r}")
         outcome = submit.submit(candidate, kaggle, force=force)
         if wait:
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
@@ -143,17 +140,13 @@ def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
     from digit_recognizer.leaderboard import ledger
 
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
-        listed = ledger.match(kaggle.submissions(), out, _notice)
+        listed = ledger.match(kaggle.submissions(), out, notice)
     if as_json:
-        result(tables.submissions_json(listed))
+        json_result(submissions=list(map(tables.submission, listed)))
     else:
         results(tables.submissions(listed))
         if held := tables.intervals_held(listed):
-            _notice(held)
+            notice(held)
 
 
 COMMANDS = (download, submit, submissions)
-
-
-def _notice(text: str) -> None:
-    terminal.notice(printable(text))  # in one line, whatever file names and Kaggle's texts hold

@@ -1,13 +1,9 @@
 """What the commands print: runs and recipes as lines of text, and as the JSON of `--json`."""
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-from pydantic_core import to_jsonable_python
 
 from digit_recognizer.cli import terminal
 from digit_recognizer.data import COMPETITION_ROWS
@@ -65,42 +61,31 @@ def _interval(score: Interval) -> str:
     return f"{score.low:.4f} to {score.high:.4f}"
 
 
-def summary(run: Run, report: Path | None = None) -> str:
+def summary(run: Run) -> dict[str, object]:
     """Return a run as `--json` prints it."""
     manifest = run.manifest
-    models = {
-        name: {"recipe": name, **score.model_dump(mode="json", exclude_none=True)}
-        for name, score in manifest.scores.items()
+    scores = {name: score.model_dump(exclude_none=True) for name, score in manifest.scores.items()}
+    models = {name: {"recipe": name, **score} for name, score in scores.items()}
+    return {
+        "submission": run.submission if manifest.submission_model else None,
+        "run": run.folder,
+        "seconds": manifest.seconds.get("total"),
+        "blend": models.pop(BLEND, None),
+        "models": list(models.values()),
+        "weights": _weights(run),
+        "expected_score": manifest.expected_score,
+        "data": manifest.config.data,
+        "stopped_early": manifest.stopped_early,
     }
-    blend = models.pop(BLEND, None)
-    return json.dumps(
-        {
-            "submission": str(run.submission) if manifest.submission_model else None,
-            "run": str(run.folder),
-            "seconds": manifest.seconds.get("total"),
-            "models": list(models.values()),
-            "blend": blend,
-            "weights": _weights(run),
-            "expected_score": to_jsonable_python(manifest.expected_score),
-            "data": manifest.config.data.model_dump(mode="json"),
-            "stopped_early": manifest.stopped_early,
-            **({"report": str(report)} if report else {}),
-        }
-    )
 
 
-def run_list(runs: Iterable[Run], outcomes: Outcomes, against_best: Iterable[str]) -> str:
-    """Return the runs as `runs --json` prints them: their manifests, and what Kaggle answered."""
-    listed = [
-        {
-            "run": str(run.folder),
-            **run.manifest.model_dump(mode="json"),
-            "against_best": verdict,
-            "kaggle": to_jsonable_python(outcomes.get(run.manifest.submission_sha256 or "")),
-        }
-        for run, verdict in zip(runs, against_best, strict=True)
-    ]
-    return json.dumps({"runs": listed})
+def run_list(
+    runs: Iterable[Run], outcomes: Outcomes, against_best: Iterable[str]
+) -> Iterator[dict[str, object]]:
+    """Yield the runs as `runs --json` prints them: their manifests, and what Kaggle answered."""
+    for run, verdict in zip(runs, against_best, strict=True):
+        answer = outcomes.get(run.manifest.submission_sha256 or "")
+        yield {"run": run.folder, **dict(run.manifest), "against_best": verdict, "kaggle": answer}
 
 
 SPARE_SCORES = ("95% interval", "test accuracy")
@@ -221,12 +206,8 @@ def scored(outcome: "KaggleOutcome") -> str:
     return said + (f", expected {_interval(outcome.expected)}: {outcome.place}" if outcome.expected else "")
 
 
-def submissions_json(listed: Iterable["KaggleSubmission"]) -> str:
-    """Return the submissions as `submissions --json` prints them."""
-    return json.dumps({"submissions": [_submission(each) for each in listed]})
-
-
-def _submission(listed: "KaggleSubmission") -> dict[str, object]:
+def submission(listed: "KaggleSubmission") -> dict[str, object]:
+    """Return a submission as `submissions --json` prints it."""
     score, validation = listed.public_score, listed.validation
     return {
         "ref": listed.ref,
@@ -238,8 +219,8 @@ def _submission(listed: "KaggleSubmission") -> dict[str, object]:
         "public_score": score,
         "errors": listed.errors,
         "run": listed.run,
-        "validation": to_jsonable_python(validation),
-        "expected_score": to_jsonable_python(listed.expected),
+        "validation": validation,
+        "expected_score": listed.expected,
         "in_interval": listed.place,
         "gap": None if validation is None or score is None else score - validation.accuracy,
     }
