@@ -251,8 +251,9 @@ def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = Fa
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, timeout=seconds)
-    with writing(path), suppress(Timeout):
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), suppress(Timeout):
         lock.acquire()
     if not lock.is_locked:
         raise busy

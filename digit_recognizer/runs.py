@@ -4,8 +4,8 @@
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,6 @@ class Run:
         try:
             arrays = read_arrays(content)
             _check(arrays, self.manifest.scores, self.manifest.config.data.rows)
-            _check_scores(arrays, self.manifest.scores)
         except (KeyError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else error
             raise RunError(f"{path}: is damaged ({reason}); train that run again") from None
@@ -71,8 +70,8 @@ class Run:
         return held_out, next(model for model in models if model.name == self.manifest.main_model)
 
 
-def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) -> None:
-    """Raise KeyError or ValueError unless these are the arrays that `write_probabilities` wrote."""
+def _check(arrays: Mapping[str, np.ndarray], scores: Mapping[str, ModelScore], rows: Rows) -> None:
+    """Raise KeyError or ValueError unless `write_probabilities` wrote these arrays, and for this run."""
     held_out = (arrays["rows"].size,)
     if held_out == (0,):
         raise ValueError("no row is held out")
@@ -83,7 +82,7 @@ def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) 
     }
     if "test_labels" in arrays:
         expected["test_labels"] = ((rows.test,), CLASSES - 1)
-    for model in models:
+    for model in scores:
         expected[f"{model}/out_of_fold"] = ((*held_out, CLASSES), 1.001)
         expected[f"{model}/test"] = ((rows.test, CLASSES), 1.001)
     for name, (shape, highest) in expected.items():
@@ -92,10 +91,6 @@ def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) 
         if array.shape != shape or array.dtype.kind not in kinds or not in_range:
             numbers = "integers" if kinds == "iu" else "probabilities"
             raise ValueError(f"{name} is not of shape {shape} with {numbers} from 0 to {highest:.0f}")
-
-
-def _check_scores(arrays: Mapping[str, np.ndarray], scores: Mapping[str, ModelScore]) -> None:
-    """Raise ValueError unless the probabilities give the accuracies: the file may be of another run."""
     for name, score in scores.items():
         said, found = (score.raw or score).accuracy, accuracy(arrays["labels"], arrays[f"{name}/out_of_fold"])
         if abs(found - said) > 1e-6:
@@ -112,14 +107,10 @@ def probabilities_file(folder: Path, stage: int) -> Path:
 def is_running(folder: Path) -> bool:
     """Return whether a process is working on the run; to know, this takes its lock for a moment."""
     try:
-        if (folder / LOCK).exists():
-            with locked(folder / LOCK, BlockingIOError()):
-                pass
-    except BlockingIOError:
-        return True
-    except RunError:  # it is another user's
-        pass
-    return False
+        with locked(folder / LOCK, BlockingIOError()) if (folder / LOCK).exists() else nullcontext():
+            return False
+    except (BlockingIOError, RunError) as error:  # RunError: it is another user's
+        return isinstance(error, BlockingIOError)
 
 
 def load(folder: Path) -> Run:

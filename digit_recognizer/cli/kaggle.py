@@ -145,8 +145,9 @@ def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
         json_result(submissions=list(map(tables.submission, listed)))
     else:
         results(tables.submissions(listed))
-        if held := tables.intervals_held(listed):
-            notice(held)
+        if places := [each.place for each in listed if each.place]:
+            inside = f"{places.count('inside')} of {len(places)} public scores are inside"
+            notice(f"{inside} their 95% intervals")
 
 
 COMMANDS = (download, submit, submissions)

@@ -185,14 +185,6 @@ def submissions(listed: Sequence["KaggleSubmission"]) -> Iterator[str]:
             yield f"{each.ref}: {each.error_description}"
 
 
-def intervals_held(listed: Iterable["KaggleSubmission"]) -> str:
-    """Return how many public scores fell into the intervals that were expected; "" without any."""
-    places = [each.place for each in listed if each.place]
-    if not places:
-        return ""
-    return f"{places.count('inside')} of {len(places)} public scores are inside their 95% intervals"
-
-
 def scored(outcome: "KaggleOutcome") -> str:
     """Return the line with the public score, its errors, and what was expected."""
     if outcome.public_score is None:

@@ -76,13 +76,12 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
 
     Raises RunError if its files cannot be read or do not belong together, DataError if its digits cannot be.
     """
-    held_out, models = run.predictions()  # first: a run that is being fitted replaces them stage by stage
+    held_out, main = run.main_predictions()  # first: a run that is being fitted replaces them stage by stage
     from sklearn.metrics import classification_report, confusion_matrix
 
     dataset = digits_of(run, data_dir)
     _check(run, held_out, dataset)
     manifest, train, labels = run.manifest, dataset.train, held_out.labels
-    main = next(model for model in models if model.name == manifest.main_model)
     predicted = main.out_of_fold.argmax(axis=1)
     report = classification_report(
         labels, predicted, labels=range(CLASSES), output_dict=True, zero_division=0
