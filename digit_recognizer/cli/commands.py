@@ -11,22 +11,10 @@ import click
 from pydantic import Field
 
 from digit_recognizer import signals
-from digit_recognizer.cli import kaggle
+from digit_recognizer.cli import kaggle, options
 from digit_recognizer.cli.compare import compare
 from digit_recognizer.cli.draw import draw
-from digit_recognizer.cli.options import (
-    JSON,
-    NAME,
-    OUT,
-    PATH,
-    RUN,
-    TRAINING,
-    TrainingCommand,
-    ask,
-    bounded,
-    option,
-    with_options,
-)  # fmt: skip
+from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, RUN, ask, bounded, option
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
@@ -114,12 +102,12 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
         notice(expected.describe(run.manifest))
 
 
-@cli.command(cls=TrainingCommand)
+@cli.command(cls=options.TrainingCommand)
 @option(Job, "holdout")
 @option(Job, "folds")
 @option(Job, "refit")
 @click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
-@with_options(TRAINING)
+@options.with_options(options.TRAINING)
 def train(with_report: bool, as_json: bool, **options: Any) -> None:
     """Train on the digits, score on held-out rows, and write a submission.
 
@@ -128,9 +116,9 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     _show(train_visibly(ask(Job, **options)), as_json, with_report)
 
 
-@cli.command(cls=TrainingCommand)
+@cli.command(cls=options.TrainingCommand)
 @option(Job, "folds", default=5, help="Number of folds.")
-@with_options(TRAINING)
+@options.with_options(options.TRAINING)
 def validate(as_json: bool, **options: Any) -> None:
     """Score recipes by stratified K-fold cross-validation, without a submission.
 
