@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +106,15 @@ def probabilities_file(folder: Path, stage: int) -> Path:
 
 def is_running(folder: Path) -> bool:
     """Return whether a process is working on the run; to know, this takes its lock for a moment."""
+    if not (folder / LOCK).exists():
+        return False
     try:
-        with locked(folder / LOCK, BlockingIOError()) if (folder / LOCK).exists() else nullcontext():
+        with locked(folder / LOCK, BlockingIOError()):
             return False
-    except (BlockingIOError, RunError) as error:  # RunError: it is another user's
-        return isinstance(error, BlockingIOError)
+    except BlockingIOError:
+        return True
+    except RunError:  # it is another user's
+        return False
 
 
 def load(folder: Path) -> Run:
