@@ -145,12 +145,6 @@ def wilson(accuracy: float, digits: float) -> Accuracy:
     return Accuracy(accuracy=accuracy, low=low, high=high)
 
 
-def by_fold(labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray) -> list[float]:
-    """Return the accuracy of each fold, in the folds' order."""
-    right = probabilities.argmax(axis=1) == labels
-    return [float(right[folds == fold].mean()) for fold in np.unique(folds)]
-
-
 @dataclass(frozen=True)
 class Calibration:
     """How often the likeliest digit is right, by its probability: arrays of shape (bins with a prediction,).

@@ -7,7 +7,6 @@ from digit_recognizer.scoring import (
     HeldOutDigits,
     accuracy,
     by_digit,
-    by_fold,
     calibration,
     confusions,
     errors,
@@ -114,12 +113,6 @@ def test_a_cross_validation_of_all_rows_is_not_adjusted() -> None:
     margins, right = hard_digits(2)
     found = estimate(held_out(right), ROWS, margins)
     assert found.score == found.raw
-
-
-def test_each_fold_is_scored_by_itself() -> None:
-    labels = np.array([1, 1, 2, 2, 3, 3])
-    probabilities = np.eye(10)[[1, 1, 2, 9, 9, 9]]
-    assert by_fold(labels, probabilities, np.array([0, 0, 1, 1, 2, 2])) == [1, 0.5, 0]
 
 
 def test_calibration_counts_and_compares_bin_by_bin() -> None:

@@ -37,8 +37,8 @@ class Model(Record):
     deskew: bool
     tta: bool
     activation: str
-    output: Literal["softmax", "sigmoid"]
-    global_pool: bool
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    global_pool: bool = False
     fits: tuple[tuple[Layer, ...], ...]
 
 
@@ -60,15 +60,7 @@ def read_net(run: runs.Run) -> Net:
 
 def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
     """Return the model of these settings whose fits have these layers."""
-    keras = settings if isinstance(settings, KerasSettings) else None
-    return Model(
-        deskew=settings.deskew,
-        tta=settings.tta,
-        activation=settings.activation,
-        output=keras.output if keras else "softmax",
-        global_pool=bool(keras and keras.global_pool),
-        fits=tuple(fits),
-    )
+    return Model(**settings.model_dump(include=set(Model.model_fields)), fits=tuple(fits))
 
 
 def fuse_batch_norm(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
