@@ -1,6 +1,7 @@
 """Which of two runs is better, and whether their held-out digits can tell."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import erfc, exp, lgamma, log, sqrt
 from pathlib import Path
@@ -98,44 +99,35 @@ def against_best(runs: Sequence[Run]) -> list[Literal["best", "cannot tell", "wo
         digits = run.manifest.config.data.fingerprint.train
         if digits not in best or run.main_score.low > best[digits].main_score.low:
             best[digits] = run
-    is_better = _quick_comparison()
+    known: dict[Path, HeldOutDigits] = {}
     highest = [best[run.manifest.config.data.fingerprint.train] for run in runs]
     return [
-        "best" if run is other else "worse" if is_better(other, run) else "cannot tell"
+        "best" if run is other else "worse" if _is_better(other, run, known) else "cannot tell"
         for run, other in zip(runs, highest, strict=True)
     ]
 
 
 def better_than(run: Run, others: Sequence[Run]) -> list[Run]:
     """Return those of the others on the same training digits that are better, the best first."""
-    digits, is_better = run.manifest.config.data.fingerprint.train, _quick_comparison()
+    digits, known = run.manifest.config.data.fingerprint.train, dict[Path, HeldOutDigits]()
     same = [other for other in others if other.manifest.config.data.fingerprint.train == digits]
-    found = [other for other in same if is_better(other, run)]
+    found = [other for other in same if _is_better(other, run, known)]
     return sorted(found, key=lambda other: other.main_score.low, reverse=True)
 
 
-def _quick_comparison() -> Callable[[Run, Run], bool]:
-    """Return a function that says whether a run is better than another, as `compare` does but for a second.
+def _is_better(first: Run, second: Run, known: dict[Path, HeldOutDigits]) -> bool:
+    """Return whether a run is better than another, as `compare` does but for a second.
 
     It reads probabilities only where intervals overlap, each run's once, and fits nothing: on other held-out
-    digits, runs are compared by the scores in run.json.
+    digits, runs are compared by the scores in run.json. known: what was read, by folder.
     """
-    known: dict[Path, HeldOutDigits | None] = {}
-
-    def read(run: Run) -> HeldOutDigits | None:
-        if run.folder not in known:
-            try:
-                known[run.folder] = _digits_of(run)
-            except RunError:
-                known[run.folder] = None
-        return known[run.folder]
-
-    def is_better(first: Run, second: Run) -> bool:
-        if first.main_score.low > second.main_score.high:
-            return True
-        return _judge(*_test(read(first), read(second), first.main_score, second.main_score)) == "better"
-
-    return is_better
+    if first.main_score.low > second.main_score.high:
+        return True
+    for run in (first, second):
+        with suppress(RunError):
+            known[run.folder] = known.get(run.folder) or _digits_of(run)
+    a, b = known.get(first.folder), known.get(second.folder)
+    return _judge(*_test(a, b, first.main_score, second.main_score)) == "better"
 
 
 def _judge(ahead: float, p: float) -> Verdict:

@@ -84,19 +84,15 @@ def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: boo
             model=result.task.model,
             recipe=result.task.recipe,
             split=result.task.split.name,
-            file=_file(result),
+            file=f"{result.task.file_name}.npz",
             seconds=round(result.seconds, 2),
             curve=tuple(EpochMetrics(**metrics) for metrics in result.curve),
         )
         for result in results
     }
     fit_seconds = sum(result.seconds for result in results)
-    files = tuple(map(_file, inference_fits(results)))
+    files = tuple(fits[result.task.name].file for result in inference_fits(results))
     return Model(collect_predictions(name, results), settings, fit_seconds, files, fits)
-
-
-def _file(result: FitResult) -> str:
-    return f"{result.task.file_name}.npz"
 
 
 def evaluate(

@@ -1,6 +1,5 @@
 """Progress of fits and of Kaggle's answers: bars on a terminal, lines elsewhere, a notebook's table."""
 
-import html
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +65,8 @@ def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProg
 
 def notebook_cell() -> OnProgress:
     """Return a callback that keeps a table of the fits up to date in the notebook's cell."""
+    import html
+
     from IPython.display import HTML, display
 
     cell = display(HTML(""), display_id=True)
