@@ -189,10 +189,9 @@ def scored(outcome: "KaggleOutcome") -> str:
     """Return the line with the public score, its errors, and what was expected."""
     if outcome.public_score is None:
         return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
-    errors = (
-        f"{outcome.errors:,} error{'s' if outcome.errors != 1 else ''} of {COMPETITION_ROWS['test.csv']:,}"
-    )
-    said = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}, {errors}"
+    said, errors = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}", outcome.errors
+    if errors is not None:
+        said += f", {errors:,} error{'s' if errors != 1 else ''} of {COMPETITION_ROWS['test.csv']:,}"
     if outcome.validation:
         said += f"; validation accuracy {outcome.validation.accuracy:.4f}"
     return said + (f", expected {_interval(outcome.expected)}: {outcome.place}" if outcome.expected else "")
