@@ -18,12 +18,15 @@ from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, RUN, ask, bounde
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
+from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import DigitRecognizerError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
 
 if TYPE_CHECKING:
     from digit_recognizer.runs import Run
+
+IN_ONE_THREAD = own_settings(OPENBLAS_NUM_THREADS="1")  # NumPy starts others, which takes as long as all else
 
 
 def main() -> None:
@@ -157,6 +160,7 @@ def ensemble(as_json: bool, **options: Any) -> None:
 )
 @OUT
 @JSON
+@IN_ONE_THREAD
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
     """List the runs with their validation accuracy and public score.
 
@@ -206,6 +210,7 @@ def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_jso
 
 @cli.command("recipes")
 @JSON
+@IN_ONE_THREAD
 def list_recipes(as_json: bool) -> None:
     """List the recipes with their settings and evidence."""
     from digit_recognizer.cli import tables
@@ -226,6 +231,7 @@ ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
     "--rows", **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]")
 )
 @JSON
+@IN_ONE_THREAD
 def check(file: Path, rows: int | None, as_json: bool) -> None:
     """Check a submission CSV, or a run's folder, line by line, and count its labels.
 
