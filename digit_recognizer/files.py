@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import BinaryIO
 from zipfile import BadZipFile, ZipFile
 
-from filelock import FileLock, Timeout
-
 from digit_recognizer.errors import WriteError
 
 REPLACE_TRIES = 10 if os.name == "nt" else 1
@@ -250,15 +248,15 @@ def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = Fa
     Raises `busy` if another process holds it for `seconds`, WriteError if it cannot be written.
     delete: delete the file in the end.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path, timeout=seconds)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with writing(path), suppress(Timeout):
         lock.acquire()
-    except Timeout:
-        raise busy from None
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror})") from None
+    if not lock.is_locked:
+        raise busy
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_python
 
 if TYPE_CHECKING:
-    from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.inference import Prediction
     from digit_recognizer.manifest import ExpectedScore, ModelScore
     from digit_recognizer.runs import Run
@@ -117,8 +116,10 @@ def validate(
 
 def _fit(job: Job) -> FinishedRun:
     from digit_recognizer import pipeline
+    from digit_recognizer.cli.progress import lines, notebook_cell
 
-    return FinishedRun(pipeline.train(job, on_notice=_say, on_progress=_progress()))
+    on_progress = notebook_cell() if _in_notebook() else lines(_say)
+    return FinishedRun(pipeline.train(job, on_notice=_say, on_progress=on_progress))
 
 
 @check_call
@@ -150,10 +151,8 @@ def predict(digits: Any, *, run: StrPath, out: StrPath | None = None) -> "list[P
     from digit_recognizer import inference, runs
     from digit_recognizer.inference import given
 
-    stored, digits = runs.find(asked.out, str(asked.run)), given.read(digits)
-    if not isinstance(digits, list):
-        return inference.predict_pixels(stored, digits)
-    records = list(inference.predict(stored, digits))
+    stored = runs.find(asked.out, str(asked.run))
+    records = list(inference.predict(stored, given.read(digits)))
     failed = [each for each in records if isinstance(each, inference.Unread)]
     if failed and len(failed) == len(records):
         raise failed[0].error
@@ -189,12 +188,6 @@ def _say(text: str) -> None:
     """Print a notice; one that cannot be printed ends no run."""
     with suppress(OSError, ValueError):  # ValueError: of a stream that was closed
         print(in_python(text), flush=True)
-
-
-def _progress() -> "OnProgress":
-    from digit_recognizer.cli.progress import lines, notebook_cell
-
-    return notebook_cell() if _in_notebook() else lines(_say)
 
 
 def _in_notebook() -> bool:

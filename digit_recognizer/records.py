@@ -23,7 +23,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 
 class Options(Record):
@@ -138,7 +138,7 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         raise RunError(f"{path}: {first_error(error)}") from None
 
 
-def write(path: Path, record: Record) -> None:
+def write(path: Path, record: BaseModel) -> None:
     """Write a record as a JSON file, whole or not at all; raises WriteError if it cannot be written."""
     write_atomically(path, record.model_dump_json(indent=2) + "\n")
 

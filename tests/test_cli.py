@@ -304,9 +304,11 @@ def test_control_sequences_never_reach_the_terminal(
 
 
 def test_listed_runs_are_escaped_in_one_line(tmp_path: Path, tiny_run: runs.Run) -> None:
-    folder = tmp_path / "submissions" / "two\nlines"
-    folder.mkdir(parents=True)
-    runs.write_manifest(folder, tiny_run.manifest)
-    result = typed("runs", cwd=tmp_path)
-    assert "two\\nlines" in result.out
-    assert len(result.out.splitlines()) == 2
+    for name in ("two\nlines", EVIL, "plain"):
+        folder = tmp_path / "submissions" / name
+        folder.mkdir(parents=True)
+        runs.write_manifest(folder, tiny_run.manifest)
+    lines = typed("runs", cwd=tmp_path).out.splitlines()
+    assert_escaped(*lines)
+    assert any(line.startswith("two\\nlines ") for line in lines)
+    assert (len(lines), len({len(line) for line in lines})) == (4, 1)  # their columns are aligned

@@ -80,7 +80,8 @@ def test_runs_of_two_time_zones_are_listed_by_the_moment(tmp_path: Path, tiny_ru
     for name, created in moments.items():
         write_run(tmp_path, name, tiny_run, created)
     (tmp_path / "no run").mkdir()
-    listed, problems = runs.list_all(tmp_path)
+    problems: list[str] = []
+    listed = runs.list_all(tmp_path, problems.append)
     assert [run.folder.name for run in listed] == ["new", "middle", "old"]
     assert problems == []
 
@@ -133,7 +134,8 @@ def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kin
         path.write_text('{"scores": [' + "0," * 600_000 + "0]}")
     else:
         path.symlink_to("/dev/zero")
-    listed, problems = runs.list_all(copied.folder.parent)
+    problems: list[str] = []
+    listed = runs.list_all(copied.folder.parent, problems.append)
     assert [run.folder for run in listed] == [copied.folder]
     assert len(problems) == 1
     assert problems[0].startswith(f"{path}: ")

@@ -15,7 +15,6 @@ from conftest import typed
 from digit_recognizer import runs
 from digit_recognizer.cli import progress, tables, terminal
 from digit_recognizer.leaderboard.ledger import KaggleSubmission
-from digit_recognizer.leaderboard.matching import MatchedSubmission
 from digit_recognizer.training import Progress
 
 fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))  # not on Windows
@@ -56,13 +55,13 @@ def shown(columns: int, write: Callable[[], object]) -> list[str]:
     return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split("\n") if line]
 
 
-def listed_submissions() -> list[MatchedSubmission]:
+def listed_submissions() -> list[KaggleSubmission]:
     listed = KaggleSubmission(
         ref=40_000_000, date=SENT, file_name="20261130-033700.csv", description="m", status="ERROR",
         public_score=None, error_description=REJECTED,
     )  # fmt: skip
     news = {"status": "COMPLETE", "public_score": 0.99321, "error_description": "", "file_name": "r" * 70}
-    return [MatchedSubmission(listed), MatchedSubmission(listed.model_copy(update=news))]
+    return [listed, listed.model_copy(update=news)]
 
 
 @NARROW

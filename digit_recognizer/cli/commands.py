@@ -3,41 +3,30 @@
 Nothing here imports what takes seconds.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from pydantic import Field
-from pydantic_core import to_jsonable_python
 
 from digit_recognizer import signals
-from digit_recognizer.cli import kaggle
+from digit_recognizer.cli import kaggle, options
 from digit_recognizer.cli.compare import compare
 from digit_recognizer.cli.draw import draw
-from digit_recognizer.cli.options import (
-    JSON,
-    NAME,
-    OUT,
-    PATH,
-    RUN,
-    TRAINING,
-    TrainingCommand,
-    ask,
-    bounded,
-    option,
-    with_options,
-)  # fmt: skip
+from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, RUN, ask, bounded, option
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
-from digit_recognizer.cli.terminal import done, notice, result, results
+from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
+from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import DigitRecognizerError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
 
 if TYPE_CHECKING:
     from digit_recognizer.runs import Run
+
+IN_ONE_THREAD = own_settings(OPENBLAS_NUM_THREADS="1")  # NumPy starts others, which takes as long as all else
 
 
 def main() -> None:
@@ -107,7 +96,7 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
         if report:
             notice(f"Report: {report}")
         if as_json:
-            result(tables.summary(run, report))
+            json_result(**tables.summary(run), **({"report": report} if report else {}))
             notice(expected.describe(run.manifest))
             return
         results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
@@ -116,12 +105,12 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
         notice(expected.describe(run.manifest))
 
 
-@cli.command(cls=TrainingCommand)
+@cli.command(cls=options.TrainingCommand)
 @option(Job, "holdout")
 @option(Job, "folds")
 @option(Job, "refit")
 @click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
-@with_options(TRAINING)
+@options.with_options(options.TRAINING)
 def train(with_report: bool, as_json: bool, **options: Any) -> None:
     """Train on the digits, score on held-out rows, and write a submission.
 
@@ -130,9 +119,9 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     _show(train_visibly(ask(Job, **options)), as_json, with_report)
 
 
-@cli.command(cls=TrainingCommand)
+@cli.command(cls=options.TrainingCommand)
 @option(Job, "folds", default=5, help="Number of folds.")
-@with_options(TRAINING)
+@options.with_options(options.TRAINING)
 def validate(as_json: bool, **options: Any) -> None:
     """Score recipes by stratified K-fold cross-validation, without a submission.
 
@@ -171,6 +160,7 @@ def ensemble(as_json: bool, **options: Any) -> None:
 )
 @OUT
 @JSON
+@IN_ONE_THREAD
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
     """List the runs with their validation accuracy and public score.
 
@@ -180,8 +170,8 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
     from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import ledger
 
-    listed, problems = runs.list_all(out)
-    outcomes = {}
+    problems: list[str] = []
+    listed, outcomes = runs.list_all(out, problems.append), {}
     try:
         outcomes = ledger.read(out)
     except DigitRecognizerError as error:
@@ -192,7 +182,7 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
         notice(line)
     against_best = comparison.against_best(listed)
     if as_json:
-        result(tables.run_list(listed, outcomes, against_best))
+        json_result(runs=list(tables.run_list(listed, outcomes, against_best)))
     elif listed:
         results(tables.runs(listed, outcomes, against_best))
     elif not problems:
@@ -215,18 +205,19 @@ def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_jso
     run = chosen(out, name)
     page = reports.write(run, data_dir, png=png)
     with done(f"The report is written: {page}"):
-        result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
+        path_result(page, as_json, run=run.folder, report=page)
 
 
 @cli.command("recipes")
 @JSON
+@IN_ONE_THREAD
 def list_recipes(as_json: bool) -> None:
     """List the recipes with their settings and evidence."""
     from digit_recognizer.cli import tables
     from digit_recognizer.recipes import RECIPES
 
     if as_json:
-        result(json.dumps({"recipes": to_jsonable_python(list(RECIPES.values()))}))
+        json_result(recipes=list(RECIPES.values()))
     else:
         results(tables.recipes(RECIPES.values()))
 
@@ -237,10 +228,10 @@ ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
 @cli.command()
 @click.argument("file", type=PATH)
 @click.option(
-    "--rows",
-    **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]"),
+    "--rows", **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]")
 )
 @JSON
+@IN_ONE_THREAD
 def check(file: Path, rows: int | None, as_json: bool) -> None:
     """Check a submission CSV, or a run's folder, line by line, and count its labels.
 
@@ -259,7 +250,7 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     if manifest:
         competition &= manifest.config.data.kind == "competition"
     if as_json:
-        result(json.dumps({"file": str(file), "rows": rows, "counts": counts, "competition": competition}))
+        json_result(file=file, rows=rows, counts=counts, competition=competition)
         return
     results(f"{digit:>5}  {count:>5}" for digit, count in {"digit": "count", **counts}.items())
     other = "in the right format, but not of the competition's digits"

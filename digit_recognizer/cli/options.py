@@ -1,6 +1,7 @@
 """Options, made from the records that hold what they may be."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -73,15 +74,9 @@ def option(record: type[Asked], name: str, *, help: str | None = None, **attribu
     return click.option(made.pop("flag"), name, show_default=shown_default, **made)
 
 
-def with_options(options: Iterable[Decorator]) -> Decorator:
+def with_options(options: Sequence[Decorator]) -> Decorator:
     """Return a decorator that adds several options at once, in this order."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(list(options)):
-            command = option(command)
-        return command
-
-    return decorate
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")

@@ -1,6 +1,5 @@
 """The command `predict`: the digits that a run sees in pictures and CSVs."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN
-from digit_recognizer.cli.terminal import done, notice, result
+from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result
 from digit_recognizer.errors import RunError
 
 if TYPE_CHECKING:
@@ -71,9 +70,9 @@ def predict(
         files.write_output(csv_file, submission.to_bytes(np.frombuffer(labels, np.uint8)))
         if not files.is_stdout(csv_file):
             with done(f"The file is written: {csv_file}"):
-                result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
+                path_result(csv_file, as_json, run=run.folder, csv=csv_file)
     elif as_json and csv_file is None:
-        result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
+        json_result(run=run.folder, predictions=entries)
     if failed:
         click.get_current_context().exit(1)
 
