@@ -100,7 +100,9 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror or error}){advice}") from error
+        dangling = isinstance(error, FileNotFoundError) and path.is_symlink()
+        reason = "it is a link to what is not there" if dangling else error.strerror or error
+        raise WriteError(f"{path}: cannot be written ({reason}){advice}") from error
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -161,7 +163,7 @@ def delete(path: Path) -> None:
 def check_folder(folder: Path, advice: str = "") -> None:
     """Raise WriteError unless `folder` can be made, or written into; it leaves nothing behind."""
     with writing(folder, advice):
-        there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
         with _partial(there / "x", b"x"):
             pass
 

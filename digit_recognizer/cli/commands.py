@@ -20,7 +20,6 @@ from digit_recognizer.cli.options import (
     JSON,
     NAME,
     OUT,
-    PATH,
     RUN,
     TRAINING,
     TrainingCommand,
@@ -235,14 +234,15 @@ ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 @cli.command()
-@click.argument("file", type=PATH)
+@click.argument("target", metavar="FILE|RUN", type=RUN)
 @click.option(
     "--rows",
     **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]"),
 )
+@OUT
 @JSON
-def check(file: Path, rows: int | None, as_json: bool) -> None:
-    """Check a submission CSV, or a run's folder, line by line, and count its labels.
+def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
+    """Check a submission CSV, or that of a run, by its name or folder, line by line, and count its labels.
 
     The exit code tells the format alone. `competition` in --json is false if the file cannot be of the
     competition's digits: by its rows, or by the run.json beside it.
@@ -250,6 +250,9 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     from digit_recognizer import runs, submission
     from digit_recognizer.data import COMPETITION_ROWS
 
+    file = Path(target)
+    if (out / target / runs.MANIFEST).exists() or not (file.exists() or file.suffix == ".csv"):
+        file = runs.find(out, target).folder
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)
     if rows is None:

@@ -33,6 +33,8 @@ def compare(
     """
     from digit_recognizer import comparison, runs
 
+    if with_report:
+        runs.check_outside(out)
     pair = runs.find(out, first), runs.find(out, second)
     names = [run.folder.resolve().name for run in pair]
     if names[0] == names[1]:
