@@ -51,8 +51,8 @@ def shown(value: object) -> str:
 
 
 @contextmanager
-def methods_of_a_value() -> Iterator[None]:
-    """Turn what a method of a value's own raises into a ValueError that tells it, caused by it."""
+def own_methods() -> Iterator[None]:
+    """Turn what a value's own methods raise into a ValueError that tells it, caused by it."""
     try:
         yield
     except Exception as error:

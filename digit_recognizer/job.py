@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import DigitRecognizerError, OptionError, methods_of_a_value, nearest, shown
+from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, own_methods, shown
 from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
@@ -26,7 +26,7 @@ Returned = TypeVar("Returned")
 
 def to_path(value: object) -> Path:
     """Return the path, `~` expanded; raise ValueError if no file can have it."""
-    with methods_of_a_value():
+    with own_methods():
         text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text.strip():
         raise ValueError
@@ -40,7 +40,7 @@ def _to_out(value: object) -> Path:
     return default_folder("submissions") if value is None else to_path(value)
 
 
-@methods_of_a_value()
+@own_methods()
 def _to_names(value: object) -> object:
     """Return the names; sets and the like have no order to fit and blend in."""
     if isinstance(value, str):
@@ -69,7 +69,7 @@ Names = Annotated[
 ]
 Overrides = Annotated[
     dict[str, object],
-    BeforeValidator(methods_of_a_value()(lambda value: dict(value) if isinstance(value, Mapping) else value)),
+    BeforeValidator(own_methods()(lambda value: dict(value) if isinstance(value, Mapping) else value)),
     _expect("a dictionary of settings, such as {'epochs': 20}"),
 ]
 

@@ -3,7 +3,6 @@
 `drafts` fills the folder.
 """
 
-import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -139,16 +138,13 @@ def load(folder: Path) -> Run:
 
 
 def check_outside(path: Path) -> None:
-    """Raise WriteError if a path that a user named for writing leads to a run's folder, or into it.
-
-    What is in there is the run's by its place and name; further CSVs beside `submission.csv` are the user's.
-    """
+    """Raise WriteError if a path to write to is of a run, or in one; CSVs beside its own are the user's."""
     with writing(path, "; name a place outside"):
         real = Path(os.path.realpath(path))
         beside = real.suffix == ".csv" and not real.name.startswith("submission")
         for folder in [real, *real.parents][2 * beside :]:
             if (folder / FITS).is_dir() and any((folder / name).is_file() for name in (MANIFEST, CONFIG)):
-                raise OSError(errno.EINVAL, f"it belongs to the run {folder.name}")
+                raise OSError(f"it belongs to the run {folder.name}")
 
 
 def find(out: Path, name: str) -> Run:

@@ -230,14 +230,13 @@ def list_recipes(as_json: bool) -> None:
         results(tables.recipes(RECIPES.values()))
 
 
-ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
 @cli.command()
 @click.argument("target", metavar="FILE|RUN", type=RUN)
 @click.option(
     "--rows",
-    **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]"),
+    **bounded(
+        Annotated[int, Field(ge=1, le=10_000_000)], "Number of test digits.  [default: its run's, else 28000]"
+    ),
 )
 @OUT
 @JSON
@@ -255,8 +254,7 @@ def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
         file = runs.find(out, target).folder
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)
-    if rows is None:
-        rows = manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"]
+    rows = rows or (manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"])
     counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
     competition = rows == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone
     if manifest:

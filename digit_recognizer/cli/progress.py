@@ -179,10 +179,9 @@ def download_bar() -> Iterator[Callable[[int, int | None], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    bar, whole = Column(min_width=BAR_WIDTH, ratio=1), Column(no_wrap=True, overflow="ellipsis")
-    columns = [TextColumn("Downloading", table_column=whole), BarColumn(table_column=bar)]
-    columns += [kind(table_column=whole) for kind in (DownloadColumn, TimeRemainingColumn)]
-    with _shown(Progress, *columns) as bars:
+    bar = BarColumn(table_column=Column(min_width=BAR_WIDTH, ratio=1))
+    whole = [kind(table_column=Column(no_wrap=True)) for kind in (DownloadColumn, TimeRemainingColumn)]
+    with _shown(Progress, TextColumn("Downloading"), bar, *whole) as bars:
         task = bars.add_task("", total=None)
 
         def on_progress(received: int, size: int | None) -> None:

@@ -30,11 +30,10 @@ PART_ROWS = 4096  # parsed at once
 CELLS = {str(value): value for value in range(256)}
 INVALID = 256
 PLAIN = b"0123456789, \r\n"  # the only characters of lines that NumPy parses
-PACKED = ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
 FOREIGN = {
     b"<": "an HTML page, perhaps a login page saved under this name",
-    ZIP: "a zip archive under the wrong name",
-    GZIP: "a gzip file under the wrong name (expected .csv.gz)",
+    b"PK\x03\x04": "a zip archive under the wrong name",
+    b"\x1f\x8b": "a gzip file under the wrong name (expected .csv.gz)",
     b"\xff\xfe": "UTF-16 text (save it as UTF-8)",
     b"\xfe\xff": "UTF-16 text (save it as UTF-8)",
 }
@@ -79,7 +78,7 @@ def _header(line: bytes, name: str) -> list[str]:
     start = line.strip()
     if not start:
         raise DataError(f"{name}: is empty. {DOWNLOAD_HINT}")
-    if start.startswith(PACKED) and name.endswith((".gz", ")")):  # as a file in a zip is named
+    if name.endswith((".gz", ")")) and start.startswith((b"PK\x03\x04", b"\x1f\x8b")):  # ): in a zip
         raise DataError(f"{name}: is compressed twice; unpack it once")
     for magic, what in FOREIGN.items():
         if start.startswith(magic):

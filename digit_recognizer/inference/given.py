@@ -45,11 +45,7 @@ def _read(digits: Any) -> list[Path] | np.ndarray:
         digits = [digits]
     given = list(digits)
     if given and all(hasattr(digit, "__array__") or isinstance(digit, list | tuple) for digit in given):
-        arrays = [np.asarray(digit) for digit in given]
-        try:
-            return np.stack(arrays)
-        except ValueError:
-            raise DataError("digits: found arrays of different shapes, expected equal ones") from None
+        return np.stack([np.asarray(digit) for digit in given])
     return [_path(path) for path in given]
 
 
