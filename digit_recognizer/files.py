@@ -176,7 +176,7 @@ def check_output(path: Path, keep: Iterable[Path] = ()) -> None:
     with writing(path, "; name another file"):
         if path.exists():
             if any(path.samefile(other) for other in keep if other.exists()):
-                raise OSError(errno.EINVAL, "it is an input, or a file of a run")
+                raise OSError(errno.EINVAL, "it is an input")
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             if not (path.is_file() or _is_written_through(path)):
