@@ -98,7 +98,9 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror or error}){advice}") from error
+        dangling = isinstance(error, FileNotFoundError) and path.is_symlink()
+        reason = "it is a link to what is not there" if dangling else error.strerror or error
+        raise WriteError(f"{path}: cannot be written ({reason}){advice}") from error
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -159,7 +161,7 @@ def delete(path: Path) -> None:
 def check_folder(folder: Path, advice: str = "") -> None:
     """Raise WriteError unless `folder` can be made, or written into; it leaves nothing behind."""
     with writing(folder, advice):
-        there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
         with _partial(there / "x", b"x"):
             pass
 
@@ -172,7 +174,7 @@ def check_output(path: Path, keep: Iterable[Path] = ()) -> None:
     with writing(path, "; name another file"):
         if path.exists():
             if any(path.samefile(other) for other in keep if other.exists()):
-                raise OSError(errno.EINVAL, "it is an input, or a file of a run")
+                raise OSError(errno.EINVAL, "it is an input")
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             if not (path.is_file() or _is_written_through(path)):

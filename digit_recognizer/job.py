@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, shown
+from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, own_methods, shown
 from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
@@ -26,7 +26,8 @@ Returned = TypeVar("Returned")
 
 def to_path(value: object) -> Path:
     """Return the path, `~` expanded; raise ValueError if no file can have it."""
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    with own_methods():
+        text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text.strip():
         raise ValueError
     try:
@@ -39,6 +40,7 @@ def _to_out(value: object) -> Path:
     return default_folder("submissions") if value is None else to_path(value)
 
 
+@own_methods()
 def _to_names(value: object) -> object:
     """Return the names; sets and the like have no order to fit and blend in."""
     if isinstance(value, str):
@@ -67,7 +69,7 @@ Names = Annotated[
 ]
 Overrides = Annotated[
     dict[str, object],
-    BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value),
+    BeforeValidator(own_methods()(lambda value: dict(value) if isinstance(value, Mapping) else value)),
     _expect("a dictionary of settings, such as {'epochs': 20}"),
 ]
 
@@ -100,7 +102,8 @@ class Asked(Options):
             super().__init__(**options)
         except ValidationError as error:
             field, _, found = explain(error, type(self), "{}").partition(":")
-            raise OptionError(f"{flag_of(field)}:{found}") from None
+            reason = error.errors()[0].get("ctx", {}).get("error")
+            raise OptionError(f"{flag_of(field)}:{found}") from getattr(reason, "__cause__", None)
 
 
 class NewRun(Asked):

@@ -23,6 +23,7 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     Raises a DigitRecognizerError for what the user can mend; what is complete or finished by then stays.
     """
     clock, before = Clock(), environment.seconds_running()
+    runs.check_outside(job.out)
     if job.name and not job.resume:
         drafts.check_free(job.out / job.name)  # before long work
     dataset = data.load(data.find(job.data_dir))
@@ -77,6 +78,7 @@ def blend_runs(
     Raises RunError, with what differs, if the runs are not of the same data and split.
     """
     clock = Clock()
+    runs.check_outside(out)
     parents = list({run.folder.resolve(): run for run in parents}.values())
     held_out, models = results.distinct_models(parents)
     config = parents[0].manifest.config.model_copy(

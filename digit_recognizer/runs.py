@@ -13,7 +13,7 @@ import numpy as np
 
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError, nearest
-from digit_recognizer.files import delete, locked, read_plain, write_atomically
+from digit_recognizer.files import delete, locked, read_plain, write_atomically, writing
 from digit_recognizer.manifest import Manifest, ModelScore, Rows
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
@@ -130,6 +130,16 @@ def load(folder: Path) -> Run:
             models = {model.name: model for model in run.predictions()[1]}
             submission.write(models[manifest.submission_model].labels, run.submission)
     return run
+
+
+def check_outside(path: Path) -> None:
+    """Raise WriteError if a path to write to is of a run, or in one; CSVs beside its own are the user's."""
+    with writing(path, "; name a place outside"):
+        real = Path(os.path.realpath(path))
+        beside = real.suffix == ".csv" and not real.name.startswith("submission")
+        for folder in [real, *real.parents][2 * beside :]:
+            if (folder / FITS).is_dir() and any((folder / name).is_file() for name in (MANIFEST, CONFIG)):
+                raise OSError(f"it belongs to the run {folder.name}")
 
 
 def find(out: Path, name: str) -> Run:

@@ -294,6 +294,42 @@ def test_what_is_no_digits_is_refused_before_a_net_is_read(
         assert message in refused(lambda digits=digits: predict(digits, run=tiny_run.folder))
 
 
+class Raising:
+    """An object of a class whose methods raise what is no error of ours."""
+
+    def __init__(self, *methods: str, error: type[Exception] = ZeroDivisionError) -> None:
+        def fail(*_: object) -> None:
+            raise error("of theirs\nin two lines")
+
+        self.__class__ = type("Theirs", (Raising,), dict.fromkeys(methods, fail))
+
+
+METHODS = {
+    "__fspath__": ("data_dir", "out", "run", "runs", "digits"), "__iter__": ("recipes", "digits"),
+    "__array__": ("digits",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, ValueError, OSError])
+@pytest.mark.parametrize(("method", "name"), [(m, name) for m, names in METHODS.items() for name in names])
+def test_what_a_values_own_method_raises_is_told_in_our_line_and_chained(
+    asked: list[Any], tiny_run: runs.Run, method: str, name: str, error: type[Exception]
+) -> None:
+    value = Raising(method, error=error)
+    call = {
+        "digits": lambda: predict([value, value] if method == "__array__" else value, run=tiny_run.folder),
+        "run": lambda: predict("a.png", run=value),
+        "runs": lambda: ensemble(value),
+    }.get(name, lambda: train(**{name: value}))
+    with pytest.raises(DigitRecognizerError) as raised:
+        call()
+    assert str(raised.value).isprintable()
+    assert str(raised.value).strip("`").startswith(f"{name}")
+    assert f"({error.__name__}('of theirs" in str(raised.value)
+    assert isinstance(raised.value.__cause__, error)
+    assert asked == []
+
+
 def test_digits_are_read_from_all_that_holds_them(
     asked: list[Any], tiny_run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

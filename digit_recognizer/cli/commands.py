@@ -14,7 +14,7 @@ from digit_recognizer import signals
 from digit_recognizer.cli import kaggle, options
 from digit_recognizer.cli.compare import compare
 from digit_recognizer.cli.draw import draw
-from digit_recognizer.cli.options import JSON, NAME, OUT, PATH, RUN, ask, bounded, option
+from digit_recognizer.cli.options import JSON, NAME, OUT, RUN, ask, bounded, option
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
@@ -222,18 +222,19 @@ def list_recipes(as_json: bool) -> None:
         results(tables.recipes(RECIPES.values()))
 
 
-ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
 @cli.command()
-@click.argument("file", type=PATH)
+@click.argument("target", metavar="FILE|RUN", type=RUN)
 @click.option(
-    "--rows", **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]")
+    "--rows",
+    **bounded(
+        Annotated[int, Field(ge=1, le=10_000_000)], "Number of test digits.  [default: its run's, else 28000]"
+    ),
 )
+@OUT
 @JSON
 @IN_ONE_THREAD
-def check(file: Path, rows: int | None, as_json: bool) -> None:
-    """Check a submission CSV, or a run's folder, line by line, and count its labels.
+def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
+    """Check a submission CSV, or that of a run, by its name or folder, line by line, and count its labels.
 
     The exit code tells the format alone. `competition` in --json is false if the file cannot be of the
     competition's digits: by its rows, or by the run.json beside it.
@@ -241,10 +242,12 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     from digit_recognizer import runs, submission
     from digit_recognizer.data import COMPETITION_ROWS
 
+    file = Path(target)
+    if (out / target / runs.MANIFEST).exists() or not (file.exists() or file.suffix == ".csv"):
+        file = runs.find(out, target).folder
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)
-    if rows is None:
-        rows = manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"]
+    rows = rows or (manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"])
     counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
     competition = rows == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone
     if manifest:

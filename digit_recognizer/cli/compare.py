@@ -35,6 +35,8 @@ def compare(
 
     if data_dir and not with_report:
         raise OptionError("--data-dir is for --report, as nothing else reads the digits; give both")
+    if with_report:
+        runs.check_outside(out)
     pair = runs.find(out, first), runs.find(out, second)
     names = [run.folder.resolve().name for run in pair]
     if names[0] == names[1]:

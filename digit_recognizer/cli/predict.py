@@ -1,6 +1,5 @@
 """The command `predict`: the digits that a run sees in pictures and CSVs."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +48,12 @@ def predict(
     """
     import numpy as np
 
-    from digit_recognizer import files, inference, submission
+    from digit_recognizer import files, inference, runs, submission
 
     run = chosen(out, name)
     if csv_file is not None:
-        files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
+        runs.check_outside(csv_file)
+        files.check_output(csv_file, keep=images)
     labels, entries, failed = bytearray(), [], False
     for each in inference.predict(run, images):
         if isinstance(each, inference.Unread):
@@ -75,13 +75,3 @@ def predict(
         json_result(run=run.folder, predictions=entries)
     if failed:
         click.get_current_context().exit(1)
-
-
-def _run_files(path: Path) -> list[Path]:
-    """Return the files of the run whose folder the path leads into; further CSVs in it are the user's."""
-    from digit_recognizer import runs
-
-    folders = Path(os.path.realpath(path)).parents[:2]
-    run = next((folder for folder in folders if (folder / runs.MANIFEST).is_file()), None)
-    files = run.rglob("*") if run else ()
-    return [file for file in files if file.suffix != ".csv" or file.name.startswith("submission")]

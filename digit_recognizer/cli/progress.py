@@ -176,7 +176,8 @@ def download_bar() -> Iterator[Callable[[int, int | None], None]]:
     from rich.table import Column
 
     bar = BarColumn(table_column=Column(min_width=BAR_WIDTH, ratio=1))
-    with _shown(Progress, TextColumn("Downloading"), bar, DownloadColumn(), TimeRemainingColumn()) as bars:
+    whole = [kind(table_column=Column(no_wrap=True)) for kind in (DownloadColumn, TimeRemainingColumn)]
+    with _shown(Progress, TextColumn("Downloading"), bar, *whole) as bars:
         task = bars.add_task("", total=None)
 
         def on_progress(received: int, size: int | None) -> None:
