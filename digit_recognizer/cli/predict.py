@@ -72,9 +72,9 @@ def predict(
         if not files.is_stdout(csv_file):
             with done(f"The file is written: {csv_file}"):
                 path_result(csv_file, as_json, run=run.folder, csv=csv_file)
-    elif csv_file is not None:
-        notice(f"{csv_file} is not written: {failed} of {len(images)} files could not be read")
-    elif as_json:
+    elif as_json and csv_file is None:
         json_result(run=run.folder, predictions=entries)
+    elif csv_file is not None and len(images) > 1:
+        notice(f"{csv_file} is not written: {failed} of {len(images)} files could not be read")
     if failed:
         click.get_current_context().exit(1)
