@@ -361,6 +361,10 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
     assert result.out.startswith("submissions/mine/submission.csv: would be submitted as '[")
     credentials = "with the credentials of KAGGLE_USERNAME and KAGGLE_KEY"
     assert result.out.endswith(f"] mine validation accuracy 0.9938', {credentials}\n")
+    result = user.run("submit", "--dry-run", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
+    checked, refused = result.err.splitlines()[-2:]
+    assert (result.code, checked) == (4, "submissions/mine/submission.csv: 100 rows, a valid submission")
+    assert refused.startswith("Error: ")
     assert user.kaggle.seen == []
 
 
@@ -470,6 +474,8 @@ def test_a_lucky_run_of_few_digits_and_other_digits_runs_are_no_reason_to_refuse
     assert [row["against_best"] for row in json.loads(user.run("runs", "--json").out)["runs"]] == [
         "worse", "cannot tell", "best", "best",
     ]  # fmt: skip
+    told = "The best run's 95% interval begins highest; one of few digits can be accurate by luck\n"
+    assert (user.run("runs", "--sort", "score").err, user.run("runs").err) == (told, "")
 
 
 def test_a_manifest_beside_another_csv_is_only_a_notice(user: User) -> None:
