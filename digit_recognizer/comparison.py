@@ -152,10 +152,9 @@ def _test(
         difference, _, _, p = _subtract(of_a, of_b, correlation)
         return difference, p, "test of the interval"
     ahead = a.right - b.right
-    mean = float(ahead.mean())
     if np.isin(ahead, [-1, 0, 1]).all():
-        return mean, mid_p(int((ahead > 0).sum()), int((ahead < 0).sum())), "McNemar's test"
-    return mean, _two_sided(mean, ahead.std() / sqrt(len(ahead))), "paired normal test"  # of repeated folds
+        return float(ahead.mean()), mid_p(int((ahead > 0).sum()), int((ahead < 0).sum())), "McNemar's test"
+    return float(ahead.mean()), _two_sided(ahead.mean(), ahead.std() / sqrt(len(ahead))), "paired normal test"
 
 
 def mid_p(only_first: int, only_second: int) -> float:

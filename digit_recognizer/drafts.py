@@ -209,10 +209,9 @@ def _add_note(draft: Draft, error: BaseException) -> None:
         error.add_note(f"{draft.folder} holds what was complete; {goes_on}.")
     elif fits := runs.count_fits(draft.folder):
         error.add_note(f"{draft.folder} keeps {fits} finished fit{'s' * (fits > 1)}; {goes_on} from them.")
-    elif isinstance(error, KeyboardInterrupt):
-        error.add_note("No run was written; without a complete fit there is nothing to resume.")
     else:
-        error.add_note("No run was written.")
+        resume = "; without a complete fit there is nothing to resume" * isinstance(error, KeyboardInterrupt)
+        error.add_note(f"No run was written{resume}.")
 
 
 def curves_so_far(run: runs.Run) -> Iterator[tuple[Member, list[Metrics]]]:

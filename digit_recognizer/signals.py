@@ -32,10 +32,7 @@ def as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Let processes that start meanwhile hear nothing of the terminal, from their first moment on.
-
-    It sends Ctrl-C and its own end to all of them; this one handles both.
-    """
+    """Keep the terminal's Ctrl-C and end, which this process handles, from those that start meanwhile."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

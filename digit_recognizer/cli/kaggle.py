@@ -112,13 +112,12 @@ def submit(
     A FILE, a RUN's, or else that of the newest run on the competition's digits, unless another is better.
     """
     from digit_recognizer.cli import tables
-    from digit_recognizer.data import COMPETITION_ROWS
     from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
 
     candidate = candidates.check(target, out, message=message, force=force, on_notice=notice)
     if dry_run:
-        notice(f"{candidate.file}: {COMPETITION_ROWS['test.csv']} rows, a valid submission")
+        notice(f"{candidate.file}: {len(candidate.content.splitlines()) - 1} rows, a valid submission")
         described = f"{candidate.file}: would be submitted as {candidate.sent.message!r}"
         results([f"{described}, with the credentials of {account.check().source}"])
         return
