@@ -17,6 +17,7 @@ from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
 from digit_recognizer.settings import FIELDS
+from digit_recognizer.space import Space, check_space
 
 HOLDOUT = 0.1
 MAX_NAMES = 100  # ends an endless iterator as well
@@ -65,14 +66,13 @@ Names = Annotated[
     BeforeValidator(_to_names),
     _expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
 ]
-Overrides = Annotated[
-    dict[str, object],
-    BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value),
-    _expect("a dictionary of settings, such as {'epochs': 20}"),
-]
+AsDict = BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value)
+Overrides = Annotated[dict[str, object], AsDict, _expect("a dictionary of settings, such as {'epochs': 20}")]
+Values = Annotated[tuple[object, ...], Field(min_length=1, max_length=MAX_NAMES), BeforeValidator(_to_names)]
 
 
-FLAGS = {"recipes": "--recipe", "settings": "--set"}  # options whose names are not their fields'
+# Options whose names are not their fields'.
+FLAGS = {"recipes": "--recipe", "settings": "--set", "space": "--set"}
 
 
 def flag_of(field: str) -> str:
@@ -80,10 +80,13 @@ def flag_of(field: str) -> str:
     return FLAGS.get(field, "--" + field.replace("_", "-"))
 
 
-def in_python(text: str) -> str:
+def in_python(text: str, parameters: Iterable[str] = ()) -> str:
     """Return a message with the options that it names as a call has them: `data_dir` for --data-dir."""
-    names = {flag_of(field): f"`{field}`" for kind in (Job, Blend, StoredRun) for field in kind.model_fields}
+    fields = chain.from_iterable(kind.model_fields for kind in (Tune, Job, Blend, StoredRun))
+    names = {flag_of(field): f"`{field}`" for field in (*fields, *parameters) if field != "space"}
     names["--no-ensemble"] = "`ensemble=False`"
+    if "space" in parameters:
+        names["--set"] = "`space` or `settings`"
     return re.sub(r"--[a-z-]+", lambda flag: names.get(flag[0], flag[0]), text)
 
 
@@ -117,15 +120,28 @@ class NewRun(Asked):
         return out
 
 
-class Job(NewRun):
+class NewFits(NewRun):
+    """Base of what fits nets."""
+
+    settings: Overrides | None = None
+    """Override a setting in the recipes that have it, such as epochs=20; repeat it for several."""
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    """The same seed gives the same numbers on as many cores, except with --minutes."""
+    jobs: int | None = Field(default=None, ge=1, le=1024)
+    """Cores to use.  [default: all]"""
+    data_dir: Folder | None = None
+    """Folder of train.csv and test.csv.  [default: data/]"""
+    resume: bool = False
+    """Go on with a run of the same command that was cut off."""
+
+
+class Job(NewFits):
     """What to train, on what: the options of `train` and `validate`."""
 
     recipes: Names | None = None
     """Recipe to train; repeat it for several. `recipes` lists them.
     [default: keras-mlp, sklearn-mlp; with --minutes the best that fit]
     """
-    settings: Overrides | None = None
-    """Override a setting in the recipes that have it, such as epochs=20; repeat it for several."""
     minutes: float | None = Field(default=None, ge=0.5, le=600)
     """Fill so many minutes with the best ensemble that this machine fits in them."""
     holdout: float | None = Field(default=None, gt=0, lt=1)
@@ -138,14 +154,6 @@ class Job(NewRun):
     """Train again on all rows before predicting."""
     ensemble: bool = True
     """Blend the models' probabilities, or take the best model alone."""
-    seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    """The same seed gives the same numbers on as many cores, except with --minutes."""
-    jobs: int | None = Field(default=None, ge=1, le=1024)
-    """Cores to use.  [default: all]"""
-    data_dir: Folder | None = None
-    """Folder of train.csv and test.csv.  [default: data/]"""
-    resume: bool = False
-    """Go on with a run of the same command that was cut off."""
     write_submission: bool = True
     """What `validate` does without."""
 
@@ -179,6 +187,43 @@ class Job(NewRun):
     def share(self) -> float | None:
         """The share of the rows held out; None with folds."""
         return None if self.folds else self.holdout or HOLDOUT
+
+
+class Tune(NewFits):
+    """Which settings of a recipe to try: the options of `tune`."""
+
+    recipe: Annotated[str, _expect("the name of a recipe")]
+    """Recipe whose settings are searched. `recipes` lists them."""
+    space: Annotated[
+        dict[str, Values],
+        Field(min_length=1, max_length=20),
+        AsDict,
+        _expect("fields with values or a range to try, such as epochs=5,10 or learning_rate=0.001..0.1"),
+    ]
+    """Values of a setting to try, or a range; a single value changes the recipe. Repeat it for several."""
+    trials: int | None = Field(default=None, ge=2, le=1000)
+    """Candidates to try; the recipe as it stands is the first.  [default: 20]"""
+    minutes: float | None = Field(default=None, ge=0.5, le=600)
+    """Try candidates for so many minutes instead, the comparison at the end included."""
+    folds: int = Field(default=5, ge=2, le=100)
+    """Number of folds."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.trials and self.minutes:
+            raise OptionError("--trials and --minutes exclude each other; give one")
+        assert self.searched
+        return self
+
+    @property
+    def base(self) -> Recipe:
+        """The recipe as it stands, with the settings that are not searched."""
+        return select([self.recipe], self.settings)[0]
+
+    @property
+    def searched(self) -> Space:
+        """The values of each field to try; raises OptionError if one is not allowed."""
+        return check_space(self.recipe, self.settings or {}, self.space)
 
 
 class Blend(NewRun):
@@ -223,7 +268,7 @@ def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters,
             with own_settings():
                 return function(*args, **options)
         except DigitRecognizerError as error:
-            error.args = (in_python(str(error)),)
+            error.args = (in_python(str(error), signature.parameters),)
             error.__notes__ = [in_python(note) for note in getattr(error, "__notes__", [])]
             raise
 

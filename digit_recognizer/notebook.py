@@ -8,13 +8,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_python
+from digit_recognizer.job import Blend, Job, Method, StoredRun, Tune, check_call, in_python
 
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.inference import Prediction
     from digit_recognizer.manifest import ExpectedScore, ModelScore
     from digit_recognizer.runs import Run
+    from digit_recognizer.tuning import Found
 
 StrPath = str | PathLike[str]
 
@@ -113,6 +114,34 @@ def validate(
 ) -> FinishedRun:
     """Score recipes by cross-validation without a submission, as `validate` does; see `train`."""
     return _fit(Job(write_submission=False, **locals()))
+
+
+@check_call
+def tune(
+    recipe: str,
+    space: Mapping[str, Any],
+    *,
+    settings: Mapping[str, object] | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    jobs: int | None = None,
+    data_dir: StrPath | None = None,
+    out: StrPath | None = None,
+    name: str | None = None,
+    resume: bool = False,
+) -> "Found":
+    """Search for settings of a recipe that are better than the recipe as it stands, as `tune` does.
+
+    space: of each field a list of values or a range, such as {"hidden": [[64], [128, 64]], "learning_rate":
+    "0.001..0.1"}. trials: candidates to try, 20 by default, or minutes to fill with them.
+    For the others see `train`.
+    """
+    asked = Tune(**locals())
+    from digit_recognizer import tuning
+
+    return tuning.tune(asked, on_notice=_say, on_progress=_progress())
 
 
 def _fit(job: Job) -> FinishedRun:

@@ -14,17 +14,31 @@ PACKAGE = ROOT / "digit_recognizer"
 # From the lowest layer up: a module, a file or a sub-package, imports only from modules before it.
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "scoring", "submission", "records",
-    "settings", "splits", "nets", "data", "recipes", "job", "blending", "manifest", "training", "runs",
+    "settings", "splits", "nets", "data", "recipes", "space", "job",
+    "blending", "manifest", "training", "runs",
     "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference", "reports",
-    "leaderboard", "cli", "notebook", "__main__",
+    "leaderboard", "tuning", "cli", "notebook", "__main__",
 ]  # fmt: skip
-BESIDE = {"inference", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
+BESIDE = {
+    "inference",
+    "reports",
+    "leaderboard",
+    "tuning",
+}  # nothing on the line from CSV to submission knows of them
 SLOW = {
-    "cv2", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "PIL", "pandas", "scipy", "sklearn",
+    "cv2", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "optuna", "PIL", "pandas", "scipy", "sklearn",
     "tensorflow", "threadpoolctl",
 }  # fmt: skip
 ONLY_IN = {
-    "click": {"cli.commands", "cli.compare", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
+    "click": {
+        "cli.commands",
+        "cli.compare",
+        "cli.draw",
+        "cli.kaggle",
+        "cli.options",
+        "cli.predict",
+        "cli.tune",
+    },
     "PIL": {"inference.files", "reports.page"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment", "inference.paper", "inference.preparation"},
@@ -34,6 +48,7 @@ ONLY_IN = {
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},
+    "optuna": {"tuning"},
     "matplotlib": {"reports.drawing", "reports.figures"},
     "requests": {"leaderboard.account"},
     "tensorflow": {"nets.keras_model", "nets.keras_net"},

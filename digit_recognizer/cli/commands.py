@@ -32,6 +32,7 @@ from digit_recognizer.cli.options import (
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, notice, result, results
+from digit_recognizer.cli.tune import tune
 from digit_recognizer.errors import DigitRecognizerError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
@@ -92,7 +93,7 @@ def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission and its validation accuracy."""
 
 
-for command in (*kaggle.COMMANDS, compare, draw, predict):
+for command in (*kaggle.COMMANDS, compare, draw, predict, tune):
     cli.add_command(command)
 
 

@@ -4,8 +4,9 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import to_jsonable_python
 
@@ -237,6 +238,14 @@ def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
             ]
         }
     )
+
+
+def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each candidate of a search."""
+    styles = {"accuracy": ".4f", "errors": ",", "p": ".2g"}
+    lines = [{name: format(value, styles.get(name, "")) for name, value in row.items()} for row in rows]
+    columns = [(name, itemgetter(name)) for name in rows[0]]
+    yield from table(columns, lines, ("state", "p", "errors", "folds"))
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:
