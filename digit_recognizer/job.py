@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,10 +16,10 @@ from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, 
 from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
-from digit_recognizer.settings import FIELDS
-from digit_recognizer.space import Space, check_space
+from digit_recognizer.settings import FIELDS, parse
 
 HOLDOUT = 0.1
+SEVERAL = r",|\.\."  # parts the values to try of a setting, or the ends of their range
 MAX_NAMES = 100  # ends an endless iterator as well
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -68,11 +68,14 @@ Names = Annotated[
 ]
 AsDict = BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value)
 Overrides = Annotated[dict[str, object], AsDict, _expect("a dictionary of settings, such as {'epochs': 20}")]
-Values = Annotated[tuple[object, ...], Field(min_length=1, max_length=MAX_NAMES), BeforeValidator(_to_names)]
+Several = Annotated[tuple[object, ...], Field(min_length=1, max_length=MAX_NAMES), BeforeValidator(_to_names)]
 
 
-# Options whose names are not their fields'.
-FLAGS = {"recipes": "--recipe", "settings": "--set", "space": "--set"}
+FLAGS = {
+    "recipes": "--recipe",
+    "settings": "--set",
+    "space": "--set",
+}  # options whose names are not their fields'
 
 
 def flag_of(field: str) -> str:
@@ -82,9 +85,8 @@ def flag_of(field: str) -> str:
 
 def in_python(text: str, parameters: Iterable[str] = ()) -> str:
     """Return a message with the options that it names as a call has them: `data_dir` for --data-dir."""
-    fields = chain.from_iterable(kind.model_fields for kind in (Tune, Job, Blend, StoredRun))
-    names = {flag_of(field): f"`{field}`" for field in (*fields, *parameters) if field != "space"}
-    names["--no-ensemble"] = "`ensemble=False`"
+    names = {flag_of(field): f"`{field}`" for kind in (Job, Blend, StoredRun) for field in kind.model_fields}
+    names |= {"--no-ensemble": "`ensemble=False`", "--trials": "`trials`"}
     if "space" in parameters:
         names["--set"] = "`space` or `settings`"
     return re.sub(r"--[a-z-]+", lambda flag: names.get(flag[0], flag[0]), text)
@@ -120,28 +122,15 @@ class NewRun(Asked):
         return out
 
 
-class NewFits(NewRun):
-    """Base of what fits nets."""
-
-    settings: Overrides | None = None
-    """Override a setting in the recipes that have it, such as epochs=20; repeat it for several."""
-    seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    """The same seed gives the same numbers on as many cores, except with --minutes."""
-    jobs: int | None = Field(default=None, ge=1, le=1024)
-    """Cores to use.  [default: all]"""
-    data_dir: Folder | None = None
-    """Folder of train.csv and test.csv.  [default: data/]"""
-    resume: bool = False
-    """Go on with a run of the same command that was cut off."""
-
-
-class Job(NewFits):
+class Job(NewRun):
     """What to train, on what: the options of `train` and `validate`."""
 
     recipes: Names | None = None
     """Recipe to train; repeat it for several. `recipes` lists them.
     [default: keras-mlp, sklearn-mlp; with --minutes the best that fit]
     """
+    settings: Overrides | None = None
+    """Override a setting in the recipes that have it, such as epochs=20; repeat it for several."""
     minutes: float | None = Field(default=None, ge=0.5, le=600)
     """Fill so many minutes with the best ensemble that this machine fits in them."""
     holdout: float | None = Field(default=None, gt=0, lt=1)
@@ -154,6 +143,14 @@ class Job(NewFits):
     """Train again on all rows before predicting."""
     ensemble: bool = True
     """Blend the models' probabilities, or take the best model alone."""
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    """The same seed gives the same numbers on as many cores, except with --minutes."""
+    jobs: int | None = Field(default=None, ge=1, le=1024)
+    """Cores to use.  [default: all]"""
+    data_dir: Folder | None = None
+    """Folder of train.csv and test.csv.  [default: data/]"""
+    resume: bool = False
+    """Go on with a run of the same command that was cut off."""
     write_submission: bool = True
     """What `validate` does without."""
 
@@ -189,41 +186,55 @@ class Job(NewFits):
         return None if self.folds else self.holdout or HOLDOUT
 
 
-class Tune(NewFits):
+class Range(NamedTuple):
+    """Numbers from low to high, both included; whole ones if both are of type int."""
+
+    low: float
+    high: float
+
+
+class Tune(Job):
     """Which settings of a recipe to try: the options of `tune`."""
 
-    recipe: Annotated[str, _expect("the name of a recipe")]
-    """Recipe whose settings are searched. `recipes` lists them."""
     space: Annotated[
-        dict[str, Values],
+        dict[str, Several],
         Field(min_length=1, max_length=20),
         AsDict,
-        _expect("fields with values or a range to try, such as epochs=5,10 or learning_rate=0.001..0.1"),
+        _expect("values or a range to try, such as epochs=5,10 or learning_rate=0.001..0.1"),
     ]
     """Values of a setting to try, or a range; a single value changes the recipe. Repeat it for several."""
     trials: int | None = Field(default=None, ge=2, le=1000)
-    """Candidates to try; the recipe as it stands is the first.  [default: 20]"""
-    minutes: float | None = Field(default=None, ge=0.5, le=600)
-    """Try candidates for so many minutes instead, the comparison at the end included."""
-    folds: int = Field(default=5, ge=2, le=100)
-    """Number of folds."""
+    """Number of candidates; the recipe as it stands is the first.  [default: 20]"""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if len(self.recipes or ()) != 1:
+            raise OptionError("--recipe: give one, whose settings are searched")
+        if self.folds is None:
+            raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.trials and self.minutes:
             raise OptionError("--trials and --minutes exclude each other; give one")
         assert self.searched
         return self
 
     @property
-    def base(self) -> Recipe:
-        """The recipe as it stands, with the settings that are not searched."""
-        return select([self.recipe], self.settings)[0]
-
-    @property
-    def searched(self) -> Space:
-        """The values of each field to try; raises OptionError if one is not allowed."""
-        return check_space(self.recipe, self.settings or {}, self.space)
+    def searched(self) -> dict[str, Range | tuple[object, ...]]:
+        """The values of each field to try; raises OptionError, which names it, if one is not allowed."""
+        searched: dict[str, Range | tuple[object, ...]] = {}
+        for name, items in self.space.items():
+            parts = [re.split(SEVERAL, item) if isinstance(item, str) else [item] for item in items]
+            read = [parse(f"{name}={part}")[1] if isinstance(part, str) else part for part in chain(*parts)]
+            changed = [select(self.recipes or (), {**(self.settings or {}), name: value}) for value in read]
+            values = [getattr(recipe.settings, name) for (recipe,) in changed]
+            searched[name] = tuple(dict.fromkeys(values))
+            if any(isinstance(item, str) and ".." in item for item in items):
+                if len(values) != 2 or {*map(type, values)} - {int, float} or values[0] >= values[1]:
+                    found = shown(items[0]).strip("'")
+                    raise OptionError(
+                        f"--set {name}: found {found}, expected LOW..HIGH, two numbers in this order"
+                    )
+                searched[name] = Range(*values)
+        return searched
 
 
 class Blend(NewRun):

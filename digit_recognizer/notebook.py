@@ -118,7 +118,7 @@ def validate(
 
 @check_call
 def tune(
-    recipe: str,
+    recipes: str,
     space: Mapping[str, Any],
     *,
     settings: Mapping[str, object] | None = None,
@@ -135,8 +135,8 @@ def tune(
     """Search for settings of a recipe that are better than the recipe as it stands, as `tune` does.
 
     space: of each field a list of values or a range, such as {"hidden": [[64], [128, 64]], "learning_rate":
-    "0.001..0.1"}. trials: candidates to try, 20 by default, or minutes to fill with them.
-    For the others see `train`.
+    "0.001..0.1"}. trials: number of candidates, 20 by default; or minutes to try as many as fit in them.
+    The other options are those of `train`.
     """
     asked = Tune(**locals())
     from digit_recognizer import tuning

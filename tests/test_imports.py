@@ -14,10 +14,10 @@ PACKAGE = ROOT / "digit_recognizer"
 # From the lowest layer up: a module, a file or a sub-package, imports only from modules before it.
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "scoring", "submission", "records",
-    "settings", "splits", "nets", "data", "recipes", "space", "job",
+    "settings", "splits", "nets", "data", "recipes", "job",
     "blending", "manifest", "training", "runs",
     "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference", "reports",
-    "leaderboard", "tuning", "cli", "notebook", "__main__",
+    "leaderboard", "search", "tuning", "cli", "notebook", "__main__",
 ]  # fmt: skip
 BESIDE = {
     "inference",

@@ -46,14 +46,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "out": {"default": lambda: default_folder("submissions")},  # of the moment, not of the import
     "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
     "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
-    "recipe": {"type": str, "required": True, "default": None, "metavar": "NAME"},
-    "space": {
-        "type": str,
-        "required": True,
-        "default": None,
-        "multiple": True,
-        "metavar": "FIELD=A,B|LOW..HIGH",
-    },
+    "space": {"type": str, "multiple": True, "metavar": "FIELD=A,B|LOW..HIGH", "default": None},
     "ensemble": {"flag": "--ensemble/--no-ensemble"},
 }
 

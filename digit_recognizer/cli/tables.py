@@ -242,10 +242,10 @@ def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
 
 def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line for each candidate of a search."""
-    styles = {"accuracy": ".4f", "errors": ",", "p": ".2g"}
+    styles = {"accuracy": ".4f", "errors": ",", "p": ".2g", "seconds": ".1f"}
     lines = [{name: format(value, styles.get(name, "")) for name, value in row.items()} for row in rows]
     columns = [(name, itemgetter(name)) for name in rows[0]]
-    yield from table(columns, lines, ("state", "p", "errors", "folds"))
+    yield from table(columns, lines, ("state", "p", "errors", "folds", "seconds", "digits"))
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

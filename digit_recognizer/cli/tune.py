@@ -1,6 +1,7 @@
 """The command `tune`: a search for better settings of a recipe."""
 
 import json
+import re
 from typing import Any
 
 import click
@@ -10,12 +11,16 @@ from digit_recognizer.cli import compare, tables
 from digit_recognizer.cli.options import JSON, TrainingCommand, ask, option, with_options
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import done, notice, result, results
-from digit_recognizer.job import Tune
+from digit_recognizer.job import SEVERAL, Tune
+from digit_recognizer.settings import format_value, parse
 
 
 @click.command(cls=TrainingCommand)
-@with_options([*(option(Tune, name) for name in ("recipe", "space", "trials", "minutes", "folds", "seed"))])
-@with_options([*(option(Tune, name) for name in ("jobs", "data_dir", "out", "name", "resume")), JSON])
+@with_options([option(Tune, name) for name in ("recipes", "space", "trials")])
+@option(Tune, "minutes", help="Try candidates for so long instead, the comparison at the end included.")
+@option(Tune, "folds", default=5, help="Number of folds.")
+@with_options([option(Tune, name) for name in ("seed", "jobs", "data_dir", "out", "name", "resume")])
+@JSON
 def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Search for settings of a recipe that are better than the recipe as it stands.
 
@@ -23,21 +28,23 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     then judged on other folds of the same digits: better, or the digits cannot tell. Both are stored as runs.
     The last line on stdout is the path of a picture.
     """
-    from digit_recognizer.space import split
-
-    settings, searched = split(space)
-    asked = ask(Tune, **options, settings=settings, space=searched)
+    one, several = (
+        [text for text in space if bool(re.search(SEVERAL, text)) is many] for many in (False, True)
+    )
+    searched = {name: values for name, _, values in (text.partition("=") for text in several)}
+    asked = ask(Tune, **options, settings=dict(map(parse, one)), space=searched)
     from digit_recognizer import tuning
 
     with show_progress() as on_progress:
         found = tuning.tune(asked, on_notice=notice, on_progress=on_progress)
     with done(f"The search is complete: {found.run}"):
         if as_json:
-            to_json = {**vars(found), "options": found.options, "comparison": found.comparison.to_json()}
-            result(json.dumps(to_jsonable_python(to_json)))
+            comparison = found.comparison.to_json()
+            result(json.dumps(to_jsonable_python({**vars(found), "comparison": comparison})))
             return
         results(tables.candidates(found.candidates))
-        results([f"best of them: --recipe {asked.recipe} {found.options}"])
+        assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
+        results([f"the best one: {' '.join(assignments)}"])
         results(
             compare.lines(
                 [found.run.name, found.as_it_stands.name], found.comparison.common, found.comparison

@@ -3,12 +3,12 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from digit_recognizer.data import CLASSES, SIDE
-from digit_recognizer.manifest import ModelScore
+from digit_recognizer.manifest import Accuracy
 from digit_recognizer.reports.drawing import LIGHT, SERIES, Picture, new_figure
 from digit_recognizer.reports.report_data import Curve, shorten
 from digit_recognizer.scoring import Calibration
@@ -136,7 +136,7 @@ def reliability(calibration: Calibration) -> Picture:
     return Picture("reliability", alt, figure)
 
 
-def intervals(scores: Mapping[str, ModelScore], main_model: str) -> Picture:
+def intervals(scores: Mapping[str, Accuracy], main_model: str) -> Picture:
     """Draw the validation accuracy of the first MAX_INTERVALS models with its 95% interval."""
     models = list(scores.items())[:MAX_INTERVALS]
     words = [
@@ -159,35 +159,6 @@ def intervals(scores: Mapping[str, ModelScore], main_model: str) -> Picture:
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5, steps=STEPS)
     return Picture("scores", f"Validation accuracy with 95% interval: {'; '.join(words)}.", figure)
-
-
-def search(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], best: int) -> Picture:
-    """Draw the out-of-fold error of a search's candidates by the value of each searched field."""
-    drawn = [row for row in rows if row["folds"]]
-    numbered = {0: ("as it stands", SERIES[1], "s"), best: ("the best", SERIES[2], "D")}
-    states = {"complete": ("complete", SERIES[0], "o")}
-    looks = [
-        numbered.get(row["candidate"]) or states.get(row["state"], ("ended early", LIGHT["muted"], "x"))
-        for row in drawn
-    ]
-    errors = [100 * (1 - row["accuracy"]) for row in drawn]
-    figure = new_figure(0.8 + 2.3 * len(fields))
-    for axes, field in zip(figure.subplots(len(fields), squeeze=False)[:, 0], fields, strict=True):
-        values = [row[field] for row in drawn]
-        if any(isinstance(value, str) for value in values):
-            texts = list(dict.fromkeys(values))
-            axes.set_xticks(range(len(texts)), [shorten(text, 14) for text in texts])
-            values = [texts.index(text) for text in values]
-        elif min(values) > 0 and max(values) >= 10 * min(values):
-            axes.set_xscale("log")
-        for value, error, (_, colour, marker) in zip(values, errors, looks, strict=True):
-            axes.plot(value, error, marker, color=colour)
-        _log_scale(axes, np.array(errors))
-        axes.set(xlabel=field, ylabel="error, %")
-    keys = [axes.plot([], mark, color=colour, label=label) for label, colour, mark in dict.fromkeys(looks)]
-    figure.legend(handles=[key for (key,) in keys], loc="outside lower center", ncols=2)
-    words = "; ".join(f"{label} {error:.4g}" for (label, *_), error in zip(looks, errors, strict=True))
-    return Picture("search", f"Out-of-fold error, %, by {' and '.join(fields)}: {words}.", figure)
 
 
 def class_counts(sets: Mapping[str, np.ndarray]) -> Picture:
