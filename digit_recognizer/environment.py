@@ -42,7 +42,6 @@ def own_settings(**variables: str) -> Iterator[None]:
         # A library's warning is no error, though it is one for the user's own program.
         warnings.filters = [entry for entry in warnings.filters if entry[0] != "error"]
         warnings.filterwarnings("ignore", ".* joblib will operate in serial mode")  # is told in a line
-        warnings.filterwarnings("ignore", "QMCSampler is experimental")
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # it grew, and is replaced
         warnings.filterwarnings("ignore", r"\d+ tasks (which|have) |resource_tracker")  # if it is stopped
         if numpy := sys.modules.get("numpy"):

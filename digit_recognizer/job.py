@@ -214,6 +214,8 @@ class Tune(Job):
             raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.trials and self.minutes:
             raise OptionError("--trials and --minutes exclude each other; give one")
+        if self.resume and not self.name:
+            raise OptionError("--resume: give the --name of the search as well")
         assert self.searched
         return self
 

@@ -1,6 +1,7 @@
 """The search of `tune`: candidates that Optuna draws, all fitted on the same folds, in Optuna's journal."""
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -48,14 +49,12 @@ class Search:
     began: when the command did, on the monotonic clock.
     """
 
-    def __init__(
-        self, optuna: Any, asked: Tune, journal: Path, began: float, say: OnNotice, show: OnProgress
-    ) -> None:
+    def __init__(self, optuna: Any, asked: Tune, began: float, say: OnNotice, show: OnProgress) -> None:
         started = time.monotonic()
         self._optuna, self._asked, self._say, self._show = optuna, asked, say, show
         self._space, (self._recipe,) = asked.searched, asked.tiers[-1]
         self._data = data.load(data.find(asked.data_dir))
-        for line in (*self._data.notices(), f"The search goes to {journal}"):
+        for line in self._data.notices():
             say(line)
         labels, rows = self._data.train.labels, self._data.first_rows
         self._splits = make_splits(labels, rows, holdout=None, folds=asked.folds, seed=asked.seed)
@@ -63,7 +62,6 @@ class Search:
         self._workers, self._threads = self._machine.split_cores([self._recipe.settings], fits=MAX_TRIALS)
         self._limit = asked.trials or (MAX_TRIALS if asked.minutes else TRIALS)
         self._distributions = {name: self._distribution(each) for name, each in self._space.items()}
-        self._study = self._open(journal)
         self._end_seconds = END_SECONDS + 2 * (time.monotonic() - started)
         self._began, self._until = began, inf
 
@@ -75,8 +73,8 @@ class Search:
         kind = kinds.IntDistribution if isinstance(values.low, int) else kinds.FloatDistribution
         return kind(*values, log=values.low > 0 and values.high / values.low >= 10)
 
-    def _open(self, journal: Path) -> Any:
-        """Return the journal's study; raises RunError if it is damaged, or of another search."""
+    def open(self, journal: Path) -> None:
+        """Go on with a journal, or begin it; raises RunError if it is damaged, or of another search."""
         storages, version = self._optuna.storages, [self._optuna.__version__, manifest.current_versions()]
         search = {
             "data set": self._data.fingerprint["train"],
@@ -93,16 +91,16 @@ class Search:
             lock = storages.journal.JournalFileOpenLock(str(journal))  # a link needs rights on Windows
             storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(journal), lock))
             sampler = self._optuna.samplers.RandomSampler()  # not asked: `_draw` is
-            study = self._optuna.create_study(
+            self._study = self._optuna.create_study(
                 storage=storage, sampler=sampler, study_name="tune", load_if_exists=True
             )
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(f"{journal}: is damaged ({shown(str(error))}); delete it") from None
-        stored = study.user_attrs.get("search", search)
+        stored = self._study.user_attrs.get("search", search)
         if changed := [name for name in search if stored.get(name) != search[name]]:
             raise RunError(f"{journal.parent}: is a search of another {changed[0]}; leave out --resume")
-        study.set_user_attr("search", search)
-        return study
+        self._study.set_user_attr("search", search)
+        self._say(f"The search goes to {journal}")
 
     def _trials(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False)
@@ -119,7 +117,8 @@ class Search:
         fits ended before.
         """
         yield {}
-        sampler = self._optuna.samplers.QMCSampler(scramble=True, seed=self._asked.seed)
+        with warnings.catch_warnings(action="ignore"):  # it is called experimental
+            sampler = self._optuna.samplers.QMCSampler(scramble=True, seed=self._asked.seed)
         study, seen, misses = self._optuna.create_study(sampler=sampler), [self._settings({})], 0
         while misses < MAX_MISSES:
             trial, misses = study.ask(self._distributions), misses + 1
@@ -162,6 +161,8 @@ class Search:
                 self._optuna.trial.create_trial(state=state, params=values, distributions=distributions)
             )
         running, splits = self._running(), self._splits
+        if len(running) < self._workers:  # there are no more
+            self._limit = len(self._trials())
         left = [[(trial, s) for s in splits if s.name not in trial.user_attrs] for trial in running]
         if left and not running[0].number:  # by which the others are judged
             return left[0]

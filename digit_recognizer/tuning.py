@@ -52,20 +52,23 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
         raise RunError(f"{journal.parent}: {how} --resume")
     for new in () if asked.resume else (name, base_name):
         drafts.check_free(asked.out / new)
+    busy = RunError(f"{name} is still running; wait for it, or stop it first")
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    busy = RunError(f"{name} is still running; wait for it, or stop it first")
     try:
+        search = Search(optuna, asked, began, on_notice, on_progress)
         with locked(journal.with_name(runs.LOCK), busy, delete=True):
-            rows, best = Search(optuna, asked, journal, began, on_notice, on_progress).run()
-            settings = overrides(asked, {field: best[field] for field in asked.space})
-            run = _validate(asked, name, settings, on_notice, on_progress)
-            base_run = _validate(asked, base_name, asked.settings, on_notice, on_progress)
-            write_atomically(run.folder / PICTURE, _draw(rows, best, list(asked.space)))
+            search.open(journal)
+            try:
+                rows, best = search.run()
+                settings = overrides(asked, {field: best[field] for field in asked.space})
+                run = _validate(asked, name, settings, on_notice, on_progress)
+                base_run = _validate(asked, base_name, asked.settings, on_notice, on_progress)
+                write_atomically(run.folder / PICTURE, _draw(rows, best, list(asked.space)))
+            except BaseException as error:
+                error.add_note(f"{journal.parent} keeps the search; with --name {name} --resume it goes on.")
+                raise
             journal.replace(run.folder / JOURNAL)
-    except BaseException as error:
-        error.add_note(f"{journal.parent} keeps the search; with --name {name} --resume it goes on.")
-        raise
     finally:
         optuna.logging.set_verbosity(level)
     delete(journal.parent)
