@@ -21,16 +21,20 @@ install: .venv/installed ## create .venv, with requirements.txt and the command 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
+.venv/installed-test: .venv/installed requirements-test.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt >&2
+	@touch $@
+
 train: install ## train on the digits in data/, else on the sample, and write a submission (ARGS="--folds 5")
 	@$(BIN)/python -m digit_recognizer train $(ARGS)
 
 draw: install ## write a page to draw digits on, read by the newest run, and open it (ARGS=RUN)
 	@$(BIN)/python -m digit_recognizer draw $(ARGS)
 
-test: install ## all tests
+test: .venv/installed-test ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: install ## the tests that train nothing
+test-fast: .venv/installed-test ## the tests that train nothing
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-image: .venv-image/installed ## the tests with the versions of a Kaggle notebook, on Python 3.12 (PYTHON_IMAGE=...)

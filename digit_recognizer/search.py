@@ -75,14 +75,16 @@ class Search:
 
     def open(self, journal: Path) -> None:
         """Go on with a journal, or begin it; raises RunError if it is damaged, or of another search."""
-        storages, version = self._optuna.storages, [self._optuna.__version__, manifest.current_versions()]
+        storages = self._optuna.storages
+        versions = {**manifest.current_versions(), "optuna": self._optuna.__version__}
         search = {
             "data set": self._data.fingerprint["train"],
             "recipe": f"{self._recipe.name} {self._recipe.settings}",
             "space": str(self._space),
-            "number of folds or threads": [len(self._splits), self._threads],
             "seed": self._asked.seed,
-            "version": [*version, manifest.source_hash()],
+            "number of folds or threads": [len(self._splits), self._threads],
+            **{f"version of {name}": version for name, version in versions.items()},
+            "version of these files": manifest.source_hash(),
         }
         delete(journal.with_name(f"{journal.name}.lock"))  # of a killed process
         try:
@@ -98,7 +100,7 @@ class Search:
             raise RunError(f"{journal}: is damaged ({shown(str(error))}); delete it") from None
         stored = self._study.user_attrs.get("search", search)
         if changed := [name for name in search if stored.get(name) != search[name]]:
-            raise RunError(f"{journal.parent}: is a search of another {changed[0]}; leave out --resume")
+            raise RunError(f"{journal.parent}: is a search of another {changed[0]}; take another --name")
         self._study.set_user_attr("search", search)
         self._say(f"The search goes to {journal}")
 
@@ -210,13 +212,15 @@ class Search:
 
     def _keep(self, outcome: FitResult | FitFailure, number: int) -> None:
         trial, split = self._trials()[number], outcome.task.split
+        if trial.state.is_finished():  # another fold failed
+            return
         if isinstance(outcome, FitResult):
             right = outcome.valid.argmax(axis=1) == self._data.train.labels[split.valid]
             fold = {"wrong": split.valid[~right].tolist(), "digits": len(right), "seconds": outcome.seconds}
             self._optuna.trial.Trial(self._study, trial._trial_id).set_user_attr(split.name, fold)
         elif not number:
             raise FitError(f"{outcome.task.name}: {outcome.reason}")
-        elif not trial.state.is_finished():
+        else:
             self._say(f"{outcome.task.name} failed; candidate {number} is left out: {outcome.reason}")
             self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
 

@@ -139,13 +139,13 @@ def test_bad_candidates_end_early_and_a_bad_start_is_bettered(home: Path) -> Non
 
 
 def test_the_best_is_judged_on_folds_that_the_search_has_not_seen(home: Path, find: Find) -> None:
-    found = find("judged", {"alpha": "0.0001..0.00011"}, trials=3, seed=2**32 - 1)
+    found = find("judged", {"alpha": "0.0001..0.00011"}, trials=3, seed=2**31 + 7)
     assert found.verdict == "cannot tell"
     assert [row["state"] for row in found.candidates] == ["complete"] * 3
     assert found.settings == {**TINY, "alpha": found.candidates[1]["alpha"]}
     best, base = runs.load(found.run), runs.load(found.as_it_stands)
     for run, settings in ((best, found.settings), (base, TINY)):
-        assert (run.manifest.config.command, run.manifest.config.seed) == ("validate", 0)
+        assert (run.manifest.config.command, run.manifest.config.seed) == ("validate", 7)
         (fitted,) = run.manifest.settings.values()
         assert fitted == fitted.replace(**settings)
     assert found.comparison.p == comparison.compare(best, base).p
@@ -228,12 +228,14 @@ def test_another_search_is_not_gone_on_with(home: Path, find: Find, folder: Path
         "space": {"space": {"learning_rate": "0.001..0.2"}},
         "recipe": {"settings": {"hidden": [8]}},
     }.items():
-        with pytest.raises(RunError, match=f"is a search of another {change}; leave out --resume") as refused:
+        with pytest.raises(
+            RunError, match=f"is a search of another {change}; take another --name"
+        ) as refused:
             find("kept", **{"space": RATES, "resume": True, **options})
         assert not hasattr(refused.value, "__notes__")
     digits = folder / "train.csv"
     digits.write_text(digits.read_text().rpartition("\n1,")[0] + "\n")
-    with pytest.raises(RunError, match="is a search of another data set; leave out --resume"):
+    with pytest.raises(RunError, match="is a search of another data set; take another --name"):
         find("kept", RATES, resume=True, data_dir=folder)
     journal = unfinished / "search.jsonl"
     journal.write_text(journal.read_text() + '{"op_code": 8, "tri')  # as a killed process may leave it
