@@ -156,12 +156,10 @@ class Search:
 
     def _next_fits(self, new: Iterator[Values]) -> list[tuple[Any, Split]]:
         """Return a fit for each worker, of as many candidates; first all of the recipe as it stands."""
+        trials = self._optuna.trial
         for values in islice(new, max(0, self._workers - len(self._running()))):
-            distributions = {name: self._distributions[name] for name in values}
-            state = self._optuna.trial.TrialState.RUNNING
-            self._study.add_trial(
-                self._optuna.trial.create_trial(state=state, params=values, distributions=distributions)
-            )
+            kinds, state = {name: self._distributions[name] for name in values}, trials.TrialState.RUNNING
+            self._study.add_trial(trials.create_trial(state=state, params=values, distributions=kinds))
         running, splits = self._running(), self._splits
         if len(running) < self._workers:  # there are no more
             self._limit = len(self._trials())
@@ -240,18 +238,12 @@ class Search:
 
     def _rows(self) -> list[Row]:
         """Return what came of the candidates so far, the best first."""
-        rows, trials, settings = list[Row](), self._trials(), self._recipe.settings
-        base = {
-            name: getattr(settings, name)
-            if isinstance(each, Range)
-            else format_value(getattr(settings, name))
-            for name, each in self._space.items()
-        }
+        rows, trials = list[Row](), self._trials()
         for trial in trials:
-            folds = list(trial.user_attrs.values())
+            folds, settings = list(trial.user_attrs.values()), self._settings(trial.params)
             errors, digits = sum(len(fold["wrong"]) for fold in folds), sum(fold["digits"] for fold in folds)
             rows.append({
-                "candidate": trial.number, **{name: trial.params.get(name, base[name]) for name in base},
+                "candidate": trial.number, **{name: getattr(settings, name) for name in self._space},
                 "folds": len(folds), "accuracy": 1 - errors / digits if digits else 0.0, "errors": errors,
                 "digits": digits, "p": mid_p(*_only_wrong(trial, trials[0])),
                 "seconds": max((fold["seconds"] for fold in folds), default=0.0),

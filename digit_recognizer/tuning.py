@@ -14,6 +14,7 @@ from digit_recognizer.manifest import Accuracy
 from digit_recognizer.reports import drawing, figures
 from digit_recognizer.scoring import wilson
 from digit_recognizer.search import Row, Search, overrides
+from digit_recognizer.settings import format_value
 from digit_recognizer.training import OnNotice, OnProgress
 
 JOURNAL, PICTURE = "search.jsonl", "search.svg"  # in the end, both are in the best run's folder
@@ -94,14 +95,11 @@ def _validate(
 
 def _draw(rows: list[Row], best: Row, fields: list[str]) -> str:
     """Return the picture of the out-of-fold accuracies: the recipe as it stands, then the best candidates."""
-    names = {
-        row["candidate"]: f"{row['candidate']}: {' '.join(str(row[field]) for field in fields)}"
-        for row in rows
-    }
-    names[0] = "as it stands"
-    scores = {}
+    scores, labels = dict[str, Accuracy](), {0: "as it stands"}
     for row in sorted((row for row in rows if row["folds"]), key=lambda row: row["candidate"] > 0):
+        values = " ".join(format_value(row[field]) for field in fields)
+        label = labels.setdefault(row["candidate"], f"{row['candidate']}: {values}")
         low, high = wilson(row["accuracy"], row["digits"])
-        scores[names[row["candidate"]]] = Accuracy(accuracy=row["accuracy"], low=low, high=high)
+        scores[label] = Accuracy(accuracy=row["accuracy"], low=low, high=high)
     with drawing.own_settings():
-        return figures.intervals(scores, names[best["candidate"]]).file()
+        return figures.intervals(scores, labels[best["candidate"]]).file()

