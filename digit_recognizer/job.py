@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, Self, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,10 +16,9 @@ from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, 
 from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
-from digit_recognizer.settings import FIELDS, parse
+from digit_recognizer.settings import FIELDS
 
 HOLDOUT = 0.1
-SEVERAL = r",|\.\."  # parts the values to try of a setting, or the ends of their range
 MAX_NAMES = 100  # ends an endless iterator as well
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -40,7 +39,7 @@ def _to_out(value: object) -> Path:
     return default_folder("submissions") if value is None else to_path(value)
 
 
-def _to_names(value: object) -> object:
+def to_names(value: object) -> object:
     """Return the names; sets and the like have no order to fit and blend in."""
     if isinstance(value, str):
         return (value,)
@@ -49,33 +48,30 @@ def _to_names(value: object) -> object:
     return value
 
 
-def _expect(text: str) -> Any:
+def expect(text: str) -> Any:
+    """Return what messages and help say that a field takes."""
     return Field(json_schema_extra={"allowed": text})
 
 
 Method = Literal["weighted", "mean", "stacked"]
-Folder = Annotated[Path, BeforeValidator(to_path), _expect("a path")]
+Folder = Annotated[Path, BeforeValidator(to_path), expect("a path")]
 Name = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$"),
-    _expect("up to 100 letters, digits and . _ + -, first a letter or digit"),
+    expect("up to 100 letters, digits and . _ + -, first a letter or digit"),
 ]
 Names = Annotated[
     tuple[str, ...],
     Field(min_length=1, max_length=MAX_NAMES),
-    BeforeValidator(_to_names),
-    _expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
+    BeforeValidator(to_names),
+    expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
 ]
 AsDict = BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value)
-Overrides = Annotated[dict[str, object], AsDict, _expect("a dictionary of settings, such as {'epochs': 20}")]
-Several = Annotated[tuple[object, ...], Field(min_length=1, max_length=MAX_NAMES), BeforeValidator(_to_names)]
+Overrides = Annotated[dict[str, object], AsDict, expect("a dictionary of settings, such as {'epochs': 20}")]
 
 
-FLAGS = {
-    "recipes": "--recipe",
-    "settings": "--set",
-    "space": "--set",
-}  # options whose names are not their fields'
+# Options whose names are not their fields'.
+FLAGS = {"recipes": "--recipe", "settings": "--set", "space": "--set"}
 
 
 def flag_of(field: str) -> str:
@@ -97,7 +93,7 @@ class Asked(Options):
 
     model_config = ConfigDict(use_attribute_docstrings=True)  # they are the help of the command line, too
 
-    out: Annotated[Path, BeforeValidator(_to_out), _expect("a path")] = Field(None, validate_default=True)
+    out: Annotated[Path, BeforeValidator(_to_out), expect("a path")] = Field(None, validate_default=True)
     """Folder of the runs.  [default: submissions/]"""
 
     def __init__(self, **options: object) -> None:
@@ -186,66 +182,13 @@ class Job(NewRun):
         return None if self.folds else self.holdout or HOLDOUT
 
 
-class Range(NamedTuple):
-    """Numbers from low to high, both included; whole ones if both are of type int."""
-
-    low: float
-    high: float
-
-
-class Tune(Job):
-    """Which settings of a recipe to try: the options of `tune`."""
-
-    space: Annotated[
-        dict[str, Several],
-        Field(min_length=1, max_length=20),
-        AsDict,
-        _expect("values or a range to try, such as epochs=5,10 or learning_rate=0.001..0.1"),
-    ]
-    """Values of a setting to try, or a range; a single value changes the recipe. Repeat it for several."""
-    trials: int | None = Field(default=None, ge=2, le=1000)
-    """Number of candidates; the recipe as it stands is the first.  [default: 20]"""
-
-    @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        if len(self.recipes or ()) != 1:
-            raise OptionError("--recipe: give one, whose settings are searched")
-        if self.folds is None:
-            raise OptionError("--folds: found None, expected an integer from 2 to 100")
-        if self.trials and self.minutes:
-            raise OptionError("--trials and --minutes exclude each other; give one")
-        if self.resume and not self.name:
-            raise OptionError("--resume: give the --name of the search as well")
-        assert self.searched
-        return self
-
-    @property
-    def searched(self) -> dict[str, Range | tuple[object, ...]]:
-        """The values of each field to try; raises OptionError, which names it, if one is not allowed."""
-        searched: dict[str, Range | tuple[object, ...]] = {}
-        for name, items in self.space.items():
-            parts = [re.split(SEVERAL, item) if isinstance(item, str) else [item] for item in items]
-            read = [parse(f"{name}={part}")[1] if isinstance(part, str) else part for part in chain(*parts)]
-            changed = [select(self.recipes or (), {**(self.settings or {}), name: value}) for value in read]
-            values = [getattr(recipe.settings, name) for (recipe,) in changed]
-            searched[name] = tuple(dict.fromkeys(values))
-            if any(isinstance(item, str) and ".." in item for item in items):
-                if len(values) != 2 or {*map(type, values)} - {int, float} or values[0] >= values[1]:
-                    found = shown(items[0]).strip("'")
-                    raise OptionError(
-                        f"--set {name}: found {found}, expected LOW..HIGH, two numbers in this order"
-                    )
-                searched[name] = Range(*values)
-        return searched
-
-
 class Blend(NewRun):
     """Which runs to blend: the options of `ensemble`."""
 
     runs: Annotated[
         tuple[Folder, ...],
         Field(min_length=1, max_length=MAX_NAMES),
-        _expect("one or more runs, their names or folders"),
+        expect("one or more runs, their names or folders"),
     ]
     method: Method = "weighted"
     """Weights that minimise log loss, equal weights, or logistic regression on log probabilities."""
@@ -254,7 +197,7 @@ class Blend(NewRun):
 class StoredRun(Asked):
     """Which run to read, and where its digits are: the options of `predict` and `report`."""
 
-    run: Annotated[Folder, _expect("a run, its name or folder")]
+    run: Annotated[Folder, expect("a run, its name or folder")]
     data_dir: Folder | None = None
     """Folder of the run's digits.  [default: where it read them]"""
     png: bool = False

@@ -8,7 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digit_recognizer.job import Blend, Job, Method, StoredRun, Tune, check_call, in_python
+from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_python
+from digit_recognizer.space import Tune
 
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress

@@ -14,9 +14,9 @@ from digit_recognizer import data, manifest, signals, training
 from digit_recognizer.comparison import LEVEL, mid_p
 from digit_recognizer.errors import FitError, OptionError, RunError, shown
 from digit_recognizer.files import delete, read_plain, write_atomically
-from digit_recognizer.job import Range, Tune
 from digit_recognizer.recipes import select
 from digit_recognizer.settings import Settings, format_value, parse
+from digit_recognizer.space import Range, Tune
 from digit_recognizer.splits import Split, make_splits
 from digit_recognizer.training import FitFailure, FitResult, Machine, OnNotice, OnProgress, Progress
 

@@ -9,12 +9,13 @@ from digit_recognizer import drafts, environment, pipeline, runs
 from digit_recognizer.comparison import Comparison, compare
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.files import delete, locked, write_atomically
-from digit_recognizer.job import Job, Tune
+from digit_recognizer.job import Job
 from digit_recognizer.manifest import Accuracy
 from digit_recognizer.reports import drawing, figures
 from digit_recognizer.scoring import wilson
 from digit_recognizer.search import Row, Search, overrides
 from digit_recognizer.settings import format_value
+from digit_recognizer.space import Tune
 from digit_recognizer.training import OnNotice, OnProgress
 
 JOURNAL, PICTURE = "search.jsonl", "search.svg"  # in the end, both are in the best run's folder

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "digit_recognizer"
 # From the lowest layer up: a module, a file or a sub-package, imports only from modules before it.
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "scoring", "submission", "records",
-    "settings", "splits", "nets", "data", "recipes", "job",
+    "settings", "splits", "nets", "data", "recipes", "job", "space",
     "blending", "manifest", "training", "runs",
     "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference", "reports",
     "leaderboard", "search", "tuning", "cli", "notebook", "__main__",

@@ -19,7 +19,7 @@ import digit_recognizer
 from digit_recognizer import comparison, runs, search, tuning
 from digit_recognizer.cli import commands
 from digit_recognizer.errors import FitError, OptionError, RunError
-from digit_recognizer.job import Tune
+from digit_recognizer.space import Tune
 
 pytestmark = pytest.mark.slow
 TINY = {"hidden": [8], "epochs": 2}

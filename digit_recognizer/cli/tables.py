@@ -245,8 +245,8 @@ def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     styles = {"accuracy": ".4f", "errors": ",", "p": ".2g", "seconds": ".1f"}
     lines = [
         {
-            name: format(value, styles[name]) if name in styles else format_value(value)
-            for name, value in row.items()
+            key: format(value, styles[key]) if key in styles else format_value(value)
+            for key, value in row.items()
         }
         for row in rows
     ]

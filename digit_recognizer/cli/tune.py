@@ -11,8 +11,8 @@ from digit_recognizer.cli import compare, tables
 from digit_recognizer.cli.options import JSON, TrainingCommand, ask, option, with_options
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import done, notice, result, results
-from digit_recognizer.job import SEVERAL, Tune
 from digit_recognizer.settings import format_value, parse
+from digit_recognizer.space import SEVERAL, Tune
 
 
 @click.command(cls=TrainingCommand)
@@ -29,11 +29,10 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     then judged on other folds of the same digits: better, or the digits cannot tell. Both are stored as runs.
     The last line on stdout is the path of a picture.
     """
-    one, several = (
-        [text for text in space if bool(re.search(SEVERAL, text)) is many] for many in (False, True)
-    )
-    searched = {name: values for name, _, values in (text.partition("=") for text in several)}
-    asked = ask(Tune, **options, settings=dict(map(parse, one)), space=searched)
+    several = [text for text in space if re.search(SEVERAL, text)]
+    options["settings"] = dict(parse(text) for text in space if text not in several)
+    options["space"] = {name: values for name, _, values in (text.partition("=") for text in several)}
+    asked = ask(Tune, **options)
     from digit_recognizer import tuning
 
     with show_progress() as on_progress:
@@ -46,9 +45,6 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
         results(tables.candidates(found.candidates))
         assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
         results([f"the best one: {' '.join(assignments)}"])
-        results(
-            compare.lines(
-                [found.run.name, found.as_it_stands.name], found.comparison.common, found.comparison
-            )
-        )
+        names = [found.run.name, found.as_it_stands.name]
+        results(compare.lines(names, found.comparison.common, found.comparison))
         result(found.picture)
