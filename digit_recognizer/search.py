@@ -63,6 +63,7 @@ class Search:
         self._limit = asked.trials or (MAX_TRIALS if asked.minutes else TRIALS)
         self._distributions = {name: self._distribution(each) for name, each in self._space.items()}
         self._end_seconds = END_SECONDS + 2 * (time.monotonic() - started)
+        training.import_libraries([self._recipe.settings], workers=self._workers, threads=self._threads)
         self._began, self._until = began, inf
 
     def _distribution(self, values: Range | tuple[object, ...]) -> Any:
@@ -195,7 +196,10 @@ class Search:
 
         def on_progress(progress: Progress) -> None:
             shares[progress.fit] = progress.done
-            self._tell((done + sum(shares.values()) / folds) / self._limit)
+            share = (done + sum(shares.values()) / folds) / self._limit
+            if self._asked.minutes:
+                share = (time.monotonic() - self._began) / (self._until - self._began)
+            self._tell(min(0.99, share))
 
         fitting = training.fit_all(
             tasks, self._data, workers=self._workers, on_progress=on_progress, on_notice=self._say
@@ -252,8 +256,6 @@ class Search:
         return sorted(rows, key=lambda row: (row["state"] != "complete", -row["accuracy"], row["candidate"]))
 
     def _tell(self, share: float) -> None:
-        if self._asked.minutes and share < 1:
-            share = min(0.99, (time.monotonic() - self._began) / (self._until - self._began))
         ended = [trial for trial in self._trials() if trial.state.is_finished()]
         errors = [trial.value for trial in ended if trial.state.name == "COMPLETE"]
         metrics = {"valid_accuracy": 1 - min(errors)} if errors else {}

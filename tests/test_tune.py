@@ -84,13 +84,9 @@ def test_a_search_that_is_stopped_goes_on_with_the_same_candidates(home: Path, f
 def test_candidates_follow_from_the_seed_and_their_number(home: Path) -> None:
     def draw(seed: int, trials: int, space: dict[str, Any]) -> list[search.Values]:
         asked = Tune(
-            recipes="sklearn-mlp-plain",
-            folds=2,
-            seed=seed,
-            trials=trials,
-            space=space,
+            recipes="sklearn-mlp-plain", folds=2, jobs=1, seed=seed, trials=trials, space=space,
             data_dir=home / "data",
-        )
+        )  # fmt: skip
         searched = search.Search(optuna, asked, 0.0, lambda _: None, lambda _: None)
         return [values for values, _ in zip(searched._draw(), range(trials), strict=False)]
 
@@ -259,14 +255,8 @@ def test_a_recipe_that_cannot_be_fitted_as_it_stands_ends_the_search(find: Find)
 def test_a_killed_search_in_two_processes_goes_on(
     home: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    words = [
-        "tune",
-        *RECIPE[:-1],
-        2,
-        *set_options(("epochs=3", "learning_rate=0.001..0.1")),
-        "--name",
-        "killed",
-    ]
+    options = set_options(("epochs=3", "learning_rate=0.001..0.1"))
+    words = ["tune", *RECIPE[:-1], 2, *options, "--name", "killed"]
     journal = home / "submissions/killed-search/search.jsonl"
     process = start("-m", "digit_recognizer", *words, cwd=home)
     wait_until(lambda: journal.exists() and journal.read_text().count("wrong") >= 4, process)
