@@ -4,6 +4,8 @@ import ast
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, ROOT, environment
@@ -76,6 +78,24 @@ def test_a_module_imports_only_from_earlier_ones(file: str) -> None:
 def test_a_library_is_imported_in_its_files_alone(library: str) -> None:
     users = {file for file, names in IMPORTS.items() if library in {name.split(".")[0] for name in names}}
     assert users == ONLY_IN[library]
+
+
+def is_installed() -> bool:
+    """Return whether the package is in this environment, as `make install` puts it there."""
+    try:
+        return bool(distribution("digit-recognizer").files)
+    except PackageNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not is_installed(), reason="the package is not installed here")
+def test_beside_a_folder_of_its_name_the_installed_package_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "digit_recognizer" / "data").mkdir(parents=True)  # as in the folder above a clone
+    code = "import digit_recognizer.data; print(digit_recognizer.data.__file__)"
+    imported = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert imported.stdout.endswith("__init__.py\n"), imported.stderr
 
 
 def test_the_wheel_holds_every_sub_package() -> None:
