@@ -83,7 +83,7 @@ def test_a_library_is_imported_in_its_files_alone(library: str) -> None:
 def is_installed() -> bool:
     """Return whether the package is in this environment, as `make install` puts it there."""
     try:
-        return bool(distribution("digit-recognizer").files)
+        return distribution("digit-recognizer").read_text("direct_url.json") is not None
     except PackageNotFoundError:
         return False
 
