@@ -55,7 +55,7 @@ format: install ## put the code into the form that check wants
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: install ## time and score against the plain notebooks, on the competition's files
+bench: install ## time and score against public notebooks, on the competition's files
 	@$(BIN)/python -m scripts.benchmark $(ARGS)
 
 docs: install ## put the generated tables into README.md and docs/
