@@ -74,6 +74,7 @@ def train(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,
@@ -87,6 +88,7 @@ def train(
     refit: train again on all rows before predicting. ensemble: blend, or take the best model alone.
     settings: overrides in all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
     seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
+    cluster: address of a Dask scheduler whose workers fit instead, such as "tcp://localhost:8786".
     data_dir: folder of train.csv and test.csv. out: folder of the runs, submissions/ by default.
     name: date and time by default.
     resume: go on with a run of the same call that was cut off.
@@ -106,6 +108,7 @@ def validate(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,

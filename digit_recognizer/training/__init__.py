@@ -1,5 +1,6 @@
 """One fit, and fits side by side in processes; start at `make_fits` and `fit_all`."""
 
+from digit_recognizer.training.cluster import on_cluster
 from digit_recognizer.training.costs import Cost, measure
 from digit_recognizer.training.fit import (
     CURVE_ROWS,
@@ -21,6 +22,7 @@ from digit_recognizer.training.workers import (
     import_libraries,
     map_on_workers,
     stop_workers,
+    workers_now,
 )
 
 __all__ = [
@@ -45,8 +47,10 @@ __all__ = [
     "make_fits",
     "map_on_workers",
     "measure",
+    "on_cluster",
     "read_log",
     "read_model",
     "stop_workers",
+    "workers_now",
     "write_log",
 ]
