@@ -20,7 +20,7 @@ from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.runs import CONFIG, FITS, LOCK
 from digit_recognizer.schedule import Member, Schedule
-from digit_recognizer.training import FitFailure, FitResult, FitTask, Machine, Metrics, read_log
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
 
 SCHEDULE, LOGS = "schedule.json", "logs"
 MAX_REASON = 1000  # characters
@@ -48,11 +48,10 @@ class Draft:
         records.write(self.folder / SCHEDULE, schedule)
         return schedule
 
-    def load_schedule(self, machine: Machine | None = None) -> Schedule | None:
-        """Return the stored schedule, for the machine if it may be another one; None before it is stored."""
+    def load_schedule(self) -> Schedule | None:
+        """Return the stored schedule; None before it is stored."""
         path = self.folder / SCHEDULE
-        schedule = records.read(path, Schedule) if path.exists() else None
-        return schedule.on(machine) if schedule and machine else schedule
+        return records.read(path, Schedule) if path.exists() else None
 
     def save_fit(self, result: FitResult) -> None:
         """Store a fit, whole or not at all."""

@@ -65,11 +65,7 @@ Names = Annotated[
     BeforeValidator(_to_names),
     _expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
 ]
-Address = Annotated[
-    str,
-    Field(pattern=r"^(tcp|tls)://([\w.-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$"),
-    _expect("tcp://HOST:PORT or tls://HOST:PORT"),
-]
+Address = Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:[0-9]{1,5}$"), _expect("tcp:// or tls://HOST:PORT")]
 Overrides = Annotated[
     dict[str, object],
     BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value),

@@ -98,9 +98,7 @@ class RunConfig(Record):
     minutes: float | None = Field(default=None, description="of --minutes, or null")
     blend: bool = Field(default=True, description="false with --no-ensemble")
     threads: NonNegativeInt | None = Field(default=None, description="of each fit; null with --minutes")
-    cores: NonNegativeInt | None = Field(
-        default=None, description="for all fits; null without --minutes, or with --cluster"
-    )
+    cores: NonNegativeInt | None = Field(default=None, description="with --minutes on this machine, or null")
     gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
     bfloat16: bool | None = Field(default=None, description="in convolutional nets; null if no recipe asks")
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
@@ -110,8 +108,7 @@ class RunConfig(Record):
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.
 
-        The order of the recipes counts, the folder that the data lies in does not; nor the cores if fits were
-        done on a cluster, whose workers come and go.
+        The order of the recipes counts; the data's folder, and cores against a cluster's null, do not.
         """
         mine, others = (
             {"recipes": ", ".join(config.recipes)} | _flat(config.model_dump(exclude={"data": {"source"}}))

@@ -90,16 +90,10 @@ class Schedule(Record):
             tasks.append(replace(task, recipe=member.recipe, threads=tier.threads, budget=member.budget))
         return tasks
 
-    def on(self, machine: Machine) -> Self:
-        """Return the schedule for the machine, if it was made for a cluster or is for one now."""
-
-        def share(tier: Tier) -> dict[str, int]:
-            if machine.cluster:
-                return {"workers": machine.cores, "threads": 1}
-            return {"workers": max(1, min(tier.workers, machine.cores // tier.threads))}
-
-        tiers = tuple(tier.model_copy(update=share(tier)) for tier in self.tiers)
-        return self.model_copy(update={"tiers": tiers})
+    def limited_to(self, cores: int) -> Self:
+        """Return the schedule for a machine with so many cores, on which a resumed run goes on."""
+        tiers = (tier.model_copy(update={"workers": min(tier.workers, cores)}) for tier in self.tiers)
+        return self.model_copy(update={"tiers": tuple(tiers)})
 
     def budgeted_rounds(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Tier, list[FitTask]]]:
         """Yield the tasks in rounds of those that are fitted side by side, with their tier.
@@ -114,8 +108,7 @@ class Schedule(Record):
             factor = max(1e-3, end - now) / planned if planned else 1.0
             tier, fits = rounds[0]
             yield tier, [replace(task, budget=task.budget and task.budget.times(factor)) for task in fits]
-            begun = {task.name for task in fits}
-            left = [task for task in left if task.name not in begun]
+            left = [task for task in left if not any(task is fit for fit in fits)]
 
     def members_left(self, complete: Collection[str]) -> list[Member]:
         """Return the members that no complete one (by name) of a later tier replaces."""

@@ -174,9 +174,8 @@ def cpu_computes_bfloat16() -> bool:
 def limit_threads(threads: int) -> int:
     """Limit TensorFlow in this process to `threads` threads; no effect once it has computed.
 
-    Returns how many it computes in, 0 for all cores. Warns if it goes on with fewer, which no command does,
-    but a notebook or a program may. Of a GPU, each process takes only the memory it needs, so that several
-    fits share it.
+    Returns its threads, 0 for all. Warns if it goes on with fewer, which no command does, but a notebook or a
+    program may. Of a GPU, each process takes only the memory it needs, so that several fits share it.
     """
     import_keras()
     import tensorflow as tf

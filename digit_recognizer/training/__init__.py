@@ -1,6 +1,6 @@
 """One fit, and fits side by side in processes; start at `make_fits` and `fit_all`."""
 
-from digit_recognizer.training.cluster import on_cluster
+from digit_recognizer.training.cluster import on_cluster, workers_now
 from digit_recognizer.training.costs import Cost, measure
 from digit_recognizer.training.fit import (
     CURVE_ROWS,
@@ -22,7 +22,6 @@ from digit_recognizer.training.workers import (
     import_libraries,
     map_on_workers,
     stop_workers,
-    workers_now,
 )
 
 __all__ = [

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from digit_recognizer.errors import RunError
 from digit_recognizer.settings import Settings
-from digit_recognizer.training.cluster import connected
+from digit_recognizer.training import cluster
 
 GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, in Windows' Linux
 # With a time limit. A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
@@ -68,15 +67,12 @@ class Machine:
     def look(cls, settings: Sequence[Settings], jobs: int | None) -> "Machine":
         """Return the machine for nets with these settings, with `jobs` cores if that is not None.
 
-        Raises RunError if the workers of a cluster are not alike.
+        Of a cluster's workers, the least one; raises RunError if one does not suit.
         """
-        if cluster := connected():
-            workers = cluster.ask(cls.look, settings, 1)
-            first, alike = next(iter(workers)), next(iter(workers.values()))
-            for address, machine in workers.items():
-                if machine != alike:
-                    raise RunError(f"workers {first} and {address} compute differently: {alike}, {machine}")
-            return replace(alike, cores=len(workers), why_alone="", cluster=True)
+        if there := cluster.current:
+            found = dict(there.call_all([(cls.look, settings, 1)] * len(there.workers()))).values()
+            least = min(found, key=lambda machine: (machine.gpus, bool(machine.bfloat16)))
+            return replace(least, cores=len(found), why_alone="", cluster=True)
         gpus = gpu_count() if any(net.net == "keras" for net in settings) else 0
         bfloat16 = None
         if any(net.net == "keras" and net.bfloat16 and net.is_convolutional for net in settings):

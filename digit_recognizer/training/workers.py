@@ -16,7 +16,7 @@ from digit_recognizer import environment, signals
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.settings import Settings
-from digit_recognizer.training.cluster import Call, connected
+from digit_recognizer.training import cluster
 from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, fit, limited_threads
 from digit_recognizer.training.history import OnProgress, Progress
 from digit_recognizer.training.machine import gpu_count, why_no_processes
@@ -36,14 +36,13 @@ def fit_all(
     on_progress: OnProgress,
     on_notice: OnNotice,
 ) -> Generator[FitResult | FitFailure, None, None]:
-    """Fit all in `workers` processes, with as many threads as the first one has; yield each as it ends.
+    """Fit all in `workers` processes, or on a cluster, in as many threads as the first has; yield each then.
 
-    With a cluster, its workers are those that it has by then.
     A single worker is this very process where it may be, see `_stays_here`; for others, `on_progress` is
     called in a thread. Raises RunError if a process is killed.
     """
-    if cluster := connected():
-        yield from cluster.fit_all(tasks, data, on_progress)
+    if cluster.current:
+        yield from cluster.current.fit_all(tasks, data, on_progress)
         return
     if workers == 1 and _stays_here([task.settings for task in tasks]):
         yield from (fit(task, data.train, data.test, on_progress) for task in tasks)
@@ -53,12 +52,6 @@ def fit_all(
     with _listening({task.name for task in tasks}, on_progress), closing(called):
         for _, result in called:
             yield result
-
-
-def workers_now(planned: int) -> int:
-    """Return how many fits are done at a time: as planned here; a cluster's workers come and go."""
-    cluster = connected()
-    return len(cluster.workers()) if cluster else planned
 
 
 def import_libraries(nets: Sequence[Settings], *, workers: int, threads: int) -> None:
@@ -90,11 +83,8 @@ def map_on_workers(
     is killed.
     """
     calls = [(function, *args) for args in arguments for _ in range(workers)]
-    if cluster := connected():
-        ended = dict(cluster.call_all(calls, threads))
-    else:
-        here = workers == 1 and _stays_here([settings for settings, *_ in arguments])
-        ended = dict(_call_all(calls, 0 if here else workers, threads))
+    here = workers == 1 and _stays_here([settings for settings, *_ in arguments])
+    ended = dict(_call_all(calls, 0 if here else workers, threads))
     return [[ended[i * workers + worker] for worker in range(workers)] for i in range(len(arguments))]
 
 
@@ -118,9 +108,12 @@ def _stays_here(nets: Sequence[Settings]) -> bool:
 
 
 def _call_all(
-    calls: Sequence[Call], workers: int, threads: int, on_notice: OnNotice = lambda _: None
+    calls: Sequence[tuple[Any, ...]], workers: int, threads: int, on_notice: OnNotice = lambda _: None
 ) -> Generator[tuple[int, Any], None, None]:
     """Yield each call's number and what it returns, as it ends; 0 workers: in this process."""
+    if cluster.current:
+        yield from cluster.current.call_all(calls)
+        return
     from joblib.externals.loky import BrokenProcessPool
 
     pool = _start_processes(workers, threads, on_notice) if workers else None
