@@ -88,9 +88,8 @@ def train(
     refit: train again on all rows before predicting. ensemble: blend, or take the best model alone.
     settings: overrides in all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
     seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
-    cluster: address of a Dask scheduler whose workers fit instead, such as "tcp://localhost:8786".
     data_dir: folder of train.csv and test.csv. out: folder of the runs, submissions/ by default.
-    name: date and time by default.
+    name: date and time by default. cluster: a Dask scheduler whose workers fit, "tcp://localhost:8786".
     resume: go on with a run of the same call that was cut off.
     Raises a DigitRecognizerError, in one line, for what the caller can mend.
     """

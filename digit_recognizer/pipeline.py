@@ -51,10 +51,9 @@ def _train(job: Job, clock: Clock, before: float, on_notice: OnNotice, on_progre
             on_notice(f"{machine.cores} workers of {job.cluster} do the fits")
         if machine.why_alone and job.jobs != 1:
             on_notice(f"One fit is done after the other, as no process can be started: {machine.why_alone}")
-        stored = draft.load_schedule()
         schedule = draft.save_schedule(
             plain
-            or (stored and stored.limited_to(machine.cores))
+            or ((stored := draft.load_schedule()) and stored.limited_to(machine.cores))
             or fill_minutes(
                 tiers, splits, dataset, refit=job.refit, machine=machine, minutes=job.minutes or 0,
                 elapsed=lambda: before + clock.elapsed(),

@@ -65,10 +65,7 @@ class Cluster:
         rest, running = deque(enumerate(calls)), dict[Any, tuple[int, str]]()
         end = None if seconds is None else time.monotonic() + seconds
         try:
-            while rest or running:
-                if end and time.monotonic() > end:
-                    yield from ((number, None) for number, _ in [*running.values(), *rest])
-                    return
+            while (rest or running) and not (end and time.monotonic() > end):
                 busy = {address for _, address in running.values()}
                 for address in [address for address in self.workers() if address not in busy][: len(rest)]:
                     number, call = rest.popleft()
@@ -79,6 +76,7 @@ class Cluster:
                     wait(list(running), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
                 for future in [future for future in running if future.done()]:
                     yield running.pop(future)[0], future.result()
+            yield from ((number, None) for number, _ in [*running.values(), *rest])
         except KilledWorker as error:
             raise RunError(f"{error}; perhaps for lack of memory: give the workers more") from None
         except (OSError, CancelledError):
@@ -134,7 +132,7 @@ def on_cluster(address: str | None) -> Iterator[None]:
     with distributed.utils.silence_logging_cmgr(logging.CRITICAL), dask.config.set(warned):
         try:
             client = distributed.Client(address, timeout=SECONDS, set_as_default=False)
-        except (OSError, ValueError, OverflowError) as error:
+        except Exception as error:  # of the network, of TLS or of what answers there
             advice = "start one with `dask scheduler`, or leave out --cluster"
             raise RunError(f"--cluster: no scheduler answers at {address} ({error}); {advice}") from None
         with client, client.as_current():
