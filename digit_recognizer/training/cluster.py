@@ -56,8 +56,7 @@ class Cluster:
     ) -> Generator[tuple[int, Any], None, None]:
         """Yield each call's number and what it returns, as it ends; a free worker gets the next one.
 
-        calls: functions and arguments. seconds: after which None is yielded for those that have not ended;
-        they are not done again elsewhere.
+        seconds: after which None is yielded for calls that have not ended, as for those of a lost worker.
         Raises RunError if a worker may give other numbers than this machine, or the scheduler is lost.
         """
         from distributed import KilledWorker, wait
@@ -66,16 +65,17 @@ class Cluster:
         end = None if seconds is None else time.monotonic() + seconds
         try:
             while (rest or running) and not (end and time.monotonic() > end):
-                busy = {address for _, address in running.values()}
-                for address in [address for address in self.workers() if address not in busy][: len(rest)]:
+                alive, busy = self.workers(), {address for _, address in running.values()}
+                for address in [address for address in alive if address not in busy][: len(rest)]:
                     number, call = rest.popleft()
                     where = {"workers": [address], "allow_other_workers": end is None}
                     future = self._client.submit(_call, self._expected, *call, pure=False, **where)
                     running[future] = number, address
                 with suppress(TimeoutError):
                     wait(list(running), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
-                for future in [future for future in running if future.done()]:
-                    yield running.pop(future)[0], future.result()
+                for future, (_, address) in list(running.items()):
+                    if future.done() or (end and address not in alive):
+                        yield running.pop(future)[0], future.result() if future.done() else None
             yield from ((number, None) for number, _ in [*running.values(), *rest])
         except KilledWorker as error:
             raise RunError(f"{error}; perhaps for lack of memory: give the workers more") from None
@@ -96,7 +96,7 @@ class Cluster:
         seconds = max((task.budget.seconds for task in tasks if task.budget), default=None)
         left = 1.0
         if seconds:  # which begin when the digits are there
-            deque(self.call_all([(len, digits)] * len(self.workers()), seconds), maxlen=0)
+            deque(self.call_all([(len, digits)] * len(self.workers())), maxlen=0)
             left = max(1e-3, 1 - (time.monotonic() - began) / seconds)
             seconds = seconds * (left + LATE_SHARE) + LATE_SECONDS
         tasks = [replace(task, threads=1, budget=task.budget and task.budget.times(left)) for task in tasks]
@@ -133,8 +133,9 @@ def on_cluster(address: str | None) -> Iterator[None]:
         try:
             client = distributed.Client(address, timeout=SECONDS, set_as_default=False)
         except Exception as error:  # of the network, of TLS or of what answers there
-            advice = "start one with `dask scheduler`, or leave out --cluster"
-            raise RunError(f"--cluster: no scheduler answers at {address} ({error}); {advice}") from None
+            raise RunError(
+                f"--cluster: no scheduler answers at {address} ({error}); start one there"
+            ) from None
         with client, client.as_current():
             try:
                 current = Cluster(client, address)
