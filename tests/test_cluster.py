@@ -154,8 +154,11 @@ def watched(job: Job, on_progress: Callable[[Progress], None]) -> runs.Run:
 
 @pytest.mark.slow
 def test_a_cluster_gives_the_bytes_and_curves_of_this_machine_and_moves_the_digits_once(
-    dask: Dask, tmp_path: Path
+    dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        "digit_recognizer.environment.is_own_process", True
+    )  # TensorFlow is imported here, once
     rows = 2000, 1000
     write_digits(tmp_path / "data", *map(first_rows, ("train.csv.gz", "test.csv.gz"), rows))
     settings = ("hidden=16", "epochs=2", "averaged_epochs=1", *PLAIN)
