@@ -27,8 +27,12 @@ train: install ## train on the digits in data/, else on the sample, and write a 
 draw: install ## write a page to draw digits on, read by the newest run, and open it (ARGS=RUN)
 	@$(BIN)/python -m digit_recognizer draw $(ARGS)
 
-test: install ## all tests
+test: .venv/tested ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+.venv/tested: .venv/installed requirements-test.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt >&2
+	@touch $@
 
 test-fast: install ## the tests that train nothing
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -67,6 +67,7 @@ Names = Annotated[
     BeforeValidator(_to_names),
     _expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
 ]
+Address = Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:[0-9]{1,5}$"), _expect("tcp:// or tls://HOST:PORT")]
 Overrides = Annotated[
     dict[str, object],
     BeforeValidator(own_methods()(lambda value: dict(value) if isinstance(value, Mapping) else value)),
@@ -145,6 +146,8 @@ class Job(NewRun):
     """The same seed gives the same numbers on as many cores, except with --minutes."""
     jobs: int | None = Field(default=None, ge=1, le=1024)
     """Cores to use.  [default: all]"""
+    cluster: Address | None = None
+    """Fit on the workers of a Dask scheduler instead, such as tcp://localhost:8786."""
     data_dir: Folder | None = None
     """Folder of train.csv and test.csv.  [default: data/]"""
     resume: bool = False
@@ -160,6 +163,8 @@ class Job(NewRun):
             raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.folds is None and self.repeats > 1:
             raise OptionError(f"--repeats: found {self.repeats} without --folds; give --folds as well")
+        if self.cluster and self.jobs:
+            raise OptionError("--jobs counts cores of this machine; leave it out with --cluster")
         if self.minutes and not self.ensemble:
             raise OptionError("--minutes fits an ensemble; leave out --no-ensemble")
         patient = [recipe.name for recipe in chain(*self.tiers) if recipe.settings.patience]

@@ -73,6 +73,7 @@ def train(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,
@@ -87,7 +88,7 @@ def train(
     settings: overrides in all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
     seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
     data_dir: folder of train.csv and test.csv. out: folder of the runs, submissions/ by default.
-    name: date and time by default.
+    name: date and time by default. cluster: a Dask scheduler whose workers fit, "tcp://localhost:8786".
     resume: go on with a run of the same call that was cut off.
     Raises a DigitRecognizerError, in one line, for what the caller can mend.
     """
@@ -105,6 +106,7 @@ def validate(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,

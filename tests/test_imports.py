@@ -22,14 +22,16 @@ ORDER = [
 ]  # fmt: skip
 BESIDE = {"inference", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
 SLOW = {
-    "cv2", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "PIL", "pandas", "scipy", "sklearn",
-    "tensorflow", "threadpoolctl",
+    "cv2", "dask", "distributed", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "PIL", "pandas",
+    "scipy", "sklearn", "tensorflow", "threadpoolctl",
 }  # fmt: skip
 ONLY_IN = {
     "click": {"cli.commands", "cli.compare", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
     "PIL": {"inference.files", "reports.page"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment", "inference.paper", "inference.preparation"},
+    "dask": {"training.cluster"},
+    "distributed": {"training.cluster"},
     "filelock": {"files"},
     "jinja2": {"inference.page", "reports.page"},
     "joblib": {"training.machine", "training.workers"},
