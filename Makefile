@@ -21,20 +21,20 @@ install: .venv/installed ## create .venv, with requirements.txt and the command 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
-.venv/installed-test: .venv/installed requirements-test.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt >&2
-	@touch $@
-
 train: install ## train on the digits in data/, else on the sample, and write a submission (ARGS="--folds 5")
 	@$(BIN)/python -m digit_recognizer train $(ARGS)
 
 draw: install ## write a page to draw digits on, read by the newest run, and open it (ARGS=RUN)
 	@$(BIN)/python -m digit_recognizer draw $(ARGS)
 
-test: .venv/installed-test ## all tests
+test: .venv/tested ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: .venv/installed-test ## the tests that train nothing
+.venv/tested: .venv/installed requirements-test.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt >&2
+	@touch $@
+
+test-fast: .venv/tested ## the tests that train nothing
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-image: .venv-image/installed ## the tests with the versions of a Kaggle notebook, on Python 3.12 (PYTHON_IMAGE=...)
@@ -59,7 +59,7 @@ format: install ## put the code into the form that check wants
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: install ## time and score against the plain notebooks, on the competition's files
+bench: install ## time and score against public notebooks, on the competition's files
 	@$(BIN)/python -m scripts.benchmark $(ARGS)
 
 docs: install ## put the generated tables into README.md and docs/

@@ -1,6 +1,7 @@
 """Which of two runs is better, and whether their held-out digits can tell."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import erfc, exp, lgamma, log, sqrt
 from pathlib import Path
@@ -11,9 +12,8 @@ import numpy as np
 from digit_recognizer import scoring
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import Accuracy
 from digit_recognizer.runs import Run
-from digit_recognizer.scoring import HeldOutDigits, Score
+from digit_recognizer.scoring import Accuracy, Estimate, HeldOutDigits
 
 Verdict = Literal["better", "worse", "equal", "cannot tell"]
 LEVEL = 0.05  # of the test
@@ -24,15 +24,15 @@ POWER_Z = scoring.Z + 0.841621  # a difference of so many standard errors is fou
 class Comparison:
     """The first run's main model against the second's.
 
-    scores: of both. difference: of their accuracies, first less second, with the 95% interval from low to
-    high. p: of such a difference between equally accurate models. common: number of digits that both held
-    out. only_first, only_second: those that one of them alone predicts right, int row numbers. log_loss: its
-    mean difference on the common digits, and the standard error. needed: number of digits held out by both on
-    which such a difference is found in four of five trials; None without one, or if the digits differ.
+    difference: of their accuracies, first less second, with the 95% interval from low to high. p: of such a
+    difference between equally accurate models. common: number of digits that both held out. only_first,
+    only_second: those that one of them alone predicts right, int row numbers. log_loss: its mean difference
+    on the common digits, and the standard error. needed: number of digits held out by both on which such a
+    difference is found in four of five trials; None without one, or if the digits differ.
     """
 
     verdict: Verdict
-    scores: tuple[Score, Score]
+    estimates: tuple[Estimate, Estimate]
     difference: float
     low: float
     high: float
@@ -44,9 +44,10 @@ class Comparison:
     needed: int | None
 
     def to_json(self) -> dict[str, object]:
-        """Return the fields for JSON, arrays as numbers of rows."""
-        arrays = {"only_first": len(self.only_first), "only_second": len(self.only_second)}
-        return {**vars(self), "scores": [vars(score) for score in self.scores], **arrays}
+        """Return the fields for JSON: of the estimates the scores, of row numbers how many there are."""
+        fields = {**vars(self), "only_first": len(self.only_first), "only_second": len(self.only_second)}
+        scores = [{**dict(each.score), "digits": each.digits} for each in fields.pop("estimates")]
+        return {**fields, "scores": scores}
 
 
 def compare(first: Run, second: Run) -> Comparison:
@@ -67,18 +68,15 @@ def compare(first: Run, second: Run) -> Comparison:
     margins = references.margins(data[0].fingerprint.train, data[0].rows.train)
     of_a, of_b = (scoring.estimate(digits, data[0].rows.train, margins) for digits in (a, b))
     together = sqrt(np.sum(of_a.influence**2) * np.sum(of_b.influence**2))
-    correlation = float(np.sum(of_a.influence * of_b.influence) / together) if together else 0.0
-    difference, low, high, p = _subtract(of_a.score, of_b.score, correlation)
+    correlation = float(of_a.influence @ of_b.influence / together) if together else 0.0
+    difference, low, high, _ = _subtract(of_a.score, of_b.score, correlation)
+    ahead, p = _test(a, b, of_a.score, of_b.score, correlation)
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, assume_unique=True, return_indices=True)
-    loss, verdict, needed = a.loss[in_a] - b.loss[in_b], _judge(p, difference), None
-    if np.array_equal(a.rows, b.rows):
-        ahead, p = _pair(a, b)
-        verdict = "equal" if not loss.any() else _judge(p, ahead)
-        error = sqrt(np.sum((of_a.influence - of_b.influence) ** 2))
-        needed = round((POWER_Z * error / difference) ** 2 * len(common)) if difference else None
+    loss, same = a.loss[in_a] - b.loss[in_b], np.array_equal(a.rows, b.rows)
+    error = sqrt(np.sum((of_a.influence - of_b.influence) ** 2))
     return Comparison(
-        verdict=verdict,
-        scores=(of_a.score, of_b.score),
+        verdict="equal" if same and not loss.any() else _judge(ahead, p),
+        estimates=(of_a, of_b),
         difference=difference,
         low=low,
         high=high,
@@ -87,7 +85,7 @@ def compare(first: Run, second: Run) -> Comparison:
         only_first=common[(a.right[in_a] == 1) & (b.right[in_b] == 0)],
         only_second=common[(a.right[in_a] == 0) & (b.right[in_b] == 1)],
         log_loss=(float(loss.mean()), float(loss.std() / sqrt(len(loss)))) if len(loss) else None,
-        needed=needed,
+        needed=round((POWER_Z * error / difference) ** 2 * len(common)) if same and difference else None,
     )
 
 
@@ -101,55 +99,41 @@ def against_best(runs: Sequence[Run]) -> list[Literal["best", "cannot tell", "wo
         digits = run.manifest.config.data.fingerprint.train
         if digits not in best or run.main_score.low > best[digits].main_score.low:
             best[digits] = run
-    is_better = _quick_comparison()
+    known: dict[Path, HeldOutDigits] = {}
     highest = [best[run.manifest.config.data.fingerprint.train] for run in runs]
     return [
-        "best" if run is other else "worse" if is_better(other, run) else "cannot tell"
+        "best" if run is other else "worse" if _is_better(other, run, known) else "cannot tell"
         for run, other in zip(runs, highest, strict=True)
     ]
 
 
 def better_than(run: Run, others: Sequence[Run]) -> list[Run]:
     """Return those of the others on the same training digits that are better, the best first."""
-    digits, is_better = run.manifest.config.data.fingerprint.train, _quick_comparison()
+    digits, known = run.manifest.config.data.fingerprint.train, dict[Path, HeldOutDigits]()
     same = [other for other in others if other.manifest.config.data.fingerprint.train == digits]
-    found = [other for other in same if is_better(other, run)]
+    found = [other for other in same if _is_better(other, run, known)]
     return sorted(found, key=lambda other: other.main_score.low, reverse=True)
 
 
-def _quick_comparison() -> Callable[[Run, Run], bool]:
-    """Return a function that says whether a run is better than another, as `compare` does but for a second.
+def _is_better(first: Run, second: Run, known: dict[Path, HeldOutDigits]) -> bool:
+    """Return whether a run is better than another, as `compare` does but for a second.
 
     It reads probabilities only where intervals overlap, each run's once, and fits nothing: on other held-out
-    digits, runs are compared by the scores in run.json.
+    digits, runs are compared by the scores in run.json. known: what was read, by folder.
     """
-    known: dict[Path, HeldOutDigits | None] = {}
-
-    def read(run: Run) -> HeldOutDigits | None:
-        if run.folder not in known:
-            try:
-                known[run.folder] = _digits_of(run)
-            except RunError:
-                known[run.folder] = None
-        return known[run.folder]
-
-    def is_better(first: Run, second: Run) -> bool:
-        if first.main_score.low > second.main_score.high:
-            return True
-        a, b = read(first), read(second)
-        if a is not None and b is not None and np.array_equal(a.rows, b.rows):
-            ahead, p = _pair(a, b)
-        else:
-            ahead, *_, p = _subtract(first.main_score, second.main_score)
-        return _judge(p, ahead) == "better"
-
-    return is_better
+    if first.main_score.low > second.main_score.high:
+        return True
+    for run in (first, second):
+        with suppress(RunError):
+            known[run.folder] = known.get(run.folder) or _digits_of(run)
+    a, b = known.get(first.folder), known.get(second.folder)
+    return _judge(*_test(a, b, first.main_score, second.main_score)) == "better"
 
 
-def _judge(p: float, difference: float) -> Verdict:
+def _judge(ahead: float, p: float) -> Verdict:
     if p >= LEVEL:
         return "cannot tell"
-    return "better" if difference > 0 else "worse"
+    return "better" if ahead > 0 else "worse"
 
 
 def _digits_of(run: Run) -> HeldOutDigits:
@@ -158,8 +142,13 @@ def _digits_of(run: Run) -> HeldOutDigits:
     return scoring.by_digit(held_out, main.out_of_fold)
 
 
-def _pair(a: HeldOutDigits, b: HeldOutDigits) -> tuple[float, float]:
-    """Return by how much the first is ahead on the same digits, and p."""
+def _test(
+    a: HeldOutDigits | None, b: HeldOutDigits | None, of_a: Accuracy, of_b: Accuracy, correlation: float = 0.0
+) -> tuple[float, float]:
+    """Return by how much the first is ahead, and p: paired on the same digits, else by the accuracies."""
+    if a is None or b is None or not np.array_equal(a.rows, b.rows):
+        difference, _, _, p = _subtract(of_a, of_b, correlation)
+        return difference, p
     ahead = a.right - b.right
     if np.isin(ahead, [-1, 0, 1]).all():
         return float(ahead.mean()), mid_p(int((ahead > 0).sum()), int((ahead < 0).sum()))
@@ -176,9 +165,7 @@ def mid_p(only_first: int, only_second: int) -> float:
     return 2 * sum(terms) - terms[-1]
 
 
-def _subtract(
-    a: Score | Accuracy, b: Score | Accuracy, correlation: float = 0.0
-) -> tuple[float, float, float, float]:
+def _subtract(a: Accuracy, b: Accuracy, correlation: float) -> tuple[float, float, float, float]:
     """Return the difference of two accuracies, its 95% interval after Newcombe, and p."""
     difference = a.accuracy - b.accuracy
 

@@ -3,7 +3,8 @@
 import errno
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import takewhile
 from traceback import walk_tb
@@ -49,9 +50,21 @@ def shown(value: object) -> str:
     return printable(" ".join(text.split())[:100])
 
 
+@contextmanager
+def own_methods() -> Iterator[None]:
+    """Turn what a value's own methods raise into a ValueError that tells it, caused by it."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(shown(error)) from error
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that was meant, if one is close."""
-    return next(iter(get_close_matches(name.lower(), list(names), n=1, cutoff=0.65)), None)
+    """Return the name that was meant, if one has these initials, is close, or begins like it."""
+    typed, names = name.lower(), list(names)
+    short = [each for each in names if typed == "".join(word[:1] for word in each.split("_"))]  # lr
+    begun = [n for n in names if min(len(n), len(typed)) > 2 and (n.startswith(typed) or typed.startswith(n))]
+    return next(iter([*short, *get_close_matches(typed, names, n=1, cutoff=0.65), *begun]), None)
 
 
 class DigitRecognizerError(Exception):

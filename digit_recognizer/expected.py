@@ -34,8 +34,8 @@ def expect(estimates: Mapping[str, Estimate], main_model: str, config: RunConfig
     variance, wrong = variance + (spread * wrong) ** 2, factor * wrong
     wrong = min(max(wrong, 0.0), 1.0)
     worth = wrong * (1 - wrong) / variance if variance else 1 / (1 / estimate.worth + 1 / rows)
-    low, high = wilson(1 - wrong, worth)
-    return ExpectedScore(value=1 - wrong, low=low, high=high, rows=rows)
+    score = wilson(1 - wrong, worth)
+    return ExpectedScore(value=1 - wrong, low=score.low, high=score.high, rows=rows)
 
 
 def _change(config: RunConfig) -> tuple[float, float]:
@@ -78,10 +78,8 @@ def describe(manifest: Manifest) -> str:
         return "An earlier version made the run, which expected no score"
     where = "on Kaggle" if data.kind == "competition" else "on the test digits"
     fewest, most = (errors(share, expected.rows) for share in (expected.high, expected.low))
-    said = (
-        f"Expect {expected.low:.4f} to {expected.high:.4f} {where}, {fewest:,} to {most:,} errors of "
-        f"{expected.rows:,}"
-    )
-    if expected.low <= TOO_GOOD:
-        return said
-    return f"{said}. That is too good to be true on this competition: full MNIST holds its test digits"
+    count = f"{fewest:,} to {most:,} errors of {expected.rows:,}"
+    said = f"Expect {expected.low:.4f} to {expected.high:.4f} {where}, {count}"
+    if expected.low > TOO_GOOD:
+        said += ". That is too good to be true on this competition: full MNIST holds its test digits"
+    return said

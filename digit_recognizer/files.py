@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import BinaryIO
 from zipfile import BadZipFile, ZipFile
 
-from filelock import FileLock, Timeout
-
 from digit_recognizer.errors import WriteError
 
 REPLACE_TRIES = 10 if os.name == "nt" else 1
@@ -100,7 +98,9 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror or error}){advice}") from error
+        dangling = isinstance(error, FileNotFoundError) and path.is_symlink()
+        reason = "it is a link to what is not there" if dangling else error.strerror or error
+        raise WriteError(f"{path}: cannot be written ({reason}){advice}") from error
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -161,7 +161,7 @@ def delete(path: Path) -> None:
 def check_folder(folder: Path, advice: str = "") -> None:
     """Raise WriteError unless `folder` can be made, or written into; it leaves nothing behind."""
     with writing(folder, advice):
-        there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
         with _partial(there / "x", b"x"):
             pass
 
@@ -174,7 +174,7 @@ def check_output(path: Path, keep: Iterable[Path] = ()) -> None:
     with writing(path, "; name another file"):
         if path.exists():
             if any(path.samefile(other) for other in keep if other.exists()):
-                raise OSError(errno.EINVAL, "it is an input, or a file of a run")
+                raise OSError(errno.EINVAL, "it is an input")
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             if not (path.is_file() or _is_written_through(path)):
@@ -250,15 +250,15 @@ def locked(path: Path, busy: Exception, *, seconds: float = 0, delete: bool = Fa
     Raises `busy` if another process holds it for `seconds`, WriteError if it cannot be written.
     delete: delete the file in the end.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path, timeout=seconds)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with writing(path), suppress(Timeout):
         lock.acquire()
-    except Timeout:
-        raise busy from None
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror})") from None
+    if not lock.is_locked:
+        raise busy
     try:
         yield
     finally:

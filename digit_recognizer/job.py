@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Self, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, shown
+from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, own_methods, shown
 from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
@@ -26,7 +26,8 @@ Returned = TypeVar("Returned")
 
 def to_path(value: object) -> Path:
     """Return the path, `~` expanded; raise ValueError if no file can have it."""
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    with own_methods():
+        text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text.strip():
         raise ValueError
     try:
@@ -39,6 +40,7 @@ def _to_out(value: object) -> Path:
     return default_folder("submissions") if value is None else to_path(value)
 
 
+@own_methods()
 def to_names(value: object) -> object:
     """Return the names; sets and the like have no order to fit and blend in."""
     if isinstance(value, str):
@@ -66,7 +68,8 @@ Names = Annotated[
     BeforeValidator(to_names),
     expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
 ]
-AsDict = BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value)
+Address = Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:[0-9]{1,5}$"), expect("tcp:// or tls://HOST:PORT")]
+AsDict = BeforeValidator(own_methods()(lambda value: dict(value) if isinstance(value, Mapping) else value))
 Overrides = Annotated[dict[str, object], AsDict, expect("a dictionary of settings, such as {'epochs': 20}")]
 
 
@@ -101,7 +104,8 @@ class Asked(Options):
             super().__init__(**options)
         except ValidationError as error:
             field, _, found = explain(error, type(self), "{}").partition(":")
-            raise OptionError(f"{flag_of(field)}:{found}") from None
+            reason = error.errors()[0].get("ctx", {}).get("error")
+            raise OptionError(f"{flag_of(field)}:{found}") from getattr(reason, "__cause__", None)
 
 
 class NewRun(Asked):
@@ -143,6 +147,8 @@ class Job(NewRun):
     """The same seed gives the same numbers on as many cores, except with --minutes."""
     jobs: int | None = Field(default=None, ge=1, le=1024)
     """Cores to use.  [default: all]"""
+    cluster: Address | None = None
+    """Fit on the workers of a Dask scheduler instead, such as tcp://localhost:8786."""
     data_dir: Folder | None = None
     """Folder of train.csv and test.csv.  [default: data/]"""
     resume: bool = False
@@ -158,6 +164,8 @@ class Job(NewRun):
             raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.folds is None and self.repeats > 1:
             raise OptionError(f"--repeats: found {self.repeats} without --folds; give --folds as well")
+        if self.cluster and self.jobs:
+            raise OptionError("--jobs counts cores of this machine; leave it out with --cluster")
         if self.minutes and not self.ensemble:
             raise OptionError("--minutes fits an ensemble; leave out --no-ensemble")
         patient = [recipe.name for recipe in chain(*self.tiers) if recipe.settings.patience]

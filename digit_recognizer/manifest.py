@@ -3,8 +3,6 @@
 import hashlib
 import platform
 import re
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,6 +22,7 @@ from digit_recognizer.errors import printable
 from digit_recognizer.job import Method
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.records import Record
+from digit_recognizer.scoring import Accuracy, Fraction, Interval
 from digit_recognizer.settings import Settings
 from digit_recognizer.version import __version__
 
@@ -33,7 +32,6 @@ BESIDE = ("cli", "inference", "leaderboard", "reports")  # what stands in these 
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 NonNegative = Annotated[float, Field(ge=0, le=10**9)]
 ShortHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -98,7 +96,7 @@ class RunConfig(Record):
     minutes: float | None = Field(default=None, description="of --minutes, or null")
     blend: bool = Field(default=True, description="false with --no-ensemble")
     threads: NonNegativeInt | None = Field(default=None, description="of each fit; null with --minutes")
-    cores: NonNegativeInt | None = Field(default=None, description="for all fits; null without --minutes")
+    cores: NonNegativeInt | None = Field(default=None, description="with --minutes on this machine, or null")
     gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
     bfloat16: bool | None = Field(default=None, description="in convolutional nets; null if no recipe asks")
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
@@ -108,14 +106,15 @@ class RunConfig(Record):
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.
 
-        The order of the recipes counts, the folder that the data lies in does not.
+        The order of the recipes counts; the data's folder, and cores against a cluster's null, do not.
         """
         mine, others = (
             {"recipes": ", ".join(config.recipes)} | _flat(config.model_dump(exclude={"data": {"source"}}))
             for config in (self, other)
         )
         for field in {**others, **mine}:
-            if mine.get(field) != others.get(field):
+            somewhere = field == "cores" and None in (mine.get(field), others.get(field))
+            if mine.get(field) != others.get(field) and not somewhere:
                 return printable(f"{field} {others.get(field)}, not {mine.get(field)}")
         return ""
 
@@ -126,25 +125,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
-
-
-class Interval(Record):
-    """A 95% interval."""
-
-    low: Fraction = Field(description="of the 95% interval")
-    high: Fraction = Field(description="of the 95% interval")
-
-    @model_validator(mode="after")
-    def _check_ends(self) -> Self:
-        if self.low > self.high:
-            raise ValueError("the interval's low end is above its high end")
-        return self
-
-
-class Accuracy(Interval):
-    """A share of digits predicted right, with its 95% interval."""
-
-    accuracy: Fraction = Field(description="share of digits predicted right")
 
 
 class ExpectedScore(Interval):
@@ -247,6 +227,8 @@ class Manifest(Record):
 
 def current_versions() -> dict[str, str]:
     """Return the versions of this package, Python and the libraries that decide numbers."""
+    from importlib.metadata import PackageNotFoundError, version
+
     versions = {"digit_recognizer": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -264,8 +246,3 @@ def source_hash() -> str:
         if name.parts[0] not in BESIDE:
             digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def now() -> datetime:
-    """Return this moment with its time zone."""
-    return datetime.now().astimezone()

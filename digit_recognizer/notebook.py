@@ -12,7 +12,6 @@ from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_p
 from digit_recognizer.space import Tune
 
 if TYPE_CHECKING:
-    from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.inference import Prediction
     from digit_recognizer.manifest import ExpectedScore, ModelScore
     from digit_recognizer.runs import Run
@@ -76,6 +75,7 @@ def train(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,
@@ -90,7 +90,7 @@ def train(
     settings: overrides in all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
     seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
     data_dir: folder of train.csv and test.csv. out: folder of the runs, submissions/ by default.
-    name: date and time by default.
+    name: date and time by default. cluster: a Dask scheduler whose workers fit, "tcp://localhost:8786".
     resume: go on with a run of the same call that was cut off.
     Raises a DigitRecognizerError, in one line, for what the caller can mend.
     """
@@ -108,6 +108,7 @@ def validate(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,
@@ -128,6 +129,7 @@ def tune(
     folds: int = 5,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,
@@ -149,6 +151,12 @@ def _fit(job: Job) -> FinishedRun:
     from digit_recognizer import pipeline
 
     return FinishedRun(pipeline.train(job, on_notice=_say, on_progress=_progress()))
+
+
+def _progress() -> "OnProgress":
+    from digit_recognizer.cli.progress import lines, notebook_cell
+
+    return notebook_cell() if _in_notebook() else lines(_say)
 
 
 @check_call
@@ -180,10 +188,8 @@ def predict(digits: Any, *, run: StrPath, out: StrPath | None = None) -> "list[P
     from digit_recognizer import inference, runs
     from digit_recognizer.inference import given
 
-    stored, digits = runs.find(asked.out, str(asked.run)), given.read(digits)
-    if not isinstance(digits, list):
-        return inference.predict_pixels(stored, digits)
-    records = list(inference.predict(stored, digits))
+    stored = runs.find(asked.out, str(asked.run))
+    records = list(inference.predict(stored, given.read(digits)))
     failed = [each for each in records if isinstance(each, inference.Unread)]
     if failed and len(failed) == len(records):
         raise failed[0].error
@@ -219,12 +225,6 @@ def _say(text: str) -> None:
     """Print a notice; one that cannot be printed ends no run."""
     with suppress(OSError, ValueError):  # ValueError: of a stream that was closed
         print(in_python(text), flush=True)
-
-
-def _progress() -> "OnProgress":
-    from digit_recognizer.cli.progress import lines, notebook_cell
-
-    return notebook_cell() if _in_notebook() else lines(_say)
 
 
 def _in_notebook() -> bool:

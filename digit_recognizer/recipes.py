@@ -137,11 +137,7 @@ RECIPES = {
             CNN,
             Evidence(0.9961, 0.0008, 434, "2026-11-21"),
         ),
-        Recipe(
-            "cnn-deskewed",
-            "cnn on deskewed digits, to be blended with it",
-            CNN.replace(deskew=True),
-        ),
+        Recipe("cnn-deskewed", "cnn on deskewed digits, to be blended with it", CNN.replace(deskew=True)),
         Recipe(
             "cnn-small",
             "Keras convolutions 32-64-64-128 for fewer minutes, else as cnn",

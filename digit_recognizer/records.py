@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,7 +24,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 
 class Options(Record):
@@ -36,22 +37,21 @@ class Options(Record):
 
 
 def _plain(value: Any) -> object:
-    """Return NumPy's and pandas' values as Python's, and lists as tuples."""
-    if kind := getattr(getattr(value, "dtype", None), "kind", ""):
-        # Else refused, as NumPy would make a number of a span of time.
-        value = value.tolist() if kind in "biufcUO" else (value,)
-    return tuple(map(_plain_number, value)) if isinstance(value, list | tuple) else _plain_number(value)
+    """Return NumPy's and pandas' values as Python's, and lists as tuples; what is neither, as it is."""
+    with suppress(Exception):  # of a huge fraction, a signalling NaN, or a method of the value's own
+        if kind := getattr(getattr(value, "dtype", None), "kind", ""):
+            # Else refused, as NumPy would make a number of a span of time.
+            value = value.tolist() if kind in "biufcUO" else (value,)
+        return tuple(map(_plain_number, value)) if isinstance(value, list | tuple) else _plain_number(value)
+    return value
 
 
 def _plain_number(value: object) -> object:
     """Return a real number as an int if it is whole, else as a float; and anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return value
-    try:
-        number = value if isinstance(value, Integral) else float(value)
-        return int(number) if number == number // 1 else number
-    except (ArithmeticError, ValueError):  # a huge fraction, or a signalling NaN
-        return value
+    number = value if isinstance(value, Integral) else float(value)
+    return int(number) if number == number // 1 else number
 
 
 # How the kinds of JSON values are typed. An integer is digits alone, so that 1_0 is a mistake, not ten.
@@ -139,7 +139,7 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         raise RunError(f"{path}: {first_error(error)}") from None
 
 
-def write(path: Path, record: Record) -> None:
+def write(path: Path, record: BaseModel) -> None:
     """Write a record as a JSON file, whole or not at all; raises WriteError if it cannot be written."""
     write_atomically(path, record.model_dump_json(indent=2) + "\n")
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,8 @@ import numpy as np
 from digit_recognizer import blending, expected, runs, scoring
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import (
-    Accuracy,
-    EpochMetrics,
-    ExpectedScore,
-    FitRecord,
-    Manifest,
-    Method,
-    ModelScore,
-    RunConfig,
-    now,
-)  # fmt: skip
+from digit_recognizer.job import Method
+from digit_recognizer.manifest import EpochMetrics, ExpectedScore, FitRecord, Manifest, ModelScore, RunConfig
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import FitResult, OnNotice, collect_predictions, inference_fits
@@ -92,19 +84,15 @@ def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: boo
             model=result.task.model,
             recipe=result.task.recipe,
             split=result.task.split.name,
-            file=_file(result),
+            file=f"{result.task.file_name}.npz",
             seconds=round(result.seconds, 2),
             curve=tuple(EpochMetrics(**metrics) for metrics in result.curve),
         )
         for result in results
     }
     fit_seconds = sum(result.seconds for result in results)
-    files = tuple(map(_file, inference_fits(results)))
+    files = tuple(fits[result.task.name].file for result in inference_fits(results))
     return Model(collect_predictions(name, results), settings, fit_seconds, files, fits)
-
-
-def _file(result: FitResult) -> str:
-    return f"{result.task.file_name}.npz"
 
 
 def evaluate(
@@ -148,14 +136,15 @@ def evaluate(
 def _score(
     estimate: scoring.Estimate, predictions: Predictions, held_out: HeldOut, fit_seconds: float
 ) -> ModelScore:
-    folds = scoring.by_fold(held_out.labels, predictions.out_of_fold, held_out.folds)
+    of_folds = [held_out.folds == fold for fold in np.unique(held_out.folds)]
+    folds = [scoring.accuracy(held_out.labels[rows], predictions.out_of_fold[rows]) for rows in of_folds]
     several, on_test = len(folds) > 1, None
     if held_out.test_labels is not None:
         on_test = scoring.accuracy(held_out.test_labels, predictions.test)
-    raw = estimate.raw
     return ModelScore(
-        **vars(estimate.score),
-        raw=None if raw == estimate.score else Accuracy(accuracy=raw.accuracy, low=raw.low, high=raw.high),
+        **dict(estimate.score),
+        raw=None if estimate.raw == estimate.score else estimate.raw,
+        digits=estimate.digits,
         fit_seconds=round(fit_seconds, 2),
         folds=tuple(folds) if several else None,
         std=float(np.std(folds, ddof=1)) if several else None,
@@ -176,7 +165,7 @@ def describe(
     """Return what `run.json` says of a run called `name`."""
     return Manifest(
         name=name,
-        created=now(),
+        created=datetime.now().astimezone(),
         config=config,
         scores=evaluation.scores,
         main_model=evaluation.main_model,

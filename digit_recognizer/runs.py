@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError, nearest
-from digit_recognizer.files import delete, locked, read_plain, write_atomically
+from digit_recognizer.files import delete, locked, read_plain, write_atomically, writing
 from digit_recognizer.manifest import Manifest, ModelScore, Rows
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
@@ -56,7 +56,6 @@ class Run:
         try:
             arrays = read_arrays(content)
             _check(arrays, self.manifest.scores, self.manifest.config.data.rows)
-            _check_scores(arrays, self.manifest.scores)
         except (KeyError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else error
             raise RunError(f"{path}: is damaged ({reason}); train that run again") from None
@@ -71,8 +70,8 @@ class Run:
         return held_out, next(model for model in models if model.name == self.manifest.main_model)
 
 
-def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) -> None:
-    """Raise KeyError or ValueError unless these are the arrays that `write_probabilities` wrote."""
+def _check(arrays: Mapping[str, np.ndarray], scores: Mapping[str, ModelScore], rows: Rows) -> None:
+    """Raise KeyError or ValueError unless `write_probabilities` wrote these arrays, and for this run."""
     held_out = (arrays["rows"].size,)
     if held_out == (0,):
         raise ValueError("no row is held out")
@@ -83,7 +82,7 @@ def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) 
     }
     if "test_labels" in arrays:
         expected["test_labels"] = ((rows.test,), CLASSES - 1)
-    for model in models:
+    for model in scores:
         expected[f"{model}/out_of_fold"] = ((*held_out, CLASSES), 1.001)
         expected[f"{model}/test"] = ((rows.test, CLASSES), 1.001)
     for name, (shape, highest) in expected.items():
@@ -92,10 +91,6 @@ def _check(arrays: Mapping[str, np.ndarray], models: Iterable[str], rows: Rows) 
         if array.shape != shape or array.dtype.kind not in kinds or not in_range:
             numbers = "integers" if kinds == "iu" else "probabilities"
             raise ValueError(f"{name} is not of shape {shape} with {numbers} from 0 to {highest:.0f}")
-
-
-def _check_scores(arrays: Mapping[str, np.ndarray], scores: Mapping[str, ModelScore]) -> None:
-    """Raise ValueError unless the probabilities give the accuracies: the file may be of another run."""
     for name, score in scores.items():
         said, found = (score.raw or score).accuracy, accuracy(arrays["labels"], arrays[f"{name}/out_of_fold"])
         if abs(found - said) > 1e-6:
@@ -111,15 +106,15 @@ def probabilities_file(folder: Path, stage: int) -> Path:
 
 def is_running(folder: Path) -> bool:
     """Return whether a process is working on the run; to know, this takes its lock for a moment."""
+    if not (folder / LOCK).exists():
+        return False
     try:
-        if (folder / LOCK).exists():
-            with locked(folder / LOCK, BlockingIOError()):
-                pass
+        with locked(folder / LOCK, BlockingIOError()):
+            return False
     except BlockingIOError:
         return True
     except RunError:  # it is another user's
-        pass
-    return False
+        return False
 
 
 def load(folder: Path) -> Run:
@@ -137,6 +132,16 @@ def load(folder: Path) -> Run:
     return run
 
 
+def check_outside(path: Path) -> None:
+    """Raise WriteError if a path to write to is of a run, or in one; CSVs beside its own are the user's."""
+    with writing(path, "; name a place outside"):
+        real = Path(os.path.realpath(path))
+        beside = real.suffix == ".csv" and not real.name.startswith("submission")
+        for folder in [real, *real.parents][2 * beside :]:
+            if (folder / FITS).is_dir() and any((folder / name).is_file() for name in (MANIFEST, CONFIG)):
+                raise OSError(f"it belongs to the run {folder.name}")
+
+
 def find(out: Path, name: str) -> Run:
     """Return the run of that name in `out`, or in the folder `name`; raises RunError if there is none."""
     folders = [folder for folder in (out / name, Path(name)) if folder.is_dir()]
@@ -147,23 +152,20 @@ def find(out: Path, name: str) -> Run:
     return load(folders[0])
 
 
-def list_all(out: Path) -> tuple[list[Run], list[str]]:
-    """Return the runs in `out`, newest first, and one line about each that cannot be read."""
-    runs, problems = [], []
+def list_all(out: Path, on_notice: Callable[[str], object]) -> list[Run]:
+    """Return the runs in `out`, newest first; give notice of each that cannot be read."""
+    runs = []
     for path in sorted(out.glob(f"[!.]*/{MANIFEST}")):
         try:
             runs.append(load(path.parent))
         except RunError as error:
-            problems.append(f"{error}; it is left out")
-    return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True), problems
+            on_notice(f"{error}; it is left out")
+    return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True)
 
 
-def list_newest(out: Path, on_notice: Callable[[str], None]) -> list[Run]:
-    """Return the runs in `out` that nobody is fitting, newest first; give notice of each unreadable one."""
-    runs, problems = list_all(out)
-    for problem in problems:
-        on_notice(problem)
-    return [run for run in runs if not run.is_running]
+def list_newest(out: Path, on_notice: Callable[[str], object]) -> list[Run]:
+    """Return those of `list_all` that nobody is fitting."""
+    return [run for run in list_all(out, on_notice) if not run.is_running]
 
 
 def incomplete_folders(out: Path) -> list[Path]:

@@ -1,41 +1,54 @@
 """Accuracy with its interval, calibration and confusions of predicted digits."""
 
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Annotated, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from digit_recognizer.predictions import MIN_LOG, HeldOut
+from digit_recognizer.records import Record
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Z = 1.959964  # of 95% intervals
 FOLDS = 5  # of the estimate's cross-fitting; there must be as many errors, or their chance cannot be fitted
 PENALTY = 0.1  # inverse strength; weaker ones fit chance where there are few errors
 
 
-@dataclass(frozen=True)
-class Score:
-    """Accuracy, and the 95% interval of the accuracy on all digits of the same kind.
+class Interval(Record):
+    """A 95% interval."""
 
-    digits: number of different digits that it was measured on.
-    """
+    low: Fraction = Field(description="of the 95% interval")
+    high: Fraction = Field(description="of the 95% interval")
 
-    accuracy: float
-    low: float
-    high: float
-    digits: int
+    @model_validator(mode="after")
+    def _check_ends(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("the interval's low end is above its high end")
+        return self
+
+
+class Accuracy(Interval):
+    """A share of digits predicted right, with its 95% interval."""
+
+    accuracy: Fraction = Field(description="share of digits predicted right")
 
 
 @dataclass(frozen=True)
 class Estimate:
     """An accuracy on all digits of the same kind, estimated from held-out rows.
 
-    score: with its interval. raw: the share of held-out predictions that are right, with Wilson's interval;
-    the same as `score` if nothing is known of the rows. worth: the number of digits on which a plain share
-    has the same variance. influence: float of shape (training rows,), what each row adds to the accuracy's
-    error: the squares sum to its variance, the products with another estimate's to their covariance.
+    raw: the share of held-out predictions that are right, with Wilson's interval; the same as `score` if
+    nothing is known of the rows. digits: number of different held-out digits. worth: the number of digits on
+    which a plain share has the same variance. influence: float of shape (training rows,), what each row adds
+    to the accuracy's error: the squares sum to its variance, the products with another estimate's to their
+    covariance.
     """
 
-    score: Score
-    raw: Score
+    score: Accuracy
+    raw: Accuracy
+    digits: int
     worth: float
     influence: np.ndarray
 
@@ -87,18 +100,18 @@ def estimate(held_out: HeldOutDigits, count: int, margins: np.ndarray | None) ->
     """
     rows, right = held_out.rows, held_out.right
     share, n, influence = float(right.mean()), len(right), np.zeros(count)
-    raw = Score(share, *wilson(share, n), n)
+    raw = wilson(share, n)
     wrong = right < 0.5
     if margins is None or n == count or not FOLDS <= wrong.sum() <= n - FOLDS:
         influence[rows] = (right - share) / n
-        return Estimate(raw, raw, n, influence)
+        return Estimate(raw, raw, n, n, influence)
     expected, cross_fitted = _predict_right(margins, rows, wrong)
     missed = right - cross_fitted
     share = float(np.clip(expected.mean() + missed.mean(), 0, 1))
     influence += (expected - expected.mean()) / count
     influence[rows] += (missed - missed.mean()) / n
     worth = float(share * (1 - share) / np.sum(influence**2))
-    return Estimate(Score(share, *wilson(share, worth), n), raw, worth, influence)
+    return Estimate(wilson(share, worth), raw, n, worth, influence)
 
 
 def _predict_right(margins: np.ndarray, rows: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +132,8 @@ def _predict_right(margins: np.ndarray, rows: np.ndarray, wrong: np.ndarray) -> 
     return expected, cross_fitted
 
 
-def wilson(accuracy: float, digits: float) -> tuple[float, float]:
-    """Return Wilson's 95% interval of an accuracy on so many digits, or on as many as it is worth.
+def wilson(accuracy: float, digits: float) -> Accuracy:
+    """Return an accuracy with Wilson's 95% interval on so many digits, or on as many as it is worth.
 
     scipy's takes whole numbers alone. E. B. Wilson, "Probable Inference, the Law of Succession, and
     Statistical Inference", JASA 22 (1927).
@@ -128,13 +141,8 @@ def wilson(accuracy: float, digits: float) -> tuple[float, float]:
     centre = accuracy + Z**2 / (2 * digits)
     half = Z * np.sqrt(accuracy * (1 - accuracy) / digits + Z**2 / (4 * digits**2))
     low, high = (centre - half) / (1 + Z**2 / digits), (centre + half) / (1 + Z**2 / digits)
-    return float(max(0.0, min(low, accuracy))), float(min(1.0, max(high, accuracy)))  # rounded, too
-
-
-def by_fold(labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray) -> list[float]:
-    """Return the accuracy of each fold, in the folds' order."""
-    right = probabilities.argmax(axis=1) == labels
-    return [float(right[folds == fold].mean()) for fold in np.unique(folds)]
+    low, high = float(max(0.0, min(low, accuracy))), float(min(1.0, max(high, accuracy)))  # rounded, too
+    return Accuracy(accuracy=accuracy, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -167,36 +175,20 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
     right = probabilities.argmax(axis=1) == labels
     _, inside = np.unique(np.ceil(confidence * bins), return_inverse=True)
     counts, hits, sums = (np.bincount(inside, weights) for weights in (None, right, confidence))
-    low, high = np.transpose([wilson(hit / count, count) for hit, count in zip(hits, counts, strict=True)])
+    scores = [wilson(float(hit / count), count) for hit, count in zip(hits, counts, strict=True)]
+    low, high = np.transpose([(score.low, score.high) for score in scores])
     return Calibration(sums / counts, hits / counts, low, high, counts)
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Two digits taken for each other; count_ab: number of a predicted as b, count_ba: of b as a."""
-
-    a: int
-    b: int
-    count_ab: int
-    count_ba: int
-
-    @property
-    def count(self) -> int:
-        """Return the number of errors in both directions."""
-        return self.count_ab + self.count_ba
-
-    def __str__(self) -> str:
-        return (
-            f"{self.a} and {self.b}: {self.count:,} {'error' if self.count == 1 else 'errors'} "
-            f"({self.a} predicted as {self.b}: {self.count_ab:,}, {self.b} as {self.a}: {self.count_ba:,})"
-        )
-
-
-def confusions(matrix: np.ndarray) -> list[Confusion]:
-    """Return the pairs of digits taken for each other, most often first.
+def confusions(matrix: np.ndarray) -> list[str]:
+    """Return what is said of each pair of digits that are taken for each other, most often first.
 
     matrix: counts of shape (10, 10); the row is the label, the column the prediction.
     """
-    upper = zip(*np.triu_indices(len(matrix), k=1), strict=True)
-    pairs = [Confusion(int(a), int(b), int(matrix[a, b]), int(matrix[b, a])) for a, b in upper]
-    return sorted((pair for pair in pairs if pair.count), key=lambda pair: -pair.count)
+    pairs = [(int(matrix[a, b]), int(matrix[b, a]), a, b) for a, b in combinations(range(len(matrix)), 2)]
+    return [
+        f"{a} and {b}: {ab + ba:,} error{'s' if ab + ba > 1 else ''} "
+        f"({a} predicted as {b}: {ab:,}, {b} as {a}: {ba:,})"
+        for ab, ba, a, b in sorted(pairs, key=lambda pair: -(pair[0] + pair[1]))
+        if ab + ba
+    ]

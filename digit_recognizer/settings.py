@@ -1,6 +1,7 @@
 """What can be set of a net: each field's default, bounds and description, and `--set FIELD=VALUE`."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -140,13 +141,14 @@ Settings = Annotated[KerasSettings | MLPSettings, Field(discriminator="net")]
 AnySettings = TypeVar("AnySettings", bound=NetSettings)
 
 
+@cache
 def describe(kind: type[NetSettings]) -> dict[str, FieldSchema]:
     """Return, of each field that can be set, what is allowed, its default and its description."""
     properties = kind.model_json_schema()["properties"]
     return {name: field_schema(schema) for name, schema in properties.items() if name != "net"}
 
 
-FIELDS = describe(KerasSettings) | describe(MLPSettings)  # a field of both kinds reads text alike
+FIELDS = {**KerasSettings.model_fields, **MLPSettings.model_fields}.keys() - {"net"}
 
 
 def format_value(value: object) -> str:
@@ -159,7 +161,8 @@ def format_value(value: object) -> str:
 def parse(assignment: str) -> tuple[str, object]:
     """Return field and value of a typed FIELD=VALUE; what reads as no value of the field stays text."""
     name, _, text = assignment.partition("=")
-    return name, FIELDS[name].read(text) if name in FIELDS else text
+    fields = describe(KerasSettings) | describe(MLPSettings)  # a field of both kinds reads text alike
+    return name, fields[name].read(text) if name in fields else text
 
 
 def override(settings: AnySettings, overrides: Mapping[str, object]) -> AnySettings:

@@ -98,9 +98,7 @@ def _rows(content: bytes, name: str) -> Iterator[tuple[int, list[str]]]:
         for row in lines:
             yield lines.line_num, row
     except UnicodeDecodeError:
-        problem = "is not a text file, expected a CSV that begins ImageId,Label"
+        begins = "expected a CSV that begins ImageId,Label"
+        raise SubmissionError(f"{name}: is not a text file, {begins}") from None
     except csv.Error as error:
-        problem = f"line {lines.line_num}: is not CSV ({error})"
-    else:
-        return
-    raise SubmissionError(f"{name}: {problem}")
+        raise SubmissionError(f"{name}: line {lines.line_num}: is not CSV ({error})") from None

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from digit_recognizer import drafts, environment, pipeline, runs
+from digit_recognizer import drafts, environment, pipeline, runs, training
 from digit_recognizer.comparison import Comparison, compare
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.files import delete, locked, write_atomically
 from digit_recognizer.job import Job
-from digit_recognizer.manifest import Accuracy
 from digit_recognizer.reports import drawing, figures
 from digit_recognizer.scoring import wilson
 from digit_recognizer.search import Row, Search, overrides
@@ -48,6 +47,7 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
         import optuna
     except ImportError as error:
         raise LibraryError(f"`tune` needs {error.name}, which is not installed: pip install optuna") from None
+    runs.check_outside(asked.out)
     name = asked.name or f"{datetime.now():%Y%m%d-%H%M%S}"
     journal, base_name = asked.out / f"{name}-search" / JOURNAL, f"{name[:80]}-as-it-stands"
     if journal.exists() != asked.resume:
@@ -59,8 +59,9 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        search = Search(optuna, asked, began, on_notice, on_progress)
-        with locked(journal.with_name(runs.LOCK), busy, delete=True):
+        lock = locked(journal.with_name(runs.LOCK), busy, delete=True)
+        with training.on_cluster(asked.cluster), lock:
+            search = Search(optuna, asked, began, on_notice, on_progress)
             search.open(journal)
             try:
                 rows, best = search.run()
@@ -88,19 +89,18 @@ def _validate(
         return runs.load(asked.out / name)
     job = Job(
         recipes=asked.recipes, settings=settings, folds=asked.folds, seed=(asked.seed + FINAL) % 2**32,
-        jobs=asked.jobs, data_dir=asked.data_dir, out=asked.out, name=name, write_submission=False,
-        resume=runs.count_fits(asked.out / name) > 0,
+        jobs=asked.jobs, cluster=asked.cluster, data_dir=asked.data_dir, out=asked.out, name=name,
+        write_submission=False, resume=runs.count_fits(asked.out / name) > 0,
     )  # fmt: skip
     return pipeline.train(job, on_notice=say, on_progress=show)
 
 
 def _draw(rows: list[Row], best: Row, fields: list[str]) -> str:
     """Return the picture of the out-of-fold accuracies: the recipe as it stands, then the best candidates."""
-    scores, labels = dict[str, Accuracy](), {0: "as it stands"}
+    scores, labels = {}, {0: "as it stands"}
     for row in sorted((row for row in rows if row["folds"]), key=lambda row: row["candidate"] > 0):
         values = " ".join(format_value(row[field]) for field in fields)
         label = labels.setdefault(row["candidate"], f"{row['candidate']}: {values}")
-        low, high = wilson(row["accuracy"], row["digits"])
-        scores[label] = Accuracy(accuracy=row["accuracy"], low=low, high=high)
+        scores[label] = wilson(row["accuracy"], row["digits"])
     with drawing.own_settings():
         return figures.intervals(scores, labels[best["candidate"]]).file()

@@ -35,11 +35,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def results() -> Iterator[str]:
-    """Yield the benchmark's main results, for the README."""
-    measured = _measurements()
+    """Yield the benchmark's main results, for the README, of what was measured."""
+    by_name = {name: [result for result in _measurements() if result["contestant"] == name] for name in SHORT}
     rows = []
-    for name in SHORT:
-        runs = [result for result in measured if result["contestant"] == name]
+    for name, runs in by_name.items():
+        if not runs:
+            continue
         seconds, accuracy = ([run[field] for run in runs] for field in ("seconds", "accuracy"))
         numbers = benchmark.mean(seconds, ".1f"), benchmark.mean(accuracy, ".4f")
         rows.append([benchmark.CONTESTANTS[name], *numbers, str(len(runs))])

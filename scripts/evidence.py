@@ -74,7 +74,7 @@ def scores(stored: Iterable[runs.Run]) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
-def _interval(score: scoring.Score) -> str:
+def _interval(score: scoring.Accuracy) -> str:
     return f"{score.accuracy:.4f}, {score.low:.4f} to {score.high:.4f}"
 
 

@@ -100,13 +100,20 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def typed(*arguments: object, cwd: Path, stdout: TextIO | None = None) -> Result:
+def typed(
+    *arguments: object, cwd: Path, stdout: TextIO | None = None, stderr: TextIO | None = None
+) -> Result:
     """Run a command in this very process, as if it were typed in the folder `cwd`; a bug raises."""
     out, err = io.StringIO(), io.StringIO()
     handler = signal.getsignal(signal.SIGTERM)
     words = ["digit-recognizer", *map(str, arguments)]
     try:
-        with chdir(cwd), redirect_stdout(stdout or out), redirect_stderr(err), mock.patch("sys.argv", words):
+        with (
+            chdir(cwd),
+            redirect_stdout(stdout or out),
+            redirect_stderr(stderr or err),
+            mock.patch("sys.argv", words),
+        ):
             commands.main()
     except SystemExit as end:
         return Result(int(end.code or 0), out.getvalue(), err.getvalue())

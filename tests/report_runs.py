@@ -4,6 +4,7 @@ import base64
 import io
 import shutil
 from collections.abc import Sequence
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ def predict(labels: np.ndarray, wrong: float, seed: int = 0) -> np.ndarray:
 
 
 def score_of(held_out: HeldOut, probabilities: np.ndarray, **changes: Any) -> ModelScore:
-    score = scoring.estimate(scoring.by_digit(held_out, probabilities), TRAIN, None).score
-    return ModelScore(**{**vars(score), "fit_seconds": 12.5, **changes})
+    found = scoring.estimate(scoring.by_digit(held_out, probabilities), TRAIN, None)
+    return ModelScore(**{**dict(found.score), "digits": found.digits, "fit_seconds": 12.5, **changes})
 
 
 def write_run(
@@ -42,7 +43,7 @@ def write_run(
     names = [model.name for model in models if model.name != BLEND]
     fields = {
         "name": folder.name,
-        "created": manifest.datetime.fromisoformat("2026-01-02T03:04:05+01:00"),
+        "created": datetime.fromisoformat("2026-01-02T03:04:05+01:00"),
         "config": config_of(dataset, names),
         "scores": {model.name: score_of(held_out, model.out_of_fold) for model in models},
         "main_model": models[-1].name,

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from scipy.optimize import OptimizeResult
 
 from digit_recognizer.blending import METHODS, WeightedCombiner, apply_temperature, blend
 from digit_recognizer.predictions import HeldOut, Predictions, mean_of_fits
@@ -118,23 +117,6 @@ def test_weights_for_a_fifth_of_a_holdout_are_learned_on_the_other_four() -> Non
         same = (after == before).all(axis=1)
         assert same[row]
         assert same.sum() == ROWS / 5
-
-
-@pytest.mark.parametrize(
-    "optimum",
-    [
-        OptimizeResult(x=np.array([0.9, 0.1]), success=False),
-        OptimizeResult(x=np.array([np.nan, 0.1]), success=True),
-    ],
-)
-def test_weights_that_are_not_found_are_equal(
-    monkeypatch: pytest.MonkeyPatch, optimum: OptimizeResult
-) -> None:
-    monkeypatch.setattr("scipy.optimize.minimize", lambda *_, **__: optimum)
-    combiner, blended = blend([GOOD, FAIR], HELD_OUT, "weighted")
-    assert combiner.weights == (0.5, 0.5)
-    assert not combiner.converged
-    assert accuracy(blended) > accuracy(FAIR)
 
 
 def test_a_blend_has_a_temperature_for_each_weight() -> None:

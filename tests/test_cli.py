@@ -85,6 +85,14 @@ def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: ru
         assert told["competition"] == ("valid" in verdict)
 
 
+def test_check_takes_a_runs_name_as_other_commands_do(tmp_path: Path, tiny_run: runs.Run) -> None:
+    out = tiny_run.folder.parent
+    checked = typed("check", "tiny", "--out", out, cwd=tmp_path)
+    assert (checked.code, checked.out) == (0, typed("check", tiny_run.submission, cwd=tmp_path).out)
+    missed = typed("check", "tinny", "--out", out, cwd=tmp_path)
+    assert missed.err == f"Error: {out}/tinny: no such run; did you mean tiny? `runs` lists the runs\n"
+
+
 def test_a_report_after_the_data_has_moved_says_how_to_name_its_folder(
     tmp_path: Path, tiny_run: runs.Run
 ) -> None:
@@ -131,6 +139,7 @@ def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
             "Error: --set epoch: no selected recipe has that field; did you",
         ),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),
+        (["check", "nowhere"], 1, "Error: submissions/nowhere: no such run; `runs` lists the runs"),
         (["check", "nowhere.csv"], 1, "Error: nowhere.csv: cannot be read (No such file or directory)"),
     ],
 )
@@ -187,10 +196,17 @@ def test_a_name_that_no_folder_can_have_is_wrong_usage(tmp_path: Path, command: 
     [
         (["train", "--epochs", "2"], "No such option '--epochs'; give --set epochs=2.", " train"),
         (["validate", "--hiden=64,8"], "No such option '--hiden'; give --set hidden=64,8.", " validate"),
+        (["train", "--lr", "0.1"], "No such option '--lr'; give --set learning_rate=0.1.", " train"),
+        (["train", "--batch", "64"], "No such option '--batch'; give --set batch_size=64.", " train"),
+        (
+            ["train", "--hidden-layer-sizes=8"],
+            "No such option '--hidden-layer-sizes'; give --set hidden=8.",
+            " train",
+        ),
         (["train", "--tta"], "No such option '--tta'; give --set tta=VALUE.", " train"),
         (["train", "--zzz", "2"], "No such option '--zzz'.", " train"),
         (["nosuch"], "No such command 'nosuch'.", ""),
-        (["check"], "Missing argument 'FILE'.", " check"),
+        (["check"], "Missing argument 'FILE|RUN'.", " check"),
     ],
 )
 def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: str, command: str) -> None:
@@ -234,13 +250,13 @@ def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
         "report": [None, "--out", "--data-dir"],
         "draw": [None, "--out"],
         "predict": [None, "--run", "--csv", "--out"],
-        "check": [None],
+        "check": [None, "--out"],
         "download": ["--data-dir"],
         "submit": [None, "--out"],
         "submissions": ["--out"],
     }
     for command, named in options.items():
-        needed = {"ensemble": ["a", "b"], "predict": ["x.png"], "check": []}.get(command, [])
+        needed = {"ensemble": ["a", "b"], "predict": ["x.png"], "check": ["x"]}.get(command, [])
         for option in named:
             typed_words = [option, name] if option else [name]
             result = typed(command, *(needed if option else []), *typed_words, cwd=tmp_path)
@@ -304,9 +320,11 @@ def test_control_sequences_never_reach_the_terminal(
 
 
 def test_listed_runs_are_escaped_in_one_line(tmp_path: Path, tiny_run: runs.Run) -> None:
-    folder = tmp_path / "submissions" / "two\nlines"
-    folder.mkdir(parents=True)
-    runs.write_manifest(folder, tiny_run.manifest)
-    result = typed("runs", cwd=tmp_path)
-    assert "two\\nlines" in result.out
-    assert len(result.out.splitlines()) == 2
+    for name in ("two\nlines", EVIL, "plain"):
+        folder = tmp_path / "submissions" / name
+        folder.mkdir(parents=True)
+        runs.write_manifest(folder, tiny_run.manifest)
+    lines = typed("runs", cwd=tmp_path).out.splitlines()
+    assert_escaped(*lines)
+    assert any(line.startswith("two\\nlines ") for line in lines)
+    assert (len(lines), len({len(line) for line in lines})) == (4, 1)  # their columns are aligned

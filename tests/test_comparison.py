@@ -15,8 +15,8 @@ from digit_recognizer import data, runs
 from digit_recognizer.comparison import against_best, better_than, compare, mid_p
 from digit_recognizer.data import references
 from digit_recognizer.errors import RunError
-from digit_recognizer.manifest import Accuracy
 from digit_recognizer.predictions import HeldOut, Predictions
+from digit_recognizer.scoring import Accuracy
 
 Make = Callable[..., runs.Run]
 
@@ -249,3 +249,6 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     }  # fmt: skip
     result = typed("compare", "good", "none", "--out", ".", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
+    result = typed("compare", "good", "near", "--out", ".", "--data-dir", ".", cwd=tmp_path)
+    refused = "Error: --data-dir is for --report, as nothing else reads the digits; give both\n"
+    assert (result.code, result.out, result.err) == (2, "", refused)

@@ -189,6 +189,16 @@ def test_an_archive_of_another_kind_raises_data_error(
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("packed", [squeeze, one_zip_each])
+def test_what_was_compressed_twice_is_told(folder: Path, packed: Callable[[Path], Path]) -> None:
+    for path in folder.iterdir():
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(
+        DataError, match=r"train\.csv\S*( \(train\.csv\))?: is compressed twice; unpack it once$"
+    ):
+        data.load(packed(folder))
+
+
 NAMES = ["train.csv", "train.csv.gz", data.ARCHIVE, "test.csv", "test_labels.csv", data.OPENML_MARKER]
 
 

@@ -35,20 +35,37 @@ def test_a_run_reads_its_own_test_csv_byte_for_byte(tiny_run: runs.Run, tmp_path
             assert (tmp_path / "read.csv").read_bytes() == run.submission.read_bytes()
 
 
+OF_THE_RUN = [
+    "run.json", "submission.csv", "submission-2.csv", "probabilities-2.npz", "config.json", "lock", "fits",
+    "fits/x.csv", "fits/new.npz", "report/x.csv", "report/a/b/x.csv",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "name", ["test.csv", "link.csv", "run/run.json", "run/submission.csv", "nosuch/x.csv", "."]
+    "name",
+    ["test.csv", "link.csv", "inside/x.csv", "nosuch/x.csv", ".", *(f"run/{name}" for name in OF_THE_RUN)],
 )
 def test_a_csv_that_cannot_be_written_is_refused_before_the_digits_are_read(
     tiny_run: runs.Run, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "test.csv").write_text("none of these are digits")
     (tmp_path / "link.csv").symlink_to("test.csv")
-    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    (tmp_path / "inside").symlink_to("run/fits")
+    run = shutil.copytree(tiny_run.folder, tmp_path / "run")
+    if name.endswith("new.npz"):  # of a run that is not complete
+        (run / "run.json").rename(run / "config.json")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     ended = typed("predict", "test.csv", "--run", tiny_run.folder, "--csv", name, cwd=tmp_path)
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert ended.err.startswith(f"Error: {name}: cannot be written (")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_csv_beside_the_runs_own_is_the_users(tiny_run: runs.Run, test_csv: str, tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text(test_csv)
+    run = shutil.copytree(tiny_run.folder, tmp_path / "run")
+    ended = typed("predict", "test.csv", "--run", run, "--csv", "run/mine.csv", cwd=tmp_path)
+    assert (ended.code, ended.out) == (0, "run/mine.csv\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/fd")

@@ -89,6 +89,30 @@ def shaded(ink: np.ndarray, shade: Callable[[np.ndarray, np.ndarray], np.ndarray
     return picture * shade(x, y)
 
 
+def in_comb(ink: np.ndarray, width: int, ticks: float, below: int) -> np.ndarray:
+    """Return a digit in a form's field: a line below it, and one up on either side."""
+    picture = page(ink)
+    side, bottom = len(picture), len(picture) - below
+    picture[bottom : bottom + width, 9:-9] = 80
+    for left in (9, side - 9 - width):
+        picture[bottom - int(ticks * side) : bottom + width, left : left + width] = 80
+    return picture
+
+
+def folded(rng: Rng, depth: float, degrees: float, offset: float = 0, crease: float = 0) -> np.ndarray:
+    """Return blank paper, darker on one side of a fold, and in the crease; offset: from the middle."""
+    y, x = np.mgrid[-1:1:200j, -1:1:200j]
+    across = x * np.cos(np.deg2rad(degrees)) + y * np.sin(np.deg2rad(degrees)) - offset
+    dark = depth * (across > 0) + crease * np.exp(-((across * 50) ** 2))
+    return 220 - dark + rng.normal(0, 2, x.shape)
+
+
+def half_in_shadow(ink: np.ndarray, paper: float = 220) -> np.ndarray:
+    picture = page(ink, 40, paper, 170)
+    picture[:, len(picture) // 2 :] *= 0.5
+    return picture
+
+
 def grained(ink: np.ndarray, rng: Rng) -> np.ndarray:
     picture = 255 - ink * (70 + 30 * rng.random(ink.shape))
     picture[np.unravel_index(ink.argmax(), ink.shape)] = 20  # one dark pixel
@@ -111,6 +135,9 @@ READ: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
     "white margin round black": lambda ink, _: np.pad(255 - page(ink), 20, constant_values=255),
     "dark margin": lambda ink, _: np.pad(page(ink), 30, constant_values=30),
     "form's cell": lambda ink, _: ruled(ink, 130, 130, 80, 2),
+    "form's comb": lambda ink, _: in_comb(ink, 2, 0.3, 8),
+    "form's comb, low": lambda ink, _: in_comb(ink, 3, 0.15, 6),
+    "form's comb, high": lambda ink, _: in_comb(ink, 2, 0.55, 8),
     "dashed lines": lambda ink, _: dashed(ink, 14, 9),
     "dotted lines": lambda ink, _: dashed(ink, 6, 2),
     "squared paper": lambda ink, _: ruled(ink, 16, 16, 215),
@@ -176,6 +203,13 @@ REFUSED: dict[str, Callable[[list[np.ndarray], Rng], np.ndarray]] = {
     "blank light from one side": lambda _, rng: np.linspace(90, 230, 150) + rng.normal(0, 2, (150, 150)),
     "blank vignette": lambda _, rng: shaded(np.zeros((112, 112)), lambda x, y: 1 - 0.3 * (x * x + y * y)),
     "blank stain": lambda _, rng: stained(150, 20) + rng.normal(0, 2, (150, 150)),
+    "blank, folded": lambda _, rng: folded(rng, 10, 0),
+    "blank, folded off the middle": lambda _, rng: folded(rng, 15, 0, 0.3),
+    "blank, folded across": lambda _, rng: folded(rng, 8, 90, crease=15),
+    "blank, folded aslant": lambda _, rng: folded(rng, 20, 80, -0.4),
+    "blank, bright on one side": lambda _, rng: folded(rng, -12, 0, -0.25),
+    "shadow on half of a digit": lambda inks, _: half_in_shadow(inks[0]),
+    "shadow beside a digit": lambda inks, _: half_in_shadow(np.pad(inks[1], ((0, 0), (0, 140)))),
     "lines alone": lambda _, rng: ruled(np.zeros((112, 112)), 20, 0, 120),
     "lines both ways": lambda _, rng: ruled(np.zeros((112, 112)), 24, 24, 120) - 2 * rng.random((152, 152)),
     "frame alone": lambda inks, _: np.pad(np.pad(page(0 * inks[0]), 3), 15, constant_values=255),
@@ -193,9 +227,13 @@ REFUSED: dict[str, Callable[[list[np.ndarray], Rng], np.ndarray]] = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_not_one_digit_is_refused(inks: list[np.ndarray], kind: str) -> None:
-    why = {"blank": "is blank|no stroke", "lines": "lines alone", "several": "several digits"}.get(
-        kind.split()[0]
-    )
+    why = {
+        "blank": "is blank|no stroke",
+        "blank,": "is blank",
+        "shadow": "in shadow",
+        "lines": "lines alone",
+        "several": "several digits",
+    }.get(kind.split()[0])
     with pytest.raises(PictureError, match=why):
         prepare(np.clip(REFUSED[kind](inks, np.random.default_rng(0)), 0, 255))
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -401,7 +402,7 @@ def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> 
     )
     for name, day in (("b", 2), ("a", 3), ("c", 1)):
         shutil.copytree(small.folder, tmp_path / "submissions" / name)
-        created = manifest.datetime.fromisoformat(f"2026-01-0{day}T00:00:00+00:00")
+        created = datetime.fromisoformat(f"2026-01-0{day}T00:00:00+00:00")
         changed = small.manifest.model_copy(update={"created": created})
         records.write(tmp_path / "submissions" / name / "run.json", changed)
     result = typed("report", "--json", "--png", cwd=tmp_path)

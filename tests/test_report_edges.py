@@ -75,7 +75,7 @@ def test_probabilities_that_do_not_fit_the_data_raise_run_error(
 ) -> None:
     rows, damaged = DAMAGES[how](held_out, model)
     runs.write_probabilities(runs.probabilities_file(again.folder, 1), rows, [damaged])
-    with pytest.raises(RunError, match=r"^[^\n]*(sklearn-mlp are not of the digits in|is damaged)[^\n]+$"):
+    with pytest.raises(RunError, match=r"^[^\n]*(probabilities are not of the digits in|is damaged)[^\n]+$"):
         reports.write(again)
     assert not (again.folder / "report").exists()
 

@@ -78,8 +78,11 @@ def test_the_stored_models_give_the_stored_probabilities(
             np.testing.assert_allclose(mean / mean.sum(axis=1, keepdims=True), stored[name], atol=1e-6)
 
 
-def test_an_optimiser_that_fails_gives_equal_weights_and_a_notice(tiny_run: runs.Run, tmp_path: Path) -> None:
-    failure = scipy.optimize.OptimizeResult(x=np.array([np.nan, 2.0]), success=False)
+@pytest.mark.parametrize(("weights", "success"), [([0.9, 0.1], False), ([np.nan, 0.1], True)])
+def test_an_optimiser_that_fails_gives_equal_weights_and_a_notice(
+    tiny_run: runs.Run, tmp_path: Path, weights: list[float], success: bool
+) -> None:
+    failure = scipy.optimize.OptimizeResult(x=np.array(weights), success=success)
     notices: list[str] = []
     with mock.patch("scipy.optimize.minimize", return_value=failure):
         run = pipeline.blend_runs([tiny_run], "weighted", out=tmp_path, on_notice=notices.append)
@@ -98,8 +101,10 @@ def test_a_temperature_that_is_not_found_is_1(tiny_run: runs.Run, tmp_path: Path
     assert blend.inverse_temperature == 1.0
 
 
-def test_blends_of_blends_keep_valid_file_names(tiny_run: runs.Run, tmp_path: Path) -> None:
-    run = tiny_run
+def test_blends_of_a_strangers_run_and_of_blends_keep_valid_file_names(
+    tiny_run: runs.Run, tmp_path: Path
+) -> None:
+    run = runs.Run(tiny_run.folder, tiny_run.manifest.model_copy(update={"name": "../my <run>"}))
     for letter in "abc":
         run = pipeline.blend_runs([run], "mean", out=tmp_path, name=letter * 100, on_notice=pytest.fail)
     stored = {path.name for path in (run.folder / "fits").iterdir()}
@@ -125,10 +130,3 @@ def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run
     )
     assert run.manifest.config.ensemble.runs == (name, f"{name}-2")
     assert len(list((run.folder / "fits").iterdir())) == 8
-
-
-def test_a_blend_of_a_strangers_run_has_valid_file_names(tiny_run: runs.Run, tmp_path: Path) -> None:
-    strange = tiny_run.manifest.model_copy(update={"name": "../my <run>"})
-    parent = runs.Run(tiny_run.folder, strange)
-    run = pipeline.blend_runs([parent], "mean", out=tmp_path, name="blend", on_notice=pytest.fail)
-    assert len(list((run.folder / "fits").iterdir())) == 4

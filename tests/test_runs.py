@@ -62,6 +62,17 @@ def test_runs_are_found_by_name_or_folder(tmp_path: Path, copied: runs.Run) -> N
         runs.find(copied.folder.parent, "tinny")
 
 
+@pytest.mark.parametrize("inside", ["", "fits", "fits/new"])
+def test_no_run_is_made_and_no_page_written_in_another(copied: runs.Run, tmp_path: Path, inside: str) -> None:
+    out = f"runs/tiny/{inside}".rstrip("/")
+    before = sorted(copied.folder.rglob("*"))
+    for words in (["train"], ["ensemble", copied.folder], ["compare", *[copied.folder] * 2, "--report"]):
+        ended = typed(*words, "--out", out, cwd=tmp_path)
+        reason = "cannot be written (it belongs to the run tiny); name a place outside"
+        assert (ended.code, ended.out, ended.err) == (1, "", f"Error: {out}: {reason}\n")
+    assert sorted(copied.folder.rglob("*")) == before
+
+
 def test_a_command_without_a_name_says_which_run_it_takes(copied: runs.Run) -> None:
     result = typed("predict", "nothing.png", "--out", copied.folder.parent, cwd=copied.folder)
     score = copied.main_score.accuracy
@@ -80,7 +91,8 @@ def test_runs_of_two_time_zones_are_listed_by_the_moment(tmp_path: Path, tiny_ru
     for name, created in moments.items():
         write_run(tmp_path, name, tiny_run, created)
     (tmp_path / "no run").mkdir()
-    listed, problems = runs.list_all(tmp_path)
+    problems: list[str] = []
+    listed = runs.list_all(tmp_path, problems.append)
     assert [run.folder.name for run in listed] == ["new", "middle", "old"]
     assert problems == []
 
@@ -133,7 +145,8 @@ def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kin
         path.write_text('{"scores": [' + "0," * 600_000 + "0]}")
     else:
         path.symlink_to("/dev/zero")
-    listed, problems = runs.list_all(copied.folder.parent)
+    problems: list[str] = []
+    listed = runs.list_all(copied.folder.parent, problems.append)
     assert [run.folder for run in listed] == [copied.folder]
     assert len(problems) == 1
     assert problems[0].startswith(f"{path}: ")

@@ -3,10 +3,10 @@ import pytest
 
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.scoring import (
+    Accuracy,
     HeldOutDigits,
     accuracy,
     by_digit,
-    by_fold,
     calibration,
     confusions,
     errors,
@@ -20,6 +20,10 @@ def held_out(right: np.ndarray, rows: np.ndarray | None = None) -> HeldOutDigits
     return HeldOutDigits(rows, right.astype(float), np.zeros(len(right)))
 
 
+def ends(score: Accuracy) -> tuple[float, float]:
+    return score.low, score.high
+
+
 def test_accuracy_and_errors() -> None:
     assert accuracy(np.array([1, 2, 3, 4]), np.eye(10)[[1, 2, 3, 9]]) == 0.75
     assert errors(0.99628, 28_000) == 104
@@ -28,18 +32,16 @@ def test_accuracy_and_errors() -> None:
 
 def test_wilsons_interval() -> None:
     # (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.95, n = 100, z = 1.96
-    assert wilson(0.95, 100) == pytest.approx((0.8882, 0.9785), abs=1e-4)
-    assert wilson(1.0, 100) == pytest.approx((100 / (100 + 1.96**2), 1), abs=1e-4)
-    assert wilson(0.0, 100)[0] == 0
-    assert all(wilson(1.0, digits)[1] == 1 and wilson(0.0, digits)[0] == 0 for digits in range(1, 2200))
+    assert ends(wilson(0.95, 100)) == pytest.approx((0.8882, 0.9785), abs=1e-4)
+    assert ends(wilson(1.0, 100)) == pytest.approx((100 / (100 + 1.96**2), 1), abs=1e-4)
+    assert all(wilson(1.0, digits).high == 1 and wilson(0.0, digits).low == 0 for digits in range(1, 2200))
 
 
 def test_without_margins_the_estimate_is_the_share_of_the_held_out_rows() -> None:
     right = np.repeat([True, False], [95, 5])
     found = estimate(held_out(right, np.arange(100, 200)), 1000, None)
     assert found.score == found.raw
-    assert (found.score.accuracy, found.score.digits, found.worth) == (0.95, 100, 100)
-    assert (found.score.low, found.score.high) == wilson(0.95, 100)
+    assert (found.score, found.digits, found.worth) == (wilson(0.95, 100), 100, 100)
     assert np.sum(found.influence**2) == pytest.approx(0.95 * 0.05 / 100)
     assert not found.influence[:100].any()
     assert not found.influence[200:].any()
@@ -51,7 +53,7 @@ def test_a_digit_that_is_predicted_twice_counts_once() -> None:
     digits = by_digit(HeldOut(rows, np.zeros(4, int), labels), np.eye(10)[[1, 2, 1, 5]])
     assert (digits.rows.tolist(), digits.right.tolist()) == ([3, 7], [0.5, 1])
     np.testing.assert_allclose(digits.loss, [-np.log(1e-6) / 2, 0])
-    assert estimate(digits, 10, None).score.digits == 2
+    assert estimate(digits, 10, None).digits == 2
 
 
 ROWS, SHARE = 12_000, 0.1
@@ -113,12 +115,6 @@ def test_a_cross_validation_of_all_rows_is_not_adjusted() -> None:
     assert found.score == found.raw
 
 
-def test_each_fold_is_scored_by_itself() -> None:
-    labels = np.array([1, 1, 2, 2, 3, 3])
-    probabilities = np.eye(10)[[1, 1, 2, 9, 9, 9]]
-    assert by_fold(labels, probabilities, np.array([0, 0, 1, 1, 2, 2])) == [1, 0.5, 0]
-
-
 def test_calibration_counts_and_compares_bin_by_bin() -> None:
     """Four digits given 0.95, three of them right, and two given 0.6 and 0.64, one of them right."""
     probabilities = np.full((6, 10), 0.0)
@@ -128,8 +124,7 @@ def test_calibration_counts_and_compares_bin_by_bin() -> None:
     np.testing.assert_allclose(result.accuracy, [1, 0, 0.75])
     assert result.counts.tolist() == [1, 1, 4]
     assert result.error == pytest.approx((0.4 + 0.64 + 4 * 0.2) / 6)
-    last_bin = wilson(0.75, 4)
-    assert (result.low[2], result.high[2]) == pytest.approx(last_bin)
+    assert (result.low[2], result.high[2]) == pytest.approx(ends(wilson(0.75, 4)))
 
 
 def test_calibration_of_sure_and_right_predictions_is_without_error() -> None:
@@ -142,7 +137,7 @@ def test_calibration_of_sure_and_right_predictions_is_without_error() -> None:
 def test_confusions_join_both_directions_most_often_first() -> None:
     matrix = np.diag(np.full(10, 99))
     matrix[3, 5], matrix[5, 3], matrix[4, 9], matrix[0, 6] = 2, 1, 4, 1
-    assert [str(pair) for pair in confusions(matrix)] == [
+    assert confusions(matrix) == [
         "4 and 9: 4 errors (4 predicted as 9: 4, 9 as 4: 0)",
         "3 and 5: 3 errors (3 predicted as 5: 2, 5 as 3: 1)",
         "0 and 6: 1 error (0 predicted as 6: 1, 6 as 0: 0)",

@@ -371,6 +371,7 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
     [
         ("nowhere.csv", "nowhere.csv: cannot be read (No such file or directory)"),
         ("short.csv", "short.csv: found 99 rows, expected 100"),
+        ("of-sampel", "submissions/of-sampel: no such run; did you mean of-sample? `runs` lists the runs"),
         ("of-sample", "submissions/of-sample/submission.csv: labels the embedded sample's digits"),
         ("submissions/of-sample/submission.csv", "submissions/of-sample/submission.csv: labels the embedded"),
         ("of-others", "submissions/of-others/submission.csv: labels digits that are not the competition's"),
@@ -766,12 +767,16 @@ def test_a_score_that_does_not_come_in_time(user: User, last_look: str) -> None:
     assert len(ledger_of(user)) == 1
 
 
-@pytest.mark.parametrize("score", ["NaN", "Infinity", "n/a"])
-def test_a_score_that_is_no_number_is_none(user: User, score: str) -> None:
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "n/a", "1.5"])
+def test_a_score_that_is_no_share_is_no_accuracy(user: User, score: str) -> None:
     user.kaggle.verdict = {"status": "COMPLETE", "publicScore": score}
     result = user.run("submit", "file.csv")
-    assert result.out == "Submission 4000: complete, but Kaggle shows no public score\n"
-    assert listed(user)[0]["public_score"] is None
+    said = "public score 1.50000" if score == "1.5" else "complete, but Kaggle shows no public score"
+    assert result.out == f"Submission 4000: {said}\n"
+    assert (listed(user)[0]["public_score"], listed(user)[0]["errors"]) == (
+        1.5 if "1" in score else None,
+        None,
+    )
 
 
 def test_an_attempt_whose_end_is_unknown_is_looked_for_by_the_next(user: User) -> None:

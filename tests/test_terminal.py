@@ -6,8 +6,9 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 from conftest import typed
@@ -15,7 +16,6 @@ from conftest import typed
 from digit_recognizer import runs
 from digit_recognizer.cli import progress, tables, terminal
 from digit_recognizer.leaderboard.ledger import KaggleSubmission
-from digit_recognizer.leaderboard.matching import MatchedSubmission
 from digit_recognizer.training import Progress
 
 fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))  # not on Windows
@@ -52,17 +52,21 @@ def shown(columns: int, write: Callable[[], object]) -> list[str]:
     """Return the lines that a terminal gets; the cursor's movements begin lines, too."""
     with pseudo_terminal(columns) as (stream, got), redirect_stdout(stream), redirect_stderr(stream):
         write()
+    return lines_of(got)
+
+
+def lines_of(got: list[bytes]) -> list[str]:
     text = b"".join(got).decode().replace("\r\n", "\n").replace("\r", "\n")
     return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split("\n") if line]
 
 
-def listed_submissions() -> list[MatchedSubmission]:
+def listed_submissions() -> list[KaggleSubmission]:
     listed = KaggleSubmission(
         ref=40_000_000, date=SENT, file_name="20261130-033700.csv", description="m", status="ERROR",
         public_score=None, error_description=REJECTED,
     )  # fmt: skip
     news = {"status": "COMPLETE", "public_score": 0.99321, "error_description": "", "file_name": "r" * 70}
-    return [MatchedSubmission(listed), MatchedSubmission(listed.model_copy(update=news))]
+    return [listed, listed.model_copy(update=news)]
 
 
 @NARROW
@@ -152,6 +156,43 @@ def test_bars_fit_and_estimate_after_a_whole_epoch(
             assert all(line.endswith(f"validation accuracy {0.9 + epochs / 1000:.4f}") for line in each)
             waiting = [line for line in lines if "-:--:--" in line]
             assert (waiting[-3:] == lines[-3:]) == (epochs == 1)
+
+
+@pytest.mark.parametrize("columns", [80, 60, 40])
+def test_a_downloads_bar_fits_in_one_line(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = "downloading the archive: the connection broke off; check the network. Trying again"
+
+    def download() -> None:
+        with progress.download_bar() as on_progress:
+            on_progress(1_000_000, 76_900_000)
+            terminal.notice(text)
+            on_progress(76_900_000, 76_900_000)
+
+    lines = shown(columns, download)
+    bars = [line for line in lines if line.startswith("Downloading ━")]
+    assert " ".join(line for line in lines if line not in bars) == text
+    assert max(map(len, lines)) <= columns
+    assert bars[-1].endswith("━ 76.9/76.9 MB 0:00:00")
+
+
+@pytest.mark.slow
+def test_commands_that_talk_to_kaggle_fit_the_terminal(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import stub_kaggle
+
+    user.kaggle.archive = bytes(3_000_000)
+    user.kaggle.faults["archive"] = [stub_kaggle.cut(0.5, stub_kaggle.reset)]
+    for command, seen in {
+        "download": "Downloading ━",
+        "submissions": "asking Kaggle for the submissions",
+    }.items():
+        with pseudo_terminal(60) as (stream, got):
+            monkeypatch.setattr(stub_kaggle, "typed", partial(typed, stderr=stream))
+            user.run(command, TERM="xterm", COLUMNS="60")
+        lines = lines_of(got)
+        assert [line for line in lines if seen in line]
+        assert max(map(len, lines)) <= 60, lines
 
 
 def test_a_stopped_command_leaves_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,42 +3,31 @@
 Nothing here imports what takes seconds.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from pydantic import Field
-from pydantic_core import to_jsonable_python
 
 from digit_recognizer import signals
-from digit_recognizer.cli import kaggle
+from digit_recognizer.cli import kaggle, options
 from digit_recognizer.cli.compare import compare
 from digit_recognizer.cli.draw import draw
-from digit_recognizer.cli.options import (
-    JSON,
-    NAME,
-    OUT,
-    PATH,
-    RUN,
-    TRAINING,
-    TrainingCommand,
-    ask,
-    bounded,
-    option,
-    with_options,
-)  # fmt: skip
+from digit_recognizer.cli.options import JSON, NAME, OUT, RUN, ask, bounded, option
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
-from digit_recognizer.cli.terminal import done, notice, result, results
+from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
 from digit_recognizer.cli.tune import tune
+from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import DigitRecognizerError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
 
 if TYPE_CHECKING:
     from digit_recognizer.runs import Run
+
+IN_ONE_THREAD = own_settings(OPENBLAS_NUM_THREADS="1")  # NumPy starts others, which takes as long as all else
 
 
 def main() -> None:
@@ -108,7 +97,7 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
         if report:
             notice(f"Report: {report}")
         if as_json:
-            result(tables.summary(run, report))
+            json_result(**tables.summary(run), **({"report": report} if report else {}))
             notice(expected.describe(run.manifest))
             return
         results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
@@ -117,12 +106,12 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
         notice(expected.describe(run.manifest))
 
 
-@cli.command(cls=TrainingCommand)
+@cli.command(cls=options.TrainingCommand)
 @option(Job, "holdout")
 @option(Job, "folds")
 @option(Job, "refit")
 @click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
-@with_options(TRAINING)
+@options.with_options(options.TRAINING)
 def train(with_report: bool, as_json: bool, **options: Any) -> None:
     """Train on the digits, score on held-out rows, and write a submission.
 
@@ -131,9 +120,9 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
     _show(train_visibly(ask(Job, **options)), as_json, with_report)
 
 
-@cli.command(cls=TrainingCommand)
+@cli.command(cls=options.TrainingCommand)
 @option(Job, "folds", default=5, help="Number of folds.")
-@with_options(TRAINING)
+@options.with_options(options.TRAINING)
 def validate(as_json: bool, **options: Any) -> None:
     """Score recipes by stratified K-fold cross-validation, without a submission.
 
@@ -172,6 +161,7 @@ def ensemble(as_json: bool, **options: Any) -> None:
 )
 @OUT
 @JSON
+@IN_ONE_THREAD
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
     """List the runs with their validation accuracy and public score.
 
@@ -181,8 +171,8 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
     from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import ledger
 
-    listed, problems = runs.list_all(out)
-    outcomes = {}
+    problems: list[str] = []
+    listed, outcomes = runs.list_all(out, problems.append), {}
     try:
         outcomes = ledger.read(out)
     except DigitRecognizerError as error:
@@ -193,7 +183,7 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
         notice(line)
     against_best = comparison.against_best(listed)
     if as_json:
-        result(tables.run_list(listed, outcomes, against_best))
+        json_result(runs=list(tables.run_list(listed, outcomes, against_best)))
     elif listed:
         results(tables.runs(listed, outcomes, against_best))
     elif not problems:
@@ -216,34 +206,36 @@ def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_jso
     run = chosen(out, name)
     page = reports.write(run, data_dir, png=png)
     with done(f"The report is written: {page}"):
-        result(json.dumps({"run": str(run.folder), "report": str(page)}) if as_json else page)
+        path_result(page, as_json, run=run.folder, report=page)
 
 
 @cli.command("recipes")
 @JSON
+@IN_ONE_THREAD
 def list_recipes(as_json: bool) -> None:
     """List the recipes with their settings and evidence."""
     from digit_recognizer.cli import tables
     from digit_recognizer.recipes import RECIPES
 
     if as_json:
-        result(json.dumps({"recipes": to_jsonable_python(list(RECIPES.values()))}))
+        json_result(recipes=list(RECIPES.values()))
     else:
         results(tables.recipes(RECIPES.values()))
 
 
-ROWS = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
 @cli.command()
-@click.argument("file", type=PATH)
+@click.argument("target", metavar="FILE|RUN", type=RUN)
 @click.option(
     "--rows",
-    **bounded(ROWS, "Number of test digits.  [default: as run.json beside FILE says, else 28000]"),
+    **bounded(
+        Annotated[int, Field(ge=1, le=10_000_000)], "Number of test digits.  [default: its run's, else 28000]"
+    ),
 )
+@OUT
 @JSON
-def check(file: Path, rows: int | None, as_json: bool) -> None:
-    """Check a submission CSV, or a run's folder, line by line, and count its labels.
+@IN_ONE_THREAD
+def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
+    """Check a submission CSV, or that of a run, by its name or folder, line by line, and count its labels.
 
     The exit code tells the format alone. `competition` in --json is false if the file cannot be of the
     competition's digits: by its rows, or by the run.json beside it.
@@ -251,16 +243,18 @@ def check(file: Path, rows: int | None, as_json: bool) -> None:
     from digit_recognizer import runs, submission
     from digit_recognizer.data import COMPETITION_ROWS
 
+    file = Path(target)
+    if (out / target / runs.MANIFEST).exists() or not (file.exists() or file.suffix == ".csv"):
+        file = runs.find(out, target).folder
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)
-    if rows is None:
-        rows = manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"]
+    rows = rows or (manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"])
     counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
     competition = rows == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone
     if manifest:
         competition &= manifest.config.data.kind == "competition"
     if as_json:
-        result(json.dumps({"file": str(file), "rows": rows, "counts": counts, "competition": competition}))
+        json_result(file=file, rows=rows, counts=counts, competition=competition)
         return
     results(f"{digit:>5}  {count:>5}" for digit, count in {"digit": "count", **counts}.items())
     other = "in the right format, but not of the competition's digits"

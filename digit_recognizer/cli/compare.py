@@ -1,6 +1,5 @@
 """The command `compare`: which of two runs is better."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from digit_recognizer.cli.options import JSON, OUT, RUN, option
-from digit_recognizer.cli.terminal import done, result, results
+from digit_recognizer.cli.terminal import done, json_result, result, results
+from digit_recognizer.errors import OptionError
 from digit_recognizer.job import StoredRun
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ def compare(
     """
     from digit_recognizer import comparison, runs
 
+    if data_dir and not with_report:
+        raise OptionError("--data-dir is for --report, as nothing else reads the digits; give both")
+    if with_report:
+        runs.check_outside(out)
     pair = runs.find(out, first), runs.find(out, second)
     names = [run.folder.resolve().name for run in pair]
     if names[0] == names[1]:
@@ -48,46 +52,34 @@ def compare(
 
             page = differences.write(pair, names, compared, said, out, data_dir)
         if as_json:
-            result(json.dumps({**compared.to_json(), "report": page and str(page)}))
+            json_result(**compared.to_json(), report=page)
         elif page:
             result(page)
 
 
 def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[str]:
-    """Yield in words how two runs on so many training digits compare."""
-    for name, score in zip(names, compared.scores, strict=True):
-        yield f"{name}: validation accuracy {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
-    yield (
-        f"difference: {compared.difference:+.4f} ({compared.low:+.4f} to {compared.high:+.4f}), "
-        f"p = {compared.p:.2g}"
-    )
-    if compared.common:
-        yield (
-            f"{compared.common:,} digits were held out by both: {names[0]} alone predicts "
-            f"{len(compared.only_first):,} of them right, {names[1]} alone {len(compared.only_second):,}"
-        )
-    if compared.log_loss:
-        change, error = compared.log_loss
-        yield f"log loss on them: {change:+.4f} ± {error:.4f}"
-    yield _verdict(names, rows, compared)
-
-
-def _verdict(names: Sequence[str], rows: int, compared: "Comparison") -> str:
+    """Yield in words how two runs on so many training digits compare; the verdict comes last."""
     first, second = names
-    if compared.verdict == "equal":
-        return f"{first} and {second} are equal: the same probabilities for the same digits"
-    if compared.verdict != "cannot tell":
-        return (
-            f"{first} is {compared.verdict} than {second}, as they are fitted; other seeds of their recipes "
-            "may differ"
+    for name, estimate in zip(names, compared.estimates, strict=True):
+        score = estimate.score
+        yield f"{name}: validation accuracy {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
+    interval = f"{compared.low:+.4f} to {compared.high:+.4f}"
+    yield f"difference: {compared.difference:+.4f} ({interval}), p = {compared.p:.2g}"
+    if compared.log_loss:
+        yield (
+            f"{compared.common:,} digits were held out by both: {first} alone predicts "
+            f"{len(compared.only_first):,} of them right, {second} alone {len(compared.only_second):,}"
         )
-    said = f"The held-out digits cannot tell {first} from {second}"
-    if compared.needed is None:
-        return f"{said}; on the same ones, runs are compared more sharply" if compared.difference else said
-    said += f": to find such a difference takes about {_round(compared.needed):,} held-out digits"
-    return f"{said}, more than there are" if compared.needed > rows else f"{said}; --folds holds out {rows:,}"
-
-
-def _round(count: int) -> int:
-    """Return two significant digits of an estimated number."""
-    return int(float(f"{count:.1e}"))
+        yield "log loss on them: {:+.4f} ± {:.4f}".format(*compared.log_loss)
+    cannot = f"The held-out digits cannot tell {first} from {second}"
+    if compared.verdict == "equal":
+        yield f"{first} and {second} are equal: the same probabilities for the same digits"
+    elif compared.verdict != "cannot tell":
+        fitted = "as they are fitted; other seeds of their recipes may differ"
+        yield f"{first} is {compared.verdict} than {second}, {fitted}"
+    elif compared.needed is None:
+        yield f"{cannot}; on the same ones, runs are compared more sharply" if compared.difference else cannot
+    else:
+        about = int(float(f"{compared.needed:.1e}"))
+        enough = ", more than there are" if compared.needed > rows else f"; --folds holds out {rows:,}"
+        yield f"{cannot}: to find such a difference takes about {about:,} held-out digits{enough}"

@@ -1,6 +1,5 @@
 """The command `draw`: a page to draw digits on, which a run's nets predict in the browser."""
 
-import json
 import os
 import sys
 import webbrowser
@@ -11,7 +10,7 @@ import click
 from digit_recognizer.cli.options import JSON, OUT, RUN
 from digit_recognizer.cli.predict import chosen, find_newest
 from digit_recognizer.cli.progress import train_visibly
-from digit_recognizer.cli.terminal import done, notice, result
+from digit_recognizer.cli.terminal import done, notice, path_result
 from digit_recognizer.job import Job
 
 
@@ -35,12 +34,9 @@ def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
         notice(f"{out}: holds no run yet; the default recipes are trained on the embedded sample first")
         run = train_visibly(Job(out=out, data_dir=data.sample_folder()))
     path = page.write(run)
+    # A browser would have a window; on Linux the environment names a display.
+    has_display = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     with done(f"The page is written: {path}"):
-        if not no_open and _has_display():
+        if has_display and not no_open:
             webbrowser.open(path.resolve().as_uri())
-        result(json.dumps({"run": str(run.folder), "page": str(path)}) if as_json else path)
-
-
-def _has_display() -> bool:
-    """Return whether a browser would have a window: on Linux the environment names a display."""
-    return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        path_result(path, as_json, run=run.folder, page=path)

@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from pydantic import Field
 
-from digit_recognizer import scoring
-from digit_recognizer.cli import tables, terminal
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
-from digit_recognizer.cli.terminal import done, result, results
-from digit_recognizer.data import COMPETITION_ROWS
-from digit_recognizer.errors import EXIT_CODES, StoppedError, printable
+from digit_recognizer.cli.terminal import done, json_result, notice, result, results
+from digit_recognizer.errors import EXIT_CODES, StoppedError
 from digit_recognizer.files import default_folder
-from digit_recognizer.leaderboard.advice import COMPETITION
+from digit_recognizer.leaderboard import COMPETITION
 
 if TYPE_CHECKING:
     from digit_recognizer.leaderboard.client import Kaggle
-    from digit_recognizer.leaderboard.ledger import KaggleOutcome
 
 
 def _seconds(name: str, default: float, help: str) -> Callable[..., Any]:
@@ -47,8 +43,8 @@ def _reach(verbose: bool, **fields: Any) -> Iterator["Kaggle"]:
     from digit_recognizer.leaderboard.client import Kaggle
 
     if verbose:
-        fields["on_detail"] = _notice
-    kaggle = Kaggle(account.check(), _notice, **fields)
+        fields["on_detail"] = notice
+    kaggle = Kaggle(account.check(), notice, **fields)
     try:
         yield kaggle
     except KeyboardInterrupt:
@@ -74,9 +70,7 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
     if source == "openml":
         from digit_recognizer.data import openml
 
-        path = openml.download(
-            data_dir or default_folder("data/openml"), _notice, timeout=reaching["timeout"]
-        )
+        path = openml.download(data_dir or default_folder("data/openml"), notice, timeout=reaching["timeout"])
     else:
         from digit_recognizer.leaderboard import download
 
@@ -117,22 +111,23 @@ def submit(
 
     Without FILE or RUN it is the newest run on the competition's digits, unless another is better.
     """
+    from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
 
-    candidate = candidates.check(target, out, message=message, force=force, on_notice=_notice)
+    candidate = candidates.check(target, out, message=message, force=force, on_notice=notice)
     if dry_run:
         described = f"{candidate.file}: would be submitted as {candidate.sent.message!r}"
         results([f"{described}, with the credentials of {account.check().source}"])
         return
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
-        _notice(f"Submitting {candidate.file} as {candidate.sent.message!r}")
+        notice(f"Submitting {candidate.file} as {candidate.sent.message!r}")
         outcome = submit.submit(candidate, kaggle, force=force)
         if wait:
             outcome = submit.wait_for_score(candidate, outcome, kaggle)
     accepted = f"Submission {outcome.ref}: accepted; `submissions` shows its score"
     with done(f"Kaggle has submission {outcome.ref}; `submissions` shows its score."):
-        results([_scored(outcome) if wait else accepted])
+        results([tables.scored(outcome) if wait else accepted])
 
 
 @click.command()
@@ -141,37 +136,18 @@ def submit(
 @with_options(REACHING)
 def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
     """List the submissions at Kaggle, their runs, and the public scores beside what was expected."""
-    from digit_recognizer.leaderboard import matching
+    from digit_recognizer.cli import tables
+    from digit_recognizer.leaderboard import ledger
 
     with spinner() as on_state, _reach(**reaching, on_state=on_state) as kaggle:
-        matches = matching.match_submissions(kaggle.submissions(), out, _notice)
+        listed = ledger.match(kaggle.submissions(), out, notice)
     if as_json:
-        result(tables.submissions_json(matches))
+        json_result(submissions=list(map(tables.submission, listed)))
     else:
-        results(tables.submissions(matches))
-        if held := tables.intervals_held(matches):
-            _notice(held)
+        results(tables.submissions(listed))
+        if places := [each.place for each in listed if each.place]:
+            inside = f"{places.count('inside')} of {len(places)} public scores are inside"
+            notice(f"{inside} their 95% intervals")
 
 
 COMMANDS = (download, submit, submissions)
-
-
-def _scored(outcome: "KaggleOutcome") -> str:
-    """Return the line with the public score, its errors, and what was expected."""
-    if outcome.public_score is None:
-        return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
-    rows = COMPETITION_ROWS["test.csv"]
-    wrong = scoring.errors(outcome.public_score, rows)
-    scored = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}, "
-    scored += f"{wrong:,} error{'s' if wrong != 1 else ''} of {rows:,}"
-    if validation := outcome.validation:
-        scored += f"; validation accuracy {validation.accuracy:.4f}"
-    if expected := outcome.expected:
-        scored += (
-            f", expected {expected.low:.4f} to {expected.high:.4f}: {expected.place(outcome.public_score)}"
-        )
-    return scored
-
-
-def _notice(text: str) -> None:
-    terminal.notice(printable(text))  # in one line, whatever file names and Kaggle's texts hold

@@ -1,6 +1,7 @@
 """Options, made from the records that hold what they may be."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -46,6 +47,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "out": {"default": lambda: default_folder("submissions")},  # of the moment, not of the import
     "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
     "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
+    "cluster": {"metavar": "ADDRESS"},
     "space": {"type": str, "multiple": True, "metavar": "FIELD=A,B|LOW..HIGH", "default": None},
     "ensemble": {"flag": "--ensemble/--no-ensemble"},
 }
@@ -74,22 +76,16 @@ def option(record: type[Asked], name: str, *, help: str | None = None, **attribu
     return click.option(made.pop("flag"), name, show_default=shown_default, **made)
 
 
-def with_options(options: Iterable[Decorator]) -> Decorator:
+def with_options(options: Sequence[Decorator]) -> Decorator:
     """Return a decorator that adds several options at once, in this order."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(list(options)):
-            command = option(command)
-        return command
-
-    return decorate
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead.")
 OUT, NAME = option(Asked, "out"), option(NewRun, "name")
 TRAINING = [
     *(option(Job, name) for name in ("repeats", "recipes", "settings", "minutes", "ensemble", "seed")),
-    *(option(Job, name) for name in ("jobs", "data_dir", "out", "name", "resume")),
+    *(option(Job, name) for name in ("jobs", "cluster", "data_dir", "out", "name", "resume")),
     JSON,
 ]
 

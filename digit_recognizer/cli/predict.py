@@ -1,14 +1,12 @@
 """The command `predict`: the digits that a run sees in pictures and CSVs."""
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN
-from digit_recognizer.cli.terminal import done, notice, result
+from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result
 from digit_recognizer.errors import RunError
 
 if TYPE_CHECKING:
@@ -50,11 +48,12 @@ def predict(
     """
     import numpy as np
 
-    from digit_recognizer import files, inference, submission
+    from digit_recognizer import files, inference, runs, submission
 
     run = chosen(out, name)
     if csv_file is not None:
-        files.check_output(csv_file, keep=[*images, *_run_files(csv_file)])
+        runs.check_outside(csv_file)
+        files.check_output(csv_file, keep=images)
     labels, entries, failed = bytearray(), [], False
     for each in inference.predict(run, images):
         if isinstance(each, inference.Unread):
@@ -71,18 +70,8 @@ def predict(
         files.write_output(csv_file, submission.to_bytes(np.frombuffer(labels, np.uint8)))
         if not files.is_stdout(csv_file):
             with done(f"The file is written: {csv_file}"):
-                result(json.dumps({"run": str(run.folder), "csv": str(csv_file)}) if as_json else csv_file)
+                path_result(csv_file, as_json, run=run.folder, csv=csv_file)
     elif as_json and csv_file is None:
-        result(json.dumps({"run": str(run.folder), "predictions": entries}, default=str))  # str of an error
+        json_result(run=run.folder, predictions=entries)
     if failed:
         click.get_current_context().exit(1)
-
-
-def _run_files(path: Path) -> list[Path]:
-    """Return the files of the run whose folder the path leads into; further CSVs in it are the user's."""
-    from digit_recognizer import runs
-
-    folders = Path(os.path.realpath(path)).parents[:2]
-    run = next((folder for folder in folders if (folder / runs.MANIFEST).is_file()), None)
-    files = run.rglob("*") if run else ()
-    return [file for file in files if file.suffix != ".csv" or file.name.startswith("submission")]

@@ -1,6 +1,5 @@
 """Progress of fits and of Kaggle's answers: bars on a terminal, lines elsewhere, a notebook's table."""
 
-import html
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,17 +22,12 @@ BAR_WIDTH, LEFT_WIDTH, ACCURACY_WIDTH = 4, len("left 10:00:00"), len("validation
 CELL_SECONDS = 0.5  # between updates of a notebook's cell
 
 
-def _is_terminal() -> bool:
-    """Return whether stderr is a terminal that can move its cursor: not one of TERM=dumb, as in an editor."""
-    from rich.console import Console
-
-    return sys.stderr.isatty() and Console(stderr=True).is_interactive
-
-
 @contextmanager
 def show_progress() -> Iterator[OnProgress]:
     """Yield a callback that shows how far each fit is, the time left and the accuracy so far, on stderr."""
-    if _is_terminal():
+    from rich.console import Console
+
+    if sys.stderr.isatty() and Console(stderr=True).is_interactive:  # it is not with TERM=dumb, in an editor
         with _bars() as on_progress:
             yield on_progress
     else:
@@ -71,6 +65,8 @@ def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProg
 
 def notebook_cell() -> OnProgress:
     """Return a callback that keeps a table of the fits up to date in the notebook's cell."""
+    import html
+
     from IPython.display import HTML, display
 
     cell = display(HTML(""), display_id=True)
@@ -180,7 +176,8 @@ def download_bar() -> Iterator[Callable[[int, int | None], None]]:
     from rich.table import Column
 
     bar = BarColumn(table_column=Column(min_width=BAR_WIDTH, ratio=1))
-    with _shown(Progress, TextColumn("Downloading"), bar, DownloadColumn(), TimeRemainingColumn()) as bars:
+    whole = [kind(table_column=Column(no_wrap=True)) for kind in (DownloadColumn, TimeRemainingColumn)]
+    with _shown(Progress, TextColumn("Downloading"), bar, *whole) as bars:
         task = bars.add_task("", total=None)
 
         def on_progress(received: int, size: int | None) -> None:

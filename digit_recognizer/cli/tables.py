@@ -1,26 +1,24 @@
 """What the commands print: runs and recipes as lines of text, and as the JSON of `--json`."""
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic_core import to_jsonable_python
-
 from digit_recognizer.cli import terminal
-from digit_recognizer.manifest import Interval, ModelScore
+from digit_recognizer.data import COMPETITION_ROWS
+from digit_recognizer.errors import printable
+from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
 from digit_recognizer.runs import Run
+from digit_recognizer.scoring import Interval
 from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
 
 if TYPE_CHECKING:
-    from digit_recognizer.leaderboard.ledger import KaggleOutcome
-    from digit_recognizer.leaderboard.matching import MatchedSubmission
+    from digit_recognizer.leaderboard.ledger import KaggleOutcome, KaggleSubmission
 
 Row = TypeVar("Row")
 Outcomes = Mapping[str, "KaggleOutcome"]
@@ -33,19 +31,16 @@ def table(columns: Columns[Row], rows: Iterable[Row], spare: Sequence[str] = ())
 
     spare: heads of columns that are left out of a terminal that is too narrow for them, the first one last.
     """
-    lines = [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+    lines = [[head for head, _ in columns], *([printable(cell(row)) for _, cell in columns] for row in rows)]
     room = terminal.columns_of(sys.stdout)
     if room is not None:
         widths = dict(zip(lines[0], _widths(lines), strict=True))
         ranked = sorted(widths, key=lambda head: spare.index(head) if head in spare else -1)
         shown = terminal.fitting({head: widths[head] for head in ranked}, room, GAP)
         kept = [index for index, head in enumerate(lines[0]) if head in shown]
-        lines = [[_cut(line[index], room) for index in kept] for line in lines]
+        cut = [[line[index] for index in kept] for line in lines]
+        lines = [[cell if len(cell) <= room else f"{cell[: room - 3]}..." for cell in line] for line in cut]
     yield from _align(lines)
-
-
-def _cut(cell: str, room: int) -> str:
-    return cell if len(cell) <= room else f"{cell[: room - 3]}..."
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
@@ -67,46 +62,31 @@ def _interval(score: Interval) -> str:
     return f"{score.low:.4f} to {score.high:.4f}"
 
 
-def summary(run: Run, report: Path | None = None) -> str:
+def summary(run: Run) -> dict[str, object]:
     """Return a run as `--json` prints it."""
     manifest = run.manifest
-    models = {
-        name: {"recipe": name, **score.model_dump(mode="json", exclude_none=True)}
-        for name, score in manifest.scores.items()
+    scores = {name: score.model_dump(exclude_none=True) for name, score in manifest.scores.items()}
+    models = {name: {"recipe": name, **score} for name, score in scores.items()}
+    return {
+        "submission": run.submission if manifest.submission_model else None,
+        "run": run.folder,
+        "seconds": manifest.seconds.get("total"),
+        "blend": models.pop(BLEND, None),
+        "models": list(models.values()),
+        "weights": _weights(run),
+        "expected_score": manifest.expected_score,
+        "data": manifest.config.data,
+        "stopped_early": manifest.stopped_early,
     }
-    blend = models.pop(BLEND, None)
-    return json.dumps(
-        {
-            "submission": str(run.submission) if manifest.submission_model else None,
-            "run": str(run.folder),
-            "seconds": manifest.seconds.get("total"),
-            "models": list(models.values()),
-            "blend": blend,
-            "weights": _weights(run),
-            "expected_score": to_jsonable_python(manifest.expected_score),
-            "data": manifest.config.data.model_dump(mode="json"),
-            "stopped_early": manifest.stopped_early,
-            **({"report": str(report)} if report else {}),
-        }
-    )
 
 
-def run_list(runs: Iterable[Run], outcomes: Outcomes, against_best: Iterable[str]) -> str:
-    """Return the runs as `runs --json` prints them: their manifests, and what Kaggle answered."""
-    listed = [
-        {
-            "run": str(run.folder),
-            **run.manifest.model_dump(mode="json"),
-            "against_best": verdict,
-            "kaggle": to_jsonable_python(_outcome(run, outcomes)),
-        }
-        for run, verdict in zip(runs, against_best, strict=True)
-    ]
-    return json.dumps({"runs": listed})
-
-
-def _outcome(run: Run, outcomes: Outcomes) -> "KaggleOutcome | None":
-    return outcomes.get(run.manifest.submission_sha256 or "")
+def run_list(
+    runs: Iterable[Run], outcomes: Outcomes, against_best: Iterable[str]
+) -> Iterator[dict[str, object]]:
+    """Yield the runs as `runs --json` prints them: their manifests, and what Kaggle answered."""
+    for run, verdict in zip(runs, against_best, strict=True):
+        answer = outcomes.get(run.manifest.submission_sha256 or "")
+        yield {"run": run.folder, **dict(run.manifest), "against_best": verdict, "kaggle": answer}
 
 
 SPARE_SCORES = ("95% interval", "test accuracy")
@@ -137,7 +117,7 @@ def folds(run: Run) -> Iterator[str]:
         ["std", *(_number(score.std, ".4f") for score in scores.values())],
         ["95% interval", *map(_interval, scores.values())],
     ]
-    names = ["accuracy", *scores]
+    names = ["accuracy", *map(printable, scores)]
     of_folds = [[fold_name(k, count), *(_number(share, ".4f") for share in shares)] for k, shares in folds]
     lines, room = [names, *of_folds, *means], terminal.columns_of(sys.stdout)
     if room is not None and sum(_widths(lines)) + GAP * len(scores) > room:
@@ -176,21 +156,21 @@ SPARE_RUNS = (
 
 def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str]) -> Iterator[str]:
     """Yield a line for each run; outcomes: Kaggle's, by the submission's SHA-256."""
-    beside = zip(listed, against_best, strict=True)
-    rows = [(run, _outcome(run, outcomes), verdict) for run, verdict in beside]
+    answers = [outcomes.get(run.manifest.submission_sha256 or "") for run in listed]
+    rows = list(zip(listed, answers, against_best, strict=True))
     yield from table(RUN_COLUMNS, rows, SPARE_RUNS)
 
 
-SUBMISSION_COLUMNS: Columns["MatchedSubmission"] = [
-    ("run", lambda match: match.run or match.listed.file_name),
-    ("ref", lambda match: str(match.listed.ref)),
-    ("date (UTC)", lambda match: f"{match.listed.date:%Y-%m-%d %H:%M}" if match.listed.date else "-"),
-    ("status", lambda match: match.listed.status),
-    ("public score", lambda match: _number(match.listed.public_score, ".5f")),
-    ("errors", lambda match: _number(match.errors, ",")),
-    ("expected", lambda match: _interval(match.expected) if match.expected else "-"),
-    ("in it", lambda match: match.place or "-"),
-    ("validation accuracy", lambda match: f"{match.validation.accuracy:.4f}" if match.validation else "-"),
+SUBMISSION_COLUMNS: Columns["KaggleSubmission"] = [
+    ("run", lambda listed: listed.run or listed.file_name),
+    ("ref", lambda listed: str(listed.ref)),
+    ("date (UTC)", lambda listed: f"{listed.date:%Y-%m-%d %H:%M}" if listed.date else "-"),
+    ("status", lambda listed: listed.status),
+    ("public score", lambda listed: _number(listed.public_score, ".5f")),
+    ("errors", lambda listed: _number(listed.errors, ",")),
+    ("expected", lambda listed: _interval(listed.expected) if listed.expected else "-"),
+    ("in it", lambda listed: listed.place or "-"),
+    ("validation accuracy", lambda listed: f"{listed.validation.accuracy:.4f}" if listed.validation else "-"),
 ]
 SPARE_SUBMISSIONS = (
     "public score", "errors", "expected", "in it", "status", "validation accuracy", "ref",
@@ -198,46 +178,44 @@ SPARE_SUBMISSIONS = (
 )  # fmt: skip
 
 
-def submissions(matches: Sequence["MatchedSubmission"]) -> Iterator[str]:
+def submissions(listed: Sequence["KaggleSubmission"]) -> Iterator[str]:
     """Yield a line for each submission, and one more with Kaggle's reason for each that failed."""
-    yield from table(SUBMISSION_COLUMNS, matches, SPARE_SUBMISSIONS)
-    for match in matches:
-        if match.listed.error_description:
-            yield f"{match.listed.ref}: {match.listed.error_description}"
+    yield from table(SUBMISSION_COLUMNS, listed, SPARE_SUBMISSIONS)
+    for each in listed:
+        if each.error_description:
+            yield f"{each.ref}: {each.error_description}"
 
 
-def intervals_held(matches: Iterable["MatchedSubmission"]) -> str:
-    """Return how many public scores fell into the intervals that were expected; "" without any."""
-    places = [match.place for match in matches if match.place]
-    if not places:
-        return ""
-    return f"{places.count('inside')} of {len(places)} public scores are inside their 95% intervals"
+def scored(outcome: "KaggleOutcome") -> str:
+    """Return the line with the public score, its errors, and what was expected."""
+    if outcome.public_score is None:
+        return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
+    said, errors = f"Submission {outcome.ref}: public score {outcome.public_score:.5f}", outcome.errors
+    if errors is not None:
+        said += f", {errors:,} error{'s' if errors != 1 else ''} of {COMPETITION_ROWS['test.csv']:,}"
+    if outcome.validation:
+        said += f"; validation accuracy {outcome.validation.accuracy:.4f}"
+    return said + (f", expected {_interval(outcome.expected)}: {outcome.place}" if outcome.expected else "")
 
 
-def submissions_json(matches: Iterable["MatchedSubmission"]) -> str:
-    """Return the submissions as `submissions --json` prints them."""
-    return json.dumps(
-        {
-            "submissions": [
-                {
-                    "ref": match.listed.ref,
-                    "date": match.listed.date.isoformat(timespec="seconds") if match.listed.date else None,
-                    "file": match.listed.file_name,
-                    "message": match.listed.description,
-                    "status": match.listed.status,
-                    "error": match.listed.error_description or None,
-                    "public_score": match.listed.public_score,
-                    "errors": match.errors,
-                    "run": match.run,
-                    "validation": to_jsonable_python(match.validation),
-                    "expected_score": to_jsonable_python(match.expected),
-                    "in_interval": match.place,
-                    "gap": match.gap,
-                }
-                for match in matches
-            ]
-        }
-    )
+def submission(listed: "KaggleSubmission") -> dict[str, object]:
+    """Return a submission as `submissions --json` prints it."""
+    score, validation = listed.public_score, listed.validation
+    return {
+        "ref": listed.ref,
+        "date": listed.date.isoformat(timespec="seconds") if listed.date else None,
+        "file": listed.file_name,
+        "message": listed.description,
+        "status": listed.status,
+        "error": listed.error_description or None,
+        "public_score": score,
+        "errors": listed.errors,
+        "run": listed.run,
+        "validation": validation,
+        "expected_score": listed.expected,
+        "in_interval": listed.place,
+        "gap": None if validation is None or score is None else score - validation.accuracy,
+    }
 
 
 def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

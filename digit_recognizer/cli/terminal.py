@@ -1,6 +1,7 @@
 """What reaches the terminal, escaped and no wider than it: results on stdout, notices on stderr."""
 
 import io
+import json
 import os
 import sys
 import textwrap
@@ -16,13 +17,27 @@ COLUMNS = 80  # of a terminal that does not tell
 
 def notice(text: object) -> None:
     """Print a line for the user that is no result."""
-    lines = (_wrapped(line, sys.stderr) for line in str(text).split("\n"))
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    print(_wrapped(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def result(text: object) -> None:
     """Print a path or JSON, which stays in one line however narrow the terminal is."""
     print(printable(text), flush=True)
+
+
+def json_result(**fields: object) -> None:
+    """Print the command's result as one JSON object; fields: may be, or hold, records and paths."""
+    from pydantic_core import to_jsonable_python
+
+    result(json.dumps(to_jsonable_python(fields, fallback=str)))
+
+
+def path_result(path: object, as_json: bool, **fields: object) -> None:
+    """Print a path or, with --json, the fields among which it is."""
+    if as_json:
+        json_result(**fields)
+    else:
+        result(path)
 
 
 def results(lines: Iterable[object]) -> None:

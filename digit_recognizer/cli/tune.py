@@ -1,16 +1,14 @@
 """The command `tune`: a search for better settings of a recipe."""
 
-import json
 import re
 from typing import Any
 
 import click
-from pydantic_core import to_jsonable_python
 
 from digit_recognizer.cli import compare, tables
 from digit_recognizer.cli.options import JSON, TrainingCommand, ask, option, with_options
 from digit_recognizer.cli.progress import show_progress
-from digit_recognizer.cli.terminal import done, notice, result, results
+from digit_recognizer.cli.terminal import done, json_result, notice, result, results
 from digit_recognizer.settings import format_value, parse
 from digit_recognizer.space import SEVERAL, Tune
 
@@ -20,7 +18,9 @@ from digit_recognizer.space import SEVERAL, Tune
 @with_options([option(Tune, name) for name in ("space", "trials")])
 @option(Tune, "minutes", help="Try candidates for so long instead, the comparison at the end included.")
 @option(Tune, "folds", default=5, help="Number of folds.")
-@with_options([option(Tune, name) for name in ("seed", "jobs", "data_dir", "out", "name", "resume")])
+@with_options(
+    [option(Tune, name) for name in ("seed", "jobs", "cluster", "data_dir", "out", "name", "resume")]
+)
 @JSON
 def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Search for settings of a recipe that are better than the recipe as it stands.
@@ -39,8 +39,7 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
         found = tuning.tune(asked, on_notice=notice, on_progress=on_progress)
     with done(f"The search is complete: {found.run}"):
         if as_json:
-            comparison = found.comparison.to_json()
-            result(json.dumps(to_jsonable_python({**vars(found), "comparison": comparison})))
+            json_result(**{**vars(found), "comparison": found.comparison.to_json()})
             return
         results(tables.candidates(found.candidates))
         assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]

@@ -13,21 +13,3 @@ from digit_recognizer.data.dataset import (
 from digit_recognizer.data.parsing import ARCHIVE, PIXEL_COLUMNS, PIXELS, SIDE
 from digit_recognizer.data.source import find, sample_folder
 from digit_recognizer.predictions import CLASSES
-
-__all__ = [
-    "ARCHIVE",
-    "CLASSES",
-    "COMPETITION_ROWS",
-    "KNOWN_FINGERPRINTS",
-    "OPENML_MARKER",
-    "PIXELS",
-    "PIXEL_COLUMNS",
-    "SIDE",
-    "Dataset",
-    "Digits",
-    "find",
-    "load",
-    "read_test",
-    "read_train",
-    "sample_folder",
-]

@@ -1,9 +1,8 @@
 """MNIST from OpenML in the shape of Kaggle's files, for people without a Kaggle account.
 
-The competition drew its digits from these 70,000: among them are the digits of its test.csv, with their
-labels. To train on them and submit to the competition would be cheating. Nothing made here can be uploaded:
-`data.load` knows the competition by the exact rows of its test.csv, in their order, and a split by another
-seed gives 28,000 other rows in another order. Beside the competition's own test.csv, they overlap with it.
+The competition drew its digits from these 70,000, see WHY_NOT. Nothing made here can be uploaded: `data.load`
+knows the competition by the rows of its test.csv, in their order; a split by another seed gives other rows in
+another order. Beside the competition's own test.csv, they overlap with it.
 """
 
 import os
@@ -34,7 +33,6 @@ NOTICE = f"Fetching {NAME} from {PAGE}. {WHY_NOT}"
 def download(folder: Path, on_notice: Callable[[str], None], *, timeout: float = 60) -> Path:
     """Fetch MNIST, write it into `folder` as Kaggle's files, and return the folder.
 
-    To train on it and submit to Kaggle would be cheating, see the module's docstring.
     timeout: seconds without a byte from the server.
     Raises DataError, before anything is fetched, if the folder holds other files, WriteError if it or the
     cache cannot be written; NetworkError if OpenML cannot be reached.

@@ -78,6 +78,8 @@ def _header(line: bytes, name: str) -> list[str]:
     start = line.strip()
     if not start:
         raise DataError(f"{name}: is empty. {DOWNLOAD_HINT}")
+    if name.endswith((".gz", ")")) and start.startswith((b"PK\x03\x04", b"\x1f\x8b")):  # ): in a zip
+        raise DataError(f"{name}: is compressed twice; unpack it once")
     for magic, what in FOREIGN.items():
         if start.startswith(magic):
             raise DataError(f"{name}: is {what}, not CSV. {DOWNLOAD_HINT}")

@@ -39,12 +39,8 @@ def find(data_dir: Path | None = None) -> Path:
     """
     if data_dir is None:
         kaggle = Path("/kaggle/input")
-        usual = [
-            default_folder("data"),
-            kaggle / "digit-recognizer",
-            kaggle / "competitions/digit-recognizer",
-        ]
-        return next(filter(_is_filled, usual), sample_folder())
+        kaggles = kaggle / "digit-recognizer", kaggle / "competitions/digit-recognizer"
+        return next(filter(_is_filled, [default_folder("data"), *kaggles]), sample_folder())
     if not os.path.isdir(data_dir):  # noqa: PTH112 - Path.is_dir raises if a name is too long
         raise DataError(
             f"{data_dir}: no such folder; --data-dir takes the folder that holds "

@@ -41,32 +41,24 @@ class Unread:
     error: "DigitRecognizerError"
 
 
-def predict(run: "Run", paths: Iterable[Path]) -> Iterator[Prediction | Unread]:
-    """Yield the run's prediction for each digit of the files, in order, and each file that cannot be read.
+def predict(run: "Run", digits: "Iterable[Path] | np.ndarray") -> Iterator[Prediction | Unread]:
+    """Yield the run's prediction for each digit, in order, and each file that cannot be read.
 
-    Raises RunError if the run's models cannot be read.
+    digits: files, or an array of digits like MNIST's: integers of shape (n, 784) or (n, 28, 28).
+    Raises DataError if it is no such array, RunError if the run's models cannot be read.
     """
+    import numpy as np
+
     from digit_recognizer.inference import files, models
 
+    chunks = files.check_pixels(digits) if isinstance(digits, np.ndarray) else files.read_all(digits)
     predict_proba = None
-    for chunk in files.read_all(paths):
+    for chunk in chunks:
         if isinstance(chunk, Unread):
             yield chunk
             continue
         predict_proba = predict_proba or models.load(run)  # a file that is no picture is refused sooner
         yield from _predictions(chunk, predict_proba(chunk.pixels))
-
-
-def predict_pixels(run: "Run", pixels: "np.ndarray") -> list[Prediction]:
-    """Return the run's predictions for an array of digits like MNIST's: integers (n, 784) or (n, 28, 28).
-
-    Raises DataError if the array is no such one, RunError if the run's models cannot be read.
-    """
-    from digit_recognizer.inference import files, models
-
-    chunks = files.check_pixels(pixels)
-    predict_proba = models.load(run)
-    return [each for chunk in chunks for each in _predictions(chunk, predict_proba(chunk.pixels))]
 
 
 def _predictions(chunk: "files.Chunk", probabilities: "np.ndarray") -> Iterator[Prediction]:

@@ -56,20 +56,20 @@ def read_all(paths: Iterable[Path]) -> Iterator[Chunk | Unread]:
 
 
 def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk | Unread]:
-    while batch := list(islice(paths, PICTURES)):
-        digits: list[np.ndarray] = []
-        places: list[tuple[str, None]] = []
-        for path in batch:
-            try:
-                digits.append(read_picture(path).reshape(PIXELS))
-                places.append((str(path), None))
-            except PictureError as error:
-                if digits:
-                    yield Chunk(places, np.stack(digits))
-                digits, places = [], []
-                yield Unread(str(path), error)
-        if digits:
-            yield Chunk(places, np.stack(digits))
+    while batch := [(str(path), _try(path)) for path in islice(paths, PICTURES)]:
+        for refused, group in groupby(batch, key=lambda read: isinstance(read[1], PictureError)):
+            files, read = zip(*group, strict=True)
+            if refused:
+                yield from map(Unread, files, read)
+            else:
+                yield Chunk([(file, None) for file in files], np.stack(read).reshape(-1, PIXELS))
+
+
+def _try(path: Path) -> np.ndarray | PictureError:
+    try:
+        return read_picture(path)
+    except PictureError as error:
+        return error
 
 
 def read_csv(path: Path) -> Iterator[Chunk]:

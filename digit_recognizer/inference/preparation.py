@@ -11,7 +11,7 @@ import numpy as np
 
 from digit_recognizer.data import SIDE
 from digit_recognizer.errors import PictureError
-from digit_recognizer.inference.paper import BLANK, SEVERAL, find_ink, without_lines
+from digit_recognizer.inference.paper import SEVERAL, find_ink, without_lines
 
 MIDDLE = 14.5  # where MNIST's digits have their centre of mass, from the picture's edge
 BOX = 20  # longest side of MNIST's digits before they were centred
@@ -19,11 +19,13 @@ LEVELS = (0.15, 0.3, 0.45)  # of full ink, above which a pixel is ink: the highe
 FAINT = 0.2  # of full ink, below which a digit's pixels are paper
 INNER = 0.1  # share of the largest patch's ink that one clear of the edge has, if it is the digit
 LINED = 0.5  # the same where lines are taken away, since more may be left of them than of a digit
+HOLLOW = 0.2  # ink of thin lines, of the rectangle round them
 SPECK = 0.01  # a patch with less than this share of the largest one's ink is dirt
 MAIN = 0.15  # share of the largest patch's ink that the digit's tallest one has at least
 TALL = 0.5  # share of the digit's height from which on another patch is a digit of its own
 NEAR = 0.06  # unless it is no further away than this, as in a broken stroke
 SAME = 0.8  # and lower than this
+SHADE = 0.22  # of the picture, from a side on: ink all over it is a shadow, or what lies behind a fold
 PATCH = 0.45  # side of a square of ink, of the longest side, that no stroke holds
 
 
@@ -68,8 +70,10 @@ def find_digit(ink: np.ndarray) -> np.ndarray:
         digit = _digit_in(rest, ink, LINED)
         if digit is None and rest.sum() < 0.1 * mask.sum() and not _is_upright_line(mask):
             raise PictureError("holds lines alone, expected a digit")
-    if digit is None and (digit := _digit_in(mask, ink, 0)) is None:
-        raise PictureError(BLANK)
+    sides = (mask, mask[::-1], mask.T, mask.T[::-1])
+    shaded = any(side[: int(SHADE * len(side)) or 1].mean() > 0.95 for side in sides)
+    if digit is None and (shaded or (digit := _digit_in(mask, ink, 0)) is None):
+        raise PictureError("is blank, or partly in shadow; expected a digit on even paper")
     return digit
 
 
@@ -100,13 +104,21 @@ def _digit_in(mask: np.ndarray, ink: np.ndarray, share: float) -> np.ndarray | N
         }
     if max((patch.ink for patch in patches.values()), default=0) <= share * most:
         return None
+    main = [patch for patch in patches.values() if patch.ink >= MAIN * most]
+    patches = {n: patch for n, patch in patches.items() if not any(_is_field(patch, each) for each in main)}
     digit = np.isin(labels, join(patches))
     if _is_frame(digit):
         raise PictureError("holds an empty frame, expected a digit")
     square = 2 * cv2.distanceTransform(np.pad(digit, 1).astype(np.uint8), cv2.DIST_C, 3).max() - 1
     if square > PATCH * max(crop(digit).shape):
-        raise PictureError("holds a patch that is no stroke, expected a digit")
+        raise PictureError("holds a patch that is no stroke, such as a shadow or a blot; expected a digit")
     return digit
+
+
+def _is_field(patch: Patch, digit: Patch) -> bool:
+    """Return whether a patch is thin lines on both sides of a digit and below it, as of a form's comb."""
+    holds = patch.left < digit.left and digit.right < patch.right and digit.bottom < patch.bottom
+    return holds and patch.ink < min(digit.ink, HOLLOW * (patch.right - patch.left) * patch.height)
 
 
 def _is_frame(mask: np.ndarray) -> bool:
@@ -131,13 +143,8 @@ def join(patches: dict[int, Patch]) -> list[int]:
     while near := [number for number, patch in rest.items() if _is_near(patch, box, tall)]:
         patch = rest.pop(near[0])
         digit.append(near[0])
-        box = Patch(
-            min(box.left, patch.left),
-            min(box.top, patch.top),
-            max(box.right, patch.right),
-            max(box.bottom, patch.bottom),
-            box.ink + patch.ink,
-        )
+        left, top = min(box.left, patch.left), min(box.top, patch.top)
+        box = Patch(left, top, max(box.right, patch.right), max(box.bottom, patch.bottom), box.ink)
     if any(patch.height >= TALL * tall and patch.ink >= INNER * most for patch in rest.values()):
         raise PictureError(SEVERAL)
     return digit

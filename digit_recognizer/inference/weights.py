@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise, zip_longest
 from typing import Literal
 
@@ -36,8 +37,8 @@ class Model(Record):
     deskew: bool
     tta: bool
     activation: str
-    output: Literal["softmax", "sigmoid"]
-    global_pool: bool
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    global_pool: bool = False
     fits: tuple[tuple[Layer, ...], ...]
 
 
@@ -51,25 +52,15 @@ class Net(Record):
 def read_net(run: runs.Run) -> Net:
     """Return the run's models, and how they are blended, as its submission was made."""
     names, combiner = submission_models(run)
-    return Net(models=tuple(_read_model(run, name) for name in names), blend=combiner)
-
-
-def _read_model(run: runs.Run, name: str) -> Model:
-    settings = run.manifest.settings[name]
-    return make_model(settings, read_fits(run, name, lambda arrays: fuse_batch_norm(arrays, settings)))
+    settings = run.manifest.settings
+    fits = [read_fits(run, name, partial(fuse_batch_norm, settings=settings[name])) for name in names]
+    models = tuple(make_model(settings[name], each) for name, each in zip(names, fits, strict=True))
+    return Net(models=models, blend=combiner)
 
 
 def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
     """Return the model of these settings whose fits have these layers."""
-    keras = settings if isinstance(settings, KerasSettings) else None
-    return Model(
-        deskew=settings.deskew,
-        tta=settings.tta,
-        activation=settings.activation,
-        output=keras.output if keras else "softmax",
-        global_pool=bool(keras and keras.global_pool),
-        fits=tuple(fits),
-    )
+    return Model(**settings.model_dump(include=set(Model.model_fields)), fits=tuple(fits))
 
 
 def fuse_batch_norm(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:

@@ -4,17 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from digit_recognizer.errors import (
-    CompetitionError,
-    CredentialsError,
-    KaggleError,
-    NetworkError,
-    QuotaError,
-    RejectedError,
-)
+from digit_recognizer import errors
+from digit_recognizer.errors import CredentialsError, KaggleError, NetworkError
+from digit_recognizer.leaderboard import COMPETITION
 from digit_recognizer.leaderboard.account import SETTINGS, Account
 
-COMPETITION = "digit-recognizer"
 STEP_WORDS = {  # the steps of `worker`, in words
     "start": "starting Kaggle's client",
     "log_in": "logging in to Kaggle",
@@ -86,12 +80,14 @@ def _refused(step: str, failure: Mapping[str, Any], account: Account, competitio
     if status in (400, 403, 429) and QUOTA.search(reason):
         tells_when = re.search(r"reset|tomorrow|hour|midnight", reason, re.IGNORECASE)
         reset = "" if tells_when else "; the limit resets at midnight UTC"
-        return QuotaError(f"the day's submissions are used up{reset}. {quote}")
+        return errors.QuotaError(f"the day's submissions are used up{reset}. {quote}")
     if status == 403:
         return _forbidden(reason, quote, competition)
     if status == 404:
         if competition != COMPETITION:
-            return CompetitionError(f"--competition {competition}: Kaggle finds no such competition. {quote}")
+            return errors.CompetitionError(
+                f"--competition {competition}: Kaggle finds no such competition. {quote}"
+            )
         return NetworkError(f"{words}: Kaggle does not find it. {quote}")
     if status == 429:
         seconds = float(failure["retry_after"]) if re.fullmatch("[0-9]{1,7}", failure["retry_after"]) else 0
@@ -103,7 +99,7 @@ def _refused(step: str, failure: Mapping[str, Any], account: Account, competitio
     if status == 408 or status >= 500:
         return NetworkError(f"{words}: Kaggle's server failed ({status}); try again later", retryable=True)
     if step in ("upload", "create"):
-        return RejectedError(f"Kaggle does not take the submission ({status}). {quote}")
+        return errors.RejectedError(f"Kaggle does not take the submission ({status}). {quote}")
     return NetworkError(f"{words}: Kaggle refused ({status}). {quote}")
 
 

@@ -78,7 +78,7 @@ def _find(target: str | None, out: Path, on_notice: OnText) -> tuple[Path, Run |
         return run.submission, run
     file = Path(target)
     try:
-        if (out / target).is_dir() or file.is_dir():
+        if (out / target).is_dir() or file.is_dir() or not (file.exists() or file.suffix == ".csv"):
             run = runs.find(out, target)
             file = run.submission
         elif (file.parent / runs.MANIFEST).exists():

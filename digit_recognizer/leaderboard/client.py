@@ -22,9 +22,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from digit_recognizer.errors import KaggleError, NetworkError, NotSubmittedError
-from digit_recognizer.leaderboard import advice, worker
+from digit_recognizer.leaderboard import COMPETITION, advice, worker
 from digit_recognizer.leaderboard.account import Account
-from digit_recognizer.leaderboard.advice import COMPETITION, STEP_WORDS
+from digit_recognizer.leaderboard.advice import STEP_WORDS
 from digit_recognizer.leaderboard.ledger import KaggleSubmission
 
 ATTEMPTS = 3

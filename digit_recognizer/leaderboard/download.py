@@ -6,7 +6,7 @@ from pathlib import Path
 from digit_recognizer import data
 from digit_recognizer.data import source
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
-from digit_recognizer.files import locked, writing
+from digit_recognizer.files import check_folder, locked, writing
 from digit_recognizer.leaderboard.client import Kaggle, OnBytes
 
 PARTIAL = ".download"  # holds what came so far, for the next attempt to continue
@@ -27,6 +27,7 @@ def download(kaggle: Kaggle, folder: Path, *, force: bool = False, on_progress: 
             kaggle.on_notice(f"{error}. Downloading it again")
             force = True
     if force or not final.exists():
+        check_folder(folder)
         with writing(folder):
             _fetch(kaggle, final, on_progress)
     loose = sorted(path.name for name in data.COMPETITION_ROWS for path in folder.glob(f"{name}*"))

@@ -6,5 +6,3 @@ page: template.html and style.css filled in, and the folder written
 """
 
 from digit_recognizer.reports.page import write
-
-__all__ = ["write"]

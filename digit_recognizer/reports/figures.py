@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digit_recognizer.data import CLASSES, SIDE
-from digit_recognizer.manifest import Accuracy
 from digit_recognizer.reports.drawing import LIGHT, SERIES, Picture, new_figure
 from digit_recognizer.reports.report_data import Curve, shorten
-from digit_recognizer.scoring import Calibration
+from digit_recognizer.scoring import Accuracy, Calibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,8 +123,7 @@ def reliability(calibration: Calibration) -> Picture:
     top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], ":", color=LIGHT["muted"])
     top.text(0.03, 0.09, "perfectly calibrated", color=LIGHT["muted"], rotation=38, fontsize=9.5)
-    # Rounding can put a bound a hair on the wrong side of its point.
-    bounds = np.maximum(0, [accuracy - calibration.low, calibration.high - accuracy])
+    bounds = [accuracy - calibration.low, calibration.high - accuracy]
     top.errorbar(confidence, accuracy, bounds, fmt="o", color=SERIES[0], capsize=3)
     top.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.05))
     _log_scale(bottom, np.array([1, counts.max()]), most=4)

@@ -13,7 +13,7 @@ from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.data import CLASSES
 from digit_recognizer.errors import RunError, printable
 from digit_recognizer.manifest import Manifest, ModelScore
-from digit_recognizer.predictions import BLEND, HeldOut, Predictions
+from digit_recognizer.predictions import BLEND, HeldOut
 from digit_recognizer.runs import Run
 
 SAMPLES = 24  # predictions drawn at random
@@ -39,18 +39,6 @@ class Example:
     probability: float
     p_true: float
     pixels: np.ndarray
-
-    @classmethod
-    def of(cls, train: data.Digits, row: int, label: int, probabilities: np.ndarray) -> "Example":
-        """Return a row of the training digits with its probabilities, of shape (10,)."""
-        return cls(
-            row=int(row) + 1,
-            label=int(label),
-            predicted=int(probabilities.argmax()),
-            probability=min(float(probabilities.max()), NEARLY_1),
-            p_true=float(probabilities[label]),
-            pixels=train.pixels[row],
-        )
 
     @property
     def right(self) -> bool:
@@ -88,14 +76,12 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
 
     Raises RunError if its files cannot be read or do not belong together, DataError if its digits cannot be.
     """
-    held_out, models = run.predictions()  # first: a run that is being fitted replaces them stage by stage
+    held_out, main = run.main_predictions()  # first: a run that is being fitted replaces them stage by stage
     from sklearn.metrics import classification_report, confusion_matrix
 
     dataset = digits_of(run, data_dir)
-    for model in models:
-        _check(run, held_out, model, dataset)
+    _check(run, held_out, dataset)
     manifest, train, labels = run.manifest, dataset.train, held_out.labels
-    main = next(model for model in models if model.name == manifest.main_model)
     predicted = main.out_of_fold.argmax(axis=1)
     report = classification_report(
         labels, predicted, labels=range(CLASSES), output_dict=True, zero_division=0
@@ -112,8 +98,8 @@ def read(run: Run, data_dir: Path | None = None) -> ReportData:
         calibration=scoring.calibration(labels, main.out_of_fold),
         confusion=confusion_matrix(labels, predicted, labels=range(CLASSES)),
         digit_scores={digit: report[digit] for digit in "0123456789"} | {"mean": report["macro avg"]},
-        samples=_make_examples(train, held_out, main.out_of_fold, samples),
-        misclassified=_make_examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
+        samples=examples(train, held_out, main.out_of_fold, samples),
+        misclassified=examples(train, held_out, main.out_of_fold, errors[:MAX_MISCLASSIFIED]),
         errors=len(errors),
         class_counts={
             "training digits": np.bincount(train.labels, minlength=CLASSES),
@@ -144,24 +130,29 @@ def digits_of(run: Run, data_dir: Path | None) -> data.Dataset:
     return dataset
 
 
-def _check(run: Run, held_out: HeldOut, model: Predictions, dataset: data.Dataset) -> None:
-    """Raise RunError unless the arrays are predictions of these digits."""
+def _check(run: Run, held_out: HeldOut, dataset: data.Dataset) -> None:
+    """Raise RunError unless the held-out rows are of these digits."""
     rows, labels, train = held_out.rows, held_out.labels, dataset.train
     ambiguous = dataset.first_rows[train.labels != train.labels[dataset.first_rows]]  # digits of two labels
     # `run.predictions` has checked shapes, types, row numbers and probabilities.
     if not (np.isin(rows, ambiguous) | (labels == train.labels[rows])).all():
-        raise RunError(
-            f"{run.folder}: the probabilities of {shorten(model.name)} are not of the digits in "
-            f"{dataset.source}; train that run again"
-        )
+        source = f"the digits in {dataset.source}"
+        raise RunError(f"{run.folder}: the probabilities are not of {source}; train that run again")
 
 
-def _make_examples(
+def examples(
     train: data.Digits, held_out: HeldOut, probabilities: np.ndarray, positions: Iterable[int]
 ) -> list[Example]:
     """Return the predictions at these positions; probabilities: of shape (predictions, 10)."""
     return [
-        Example.of(train, held_out.rows[position], held_out.labels[position], probabilities[position])
+        Example(
+            row=int(held_out.rows[position]) + 1,
+            label=int(held_out.labels[position]),
+            predicted=int(probabilities[position].argmax()),
+            probability=min(float(probabilities[position].max()), NEARLY_1),
+            p_true=float(probabilities[position, held_out.labels[position]]),
+            pixels=train.pixels[held_out.rows[position]],
+        )
         for position in positions
     ]
 

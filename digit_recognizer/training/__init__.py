@@ -1,5 +1,6 @@
-"""One fit, and fits side by side in processes; start at `make_fits` and `fit_all`."""
+"""One fit, and fits side by side, in processes or on a cluster; start at `make_fits` and `fit_all`."""
 
+from digit_recognizer.training.cluster import on_cluster, workers_now
 from digit_recognizer.training.costs import Cost, measure
 from digit_recognizer.training.fit import (
     CURVE_ROWS,
@@ -22,31 +23,3 @@ from digit_recognizer.training.workers import (
     map_on_workers,
     stop_workers,
 )
-
-__all__ = [
-    "CURVE_ROWS",
-    "Cost",
-    "FitFailure",
-    "FitResult",
-    "FitTask",
-    "Machine",
-    "Metrics",
-    "OnNotice",
-    "OnProgress",
-    "Progress",
-    "collect_predictions",
-    "cpu_count",
-    "fit",
-    "fit_all",
-    "gpu_count",
-    "import_libraries",
-    "inference_fits",
-    "limited_threads",
-    "make_fits",
-    "map_on_workers",
-    "measure",
-    "read_log",
-    "read_model",
-    "stop_workers",
-    "write_log",
-]
