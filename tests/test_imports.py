@@ -17,8 +17,8 @@ PACKAGE = ROOT / "digit_recognizer"
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "submission", "records", "scoring",
     "settings", "splits", "nets", "data", "recipes", "job", "space", "blending", "manifest", "training",
-    "runs", "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference", "reports",
-    "leaderboard", "search", "tuning", "cli", "notebook", "__main__",
+    "runs", "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference",
+    "reports", "leaderboard", "search", "tuning", "cli", "notebook", "__main__",
 ]  # fmt: skip
 BESIDE = {
     "inference",

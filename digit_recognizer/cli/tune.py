@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from digit_recognizer.cli import compare, tables
+from digit_recognizer.cli import compare
 from digit_recognizer.cli.options import JSON, TrainingCommand, ask, option, with_options
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import done, json_result, notice, result, results
@@ -34,6 +34,7 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     options["space"] = {name: values for name, _, values in (text.partition("=") for text in several)}
     asked = ask(Tune, **options)
     from digit_recognizer import tuning
+    from digit_recognizer.cli import tables
 
     with show_progress() as on_progress:
         found = tuning.tune(asked, on_notice=notice, on_progress=on_progress)
