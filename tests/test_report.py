@@ -403,7 +403,8 @@ def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> 
     result = typed("report", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "Error: submissions: holds no run; `train` makes one, or name another folder with --out\n"
+        f"Error: {tmp_path / 'submissions'}: holds no run; `train` makes one, or name another folder with "
+        "--out\n"
     )
     for name, day in (("b", 2), ("a", 3), ("c", 1)):
         shutil.copytree(small.folder, tmp_path / "submissions" / name)
