@@ -27,10 +27,14 @@ train: install ## train on the digits in data/, else on the sample, and write a 
 draw: install ## write a page to draw digits on, read by the newest run, and open it (ARGS=RUN)
 	@$(BIN)/python -m digit_recognizer draw $(ARGS)
 
-test: install ## all tests
+test: .venv/tested ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: install ## the tests that train nothing
+.venv/tested: .venv/installed requirements-test.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt >&2
+	@touch $@
+
+test-fast: .venv/tested ## the tests that train nothing
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-image: .venv-image/installed ## the tests with the versions of a Kaggle notebook, on Python 3.12 (PYTHON_IMAGE=...)
@@ -55,7 +59,7 @@ format: install ## put the code into the form that check wants
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: install ## time and score against the plain notebooks, on the competition's files
+bench: install ## time and score against public notebooks, on the competition's files
 	@$(BIN)/python -m scripts.benchmark $(ARGS)
 
 docs: install ## put the generated tables into README.md and docs/

@@ -1,16 +1,16 @@
 """From Digit Recognizer's CSVs to a checked Kaggle submission, with a validation accuracy you can trust.
 
-In a notebook: `from digit_recognizer import train, validate, ensemble, predict, report`. The functions take
-the commands' options by name, show progress in the cell, and raise the package's errors.
+In a notebook: `from digit_recognizer import train, validate, tune, ensemble, predict, report`. The functions
+take the commands' options by name, show progress in the cell, and raise the package's errors.
 """
 
 from digit_recognizer.version import __version__
 
 TYPE_CHECKING = False  # as typing's, which takes a while to import
 if TYPE_CHECKING:
-    from digit_recognizer.notebook import FinishedRun, ensemble, predict, report, train, validate
+    from digit_recognizer.notebook import FinishedRun, ensemble, predict, report, train, tune, validate
 
-__all__ = ["FinishedRun", "__version__", "ensemble", "predict", "report", "train", "validate"]
+__all__ = ["FinishedRun", "__version__", "ensemble", "predict", "report", "train", "tune", "validate"]
 
 
 def __getattr__(name: str) -> object:

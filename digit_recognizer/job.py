@@ -41,7 +41,7 @@ def _to_out(value: object) -> Path:
 
 
 @own_methods()
-def _to_names(value: object) -> object:
+def to_names(value: object) -> object:
     """Return the names; sets and the like have no order to fit and blend in."""
     if isinstance(value, str):
         return (value,)
@@ -50,31 +50,31 @@ def _to_names(value: object) -> object:
     return value
 
 
-def _expect(text: str) -> Any:
+def expect(text: str) -> Any:
+    """Return what messages and help say that a field takes."""
     return Field(json_schema_extra={"allowed": text})
 
 
 Method = Literal["weighted", "mean", "stacked"]
-Folder = Annotated[Path, BeforeValidator(to_path), _expect("a path")]
+Folder = Annotated[Path, BeforeValidator(to_path), expect("a path")]
 Name = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$"),
-    _expect("up to 100 letters, digits and . _ + -, first a letter or digit"),
+    expect("up to 100 letters, digits and . _ + -, first a letter or digit"),
 ]
 Names = Annotated[
     tuple[str, ...],
     Field(min_length=1, max_length=MAX_NAMES),
-    BeforeValidator(_to_names),
-    _expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
+    BeforeValidator(to_names),
+    expect(f"a recipe's name, or a list of 1 to {MAX_NAMES} names"),
 ]
-Overrides = Annotated[
-    dict[str, object],
-    BeforeValidator(own_methods()(lambda value: dict(value) if isinstance(value, Mapping) else value)),
-    _expect("a dictionary of settings, such as {'epochs': 20}"),
-]
+Address = Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:[0-9]{1,5}$"), expect("tcp:// or tls://HOST:PORT")]
+AsDict = BeforeValidator(own_methods()(lambda value: dict(value) if isinstance(value, Mapping) else value))
+Overrides = Annotated[dict[str, object], AsDict, expect("a dictionary of settings, such as {'epochs': 20}")]
 
 
-FLAGS = {"recipes": "--recipe", "settings": "--set"}  # options whose names are not their fields'
+# Options whose names are not their fields'.
+FLAGS = {"recipes": "--recipe", "settings": "--set", "space": "--set"}
 
 
 def flag_of(field: str) -> str:
@@ -82,10 +82,12 @@ def flag_of(field: str) -> str:
     return FLAGS.get(field, "--" + field.replace("_", "-"))
 
 
-def in_python(text: str) -> str:
+def in_python(text: str, parameters: Iterable[str] = ()) -> str:
     """Return a message with the options that it names as a call has them: `data_dir` for --data-dir."""
     names = {flag_of(field): f"`{field}`" for kind in (Job, Blend, StoredRun) for field in kind.model_fields}
-    names["--no-ensemble"] = "`ensemble=False`"
+    names |= {"--no-ensemble": "`ensemble=False`", "--trials": "`trials`"}
+    if "space" in parameters:
+        names["--set"] = "`space` or `settings`"
     return re.sub(r"--[a-z-]+", lambda flag: names.get(flag[0], flag[0]), text)
 
 
@@ -94,7 +96,7 @@ class Asked(Options):
 
     model_config = ConfigDict(use_attribute_docstrings=True)  # they are the help of the command line, too
 
-    out: Annotated[Path, BeforeValidator(_to_out), _expect("a path")] = Field(None, validate_default=True)
+    out: Annotated[Path, BeforeValidator(_to_out), expect("a path")] = Field(None, validate_default=True)
     """Folder of the runs.  [default: submissions/]"""
 
     def __init__(self, **options: object) -> None:
@@ -145,6 +147,8 @@ class Job(NewRun):
     """The same seed gives the same numbers on as many cores, except with --minutes."""
     jobs: int | None = Field(default=None, ge=1, le=1024)
     """Cores to use.  [default: all]"""
+    cluster: Address | None = None
+    """Fit on the workers of a Dask scheduler instead, such as tcp://localhost:8786."""
     data_dir: Folder | None = None
     """Folder of train.csv and test.csv.  [default: data/]"""
     resume: bool = False
@@ -160,6 +164,8 @@ class Job(NewRun):
             raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.folds is None and self.repeats > 1:
             raise OptionError(f"--repeats: found {self.repeats} without --folds; give --folds as well")
+        if self.cluster and self.jobs:
+            raise OptionError("--jobs counts cores of this machine; leave it out with --cluster")
         if self.minutes and not self.ensemble:
             raise OptionError("--minutes fits an ensemble; leave out --no-ensemble")
         patient = [recipe.name for recipe in chain(*self.tiers) if recipe.settings.patience]
@@ -190,7 +196,7 @@ class Blend(NewRun):
     runs: Annotated[
         tuple[Folder, ...],
         Field(min_length=1, max_length=MAX_NAMES),
-        _expect("one or more runs, their names or folders"),
+        expect("one or more runs, their names or folders"),
     ]
     method: Method = "weighted"
     """Weights that minimise log loss, equal weights, or logistic regression on log probabilities."""
@@ -199,7 +205,7 @@ class Blend(NewRun):
 class StoredRun(Asked):
     """Which run to read, and where its digits are: the options of `predict` and `report`."""
 
-    run: Annotated[Folder, _expect("a run, its name or folder")]
+    run: Annotated[Folder, expect("a run, its name or folder")]
     data_dir: Folder | None = None
     """Folder of the run's digits.  [default: where it read them]"""
     png: bool = False
@@ -226,7 +232,7 @@ def check_call(function: Callable[Parameters, Returned]) -> Callable[Parameters,
             with own_settings():
                 return function(*args, **options)
         except DigitRecognizerError as error:
-            error.args = (in_python(str(error)),)
+            error.args = (in_python(str(error), signature.parameters),)
             error.__notes__ = [in_python(note) for note in getattr(error, "__notes__", [])]
             raise
 

@@ -100,7 +100,7 @@ class RunConfig(Record):
     minutes: float | None = Field(default=None, description="of --minutes, or null")
     blend: bool = Field(default=True, description="false with --no-ensemble")
     threads: NonNegativeInt | None = Field(default=None, description="of each fit; null with --minutes")
-    cores: NonNegativeInt | None = Field(default=None, description="for all fits; null without --minutes")
+    cores: NonNegativeInt | None = Field(default=None, description="with --minutes on this machine, or null")
     gpus: NonNegativeInt = Field(default=0, description="that Keras nets were fitted on")
     bfloat16: bool | None = Field(default=None, description="in convolutional nets; null if no recipe asks")
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
@@ -110,14 +110,15 @@ class RunConfig(Record):
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.
 
-        The order of the recipes counts, the folder that the data lies in does not.
+        The order of the recipes counts; the data's folder, and cores against a cluster's null, do not.
         """
         mine, others = (
             {"recipes": ", ".join(config.recipes)} | _flat(config.model_dump(exclude={"data": {"source"}}))
             for config in (self, other)
         )
         for field in {**others, **mine}:
-            if mine.get(field) != others.get(field):
+            somewhere = field == "cores" and None in (mine.get(field), others.get(field))
+            if mine.get(field) != others.get(field) and not somewhere:
                 return printable(f"{field} {others.get(field)}, not {mine.get(field)}")
         return ""
 

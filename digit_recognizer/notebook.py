@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_python
+from digit_recognizer.space import Tune
 
 if TYPE_CHECKING:
+    from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.inference import Prediction
     from digit_recognizer.manifest import ExpectedScore, ModelScore
     from digit_recognizer.runs import Run
+    from digit_recognizer.tuning import Found
 
 StrPath = str | PathLike[str]
 
@@ -73,6 +76,7 @@ def train(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,
@@ -87,7 +91,7 @@ def train(
     settings: overrides in all recipes that have them, such as {"epochs": 3, "hidden": [64]}.
     seed: the same one gives the same numbers on as many cores. jobs: cores, all by default.
     data_dir: folder of train.csv and test.csv. out: folder of the runs, submissions/ by default.
-    name: date and time by default.
+    name: date and time by default. cluster: a Dask scheduler whose workers fit, "tcp://localhost:8786".
     resume: go on with a run of the same call that was cut off.
     Raises a DigitRecognizerError, in one line, for what the caller can mend.
     """
@@ -105,6 +109,7 @@ def validate(
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    cluster: str | None = None,
     data_dir: StrPath | None = None,
     out: StrPath | None = None,
     name: str | None = None,
@@ -114,12 +119,45 @@ def validate(
     return _fit(Job(write_submission=False, **locals()))
 
 
+@check_call
+def tune(
+    recipes: str,
+    space: Mapping[str, Any],
+    *,
+    settings: Mapping[str, object] | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    data_dir: StrPath | None = None,
+    out: StrPath | None = None,
+    name: str | None = None,
+    resume: bool = False,
+) -> "Found":
+    """Search for settings of a recipe that are better than the recipe as it stands, as `tune` does.
+
+    space: of each field a list of values or a range, such as {"hidden": [[64], [128, 64]], "learning_rate":
+    "0.001..0.1"}. trials: number of candidates, 20 by default; or minutes to try as many as fit in them.
+    The other options are those of `train`.
+    """
+    asked = Tune(**locals())
+    from digit_recognizer import tuning
+
+    return tuning.tune(asked, on_notice=_say, on_progress=_progress())
+
+
 def _fit(job: Job) -> FinishedRun:
     from digit_recognizer import pipeline
+
+    return FinishedRun(pipeline.train(job, on_notice=_say, on_progress=_progress()))
+
+
+def _progress() -> "OnProgress":
     from digit_recognizer.cli.progress import lines, notebook_cell
 
-    on_progress = notebook_cell() if _in_notebook() else lines(_say)
-    return FinishedRun(pipeline.train(job, on_notice=_say, on_progress=on_progress))
+    return notebook_cell() if _in_notebook() else lines(_say)
 
 
 @check_call

@@ -26,10 +26,13 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
     runs.check_outside(job.out)
     if job.name and not job.resume:
         drafts.check_free(job.out / job.name)  # before long work
+    with training.on_cluster(job.cluster):
+        return _train(job, clock, before, on_notice, on_progress)
+
+
+def _train(job: Job, clock: Clock, before: float, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:
     dataset = data.load(data.find(job.data_dir))
-    references.margins(
-        dataset.fingerprint["train"], len(dataset.train)
-    )  # damaged, it is told before long work
+    references.margins(dataset.fingerprint["train"], len(dataset.train))  # damaged: told before long work
     splits = make_splits(
         dataset.train.labels, dataset.first_rows,
         holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed,
@@ -43,10 +46,13 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
         read, *notices = dataset.notices()
         for line in (f"{read}; the run goes to {draft.folder}", *notices):
             on_notice(line)
+        if job.cluster:
+            on_notice(f"{machine.cores} workers of {job.cluster} do the fits")
         if machine.why_alone and job.jobs != 1:
             on_notice(f"One fit is done after the other, as no process can be started: {machine.why_alone}")
-        schedule = draft.load_schedule() or draft.save_schedule(
+        schedule = draft.save_schedule(
             plain
+            or ((stored := draft.load_schedule()) and stored.limited_to(machine.cores))
             or fill_minutes(
                 tiers, splits, dataset, refit=job.refit, machine=machine, minutes=job.minutes or 0,
                 elapsed=lambda: before + clock.elapsed(),
@@ -145,7 +151,7 @@ def _config(
         minutes=job.minutes,
         blend=job.ensemble,
         threads=plain.tiers[0].threads if plain else None,
-        cores=None if plain else machine.cores,
+        cores=None if plain or machine.cluster else machine.cores,
         gpus=machine.gpus,
         bfloat16=machine.bfloat16,
         versions=manifest.current_versions(),

@@ -96,7 +96,8 @@ class FieldSchema(BaseModel):
     def read(self, text: str) -> object:
         """Return the value that was typed; what reads as no such value stays text."""
         if self.items:
-            return [] if text == "none" else [self.items.read(part) for part in text.split(",")]
+            parts = re.split(r",|(?<=\d)-", text)  # 128-64 where commas part values to try
+            return [] if text == "none" else [self.items.read(part) for part in parts]
         pattern, value = TYPED.get(self.type, ("", str))
         return value(text) if re.fullmatch(pattern, text) else text
 

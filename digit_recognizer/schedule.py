@@ -56,7 +56,7 @@ class Tier(Record):
         """Return the members' tasks in rounds of one for each worker; without a time limit, in one round."""
         names = {member.name for member in self.members}
         fits = [task for task in tasks if task.model in names]
-        size = self.workers if _seconds(fits) else max(1, len(fits))
+        size = training.workers_now(self.workers) if _seconds(fits) else max(1, len(fits))
         return [fits[first : first + size] for first in range(0, len(fits), size)]
 
 
@@ -90,19 +90,25 @@ class Schedule(Record):
             tasks.append(replace(task, recipe=member.recipe, threads=tier.threads, budget=member.budget))
         return tasks
 
+    def limited_to(self, cores: int) -> Self:
+        """Return the schedule for a machine with so many cores, on which a resumed run goes on."""
+        tiers = (tier.model_copy(update={"workers": min(tier.workers, cores)}) for tier in self.tiers)
+        return self.model_copy(update={"tiers": tuple(tiers)})
+
     def budgeted_rounds(self, tasks: Sequence[FitTask]) -> Iterator[tuple[Tier, list[FitTask]]]:
         """Yield the tasks in rounds of those that are fitted side by side, with their tier.
 
         The planned seconds count from now. Before each round, what is left of them is shared anew among the
-        rounds that are left.
+        rounds that are left, of which there are fewer if workers have joined a cluster.
         """
-        rounds = [(tier, fits) for tier in self.tiers for fits in tier.tasks_by_round(tasks)]
-        planned = sum(_seconds(fits) for _, fits in rounds)
-        end = time.monotonic() + planned
-        for tier, fits in rounds:
-            factor = max(1e-3, end - time.monotonic()) / planned if planned else 1.0
-            planned -= _seconds(fits)
+        end, left = None, list(tasks)
+        while rounds := [(tier, fits) for tier in self.tiers for fits in tier.tasks_by_round(left)]:
+            planned, now = sum(_seconds(fits) for _, fits in rounds), time.monotonic()
+            end = now + planned if end is None else end
+            factor = max(1e-3, end - now) / planned if planned else 1.0
+            tier, fits = rounds[0]
             yield tier, [replace(task, budget=task.budget and task.budget.times(factor)) for task in fits]
+            left = [task for task in left if not any(task is fit for fit in fits)]
 
     def members_left(self, complete: Collection[str]) -> list[Member]:
         """Return the members that no complete one (by name) of a later tier replaces."""

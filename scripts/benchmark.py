@@ -1,4 +1,4 @@
-"""Time and score the plain notebooks and `train` on the competition's files.
+"""Time and score public notebooks and `train` on the competition's files.
 
     python -m scripts.benchmark --data-dir data --runs 3
     python -m scripts.benchmark --data-dir data --runs 1 minutes-60      # only these contestants
@@ -50,10 +50,10 @@ NOTEBOOKS = ("keras", "keras-deep", "keras-cnn", "sklearn")
 GOALS = (0.97, 0.98, 0.99, 0.995)  # accuracies whose time is told
 LABEL_BELOW, LABEL_LEFT = ("train", "cnn"), ("keras-mlp", "minutes-1", "minutes-60")  # so none overlap
 CONTESTANTS = {
-    "keras": "plain Keras 128-64 notebook",
-    "keras-deep": "plain Keras 512-256-128-64 notebook",
-    "keras-cnn": "plain Keras CNN notebook",
-    "sklearn": "plain MLPClassifier((128, 64))",
+    "keras": "notebook: Keras 128-64",
+    "keras-deep": "notebook: Keras 512-256-128-64",
+    "keras-cnn": "notebook: Keras CNN",
+    "sklearn": "notebook: MLPClassifier((128, 64))",
     **{name: " ".join(["`train", *arguments]) + "`" for name, arguments in OURS.items()},
 }
 
@@ -255,7 +255,7 @@ def mean(values: list[float], form: str) -> str:
 
 
 def table(results: list[dict]) -> str:
-    """Return the results as Markdown; time ratios are to the plain Keras notebook in the same run."""
+    """Return the results as Markdown; time ratios are to the 128-64 notebook in the same run."""
     head = "contestant | wall time, s | time ratio | accuracy, mean | on seed 0's holdout | runs"
     lines = [f"| {head} |", "|---|---|---|---|---|---|"]
     base = {(row["seed"], row["run"]): row["seconds"] for row in results if row["contestant"] == "keras"}

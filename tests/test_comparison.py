@@ -215,6 +215,7 @@ def test_the_page_shows_the_digits_that_they_differ_on(make: Make, tmp_path: Pat
         str(row + 1) for row in [*range(10, 40), *range(5)]
     ]
     assert page.count("<img ") == 35
+    assert page.index("Above each digit its label") < page.index("<img ")
     assert "good alone is right: 30" in page
     assert "good is better than bad" in page
     assert "<script" not in page

@@ -39,6 +39,7 @@ MADE_BY_RUNS = {
     "report/",
     "data/openml/",
     "submissions/.submitted.json",
+    "submissions/NAME-search",
     "NAME/out_of_fold",
     "NAME/test",
 }

@@ -4,6 +4,8 @@ import ast
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, ROOT, environment
@@ -14,26 +16,42 @@ PACKAGE = ROOT / "digit_recognizer"
 # From the lowest layer up: a module, a file or a sub-package, imports only from modules before it.
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "submission", "records", "scoring",
-    "settings", "splits", "nets", "data", "recipes", "job", "blending", "manifest", "training", "runs",
-    "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference", "reports",
-    "leaderboard", "cli", "notebook", "__main__",
+    "settings", "splits", "nets", "data", "recipes", "job", "space", "blending", "manifest", "training",
+    "runs", "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference",
+    "reports", "leaderboard", "search", "tuning", "cli", "notebook", "__main__",
 ]  # fmt: skip
-BESIDE = {"inference", "reports", "leaderboard"}  # nothing on the line from CSV to submission knows of them
+BESIDE = {
+    "inference",
+    "reports",
+    "leaderboard",
+    "tuning",
+}  # nothing on the line from CSV to submission knows of them
 SLOW = {
-    "cv2", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "PIL", "pandas", "scipy", "sklearn",
-    "tensorflow", "threadpoolctl",
+    "cv2", "dask", "distributed", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "optuna", "PIL",
+    "pandas", "scipy", "sklearn", "tensorflow", "threadpoolctl",
 }  # fmt: skip
 ONLY_IN = {
-    "click": {"cli.commands", "cli.compare", "cli.draw", "cli.kaggle", "cli.options", "cli.predict"},
+    "click": {
+        "cli.commands",
+        "cli.compare",
+        "cli.draw",
+        "cli.kaggle",
+        "cli.options",
+        "cli.predict",
+        "cli.tune",
+    },
     "PIL": {"inference.files", "reports.page"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment", "inference.paper", "inference.preparation"},
+    "dask": {"training.cluster"},
+    "distributed": {"training.cluster"},
     "filelock": {"files"},
     "jinja2": {"inference.page", "reports.page"},
     "joblib": {"training.machine", "training.workers"},
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},
+    "optuna": {"tuning"},
     "matplotlib": {"reports.drawing", "reports.figures"},
     "requests": {"leaderboard.account"},
     "tensorflow": {"nets.keras_model", "nets.keras_net"},
@@ -76,6 +94,24 @@ def test_a_module_imports_only_from_earlier_ones(file: str) -> None:
 def test_a_library_is_imported_in_its_files_alone(library: str) -> None:
     users = {file for file, names in IMPORTS.items() if library in {name.split(".")[0] for name in names}}
     assert users == ONLY_IN[library]
+
+
+def is_installed() -> bool:
+    """Return whether the package is in this environment, as `make install` puts it there."""
+    try:
+        return distribution("digit-recognizer").read_text("direct_url.json") is not None
+    except PackageNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not is_installed(), reason="the package is not installed here")
+def test_beside_a_folder_of_its_name_the_installed_package_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "digit_recognizer" / "data").mkdir(parents=True)  # as in the folder above a clone
+    code = "import digit_recognizer.data; print(digit_recognizer.data.__file__)"
+    imported = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert imported.stdout.endswith("__init__.py\n"), imported.stderr
 
 
 def test_the_wheel_holds_every_sub_package() -> None:

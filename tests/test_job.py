@@ -64,6 +64,10 @@ WRONG: dict[str, list[Any]] = {
         *NO_TEXT, Path("x"), "", ".", "..", "../x", "a/b", "a\\b", ".x", "a b", "x\n", "é", "\ud800",
         "x" * 101,
     ],
+    "address": [
+        *NO_TEXT, Path("x"), "", "localhost", "localhost:8786", "tcp://localhost", "tcp://:8786",
+        "tcp://a b:1", "http://localhost:8786", "tcp://localhost:port", "tcp://localhost:123456", "tcp://localhost:8786\n",
+    ],
     "names": [
         3, True, b"cnn", {"cnn"}, frozenset({"cnn"}), {"cnn": 1}, RECIPES, [], (), np.array([]), [None], [3],
         ["cnn", 3], [["cnn"]], "", "CNN ", "cnn,softmax", "nosuch", ["cnn", "nosuch"], "../cnn", "\ud800",
@@ -89,6 +93,7 @@ RIGHT: dict[str, tuple[object, list[Any]]] = {
     "switch": (True, [True, np.True_, np.array(True)]),
     "path": (Path("x/y"), ["x/y", Path("x/y"), os.fspath("x/y"), np.str_("x/y")]),
     "name": ("x", ["x", np.str_("x")]),
+    "address": ("tcp://[::1]:8786", ["tcp://[::1]:8786", np.str_("tcp://[::1]:8786")]),
     "names": (("cnn",), CNN),
     "settings": (
         {"epochs": 3},
@@ -98,6 +103,8 @@ RIGHT: dict[str, tuple[object, list[Any]]] = {
 
 
 def kind_of(name: str) -> str:
+    if name == "cluster":
+        return "address"
     annotation = PARAMETERS[name].annotation
     types = get_args(annotation) or (annotation,)
     for kind, of_kind in (("switch", bool), ("whole", int), ("number", float)):
@@ -188,6 +195,7 @@ MISUSES = {
     lambda: validate(holdout=0.2): "validate: has no option 'holdout'; it takes recipes, folds",
     lambda: validate(folds=None): "`folds`: found None, expected an integer from 2 to 100",
     lambda: train(holdout=0.2, folds=5): "`holdout` and `folds` exclude each other; give one",
+    lambda: train(jobs=2, cluster="tcp://a:1"): "`jobs` counts cores of this machine; leave it out with",
     lambda: train(repeats=3): "`repeats`: found 3 without `folds`; give `folds` as well",
     lambda: train(minutes=1, ensemble=False): "`minutes` fits an ensemble; leave out `ensemble=False`",
     lambda: train("sklearn-mlp-pca", minutes=1): "`minutes` sets when to stop, and so does patience",

@@ -34,7 +34,6 @@ SETTINGS = dict(CONFIG.recipes)
         ({"minutes": 5.0}, "minutes None, not 5.0"),
         ({"blend": False}, "blend True, not False"),
         ({"threads": 2}, "threads 1, not 2"),
-        ({"cores": 2}, "cores None, not 2"),
         ({"gpus": 1}, "gpus 0, not 1"),
         ({"bfloat16": True}, "bfloat16 None, not True"),
         ({"source_hash": "0" * 16}, "source_hash .*, not 0000000000000000"),
@@ -50,6 +49,12 @@ def test_whatever_decides_a_number_is_a_difference(changes: dict[str, Any], diff
     found = CONFIG.model_copy(update=changes).difference_from(CONFIG)
     assert re.match(difference, found), found
     assert "\n" not in found
+
+
+def test_cores_are_compared_unless_a_cluster_has_fitted() -> None:
+    two, three, cluster = (CONFIG.model_copy(update={"cores": cores}) for cores in (2, 3, None))
+    assert three.difference_from(two) == "cores 2, not 3"
+    assert cluster.difference_from(two) == two.difference_from(cluster) == ""
 
 
 def test_all_fields_of_a_config_are_compared() -> None:

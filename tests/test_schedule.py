@@ -258,6 +258,34 @@ def test_a_resumed_run_takes_the_time_of_the_rounds_it_has_left(clock: Clock) ->
     assert list(rounds) == [[("cnn-4", 165)]]
 
 
+def test_workers_that_join_or_leave_change_the_rounds_that_are_left(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = 2
+    monkeypatch.setattr(training, "workers_now", lambda planned: workers)
+    planned = Schedule(tiers=(make_tier("cnn", 12, 100),))  # for 600 s
+    rounds = rounds_of(planned)
+    assert [seconds for _, seconds in next(rounds)] == [100, 100]
+    clock.now += 120
+    workers = 5
+    assert [seconds for _, seconds in next(rounds)] == [240] * 5  # of two rounds
+    clock.now += 240
+    workers = 1
+    assert [seconds for _, seconds in next(rounds)] == [48]  # of five
+    clock.now += 48
+    workers = 4
+    assert [seconds for _, seconds in next(rounds)] == [192] * 4
+    assert list(rounds) == []
+
+
+def test_a_resumed_run_takes_no_more_workers_than_the_machine_has() -> None:
+    limited = TWO_TIERS.limited_to(1)
+    assert [(tier.workers, tier.members) for tier in limited.tiers] == [
+        (1, tier.members) for tier in TWO_TIERS.tiers
+    ]
+    assert TWO_TIERS.limited_to(16) == TWO_TIERS
+
+
 def test_folds_fill_rounds_across_members(clock: Clock) -> None:
     splits = [Split(f"fold {n}", np.arange(9), np.arange(1)) for n in (1, 2, 3)]
     planned = Schedule(tiers=(make_tier("cnn", 2, 10),))
@@ -359,6 +387,15 @@ def test_each_tier_is_measured_and_fitted_on_the_cores_that_suit_it(
     assert {task.threads for task in filled.tasks(HOLDOUT, refit=False, seed=0) if task.recipe == "cnn"} == {
         best[1]
     }
+
+
+@pytest.mark.parametrize(
+    ("minutes", "fits", "shares"), [(1, 1, (4, 1)), (None, 3, (3, 1)), (None, 9, (4, 1))]
+)
+def test_a_fit_on_a_cluster_has_a_worker(minutes: float | None, fits: int, shares: tuple[int, int]) -> None:
+    for settings in (CNN, DENSE):
+        machine = Machine(4, 0, None, cluster=True)
+        assert machine.split_cores([settings], fits=fits, minutes=minutes) == shares
 
 
 @pytest.mark.parametrize("gpus", [0, 1])

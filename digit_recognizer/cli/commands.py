@@ -18,6 +18,7 @@ from digit_recognizer.cli.options import JSON, NAME, OUT, RUN, ask, bounded, opt
 from digit_recognizer.cli.predict import chosen, predict
 from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
+from digit_recognizer.cli.tune import tune
 from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import DigitRecognizerError, RunError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
@@ -81,7 +82,7 @@ def cli() -> None:
     """From Digit Recognizer's CSVs to a checked Kaggle submission and its validation accuracy."""
 
 
-for command in (*kaggle.COMMANDS, compare, draw, predict):
+for command in (*kaggle.COMMANDS, compare, draw, predict, tune):
     cli.add_command(command)
 
 

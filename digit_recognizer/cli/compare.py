@@ -42,7 +42,7 @@ def compare(
     if names[0] == names[1]:
         names = [str(run.folder) for run in pair]
     compared = comparison.compare(*pair)
-    said = list(_lines(names, pair[0].manifest.config.data.rows.train, compared))
+    said = list(lines(names, pair[0].manifest.config.data.rows.train, compared))
     with done("The runs are compared."):
         if not as_json:
             results(said)
@@ -57,7 +57,7 @@ def compare(
             result(page)
 
 
-def _lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[str]:
+def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[str]:
     """Yield in words how two runs on so many training digits compare; the verdict comes last."""
     first, second = names
     for name, estimate in zip(names, compared.estimates, strict=True):

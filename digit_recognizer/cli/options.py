@@ -47,6 +47,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "out": {"default": lambda: default_folder("submissions")},  # of the moment, not of the import
     "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
     "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
+    "cluster": {"metavar": "ADDRESS"},
+    "space": {"type": str, "multiple": True, "metavar": "FIELD=A,B|LOW..HIGH", "default": None},
     "ensemble": {"flag": "--ensemble/--no-ensemble"},
 }
 
@@ -83,7 +85,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 OUT, NAME = option(Asked, "out"), option(NewRun, "name")
 TRAINING = [
     *(option(Job, name) for name in ("repeats", "recipes", "settings", "minutes", "ensemble", "seed")),
-    *(option(Job, name) for name in ("jobs", "data_dir", "out", "name", "resume")),
+    *(option(Job, name) for name in ("jobs", "cluster", "data_dir", "out", "name", "resume")),
     JSON,
 ]
 

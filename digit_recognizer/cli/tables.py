@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, TypeVar
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from digit_recognizer.cli import terminal
 from digit_recognizer.data import COMPETITION_ROWS
@@ -216,6 +217,20 @@ def submission(listed: "KaggleSubmission") -> dict[str, object]:
         "in_interval": listed.place,
         "gap": None if validation is None or score is None else score - validation.accuracy,
     }
+
+
+def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each candidate of a search."""
+    styles = {"accuracy": ".4f", "errors": ",", "p": ".2g", "seconds": ".1f"}
+    lines = [
+        {
+            key: format(value, styles[key]) if key in styles else format_value(value)
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+    columns = [(name, itemgetter(name)) for name in rows[0]]
+    yield from table(columns, lines, ("state", "p", "errors", "folds", "seconds", "digits"))
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

@@ -171,11 +171,11 @@ def cpu_computes_bfloat16() -> bool:
     return CPU_INFO.exists() and any(name in CPU_INFO.read_text() for name in ("avx512_bf16", "amx_bf16"))
 
 
-def limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> int:
     """Limit TensorFlow in this process to `threads` threads; no effect once it has computed.
 
-    Warns if it goes on with fewer, which no command does, but a notebook or a program may. Of a GPU, each
-    process takes only the memory it needs, so that several fits share it.
+    Returns its threads, 0 for all. Warns if it goes on with fewer, which no command does, but a notebook or a
+    program may. Of a GPU, each process takes only the memory it needs, so that several fits share it.
     """
     import_keras()
     import tensorflow as tf
@@ -192,3 +192,4 @@ def limit_threads(threads: int) -> None:
                 "already; start Python, or the notebook's kernel, anew to use all",
                 stacklevel=2,
             )
+    return tf.config.threading.get_intra_op_parallelism_threads()

@@ -79,6 +79,12 @@ class Picture:
         root.attrib = {"class": "figure", **view, "role": "img", "aria-label": self.alt}
         return ElementTree.tostring(root, encoding="unicode")
 
+    def file(self) -> str:
+        """Return the content of an .svg file, in the light or the dark colours as its viewer asks."""
+        style = f"<style>{CSS[: CSS.index('* {')]}</style>"
+        head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif" '
+        return head + self.svg().removeprefix("<svg ").replace(">", f">{style}", 1)
+
     def png(self) -> bytes:
         """Return a PNG in the light colours."""
         file = io.BytesIO()

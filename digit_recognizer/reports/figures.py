@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digit_recognizer.data import CLASSES, SIDE
-from digit_recognizer.manifest import ModelScore
 from digit_recognizer.reports.drawing import LIGHT, SERIES, Picture, new_figure
 from digit_recognizer.reports.report_data import Curve, shorten
-from digit_recognizer.scoring import Calibration
+from digit_recognizer.scoring import Accuracy, Calibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,9 +46,9 @@ def curves(fits: Mapping[str, Sequence[Curve]], metric: str) -> Picture:
             axes.plot(epochs, values.mean(axis=0), SIDES[side][1], color=colour, marker=marker)
             band = values.min(axis=0), values.max(axis=0)
             axes.fill_between(epochs, *band, color=colour, alpha=0.15, linewidth=0)
-    keys = [axes.plot([], "-", color=SERIES[i], label=_label(name)) for i, name in enumerate(recipes)]
-    keys += [axes.plot([], style, color=LIGHT["muted"], label=name) for name, style in SIDES.values()]
-    figure.legend(handles=[key for (key,) in keys], loc="outside lower center", ncols=2)
+    keys = [axes.plot([], style, color=LIGHT["muted"], label=name) for name, style in SIDES.values()]
+    keys += [axes.plot([], "-", color=SERIES[i], label=_label(name)) for i, name in enumerate(recipes)]
+    figure.legend(handles=[key for (key,) in keys[::2] + keys[1::2]], loc="outside lower center", ncols=2)
     label = "error, %" if metric == "error" else metric
     axes.set(xlabel="epoch", ylabel=label)
     axes.locator_params(axis="x", integer=True, steps=STEPS)
@@ -135,7 +134,7 @@ def reliability(calibration: Calibration) -> Picture:
     return Picture("reliability", alt, figure)
 
 
-def intervals(scores: Mapping[str, ModelScore], main_model: str) -> Picture:
+def intervals(scores: Mapping[str, Accuracy], main_model: str) -> Picture:
     """Draw the validation accuracy of the first MAX_INTERVALS models with its 95% interval."""
     models = list(scores.items())[:MAX_INTERVALS]
     words = [

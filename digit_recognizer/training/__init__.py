@@ -1,5 +1,6 @@
-"""One fit, and fits side by side in processes; start at `make_fits` and `fit_all`."""
+"""One fit, and fits side by side, in processes or on a cluster; start at `make_fits` and `fit_all`."""
 
+from digit_recognizer.training.cluster import on_cluster, workers_now
 from digit_recognizer.training.costs import Cost, measure
 from digit_recognizer.training.fit import (
     CURVE_ROWS,

@@ -20,6 +20,7 @@ class Progress:
 
     done: 0 before the first epoch, the share of its epochs or of its time after each, 1 with its result.
     epoch: the epochs so far, of `epochs`, which is None if the time decides. metrics: of the latest epoch.
+    unit: what is counted; a search tells of candidates.
     """
 
     fit: str
@@ -27,6 +28,7 @@ class Progress:
     epoch: float
     epochs: int | None
     metrics: Metrics
+    unit: str = "epoch"
 
 
 OnProgress = Callable[[Progress], None]

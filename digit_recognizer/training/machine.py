@@ -3,11 +3,12 @@
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 from digit_recognizer.settings import Settings
+from digit_recognizer.training import cluster
 
 GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, in Windows' Linux
 # With a time limit. A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
@@ -53,17 +54,25 @@ class Machine:
     """What the fits of a run share; it decides numbers, so it is looked at once.
 
     bfloat16: whether convolutional nets that ask for it compute in it; None if none asks. why_alone: why fits
-    are done one at a time; "" if processes can be started.
+    are done one at a time; "" if processes can be started. cluster: whether the cores are its workers.
     """
 
     cores: int
     gpus: int
     bfloat16: bool | None
     why_alone: str = ""
+    cluster: bool = False
 
     @classmethod
     def look(cls, settings: Sequence[Settings], jobs: int | None) -> "Machine":
-        """Return the machine for nets with these settings, with `jobs` cores if that is not None."""
+        """Return the machine for nets with these settings, with `jobs` cores if that is not None.
+
+        Of a cluster's workers, the least one; raises RunError if one does not suit.
+        """
+        if there := cluster.current:
+            found = dict(there.call_all([(cls.look, settings, 1)] * len(there.workers()))).values()
+            least = min(found, key=lambda machine: (machine.gpus, bool(machine.bfloat16)))
+            return replace(least, cores=len(found), why_alone="", cluster=True)
         gpus = gpu_count() if any(net.net == "keras" for net in settings) else 0
         bfloat16 = None
         if any(net.net == "keras" and net.bfloat16 and net.is_convolutional for net in settings):
@@ -87,6 +96,8 @@ class Machine:
         steps of dense nets are too short to be shared. In up to 8 minutes, several cores help more on one
         long convolutional net than on several short ones.
         """
+        if self.cluster:
+            return self.cores if minutes else min(self.cores, fits), 1
         convolutional = any(net.is_convolutional for net in settings)
         needs_gpu = self.gpus and any(net.net == "keras" for net in settings)  # a fit takes a whole one
         if needs_gpu or self.why_alone:

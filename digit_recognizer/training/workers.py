@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import closing, contextmanager
-from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,6 +16,7 @@ from digit_recognizer import environment, signals
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.settings import Settings
+from digit_recognizer.training import cluster
 from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, fit, limited_threads
 from digit_recognizer.training.history import OnProgress, Progress
 from digit_recognizer.training.machine import gpu_count, why_no_processes
@@ -36,15 +36,18 @@ def fit_all(
     on_progress: OnProgress,
     on_notice: OnNotice,
 ) -> Generator[FitResult | FitFailure, None, None]:
-    """Fit all in `workers` processes, with as many threads as the first one has; yield each as it ends.
+    """Fit all in `workers` processes, or on a cluster, in as many threads as the first has; yield each then.
 
     A single worker is this very process where it may be, see `_stays_here`; for others, `on_progress` is
     called in a thread. Raises RunError if a process is killed.
     """
+    if cluster.current:
+        yield from cluster.current.fit_all(tasks, data, on_progress)
+        return
     if workers == 1 and _stays_here([task.settings for task in tasks]):
         yield from (fit(task, data.train, data.test, on_progress) for task in tasks)
         return
-    calls = [partial(fit, task, data.train, data.test, _tell) for task in tasks]
+    calls = [(fit, task, data.train, data.test, _tell) for task in tasks]
     called = _call_all(calls, workers, tasks[0].threads, on_notice)
     with _listening({task.name for task in tasks}, on_progress), closing(called):
         for _, result in called:
@@ -79,7 +82,7 @@ def map_on_workers(
     processes stay for `fit_all`; a single worker is this very process where it may be. Raises RunError if one
     is killed.
     """
-    calls = [partial(function, *args) for args in arguments for _ in range(workers)]
+    calls = [(function, *args) for args in arguments for _ in range(workers)]
     here = workers == 1 and _stays_here([settings for settings, *_ in arguments])
     ended = dict(_call_all(calls, 0 if here else workers, threads))
     return [[ended[i * workers + worker] for worker in range(workers)] for i in range(len(arguments))]
@@ -105,14 +108,17 @@ def _stays_here(nets: Sequence[Settings]) -> bool:
 
 
 def _call_all(
-    calls: Sequence[Callable[[], Any]], workers: int, threads: int, on_notice: OnNotice = lambda _: None
+    calls: Sequence[tuple[Any, ...]], workers: int, threads: int, on_notice: OnNotice = lambda _: None
 ) -> Generator[tuple[int, Any], None, None]:
     """Yield each call's number and what it returns, as it ends; 0 workers: in this process."""
+    if cluster.current:
+        yield from cluster.current.call_all(calls)
+        return
     from joblib.externals.loky import BrokenProcessPool
 
     pool = _start_processes(workers, threads, on_notice) if workers else None
     if pool is None:
-        yield from ((number, call()) for number, call in enumerate(calls))
+        yield from ((number, function(*args)) for number, (function, *args) in enumerate(calls))
         return
     rest, running = iter(enumerate(calls)), dict[Future[Any], int]()
     try:
@@ -120,7 +126,7 @@ def _call_all(
             with signals.kept_from_children():  # loky may start a process in place of one that grew
                 # No more than its queue takes, so that each soon runs; see below.
                 for number, call in islice(rest, 2 * workers - len(running)):
-                    running[pool.submit(call)] = number
+                    running[pool.submit(*call)] = number
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:

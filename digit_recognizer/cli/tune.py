@@ -1,0 +1,50 @@
+"""The command `tune`: a search for better settings of a recipe."""
+
+import re
+from typing import Any
+
+import click
+
+from digit_recognizer.cli import compare
+from digit_recognizer.cli.options import JSON, TrainingCommand, ask, option, with_options
+from digit_recognizer.cli.progress import show_progress
+from digit_recognizer.cli.terminal import done, json_result, notice, result, results
+from digit_recognizer.settings import format_value, parse
+from digit_recognizer.space import SEVERAL, Tune
+
+
+@click.command(cls=TrainingCommand)
+@option(Tune, "recipes", help="Recipe whose settings are searched. `recipes` lists them.")
+@with_options([option(Tune, name) for name in ("space", "trials")])
+@option(Tune, "minutes", help="Try candidates for so long instead, the comparison at the end included.")
+@option(Tune, "folds", default=5, help="Number of folds.")
+@with_options(
+    [option(Tune, name) for name in ("seed", "jobs", "cluster", "data_dir", "out", "name", "resume")]
+)
+@JSON
+def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Search for settings of a recipe that are better than the recipe as it stands.
+
+    All candidates are fitted on the same folds; clearly worse ones end early. The best one and the recipe are
+    then judged on other folds of the same digits: better, or the digits cannot tell. Both are stored as runs.
+    The last line on stdout is the path of a picture.
+    """
+    several = [text for text in space if re.search(SEVERAL, text)]
+    options["settings"] = dict(parse(text) for text in space if text not in several)
+    options["space"] = {name: values for name, _, values in (text.partition("=") for text in several)}
+    asked = ask(Tune, **options)
+    from digit_recognizer import tuning
+    from digit_recognizer.cli import tables
+
+    with show_progress() as on_progress:
+        found = tuning.tune(asked, on_notice=notice, on_progress=on_progress)
+    with done(f"The search is complete: {found.run}"):
+        if as_json:
+            json_result(**{**vars(found), "comparison": found.comparison.to_json()})
+            return
+        results(tables.candidates(found.candidates))
+        assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
+        results([f"the best one: {' '.join(assignments)}"])
+        names = [found.run.name, found.as_it_stands.name]
+        results(compare.lines(names, found.comparison.common, found.comparison))
+        result(found.picture)

@@ -1,0 +1,106 @@
+"""A search for better settings of a recipe, and whether they are better on folds that it has not seen."""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from digit_recognizer import drafts, environment, pipeline, runs, training
+from digit_recognizer.comparison import Comparison, compare
+from digit_recognizer.errors import LibraryError, RunError
+from digit_recognizer.files import delete, locked, write_atomically
+from digit_recognizer.job import Job
+from digit_recognizer.reports import drawing, figures
+from digit_recognizer.scoring import wilson
+from digit_recognizer.search import Row, Search, overrides
+from digit_recognizer.settings import format_value
+from digit_recognizer.space import Tune
+from digit_recognizer.training import OnNotice, OnProgress
+
+JOURNAL, PICTURE = "search.jsonl", "search.svg"  # in the end, both are in the best run's folder
+FINAL = 2**31  # is added to the seed; nobody tunes on those folds, nor measures a recipe's evidence on them
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found: all candidates, the best first, and the settings of the best, for `train`.
+
+    verdict: "better" or "worse" than the recipe as it stands, or "cannot tell", by two runs on new folds.
+    """
+
+    verdict: str
+    settings: dict[str, object]
+    candidates: list[Row]
+    run: Path
+    as_it_stands: Path
+    picture: Path
+    comparison: Comparison
+
+
+def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
+    """Try settings of a recipe, and say whether the best of them are better than the recipe as it stands.
+
+    Raises a DigitRecognizerError for what the user can mend; finished fits stay for `asked.resume`.
+    """
+    began = time.monotonic() - environment.seconds_running()
+    try:
+        import optuna
+    except ImportError as error:
+        raise LibraryError(f"`tune` needs {error.name}, which is not installed: pip install optuna") from None
+    runs.check_outside(asked.out)
+    name = asked.name or f"{datetime.now():%Y%m%d-%H%M%S}"
+    journal, base_name = asked.out / f"{name}-search" / JOURNAL, f"{name[:80]}-as-it-stands"
+    if journal.exists() != asked.resume:
+        how = "holds no search to go on with; leave out" if asked.resume else "is an unfinished search; give"
+        raise RunError(f"{journal.parent}: {how} --resume")
+    for new in () if asked.resume else (name, base_name):
+        drafts.check_free(asked.out / new)
+    busy = RunError(f"{name} is still running; wait for it, or stop it first")
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        lock = locked(journal.with_name(runs.LOCK), busy, delete=True)
+        with training.on_cluster(asked.cluster), lock:
+            search = Search(optuna, asked, began, on_notice, on_progress)
+            search.open(journal)
+            try:
+                rows, best = search.run()
+                settings = overrides(asked, {field: best[field] for field in asked.space})
+                run = _validate(asked, name, settings, on_notice, on_progress)
+                base_run = _validate(asked, base_name, asked.settings, on_notice, on_progress)
+                write_atomically(run.folder / PICTURE, _draw(rows, best, list(asked.space)))
+            except BaseException as error:
+                error.add_note(f"{journal.parent} keeps the search; with --name {name} --resume it goes on.")
+                raise
+            journal.replace(run.folder / JOURNAL)
+    finally:
+        optuna.logging.set_verbosity(level)
+    delete(journal.parent)
+    compared, paths = compare(run, base_run), (run.folder, base_run.folder, run.folder / PICTURE)
+    return Found(compared.verdict.replace("equal", "cannot tell"), settings, rows, *paths, compared)
+
+
+def _validate(
+    asked: Tune, name: str, settings: dict[str, object] | None, say: OnNotice, show: OnProgress
+) -> runs.Run:
+    """Return a run of these settings on folds that the search has not seen: a new one, if there is none."""
+    stored = runs.read_manifest(asked.out / name)
+    if stored and stored.stopped_early is None:
+        return runs.load(asked.out / name)
+    job = Job(
+        recipes=asked.recipes, settings=settings, folds=asked.folds, seed=(asked.seed + FINAL) % 2**32,
+        jobs=asked.jobs, cluster=asked.cluster, data_dir=asked.data_dir, out=asked.out, name=name,
+        write_submission=False, resume=runs.count_fits(asked.out / name) > 0,
+    )  # fmt: skip
+    return pipeline.train(job, on_notice=say, on_progress=show)
+
+
+def _draw(rows: list[Row], best: Row, fields: list[str]) -> str:
+    """Return the picture of the out-of-fold accuracies: the recipe as it stands, then the best candidates."""
+    scores, labels = {}, {0: "as it stands"}
+    for row in sorted((row for row in rows if row["folds"]), key=lambda row: row["candidate"] > 0):
+        values = " ".join(format_value(row[field]) for field in fields)
+        label = labels.setdefault(row["candidate"], f"{row['candidate']}: {values}")
+        scores[label] = wilson(row["accuracy"], row["digits"])
+    with drawing.own_settings():
+        return figures.intervals(scores, labels[best["candidate"]]).file()
