@@ -23,7 +23,7 @@ from digit_recognizer.space import SEVERAL, Tune
 )
 @JSON
 def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Search for settings of a recipe that are better than the recipe as it stands.
+    """Search for better settings of a recipe than it has.
 
     All candidates are fitted on the same folds; clearly worse ones end early. The best one and the recipe are
     then judged on other folds of the same digits: better, or the digits cannot tell. Both are stored as runs.

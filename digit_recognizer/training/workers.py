@@ -152,14 +152,10 @@ def _start_processes(workers: int, threads: int, on_notice: OnNotice) -> Executo
 
     others = set(multiprocessing.active_children())
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    # What a killed process leaves is cleaned up by others; that is no news.
+    # What a killed process leaves is cleaned up by others; that is no news. Nor is one that is half started.
     quiet = environment.own_settings(PYTHONWARNINGS="ignore:resource_tracker")
     try:
-        with (
-            quiet,
-            signals.kept_from_children(),
-            signals.Hold() as hold,
-        ):  # a half-started one prints a traceback
+        with quiet, signals.kept_from_children(), signals.Hold() as hold:
             pool: Executor = get_reusable_executor(
                 max_workers=workers, timeout=IDLE_SECONDS, env=dict.fromkeys(names, str(threads)),
                 initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
