@@ -47,7 +47,7 @@ def _train(job: Job, clock: Clock, before: float, on_notice: OnNotice, on_progre
         for line in (f"{read}; the run goes to {draft.folder}", *notices):
             on_notice(line)
         if job.cluster:
-            on_notice(f"{machine.cores} workers of {job.cluster} do the fits")
+            on_notice(f"Workers of {job.cluster} that fit: {machine.cores}")
         if machine.why_alone and job.jobs != 1:
             on_notice(f"One fit is done after the other, as no process can be started: {machine.why_alone}")
         schedule = draft.save_schedule(

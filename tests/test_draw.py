@@ -317,5 +317,5 @@ def test_without_a_run_the_sample_is_trained_on(
     ended = typed("draw", "--no-open", cwd=tmp_path)
     assert ended.code == 0
     assert ended.err.count("\n") == 1
-    assert "trained on the embedded sample first" in ended.err
+    assert "trained on the sample first" in ended.err
     assert jobs[0].data_dir == data.sample_folder()
