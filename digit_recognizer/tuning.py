@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,9 +70,11 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        lock = locked(journal.with_name(runs.LOCK), busy, delete=True)
-        with training.on_cluster(asked.cluster), lock:
-            search = Search(optuna, asked, began, say, on_progress)
+        with (
+            training.on_cluster(asked.cluster),
+            nullcontext(Search(optuna, asked, began, say, on_progress)) as search,  # before there is a folder
+            locked(journal.with_name(runs.LOCK), busy, delete=True),
+        ):
             search.open(journal)
             try:
                 rows, best = search.run()
