@@ -25,10 +25,10 @@ class Comparison:
     """The first run's main model against the second's.
 
     difference: of their accuracies, first less second, with the 95% interval from low to high. p: of such a
-    difference between equally accurate models. common: number of digits that both held out. only_first,
-    only_second: those that one of them alone predicts right, int row numbers. log_loss: its mean difference
-    on the common digits, and the standard error. needed: number of digits held out by both on which such a
-    difference is found in four of five trials; None without one, or if the digits differ.
+    difference between equally accurate models, by that test. common: number of digits that both held out.
+    only_first, only_second: those that one of them alone predicts right, int row numbers. log_loss: its mean
+    difference on the common digits, and the standard error. needed: number of digits held out by both on
+    which such a difference is found in four of five trials; None without one, or if the digits differ.
     """
 
     verdict: Verdict
@@ -37,6 +37,7 @@ class Comparison:
     low: float
     high: float
     p: float
+    test: str
     common: int
     only_first: np.ndarray
     only_second: np.ndarray
@@ -70,7 +71,7 @@ def compare(first: Run, second: Run) -> Comparison:
     together = sqrt(np.sum(of_a.influence**2) * np.sum(of_b.influence**2))
     correlation = float(of_a.influence @ of_b.influence / together) if together else 0.0
     difference, low, high, _ = _subtract(of_a.score, of_b.score, correlation)
-    ahead, p = _test(a, b, of_a.score, of_b.score, correlation)
+    ahead, p, test = _test(a, b, of_a.score, of_b.score, correlation)
     common, in_a, in_b = np.intersect1d(a.rows, b.rows, assume_unique=True, return_indices=True)
     loss, same = a.loss[in_a] - b.loss[in_b], np.array_equal(a.rows, b.rows)
     error = sqrt(np.sum((of_a.influence - of_b.influence) ** 2))
@@ -81,6 +82,7 @@ def compare(first: Run, second: Run) -> Comparison:
         low=low,
         high=high,
         p=p,
+        test=test,
         common=len(common),
         only_first=common[(a.right[in_a] == 1) & (b.right[in_b] == 0)],
         only_second=common[(a.right[in_a] == 0) & (b.right[in_b] == 1)],
@@ -127,7 +129,7 @@ def _is_better(first: Run, second: Run, known: dict[Path, HeldOutDigits]) -> boo
         with suppress(RunError):
             known[run.folder] = known.get(run.folder) or _digits_of(run)
     a, b = known.get(first.folder), known.get(second.folder)
-    return _judge(*_test(a, b, first.main_score, second.main_score)) == "better"
+    return _judge(*_test(a, b, first.main_score, second.main_score)[:2]) == "better"
 
 
 def _judge(ahead: float, p: float) -> Verdict:
@@ -144,15 +146,16 @@ def _digits_of(run: Run) -> HeldOutDigits:
 
 def _test(
     a: HeldOutDigits | None, b: HeldOutDigits | None, of_a: Accuracy, of_b: Accuracy, correlation: float = 0.0
-) -> tuple[float, float]:
-    """Return by how much the first is ahead, and p: paired on the same digits, else by the accuracies."""
+) -> tuple[float, float, str]:
+    """Return how far the first is ahead, p and its test: paired on the same digits, else of accuracies."""
     if a is None or b is None or not np.array_equal(a.rows, b.rows):
         difference, _, _, p = _subtract(of_a, of_b, correlation)
-        return difference, p
+        return difference, p, "test of the interval"
     ahead = a.right - b.right
+    mean = float(ahead.mean())
     if np.isin(ahead, [-1, 0, 1]).all():
-        return float(ahead.mean()), mid_p(int((ahead > 0).sum()), int((ahead < 0).sum()))
-    return float(ahead.mean()), _two_sided(ahead.mean(), ahead.std() / sqrt(len(ahead)))  # of repeated folds
+        return mean, mid_p(int((ahead > 0).sum()), int((ahead < 0).sum())), "McNemar's test"
+    return mean, _two_sided(mean, ahead.std() / sqrt(len(ahead))), "paired normal test"  # of repeated folds
 
 
 def mid_p(only_first: int, only_second: int) -> float:

@@ -169,10 +169,8 @@ def _still_running(folder: Path) -> RunError:
 
 
 def _check_holds_nothing(folder: Path) -> None:
-    if fits := runs.count_fits(folder):
-        raise RunError(
-            f"{folder}: is an unfinished run with {fits} finished fits; go on with --resume, or delete it"
-        )
+    if runs.count_fits(folder):
+        raise RunError(f"{folder}: is an unfinished run with finished fits; --resume goes on, or delete it")
     ours = {LOCK, CONFIG, SCHEDULE, LOGS, FITS, runs.probabilities_file(folder, 1).name}
     with writing(folder):
         left = list(folder.iterdir()) if folder.exists() else []
@@ -210,7 +208,9 @@ def _add_note(draft: Draft, error: BaseException) -> None:
     if draft.manifest is not None:
         error.add_note(f"{draft.folder} holds what was complete; {goes_on}.")
     elif fits := runs.count_fits(draft.folder):
-        error.add_note(f"{draft.folder} keeps {fits} finished fits; {goes_on} from them.")
+        error.add_note(f"{draft.folder} keeps {fits} finished fit{'s' * (fits > 1)}; {goes_on} from them.")
+    elif isinstance(error, KeyboardInterrupt):
+        error.add_note("No run was written; without a complete fit there is nothing to resume.")
     else:
         error.add_note("No run was written.")
 
@@ -237,14 +237,14 @@ def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Path:
             stored, manifest = records.read(folder / CONFIG, RunConfig), runs.read_manifest(folder)
         except RunError as error:
             if name is None:
+                difference = difference or f"; {folder.name} cannot be read"
                 continue
             raise RunError(f"{error}; it cannot be resumed, delete {folder}") from None
         if manifest and manifest.stopped_early is None:
             continue
         if not (changed := config.difference_from(stored)):
             return folder
-        difference = difference or f"; {folder.name} has {changed}"
-    raise RunError(
-        f"{out}: holds no unfinished run{f' {name}' if name else ''} with these settings, data, cores and "
-        f"library versions{difference}; start it without --resume"
-    )
+        equal = " with these settings, data, cores and library versions"
+        difference = difference or f"{equal}; {folder.name} has {changed}"
+    run = f"run {name}" if name else "run"
+    raise RunError(f"{out.absolute()}: holds no unfinished {run}{difference}; start it without --resume")

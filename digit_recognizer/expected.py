@@ -80,6 +80,8 @@ def describe(manifest: Manifest) -> str:
     fewest, most = (errors(share, expected.rows) for share in (expected.high, expected.low))
     count = f"{fewest:,} to {most:,} errors of {expected.rows:,}"
     said = f"Expect {expected.low:.4f} to {expected.high:.4f} {where}, {count}"
+    if manifest.config.refit or manifest.config.split.folds:
+        said += "; wider, as what predicts them, a refit or the mean of the folds, is not scored itself"
     if expected.low > TOO_GOOD:
         said += ". That is too good to be true on this competition: full MNIST holds its test digits"
     return said

@@ -76,6 +76,10 @@ class SplitConfig(Record):
     folds: NonNegativeInt | None = Field(description="of cross-validation, or null with a holdout")
     repeats: NonNegativeInt = Field(default=1, description="of the cross-validation, each with other folds")
 
+    def __str__(self) -> str:
+        repeats = f", {self.repeats} repeats" if self.repeats > 1 else ""
+        return f"{self.folds} folds{repeats}" if self.folds else f"holdout {self.holdout:g}"
+
 
 class EnsembleConfig(Record):
     """What `ensemble` blended."""

@@ -224,7 +224,7 @@ def _check_comparable(first: runs.Run, run: runs.Run, held_out: HeldOut, other: 
         sources = " and ".join(f"{each.name} ({each.config.data.source})" for each in manifests)
         raise RunError(f"{sources} are runs on different data; only runs on the same data can be blended")
     if not (np.array_equal(held_out.rows, other.rows) and np.array_equal(held_out.folds, other.folds)):
-        splits = " and ".join(f"{m.name} ({m.config.split}, seed={m.config.seed})" for m in manifests)
+        splits = " and ".join(f"{m.name} ({m.config.split}, seed {m.config.seed})" for m in manifests)
         raise RunError(
             f"{splits} held out different rows; train one of them again with the other's --folds or "
             "--holdout and --seed"

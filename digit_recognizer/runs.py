@@ -20,6 +20,7 @@ from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 from digit_recognizer.scoring import accuracy
 
 MANIFEST, SUBMISSION, FITS, CONFIG, LOCK = "run.json", "submission.csv", "fits", "config.json", "lock"
+WITHOUT_SUBMISSION = f"has no submission of its own; `train` and `ensemble` write a {SUBMISSION}"
 PAGES = ("report", "draw.html")  # made of a run on demand
 MAX_ARRAYS_BYTES = 2**30  # of a fit's file, or the probabilities
 
@@ -192,7 +193,7 @@ def list_unfinished(out: Path) -> list[str]:
             fits = count_fits(folder)
             when, how = "before a fit was finished", "its command starts it anew"
             if fits:
-                when = f"with {fits} finished fits"
+                when = f"with {fits} finished fit{'s' * (fits > 1)}"
                 how = f"its command with --resume goes on, or delete {folder}"
             lines.append(f"{folder.name} was cut off {when}; {how}")
     return lines

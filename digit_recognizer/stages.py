@@ -34,7 +34,7 @@ class Stages:
         for line in schedule.describe():
             on_notice(line)
         if self._outcomes:
-            on_notice(f"{self._count()} fits are finished already")
+            on_notice(f"Fits finished already: {self._count()}")
         for task in self.unfinished:
             self._on_progress(task.progress())
 

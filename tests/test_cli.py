@@ -33,7 +33,7 @@ def test_the_installed_command_works_in_any_folder(tmp_path: Path) -> None:
             text=True,
             timeout=DEADLINE,
         )
-        told = "submissions: holds no runs yet; `train` makes one\n"
+        told = f"{tmp_path / 'submissions'}: holds no runs yet; `train` makes one\n"
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", told)
 
 
@@ -215,10 +215,13 @@ def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: 
     assert result.err == f"Error: {message} See: digit-recognizer{command} --help\n"
 
 
-def test_no_command_shows_them_all(tmp_path: Path) -> None:
+def test_no_command_shows_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     result = typed(cwd=tmp_path)
     assert result.code == 2
-    assert all(command in result.err for command in ("check", "recipes", "train"))
+    listed = result.err.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == sorted(commands.cli.commands)
+    assert all(line.endswith(".") and not line.endswith("..") for line in listed)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")

@@ -215,6 +215,7 @@ def test_the_page_shows_the_digits_that_they_differ_on(make: Make, tmp_path: Pat
         str(row + 1) for row in [*range(10, 40), *range(5)]
     ]
     assert page.count("<img ") == 35
+    assert page.index("Above each digit its label") < page.index("<img ")
     assert "good alone is right: 30" in page
     assert "good is better than bad" in page
     assert "<script" not in page
@@ -226,8 +227,10 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     result = typed("compare", "good", "bad", "--out", ".", cwd=tmp_path)
     assert result.code == 0, result
     lines = result.out.splitlines()
-    assert lines[0] == "good: validation accuracy 0.9833 (0.9696 to 0.9909)"
-    assert lines[2].startswith("difference: +0.0417 (+0.0")
+    assert lines[0] == "good: validation accuracy 0.9833 (0.9696 to 0.9909), from 600 held-out digits"
+    assert lines[2].startswith("difference of the accuracies: +0.0417 (+0.0")
+    assert lines[2].endswith(" (McNemar's test)")
+    assert lines[4].startswith("difference of the log loss on them: -")
     assert lines[3] == "600 digits were held out by both: good alone predicts 30 of them right, bad alone 5"
     assert lines[5] == "good is better than bad, as they are fitted; other seeds of their recipes may differ"
     result = typed("compare", "good", "near", "--out", ".", cwd=tmp_path)
@@ -245,7 +248,7 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     )
     assert set(said) == {
         "verdict", "difference", "low", "high", "p", "common", "only_first", "only_second", "log_loss",
-        "needed", "scores", "report",
+        "needed", "test", "scores", "report",
     }  # fmt: skip
     result = typed("compare", "good", "none", "--out", ".", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")

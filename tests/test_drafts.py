@@ -118,7 +118,7 @@ def test_a_run_that_raises_before_a_fit_is_finished_leaves_nothing(tmp_path: Pat
         assert not runs.is_running(folder)
     with pytest.raises(KeyboardInterrupt) as stop, drafts.start(tmp_path, "first", CONFIG):
         raise KeyboardInterrupt
-    assert stop.value.__notes__ == ["No run was written."]
+    assert stop.value.__notes__ == ["No run was written; without a complete fit there is nothing to resume."]
     assert contents(tmp_path) == []
 
 
@@ -238,7 +238,7 @@ def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path, parts: Parts) 
         draft.save_failure(failure)
         raise KeyboardInterrupt
     assert stop.value.__notes__ == [
-        f"{tmp_path / 'first'} keeps 1 finished fits; the same command with --resume goes on from them."
+        f"{tmp_path / 'first'} keeps 1 finished fit; the same command with --resume goes on from them."
     ]
     assert not (tmp_path / "first/run.json").exists()
     config = RunConfig.model_validate_json(CONFIG.model_dump_json())
@@ -307,16 +307,16 @@ def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path, parts: Pa
 @pytest.mark.parametrize(
     ("changes", "name", "difference"),
     [
-        ({"seed": 4}, None, "; first has seed 3, not 4"),
-        ({"command": "validate"}, None, "; first has command train, not validate"),
-        ({}, "second", ""),
+        ({"seed": 4}, None, " with these .* versions; first has seed 3, not 4"),
+        ({"command": "validate"}, None, " with .* versions; first has command train, not validate"),
+        ({}, "second", " second"),
     ],
 )
 def test_only_a_run_of_an_equal_config_is_resumed(
     tmp_path: Path, changes: dict[str, object], name: str | None, difference: str
 ) -> None:
     cut_off(tmp_path, "first")
-    with refused(rf"holds no unfinished run.* versions{difference}; start it without --resume"):
+    with refused(rf": holds no unfinished run{difference}; start it without --resume"):
         must_not_begin(tmp_path, name, resume=True, config=make_config(**changes))
 
 
@@ -346,7 +346,7 @@ def test_a_run_with_a_damaged_config_says_to_delete_it(tmp_path: Path, content: 
     (draft.folder / "config.json").write_text(content)
     with refused(r"first/config\.json: .*; it cannot be resumed, delete .*first$"):
         must_not_begin(tmp_path, "first", resume=True)
-    with refused("holds no unfinished run with these settings"):
+    with refused("holds no unfinished run; first cannot be read; start it without --resume$"):
         must_not_begin(tmp_path, None, resume=True)
     assert "delete" in runs.list_unfinished(tmp_path)[0]
 
@@ -371,7 +371,7 @@ def test_no_run_and_no_folder_of_the_users_is_overwritten(tmp_path: Path, foreig
 def test_a_name_that_is_taken_is_refused_before_the_digits_are_read(tmp_path: Path, home: Path) -> None:
     cut_off(tmp_path, "first")
     (tmp_path / "data").mkdir()
-    with refused(r"first: is an unfinished run with 1 finished fits; go on with --resume, or delete it"):
+    with refused(r"first: is an unfinished run with finished fits; --resume goes on, or delete it"):
         train(tiny_job(home, out=tmp_path, name="first", data_dir=tmp_path / "data"))
 
 

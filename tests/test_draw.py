@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,8 +147,10 @@ def test_probabilities_are_live_while_a_stroke_is_drawn(open_page: Any) -> None:
     shown.evaluate(IDLE)
     assert shown.locator(".best .name").inner_text() == "1"
     assert shown.get_by_role("status").inner_text() == ""  # a screen reader is told at the stroke's end
+    said = shown.locator("#words").inner_text()
+    assert re.fullmatch(r"\d+% likely(; next \d, \d+%)?", said)
     shown.mouse.up()
-    assert status(shown).startswith("1")
+    assert status(shown) == f"1, {said}"
 
 
 # Where two digits are drawn, of 0.3 of the board's height: left and top of each.
@@ -181,6 +184,8 @@ def test_a_dot_is_no_digit(open_page: Any) -> None:
     shown = open_page()
     draw(shown, [[(0.5, 0.5), (0.51, 0.5)]], 0.3, 0.3, 0.3, 1)
     assert "no stroke" in status(shown)
+    assert shown.locator("#words").inner_text() == status(shown)
+    assert set(shown.locator(".value").all_inner_texts()) == {"\N{EN DASH}"}  # no probability, not 0%
     with pytest.raises(PictureError, match="no stroke"):
         preparation.prepare(drawn(shown))
 
@@ -237,7 +242,7 @@ def test_all_is_in_sight_on_wide_and_narrow_screens(open_page: Any, scheme: str,
     shown = open_page(viewport={"width": width, "height": 720}, color_scheme=scheme)
     draw(shown, STROKES[8], 0.8, 0.1, 0.1, 3)
     assert shown.evaluate("document.documentElement.scrollWidth") == width
-    for part in ("#board", "#undo", "#clear", "#status", "#seen", "#bars"):
+    for part in ("#board", "#undo", "#clear", "#words", "#seen", "#bars"):
         box = shown.locator(part).bounding_box()
         assert box["x"] + box["width"] <= width
         assert box["y"] + box["height"] <= 720

@@ -11,7 +11,7 @@ import pytest
 from conftest import DEADLINE, ROOT, full_disk
 
 from digit_recognizer import files
-from digit_recognizer.errors import WriteError
+from digit_recognizer.errors import WriteError, machine_fault
 
 
 @pytest.mark.parametrize(("inside", "expected"), [("", "runs"), ("docs", "../runs"), (None, "runs")])
@@ -23,6 +23,9 @@ def test_the_default_folder_is_the_clones_own_only_in_the_clone(
     if inside is None:
         tmp_path.rmdir()
         assert files.default_folder("runs").as_posix() == expected
+        with pytest.raises(FileNotFoundError) as gone:
+            Path("runs").absolute()
+        assert machine_fault(gone.value) == "the current folder was deleted; change to another"
 
 
 def fill(final: Path, name: str) -> None:

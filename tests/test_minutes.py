@@ -203,12 +203,14 @@ def test_a_signal_before_the_first_stage_leaves_nothing_but_kept_fits(home: Path
     assert runs.count_fits(draft.folder) == fits
     assert draft.folder.exists() == bool(fits)
     if not fits:
-        assert stop.value.__notes__ == ["No run was written."]
+        assert stop.value.__notes__ == [
+            "No run was written; without a complete fit there is nothing to resume."
+        ]
         return
-    kept = f"{draft.folder} keeps 1 finished fits; the same command with --resume"
+    kept = f"{draft.folder} keeps 1 finished fit; the same command with --resume"
     assert stop.value.__notes__[0].startswith(kept)
     assert any(
-        line.startswith("early-1 was cut off with 1 finished fits") for line in runs.list_unfinished(job.out)
+        line.startswith("early-1 was cut off with 1 finished fit;") for line in runs.list_unfinished(job.out)
     )
     assert train(changed(job, resume=True)).manifest.stopped_early is None
 
@@ -274,7 +276,7 @@ def test_killed_in_the_middle_it_resumes_with_the_finished_members(home: Path, s
         train(changed(job, jobs=1))
     notices: list[str] = []
     run = train(job, notices)
-    assert f"{len(kept)} of {len(members)} fits are finished already" in notices
+    assert f"Fits finished already: {len(kept)} of {len(members)}" in notices
     assert run.manifest.models == members
     stored = {member.name: member.test for member in run.predictions()[1]}
     for file, content in kept.items():

@@ -262,7 +262,7 @@ def test_fits_beside_one_that_may_succeed_next_time_are_kept(
         fail_on(patch, "sklearn-mlp", error)
         train(job)
     assert stop.value.__notes__ == [
-        f"{job.out / job.name} keeps 1 finished fits; the same command with --resume goes on from them."
+        f"{job.out / job.name} keeps 1 finished fit; the same command with --resume goes on from them."
     ]
     begun = fail_on(monkeypatch, "none", error)
     run = train(changed(job, resume=True))
@@ -313,7 +313,7 @@ def test_a_damaged_fit_is_fitted_again_with_equal_numbers(
     run = train(changed(job, resume=True), notices)
     assert sorted(begun) == ["sklearn-mlp fold 1", "sklearn-mlp fold 2"]
     assert sum("is damaged" in line for line in notices) == 2
-    assert "2 of 4 fits are finished already" in notices
+    assert "Fits finished already: 2 of 4" in notices
     for before, after in zip(tiny_run.predictions()[1], run.predictions()[1], strict=True):
         np.testing.assert_array_equal(after.out_of_fold, before.out_of_fold)
         np.testing.assert_array_equal(after.test, before.test)
@@ -383,6 +383,8 @@ def test_ctrl_c_before_a_fit_is_finished_leaves_nothing(
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "Stopped. No run was written."
+    assert err.splitlines()[-1] == (
+        "Stopped. No run was written; without a complete fit there is nothing to resume."
+    )
     assert "Traceback" not in err
     assert list((tmp_path / "submissions").iterdir()) == []

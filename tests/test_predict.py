@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -150,6 +151,7 @@ def test_a_batch_is_read_but_for_what_is_no_digit(
     batch = [good[0], *paths[:9], good[1], *paths[9:], good[2]]
     ended = typed("predict", *batch, "--run", tiny_run.folder, cwd=tmp_path)
     assert (ended.code, ended.out) == (1, "".join(alone))
+    assert all(re.fullmatch(r".*: \d, (1\.0000|0\.\d{4} \(runner-up \d\))\n", line) for line in alone)
     for path, line in zip(paths, ended.err.splitlines(), strict=True):
         assert line.startswith(f"Error: {path}: "), line
         assert FOREIGN[path.name][1] in line, line
@@ -158,7 +160,9 @@ def test_a_batch_is_read_but_for_what_is_no_digit(
     assert (told.code, [entry["file"] for entry in entries]) == (1, list(map(str, batch)))
     assert [entry["file"] for entry in entries if "label" in entry] == list(map(str, good))
     assert [f"Error: {entry['error']}" for entry in entries if "error" in entry] == ended.err.splitlines()
-    assert typed("predict", *batch, "--run", tiny_run.folder, "--csv", "x.csv", cwd=tmp_path).code == 1
+    refused = typed("predict", *batch, "--run", tiny_run.folder, "--csv", "x.csv", cwd=tmp_path)
+    counted = f"{len(paths)} of {len(batch)} files could not be read"
+    assert (refused.code, refused.err.splitlines()[-1]) == (1, f"x.csv is not written: {counted}")
     assert not (tmp_path / "x.csv").exists()
 
 

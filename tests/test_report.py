@@ -374,8 +374,11 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
 ) -> None:  # fmt: skip
     members = [replace(model, name=f"cnn-{number}") for number in (1, 2)]
     cnn = RECIPES["cnn"].settings
+    raw = score_of(held_out, model.out_of_fold)
+    adjusted = raw.model_copy(update={"accuracy": raw.accuracy + 0.01, "raw": raw})
     run = write_run(
         tmp_path / "quick", digits, held_out, members,
+        scores={member.name: adjusted for member in members},
         config=config_of(digits, ["cnn"], minutes=2.0, cores=2, threads=None),
         settings={"cnn-1": cnn.replace(epochs=11), "cnn-2": cnn.replace(epochs=13)},
         fits={"cnn-1 fold 1": fit("fold 1", 2, "cnn-1").model_copy(update={"recipe": "cnn"})},
@@ -388,8 +391,10 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
     monkeypatch.setattr(drafts, "curves_so_far", lambda _: so_far)
     dom = Page(reports.write(run))
     assert "Still being fitted, and so only in these curves: cnn-3." in dom.find("section", id="curves")[0][1]
-    assert "after the last epoch: keras-mlp 20 on validation digits; " in dom.alts("curves")[0]
+    assert "after the last epoch: keras-mlp-1 20 on validation digits; " in dom.alts("curves")[0]
     assert "; cnn 25 on validation digits; " in dom.alts("curves")[0]
+    errors = round((1 - raw.accuracy) * TRAIN)
+    assert dom.facts[f"errors, of {TRAIN} digits: raw {raw.accuracy:.4f}"] == str(errors)
     assert dom.find("h3", "settings")[0][1] == "cnn-1, cnn-2 (keras)"
     assert ["epochs", "11 to 13"] in [row[:2] for row in dom.rows("settings")]
 
@@ -398,7 +403,8 @@ def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> 
     result = typed("report", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "Error: submissions: holds no run; `train` makes one, or name another folder with --out\n"
+        f"Error: {tmp_path / 'submissions'}: holds no run; `train` makes one, or name another folder with "
+        "--out\n"
     )
     for name, day in (("b", 2), ("a", 3), ("c", 1)):
         shutil.copytree(small.folder, tmp_path / "submissions" / name)

@@ -109,7 +109,7 @@ def test_each_column_of_runs_says_what_its_head_says(tiny_run: runs.Run) -> None
         "data": "other",
         "validation accuracy": f"{score.accuracy:.4f}",
         "95% interval": f"{score.low:.4f} to {score.high:.4f}",
-        "against the best": "cannot tell",
+        "against best": "cannot tell",
         "public score": "0.50000",
         "seconds": f"{manifest.seconds['total']:.0f}",
     }

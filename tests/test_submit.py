@@ -357,9 +357,14 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
     write_run(user)
     result = user.run("submit", "--dry-run")
     assert result.code == 0
+    assert "submissions/mine/submission.csv: 100 rows, a valid submission\n" in result.err
     assert result.out.startswith("submissions/mine/submission.csv: would be submitted as '[")
     credentials = "with the credentials of KAGGLE_USERNAME and KAGGLE_KEY"
     assert result.out.endswith(f"] mine validation accuracy 0.9938', {credentials}\n")
+    result = user.run("submit", "--dry-run", KAGGLE_USERNAME=None, KAGGLE_KEY=None)
+    checked, refused = result.err.splitlines()[-2:]
+    assert (result.code, checked) == (4, "submissions/mine/submission.csv: 100 rows, a valid submission")
+    assert refused.startswith("Error: ")
     assert user.kaggle.seen == []
 
 
@@ -380,7 +385,10 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
             "train_test_overlap",
             "submissions/train_test_overlap/submission.csv: comes from training digits that hold",
         ),
-        (None, "submissions: holds no run on the competition's digits; `download` them and `train` first"),
+        (
+            None,
+            "{folder}/submissions: holds no run on the competition's digits; `download` them and `train`",
+        ),
         ("validated", "submissions/validated: has no submission of its own; `train` and `ensemble` write"),
         ("deleted", "submissions/deleted/submission.csv: cannot be read (No such file or directory)"),
         ("changed", "submissions/changed/submission.csv: was changed after its run wrote it, so the run's"),
@@ -405,7 +413,7 @@ def test_a_file_that_kaggle_would_not_score_is_not_uploaded(
         (write_run(user, "broken") / "run.json").write_text("{}")
     result = user.run("submit", *([target] if target else []))
     assert (result.code, result.out) == (3, "")
-    assert result.err.startswith(f"Error: {message}")
+    assert result.err.startswith(f"Error: {message.format(folder=user.folder)}")
     assert result.err.count("\n") == 1
     assert user.kaggle.seen == []
 
@@ -466,6 +474,8 @@ def test_a_lucky_run_of_few_digits_and_other_digits_runs_are_no_reason_to_refuse
     assert [row["against_best"] for row in json.loads(user.run("runs", "--json").out)["runs"]] == [
         "worse", "cannot tell", "best", "best",
     ]  # fmt: skip
+    told = "The best run's 95% interval begins highest; one of few digits can be accurate by luck\n"
+    assert (user.run("runs", "--sort", "score").err, user.run("runs").err) == (told, "")
 
 
 def test_a_manifest_beside_another_csv_is_only_a_notice(user: User) -> None:

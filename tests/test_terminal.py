@@ -94,16 +94,23 @@ def test_a_table_fits_the_terminal_with_whole_columns(tiny_run: runs.Run, kind: 
 
 
 def test_the_most_important_columns_stay(tiny_run: runs.Run) -> None:
-    def heads(columns: int) -> list[str]:
-        lines = shown(columns, lambda: terminal.results(tables.runs([tiny_run], {}, ["best"])))
+    def heads(columns: int, *others: runs.Run) -> list[str]:
+        listed = [tiny_run, *others]
+        verdicts = ["best"] + ["cannot tell"] * len(others)
+        lines = shown(columns, lambda: terminal.results(tables.runs(listed, {}, verdicts)))
         return re.split(r" {2,}", lines[0])
 
+    data = tiny_run.manifest.config.data.model_copy(update={"kind": "competition"})
+    config = tiny_run.manifest.config.model_copy(update={"data": data})
+    other = runs.Run(Path("20261130-063157"), tiny_run.manifest.model_copy(update={"config": config}))
     everything = [head for head, _ in tables.RUN_COLUMNS]
     assert heads(200) == everything
-    most = ["run", "validation accuracy", "against the best", "public score"]
-    assert heads(80) == ["run", "data", *most[1:], "seconds"]
-    assert heads(60) == most
+    most = ["run", "validation accuracy", "against best", "public score"]
+    assert heads(80) == ["run", "data", most[1], "95% interval", *most[2:]]
+    assert heads(59) == most
     assert heads(10) == ["run"]
+    assert heads(80, other) == ["run", "data", *most[1:]]
+    assert heads(60, other)[:3] == ["run", "data", "validation accuracy"]
     assert set(tables.SPARE_RUNS) | {"run", "validation accuracy"} == set(everything)
     assert set(tables.SPARE_SUBMISSIONS) | {"run"} == {head for head, _ in tables.SUBMISSION_COLUMNS}
 
@@ -129,7 +136,9 @@ def test_json_stays_in_one_line(tmp_path: Path) -> None:
 
 
 @NARROW
-@pytest.mark.parametrize("names", [("keras-mlp", "sklearn-mlp"), ("sklearn-mlp-scaled", "x" * 70)])
+@pytest.mark.parametrize(
+    "names", [("keras-mlp", "sklearn-mlp"), ("keras-mlp", "sklearn-mlp-scaled"), ("sklearn-mlp", "x" * 70)]
+)
 def test_bars_fit_and_estimate_after_a_whole_epoch(
     monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], columns: int
 ) -> None:
@@ -150,12 +159,14 @@ def test_bars_fit_and_estimate_after_a_whole_epoch(
         assert max(map(len, lines)) <= columns
         whole, *each = lines[-3:]
         assert whole.startswith("all fits")
-        if columns == 80 and names[0] == "keras-mlp":
+        if columns == 80 and "x" * 70 not in names:
+            assert "━" in whole
+        if columns == 80 and names[1] == "sklearn-mlp":
             assert f"epoch {epochs} of 60 left" in each[0]
         if "x" * 70 not in names:
             assert all(line.endswith(f"validation accuracy {0.9 + epochs / 1000:.4f}") for line in each)
             waiting = [line for line in lines if "-:--:--" in line]
-            assert (waiting[-3:] == lines[-3:]) == (epochs == 1)
+            assert "left" not in whole or (waiting[-3:] == lines[-3:]) == (epochs == 1)
 
 
 @pytest.mark.parametrize("columns", [80, 60, 40])

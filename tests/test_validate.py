@@ -56,6 +56,8 @@ def test_no_submission_is_written_and_every_row_is_held_out(home: Path, three: d
     run = load(home, "sklearn")
     assert not run.submission.exists()
     assert run.manifest.submission_model is run.manifest.submission_sha256 is None
+    checked = typed("check", "sklearn", cwd=home)
+    assert (checked.code, checked.err) == (1, f"Error: submissions/sklearn: {runs.WITHOUT_SUBMISSION}\n")
     assert sorted(run.predictions()[0].rows) == list(range(TRAIN))
 
 
@@ -109,7 +111,7 @@ def test_models_of_one_name_get_their_runs_names(home: Path, three: dict[str, Re
     [
         (
             ["sklearn", "other"],
-            "folds=3 repeats=1, seed=0) and other (holdout=None folds=3 repeats=1, seed=1) held out",
+            "sklearn (3 folds, seed 0) and other (3 folds, seed 1) held out different rows; train",
         ),
         (["sklearn", "elsewhere"], "are runs on different data; only runs on the same data can be blended"),
         (["sklearn", "nosuch"], "nosuch: no such run; `runs` lists the runs"),
@@ -168,8 +170,8 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
     assert 1 <= len(before) < 3
     listed = typed("runs", cwd=home)
     assert (
-        f"{name} was cut off with {len(before)} finished fits; its command with --resume goes on"
-        in listed.err
+        f"{name} was cut off with {len(before)} finished fit{'s' * (len(before) > 1)}; its command with "
+        "--resume goes on" in listed.err
     )
     other = typed("train", *command[1:], "--resume", "--name", name, cwd=home)
     assert (other.code, other.out) == (1, "")
@@ -178,7 +180,7 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
     resumed = typed(*command, "--resume", "--name", name, cwd=home)
     assert resumed.code == 0, resumed.err
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in fits.glob("*.npz")}.items()
-    assert f"{len(before)} of 3 fits are finished already" in resumed.err
+    assert f"Fits finished already: {len(before)} of 3" in resumed.err
     assert_same_results(load(home, "whole"), load(home, name))
 
 
@@ -197,5 +199,6 @@ def assert_same_results(first: runs.Run, second: runs.Run) -> None:
 def test_resume_without_a_draft_says_so(home: Path, tmp_path: Path) -> None:
     result = typed("validate", "--data-dir", home / "data", *PLAIN, "--resume", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("Error: submissions: holds no unfinished run with these settings")
-    assert result.err.count("\n") == 1
+    assert result.err == (
+        f"Error: {tmp_path / 'submissions'}: holds no unfinished run; start it without --resume\n"
+    )

@@ -20,7 +20,7 @@ from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
 from digit_recognizer.cli.tune import tune
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import DigitRecognizerError, machine_fault
+from digit_recognizer.errors import DigitRecognizerError, RunError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
 
@@ -113,7 +113,7 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
 @click.option("--report", "with_report", is_flag=True, help="Write the run's report as well.")
 @options.with_options(options.TRAINING)
 def train(with_report: bool, as_json: bool, **options: Any) -> None:
-    """Train on the digits, score on held-out rows, and write a submission.
+    """Train, score on held-out rows, and write a submission.
 
     The last line on stdout is the path of the CSV.
     """
@@ -124,10 +124,10 @@ def train(with_report: bool, as_json: bool, **options: Any) -> None:
 @option(Job, "folds", default=5, help="Number of folds.")
 @options.with_options(options.TRAINING)
 def validate(as_json: bool, **options: Any) -> None:
-    """Score recipes by stratified K-fold cross-validation, without a submission.
+    """Score recipes by cross-validation, without a submission.
 
-    Prints each fold, mean, standard deviation over the folds, and a 95% interval for the accuracy on unseen
-    digits. The run is stored, so that `ensemble` can blend it.
+    Prints each stratified fold, mean, standard deviation over the folds, and a 95% interval for the accuracy
+    on unseen digits. The run is stored, so that `ensemble` can blend it.
     """
     _show(train_visibly(ask(Job, write_submission=False, **options)), as_json)
 
@@ -139,9 +139,9 @@ def validate(as_json: bool, **options: Any) -> None:
 @NAME
 @JSON
 def ensemble(as_json: bool, **options: Any) -> None:
-    """Blend stored runs by their out-of-fold probabilities into a new run with a submission.
+    """Blend stored runs into a new run with a submission.
 
-    A RUN is a run's name, or its folder. The last line on stdout is the path of the CSV.
+    By out-of-fold probabilities; RUN is a name or a folder. The last line on stdout is the path of the CSV.
     """
     asked = ask(Blend, **options)
     from digit_recognizer import pipeline, runs
@@ -163,9 +163,10 @@ def ensemble(as_json: bool, **options: Any) -> None:
 @JSON
 @IN_ONE_THREAD
 def list_runs(sort: str, out: Path, as_json: bool) -> None:
-    """List the runs with their validation accuracy and public score.
+    """List the runs with validation accuracy and public score.
 
-    Against the best run on the same digits, each is worse, or the digits that they held out cannot tell.
+    Against the best run on the same digits, each is worse, or the digits that they held out cannot tell. The
+    best is that whose 95% interval begins highest: one of few digits can be more accurate by luck.
     """
     from digit_recognizer import comparison, runs
     from digit_recognizer.cli import tables
@@ -186,8 +187,10 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
         json_result(runs=list(tables.run_list(listed, outcomes, against_best)))
     elif listed:
         results(tables.runs(listed, outcomes, against_best))
+        if sort == "score" and against_best[0] != "best":
+            notice("The best run's 95% interval begins highest; one of few digits can be accurate by luck")
     elif not problems:
-        notice(f"{out}: holds no runs yet; `train` makes one")
+        notice(f"{out.absolute()}: holds no runs yet; `train` makes one")
 
 
 @cli.command()
@@ -197,9 +200,9 @@ def list_runs(sort: str, out: Path, as_json: bool) -> None:
 @option(StoredRun, "png")
 @JSON
 def report(name: str | None, out: Path, data_dir: Path | None, png: bool, as_json: bool) -> None:
-    """Write the report of a run, by its name or folder; without RUN, of the newest.
+    """Write the report of a run; without RUN, of the newest.
 
-    One HTML page with everything inside it. The last line on stdout is the page's path.
+    One HTML page with all inside it. RUN is a name or a folder. The last line on stdout is the page's path.
     """
     from digit_recognizer import reports
 
@@ -235,10 +238,10 @@ def list_recipes(as_json: bool) -> None:
 @JSON
 @IN_ONE_THREAD
 def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
-    """Check a submission CSV, or that of a run, by its name or folder, line by line, and count its labels.
+    """Check a submission CSV, or a run's, and count its labels.
 
-    The exit code tells the format alone. `competition` in --json is false if the file cannot be of the
-    competition's digits: by its rows, or by the run.json beside it.
+    RUN is a name or a folder. The exit code tells the format alone. `competition` in --json is false if the
+    file cannot be of the competition's digits: by its rows, or by the run.json beside it.
     """
     from digit_recognizer import runs, submission
     from digit_recognizer.data import COMPETITION_ROWS
@@ -248,6 +251,8 @@ def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
         file = runs.find(out, target).folder
     file = file / runs.SUBMISSION if file.is_dir() else file
     manifest = runs.read_manifest(file.parent)
+    if manifest and manifest.submission_model is None and file.name == runs.SUBMISSION and not file.exists():
+        raise RunError(f"{file.parent}: {runs.WITHOUT_SUBMISSION}")
     rows = rows or (manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"])
     counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
     competition = rows == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone

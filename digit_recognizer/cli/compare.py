@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def compare(
     first: str, second: str, with_report: bool, data_dir: Path | None, out: Path, as_json: bool
 ) -> None:
-    """Say whether the first run is better than the second, and how sure that is.
+    """Say whether the first run is better, and how sure that is.
 
     Paired on the digits that both held out: McNemar's mid-p test. Runs on other splits of the same digits are
     compared as well, less sharply. The two fitted models are compared; other seeds of their recipes may
@@ -62,15 +62,16 @@ def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[s
     first, second = names
     for name, estimate in zip(names, compared.estimates, strict=True):
         score = estimate.score
-        yield f"{name}: validation accuracy {score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
-    interval = f"{compared.low:+.4f} to {compared.high:+.4f}"
-    yield f"difference: {compared.difference:+.4f} ({interval}), p = {compared.p:.2g}"
+        accuracy = f"{score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
+        yield f"{name}: validation accuracy {accuracy}, from {estimate.digits:,} held-out digits"
+    interval = f"({compared.low:+.4f} to {compared.high:+.4f}), p = {compared.p:.2g} ({compared.test})"
+    yield f"difference of the accuracies: {compared.difference:+.4f} {interval}"
     if compared.log_loss:
         yield (
             f"{compared.common:,} digits were held out by both: {first} alone predicts "
             f"{len(compared.only_first):,} of them right, {second} alone {len(compared.only_second):,}"
         )
-        yield "log loss on them: {:+.4f} ± {:.4f}".format(*compared.log_loss)
+        yield "difference of the log loss on them: {:+.4f} ± {:.4f}".format(*compared.log_loss)
     cannot = f"The held-out digits cannot tell {first} from {second}"
     if compared.verdict == "equal":
         yield f"{first} and {second} are equal: the same probabilities for the same digits"

@@ -20,18 +20,18 @@ from digit_recognizer.job import Job
 @click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
 @JSON
 def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
-    """Write a page to draw digits on, predicted by a run's nets; without RUN, by the newest's.
+    """Write a page to draw digits on, which a run's nets predict.
 
-    One HTML file, which works without a server or network, on a phone too. It opens in the browser where
-    there is a display. Without any run, the default recipes are trained on the sample first. The last line
-    on stdout is the page's path.
+    Without RUN, the newest's. One HTML file, which works without a server or network, on a phone too. It
+    opens in the browser where there is a display. Without any run, the default recipes are trained on the
+    sample first. The last line on stdout is the page's path.
     """
     from digit_recognizer import data
     from digit_recognizer.inference import page
 
     run = chosen(out, name) if name else find_newest(out)
     if run is None:
-        notice(f"{out}: holds no run yet; the default recipes are trained on the embedded sample first")
+        notice(f"{out.absolute()}: holds no run yet; the default recipes are trained on the sample first")
         run = train_visibly(Job(out=out, data_dir=data.sample_folder()))
     path = page.write(run)
     # A browser would have a window; on Linux the environment names a display.

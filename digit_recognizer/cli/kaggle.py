@@ -62,10 +62,10 @@ def _reach(verbose: bool, **fields: Any) -> Iterator["Kaggle"]:
 @click.option("--force", is_flag=True, help="Download the archive again even if it is complete.")
 @with_options(REACHING)
 def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -> None:
-    """Download the competition's archive, check it, and continue what an earlier attempt left.
+    """Download the competition's archive and check it.
 
-    Without a Kaggle account, --source openml fetches MNIST and shapes it like the competition's files.
-    The last line on stdout is the path of what was downloaded.
+    It continues what an earlier attempt left. Without a Kaggle account, --source openml fetches MNIST and
+    shapes it like the competition's files. The last line on stdout is the path of what was downloaded.
     """
     if source == "openml":
         from digit_recognizer.data import openml
@@ -107,16 +107,18 @@ def submit(
     out: Path,
     **reaching: Any,
 ) -> None:
-    """Submit a run's CSV, or any CSV, to Kaggle and wait for its score.
+    """Submit a CSV to Kaggle and wait for its public score.
 
-    Without FILE or RUN it is the newest run on the competition's digits, unless another is better.
+    A FILE, a RUN's, or else that of the newest run on the competition's digits, unless another is better.
     """
     from digit_recognizer.cli import tables
+    from digit_recognizer.data import COMPETITION_ROWS
     from digit_recognizer.leaderboard import account, submit
     from digit_recognizer.leaderboard import candidate as candidates
 
     candidate = candidates.check(target, out, message=message, force=force, on_notice=notice)
     if dry_run:
+        notice(f"{candidate.file}: {COMPETITION_ROWS['test.csv']} rows, a valid submission")
         described = f"{candidate.file}: would be submitted as {candidate.sent.message!r}"
         results([f"{described}, with the credentials of {account.check().source}"])
         return
@@ -135,7 +137,7 @@ def submit(
 @OUT
 @with_options(REACHING)
 def submissions(as_json: bool, out: Path, **reaching: Any) -> None:
-    """List the submissions at Kaggle, their runs, and the public scores beside what was expected."""
+    """List submissions at Kaggle, runs, public and expected scores."""
     from digit_recognizer.cli import tables
     from digit_recognizer.leaderboard import ledger
 

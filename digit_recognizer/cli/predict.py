@@ -29,7 +29,7 @@ def chosen(out: Path, name: str | None) -> "Run":
 
     if run := runs.find(out, name) if name else find_newest(out):
         return run
-    raise RunError(f"{out}: holds no run; `train` makes one, or name another folder with --out")
+    raise RunError(f"{out.absolute()}: holds no run; `train` makes one, or name another folder with --out")
 
 
 @click.command()
@@ -41,10 +41,10 @@ def chosen(out: Path, name: str | None) -> "Run":
 def predict(
     images: tuple[Path, ...], name: str | None, csv_file: Path | None, out: Path, as_json: bool
 ) -> None:
-    """Predict the digits in pictures (PNG, JPEG, WebP, BMP, TIFF, GIF) or in a CSV like test.csv.
+    """Predict the digits in pictures or in a CSV like test.csv.
 
-    Prints label, probability and the runner-up of each. A file that cannot be read is an error on stderr; the
-    others are predicted, and the exit code is 1.
+    Pictures are PNG, JPEG, WebP, BMP, TIFF or GIF. Prints label, probability and, below 1, the runner-up. A
+    file that cannot be read is an error on stderr; the others are predicted, and the exit code is 1.
     """
     import numpy as np
 
@@ -54,16 +54,17 @@ def predict(
     if csv_file is not None:
         runs.check_outside(csv_file)
         files.check_output(csv_file, keep=images)
-    labels, entries, failed = bytearray(), [], False
+    labels, entries, failed = bytearray(), [], 0
     for each in inference.predict(run, images):
         if isinstance(each, inference.Unread):
-            failed = True
+            failed += 1
             notice(f"{each.error.heading}{each.error}")
         elif csv_file is not None:
             labels.append(each.label)
         elif not as_json:
             where = each.file if each.row is None else f"{each.file} row {each.row}"
-            result(f"{where}: {each.label}, {each.probability:.4f}, else {each.runner_up}")
+            other = f" (runner-up {each.runner_up})" if each.probability < 0.99995 else ""
+            result(f"{where}: {each.label}, {each.probability:.4f}{other}")
         if as_json and csv_file is None:
             entries.append(vars(each))
     if csv_file is not None and not failed:  # else the file would have holes
@@ -73,5 +74,7 @@ def predict(
                 path_result(csv_file, as_json, run=run.folder, csv=csv_file)
     elif as_json and csv_file is None:
         json_result(run=run.folder, predictions=entries)
+    elif csv_file is not None and len(images) > 1:
+        notice(f"{csv_file} is not written: {failed} of {len(images)} files could not be read")
     if failed:
         click.get_current_context().exit(1)

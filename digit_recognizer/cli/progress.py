@@ -89,7 +89,7 @@ def notebook_cell() -> OnProgress:
 def _epochs(progress: "Progress") -> str:
     """Return the epochs so far; where the time decides how many there will be, the share of it as well."""
     if progress.epochs is None:
-        return f"{progress.done:.0%}, {progress.unit} {round(progress.epoch, 1):g}"
+        return f"{progress.done:.0%}, {round(progress.epoch, 1):g} {progress.unit}s"
     return f"{progress.unit} {progress.epoch:.0f} of {progress.epochs}"
 
 
@@ -121,8 +121,8 @@ def _bars() -> Iterator[OnProgress]:
                 return
             texts = [(task.description, task.fields["epochs"]) for task in self.tasks]
             fit, epochs = (max(map(len, column)) for column in zip(*texts, strict=True))
-            widths = {"fit": fit, "accuracy": ACCURACY_WIDTH, "left": LEFT_WIDTH, "epochs": epochs}
-            shown = fitting({**widths, "bar": BAR_WIDTH}, self.console.width, gap=1)
+            widths = {"fit": fit, "accuracy": ACCURACY_WIDTH, "left": LEFT_WIDTH, "bar": BAR_WIDTH}
+            shown = fitting({**widths, "epochs": epochs}, self.console.width, gap=1)
             self.columns = tuple(column for name in columns if name in shown for column in columns[name])
             yield from super().get_renderables()
 

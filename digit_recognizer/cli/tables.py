@@ -145,12 +145,12 @@ RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None", str]] = [
     ("data", lambda row: row[0].manifest.config.data.kind),
     ("validation accuracy", lambda row: f"{row[0].main_score.accuracy:.4f}"),
     ("95% interval", lambda row: _interval(row[0].main_score)),
-    ("against the best", lambda row: row[2]),
+    ("against best", lambda row: row[2]),
     ("public score", lambda row: _number(row[1].public_score if row[1] else None, ".5f")),
     ("seconds", lambda row: _number(row[0].manifest.seconds.get("total"), ".0f")),
 ]
 SPARE_RUNS = (
-    "public score", "against the best", "recipes", "data", "95% interval", "created", "seconds",
+    "public score", "against best", "recipes", "data", "95% interval", "created", "seconds",
 )  # fmt: skip
 
 
@@ -158,7 +158,8 @@ def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str])
     """Yield a line for each run; outcomes: Kaggle's, by the submission's SHA-256."""
     answers = [outcomes.get(run.manifest.submission_sha256 or "") for run in listed]
     rows = list(zip(listed, answers, against_best, strict=True))
-    yield from table(RUN_COLUMNS, rows, SPARE_RUNS)
+    mixed = len({run.manifest.config.data.kind for run in listed}) > 1
+    yield from table(RUN_COLUMNS, rows, [head for head in SPARE_RUNS if not (mixed and head == "data")])
 
 
 SUBMISSION_COLUMNS: Columns["KaggleSubmission"] = [

@@ -97,9 +97,7 @@ def _find(target: str | None, out: Path, on_notice: OnText) -> tuple[Path, Run |
     if file.name != runs.SUBMISSION:
         return file, None
     if run.manifest.submission_model is None:
-        raise NotSubmittedError(
-            f"{run.folder}: has no submission of its own; `train` and `ensemble` write a {runs.SUBMISSION}"
-        )
+        raise NotSubmittedError(f"{run.folder}: {runs.WITHOUT_SUBMISSION}")
     return file, run
 
 
@@ -112,7 +110,7 @@ def _newest(out: Path, on_notice: OnText) -> Run:
     ]
     if not found:
         raise NotSubmittedError(
-            f"{out}: holds no run on the competition's digits; `download` them and `train` first"
+            f"{out.absolute()}: holds no run on the competition's digits; `download` them and `train` first"
         )
     newest, *others = found
     if better := comparison.better_than(newest, others):

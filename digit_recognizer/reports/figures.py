@@ -46,9 +46,9 @@ def curves(fits: Mapping[str, Sequence[Curve]], metric: str) -> Picture:
             axes.plot(epochs, values.mean(axis=0), SIDES[side][1], color=colour, marker=marker)
             band = values.min(axis=0), values.max(axis=0)
             axes.fill_between(epochs, *band, color=colour, alpha=0.15, linewidth=0)
-    keys = [axes.plot([], "-", color=SERIES[i], label=_label(name)) for i, name in enumerate(recipes)]
-    keys += [axes.plot([], style, color=LIGHT["muted"], label=name) for name, style in SIDES.values()]
-    figure.legend(handles=[key for (key,) in keys], loc="outside lower center", ncols=2)
+    keys = [axes.plot([], style, color=LIGHT["muted"], label=name) for name, style in SIDES.values()]
+    keys += [axes.plot([], "-", color=SERIES[i], label=_label(name)) for i, name in enumerate(recipes)]
+    figure.legend(handles=[key for (key,) in keys[::2] + keys[1::2]], loc="outside lower center", ncols=2)
     label = "error, %" if metric == "error" else metric
     axes.set(xlabel="epoch", ylabel=label)
     axes.locator_params(axis="x", integer=True, steps=STEPS)

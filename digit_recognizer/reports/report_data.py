@@ -180,23 +180,29 @@ def _blend(manifest: Manifest) -> list[BlendPart]:
 def _curves(run: Run) -> tuple[dict[str, list[Curve]], list[str]]:
     """Return the learning curves by recipe, also of fits that go on, and the models that are not complete.
 
-    Members of a `--minutes` run are fits of a few recipes.
+    Members of a `--minutes` run are fits of a few recipes; a recipe's only one gives its own name.
     """
     fits, scores = run.manifest.fits.values(), run.manifest.scores
     finished = {fit.model for fit in fits}
     going_on = list(drafts.curves_so_far(run))
-    listed = [(member.recipe, curve) for member, curve in going_on if member.name not in finished]
+    listed = [(it.recipe, it.name, curve) for it, curve in going_on if it.name not in finished]
     for fit in fits:
-        listed.append((fit.recipe or fit.model, [epoch.model_dump(exclude_none=True) for epoch in fit.curve]))
+        curve = [epoch.model_dump(exclude_none=True) for epoch in fit.curve]
+        listed.append((fit.recipe or fit.model, fit.model, curve))
     by_recipe: dict[str, list[Curve]] = {}
-    for recipe, curve in listed:
+    models: dict[str, set[str]] = {}
+    for recipe, model, curve in listed:
         if curve:
             by_recipe.setdefault(recipe, []).append(curve[:MAX_EPOCHS])
+            models.setdefault(recipe, set()).add(model)
     # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
     names = dict.fromkeys(member.name for member, _ in going_on)
     since = dropwhile(lambda name: name not in scores, names)
-    shortened = {recipe: curves[:MAX_FITS] for recipe, curves in by_recipe.items()}
-    return shortened, [name for name in since if name not in scores]
+    shown = {
+        min(models[recipe]) if len(models[recipe]) == 1 else recipe: curves[:MAX_FITS]
+        for recipe, curves in by_recipe.items()
+    }
+    return shown, [name for name in since if name not in scores]
 
 
 def percent(share: float) -> str:

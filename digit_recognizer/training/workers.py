@@ -155,13 +155,18 @@ def _start_processes(workers: int, threads: int, on_notice: OnNotice) -> Executo
     # What a killed process leaves is cleaned up by others; that is no news.
     quiet = environment.own_settings(PYTHONWARNINGS="ignore:resource_tracker")
     try:
-        with quiet, signals.kept_from_children():
+        with (
+            quiet,
+            signals.kept_from_children(),
+            signals.Hold() as hold,
+        ):  # a half-started one prints a traceback
             pool: Executor = get_reusable_executor(
                 max_workers=workers, timeout=IDLE_SECONDS, env=dict.fromkeys(names, str(threads)),
                 initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
             )  # fmt: skip
             pool.submit(int)  # which starts them
-            return pool
+            with hold.released():
+                return pool
     except (OSError, RuntimeError) as error:  # of a process, or of a thread that waits for it
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()

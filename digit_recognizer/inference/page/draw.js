@@ -136,23 +136,31 @@ function readNext() {
 }
 
 function show(result) {
-  performance.measure("inference", "sent");
+  performance.measure("prediction", "sent");
   busy = false;
   prediction = strokes.length ? result : null;
-  showProbabilities(prediction?.probabilities ?? new Array(CLASSES).fill(0));
+  showProbabilities(prediction?.probabilities);
   showSeen(prediction?.digit ?? new Uint8Array(SIDE * SIDE));
   if (stale) readNext();
   else if (pointer === null) announce();
 }
 
 function showProbabilities(probabilities) {
-  const best = likeliest(probabilities);
+  const best = probabilities && likeliest(probabilities);
   [...element("bars").children].forEach((row, digit) => {
-    row.querySelector(".bar").style.setProperty("--share", probabilities[digit].toFixed(4));
-    row.querySelector(".value").textContent = percent(probabilities[digit]);
-    row.classList.toggle("best", digit === best && probabilities[best] > 0);
+    row.querySelector(".bar").style.setProperty("--share", probabilities ? probabilities[digit].toFixed(4) : 0);
+    row.querySelector(".value").textContent = probabilities ? percent(probabilities[digit]) : "–";
+    row.classList.toggle("best", digit === best);
   });
-  element("verdict").textContent = prediction ? (prediction.problem ? "?" : best) : "–";
+  element("verdict").textContent = best ?? (prediction ? "?" : "–");
+  element("words").textContent = probabilities ? likely(best, probabilities) : "";
+}
+
+// Said beside the likeliest digit.
+function likely(best, probabilities) {
+  const next = likeliest(probabilities.map((p, digit) => (digit === best ? -1 : p)));
+  const after = probabilities[next] >= 0.005 ? `; next ${next}, ${percent(probabilities[next])}` : "";
+  return `${percent(probabilities[best])} likely${after}`;
 }
 
 function showSeen(digit) {
@@ -162,17 +170,11 @@ function showSeen(digit) {
   context.putImageData(image, 0, 0);
 }
 
-// For screen readers, at the end of a stroke only: they read out each change.
+// At the end of a stroke only: screen readers read out each change, and a stroke's first points are no digit yet.
 function announce() {
-  let text = "";
-  if (prediction?.problem) text = prediction.problem;
-  else if (prediction) {
-    const { probabilities } = prediction;
-    const best = likeliest(probabilities);
-    const next = likeliest(probabilities.map((p, digit) => (digit === best ? -1 : p)));
-    text = `${best}, ${percent(probabilities[best])} likely`;
-    if (probabilities[next] >= 0.005) text += `; next ${next}, ${percent(probabilities[next])}`;
-  }
+  if (prediction?.problem) element("words").textContent = prediction.problem;
+  const words = element("words").textContent;
+  const text = prediction?.probabilities ? `${element("verdict").textContent}, ${words}` : words;
   if (element("status").textContent !== text) element("status").textContent = text;
 }
 
