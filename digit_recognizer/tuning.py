@@ -1,6 +1,8 @@
 """A search for better settings of a recipe, and whether they are better on folds that it has not seen."""
 
 import time
+import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +46,8 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
     """
     began = time.monotonic() - environment.seconds_running()
     try:
-        import optuna
+        with warnings.catch_warnings(action="ignore"):  # tqdm's, of a notebook without widgets
+            import optuna
     except ImportError as error:
         raise LibraryError(f"`tune` needs {error.name}, which is not installed: pip install optuna") from None
     runs.check_outside(asked.out)
@@ -55,19 +58,29 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
         raise RunError(f"{journal.parent}: {how} --resume")
     for new in () if asked.resume else (name, base_name):
         drafts.check_free(asked.out / new)
+    told = list[str]()
+
+    def say(line: str) -> None:
+        """Give each notice once: search and runs read the same digits."""
+        if line not in told:
+            told.append(line)
+            on_notice(line)
+
     busy = RunError(f"{name} is still running; wait for it, or stop it first")
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        lock = locked(journal.with_name(runs.LOCK), busy, delete=True)
-        with training.on_cluster(asked.cluster), lock:
-            search = Search(optuna, asked, began, on_notice, on_progress)
+        with (
+            training.on_cluster(asked.cluster),
+            nullcontext(Search(optuna, asked, began, say, on_progress)) as search,  # before there is a folder
+            locked(journal.with_name(runs.LOCK), busy, delete=True),
+        ):
             search.open(journal)
             try:
                 rows, best = search.run()
                 settings = overrides(asked, {field: best[field] for field in asked.space})
-                run = _validate(asked, name, settings, on_notice, on_progress)
-                base_run = _validate(asked, base_name, asked.settings, on_notice, on_progress)
+                run = _validate(asked, name, settings, say, on_progress)
+                base_run = _validate(asked, base_name, asked.settings, say, on_progress)
                 write_atomically(run.folder / PICTURE, _draw(rows, best, list(asked.space)))
             except BaseException as error:
                 error.add_note(f"{journal.parent} keeps the search; with --name {name} --resume it goes on.")

@@ -187,6 +187,26 @@ def test_a_cluster_gives_the_bytes_and_curves_of_this_machine_and_moves_the_digi
 
 
 @pytest.mark.slow
+def test_a_search_on_a_cluster_tries_the_same_candidates(dask: Dask, home: Path) -> None:
+    pytest.importorskip("optuna")
+    options = ["--recipe", "sklearn-mlp-plain", "--folds", 3, "--trials", 5, "--json"]
+    options += set_options(("hidden=16", "epochs=3", "learning_rate=0.001..0.1"))
+    there, here = (
+        json.loads(typed("tune", *options, "--name", f"search{where[0]}", *where, cwd=home).out)["candidates"]
+        for where in (("--cluster", dask.address), ("--jobs", 1))
+    )
+    rates = [{row["candidate"]: row["learning_rate"] for row in rows} for rows in (there, here)]
+    assert len(rates[0]) == 5
+    assert rates[0] == rates[1]
+    errors = [
+        {row["candidate"]: row["errors"] for row in rows if row["folds"] == 3} for rows in (there, here)
+    ]
+    both = errors[0].keys() & errors[1].keys()
+    assert len(both) > 1
+    assert {number: errors[0][number] for number in both} == {number: errors[1][number] for number in both}
+
+
+@pytest.mark.slow
 def test_the_fit_of_a_worker_that_is_killed_is_done_again(dask: Dask, home: Path, whole: runs.Run) -> None:
     third = dask.start_worker("--nthreads", "1")
     dask.wait_for(3)

@@ -61,7 +61,7 @@ def test_what_is_stored_is_small_and_of_no_machine() -> None:
 
 
 def test_the_readme_tells_what_blending_gains() -> None:
-    table = html(the_cell(STORED, "pd.DataFrame"))
+    table = html(the_cell(STORED, "ensemble(plain, small)"))
     errors = re.findall(r"</th>\s*<td>(\d+)</td>", table)
     p = printed(the_cell(STORED, "compare(")).split()[-1]
     found = re.search(

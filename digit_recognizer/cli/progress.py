@@ -48,7 +48,9 @@ def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProg
     written: dict[str, float] = {}
 
     def on_progress(progress: "Progress") -> None:
-        if not progress.done:
+        if not progress.done:  # it begins, perhaps after one of the same name
+            first.pop(progress.fit, None)
+            written.pop(progress.fit, None)
             return
         now = time.monotonic()
         began, done = first.setdefault(progress.fit, (now, progress.done))
@@ -133,6 +135,8 @@ def _bars() -> Iterator[OnProgress]:
             if progress.fit not in tasks:
                 tasks[progress.fit] = bars.add_task(progress.fit, total=1, epochs="", accuracy="")
             task = bars.tasks[tasks[progress.fit]]
+            if not progress.done:  # it begins, perhaps after one of the same name
+                bars.reset(task.id)
             accuracy = _accuracy(progress).removeprefix(", ")
             bars.update(task.id, completed=progress.done, epochs=_epochs(progress), accuracy=accuracy)
             bars.update(total, total=len(tasks), visible=len(tasks) > 1)
