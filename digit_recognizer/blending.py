@@ -106,9 +106,10 @@ def blend(models: Sequence[Predictions], held_out: HeldOut, method: str) -> tupl
     out_of_fold = np.zeros_like(probabilities[0])
     folds = _folds(held_out)
     for fold in np.unique(folds):
-        row, known = folds == fold, ~np.isin(held_out.rows, held_out.rows[folds == fold])
+        inside = folds == fold
+        known = ~np.isin(held_out.rows, held_out.rows[inside])
         combiner = fit_combiner([model[known] for model in probabilities], held_out.labels[known])
-        out_of_fold[row] = combiner.combine([model[row] for model in probabilities])
+        out_of_fold[inside] = combiner.combine([model[inside] for model in probabilities])
     combiner = fit_combiner(probabilities, held_out.labels)
     test = combiner.combine([model.test for model in models]).astype(np.float32)
     return combiner, Predictions(BLEND, out_of_fold, test)

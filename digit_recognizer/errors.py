@@ -103,7 +103,7 @@ class SubmissionError(DigitRecognizerError):
 
 
 class RunError(DigitRecognizerError):
-    """A run's folder cannot be written or read."""
+    """A run cannot be read, written or gone on with: its folder is damaged, or what fits it is lost."""
 
 
 class WriteError(RunError):

@@ -89,7 +89,10 @@ class EnsembleConfig(Record):
 
 
 class RunConfig(Record):
-    """All that decides a run's numbers on a processor; `--resume` goes on only with a run of an equal one."""
+    """All that decides a run's numbers on a processor, but for the clock of --minutes.
+
+    `--resume` goes on only with a run of an equal one.
+    """
 
     command: Literal["train", "validate", "ensemble"] = Field(description="that made the run")
     data: DataConfig = Field(description="the digits")

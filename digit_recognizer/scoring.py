@@ -102,6 +102,7 @@ def estimate(held_out: HeldOutDigits, count: int, margins: np.ndarray | None) ->
     share, n, influence = float(right.mean()), len(right), np.zeros(count)
     raw = wilson(share, n)
     wrong = right < 0.5
+    # Where all rows are held out, there is no luck to take out.
     if margins is None or n == count or not FOLDS <= wrong.sum() <= n - FOLDS:
         influence[rows] = (right - share) / n
         return Estimate(raw, raw, n, n, influence)

@@ -1,4 +1,4 @@
-"""The fits of a run, round by round; after each, the complete models make a stage, which is a whole run."""
+"""The fits of a run in rounds, a single one without --minutes; each leaves a stage, which is a whole run."""
 
 from collections.abc import Iterator, Sequence
 
@@ -53,8 +53,9 @@ class Stages:
     def fit(self, tier: Tier, tasks: Sequence[FitTask], dataset: Dataset, hold: signals.Hold) -> str | None:
         """Fit the tasks, while signals come through `hold`; return why it was stopped early, or None.
 
-        A fit that fails is left out with a notice. Ctrl-C, SIGTERM and a killed process stop the fits. They
-        raise before a stage is complete; after that, the run is what is finished, and the exit code is 0.
+        A fit that fails is left out with a notice. Ctrl-C, SIGTERM, a killed process, a lost scheduler and a
+        full disk stop the fits. Before the first stage is complete, they raise; after it, the run is what is
+        finished, and the exit code is 0.
         """
         if not tasks:
             return None

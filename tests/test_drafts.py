@@ -256,7 +256,14 @@ def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path, parts: Parts) 
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda content: content[:-9], lambda _: replace(FIT, valid=FIT.test).to_bytes()]
+    "spoil",
+    [
+        lambda content: content[:-9],
+        lambda _: replace(FIT, valid=FIT.test).to_bytes(),
+        lambda _: replace(FIT, test=FIT.test * 2).to_bytes(),
+        lambda _: replace(FIT, test=FIT.test * np.float32("nan")).to_bytes(),
+        lambda _: replace(FIT, curve=[{"loss": 1.0}]).to_bytes(),
+    ],
 )
 def test_a_damaged_fit_is_fitted_again_with_a_notice(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     draft = cut_off(tmp_path, "first")

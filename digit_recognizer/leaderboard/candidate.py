@@ -36,8 +36,8 @@ class Candidate:
 def check(target: str | None, out: Path, *, message: str | None, force: bool, on_notice: OnText) -> Candidate:
     """Return the file to submit after all checks that need no network; target: a file, a run, or None.
 
-    Raises NotSubmittedError if the file is not valid, not the competition's, not what its run wrote, or was
-    submitted before, unless `force`; OptionError if the message is too long.
+    Raises NotSubmittedError if the file is not valid, not the competition's, not what its run wrote or,
+    without `force`, was submitted before; OptionError if the message is too long.
     """
     if message and len(message) > MESSAGE_LIMIT:
         raise OptionError(f"--message: found {len(message)} characters, expected at most {MESSAGE_LIMIT}")

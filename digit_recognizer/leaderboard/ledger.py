@@ -178,7 +178,7 @@ def match(
 def only_submitter(out: Path, file: Path, sha256: str) -> AbstractContextManager[None]:
     """Hold the right to submit the file with that SHA-256, which ends with the process at the latest.
 
-    Raises NotSubmittedError if another process has it.
+    Raises NotSubmittedError if another process has it, that submits from the same `out`.
     """
     busy = f"{file}: another command is submitting this very file now; `submissions` shows what becomes of it"
     lock = out / f".submitting-{sha256[:HASH_DIGITS]}.lock"

@@ -12,6 +12,7 @@ import numpy as np
 from digit_recognizer.data import CLASSES, Digits
 from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import FitError, LibraryError
+from digit_recognizer.manifest import EpochMetrics
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.nets.progress import Budget, Timer
 from digit_recognizer.predictions import Predictions, mean_of_fits
@@ -92,10 +93,15 @@ class FitResult:
             valid, test, seconds = arrays["valid"], arrays["test"], float(arrays["seconds"])
             rows = zip(*(values.tolist() for values in metrics.values()), strict=True)
             curve = [dict(zip(metrics, row, strict=True)) for row in rows]
+            if not curve or None in [EpochMetrics.model_validate(epoch).epoch for epoch in curve]:
+                raise KeyError("epoch")
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a fit's file: {error}") from None
         if valid.shape != (len(task.split.valid), CLASSES) or test.shape[1:] != (CLASSES,):
             raise ValueError(f"not of this fit: its probabilities are of shape {valid.shape}, {test.shape}")
+        for array in (valid, test):
+            if array.dtype.kind != "f" or not np.all((array >= 0) & (array <= 1.001)):
+                raise ValueError("not of a fit: its probabilities are not from 0 to 1")
         return cls(task, valid, test, read_model(arrays), curve, seconds)
 
 
@@ -165,7 +171,7 @@ def fit(
 ) -> FitResult | FitFailure:
     """Fit one model afresh on its split's training rows; the held-out rows are only predicted.
 
-    on_progress: called after each epoch, and with the result.
+    on_progress: called after each epoch, and with the result; who asks for the fit tells its beginning.
     """
     timer = Timer(task.budget) if task.budget else None  # imports take their part of the time
     try:
