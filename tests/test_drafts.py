@@ -30,7 +30,7 @@ FIT = FitResult(
     valid=np.random.default_rng(0).random((2, 10)).astype(np.float32),
     test=np.random.default_rng(1).random((4, 10)).astype(np.float32),
     model={"dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "mixed_bfloat16": np.array(True)},
-    curve=[{"train_loss": 0.25, "valid_accuracy": 0.1}, {"train_loss": 0.125, "valid_accuracy": 0.2}],
+    curve=[{"epoch": float(epoch), "train_loss": 0.5, "train_accuracy": 0.75} for epoch in (1, 2)],
     seconds=1.5,
 )
 
