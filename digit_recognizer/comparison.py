@@ -101,7 +101,7 @@ def against_best(runs: Sequence[Run]) -> list[Literal["best", "cannot tell", "wo
         digits = run.manifest.config.data.fingerprint.train
         if digits not in best or run.main_score.low > best[digits].main_score.low:
             best[digits] = run
-    known: dict[Path, HeldOutDigits] = {}
+    known: dict[Path, HeldOutDigits | None] = {}
     highest = [best[run.manifest.config.data.fingerprint.train] for run in runs]
     return [
         "best" if run is other else "worse" if _is_better(other, run, known) else "cannot tell"
@@ -111,13 +111,13 @@ def against_best(runs: Sequence[Run]) -> list[Literal["best", "cannot tell", "wo
 
 def better_than(run: Run, others: Sequence[Run]) -> list[Run]:
     """Return those of the others on the same training digits that are better, the best first."""
-    digits, known = run.manifest.config.data.fingerprint.train, dict[Path, HeldOutDigits]()
+    digits, known = run.manifest.config.data.fingerprint.train, dict[Path, HeldOutDigits | None]()
     same = [other for other in others if other.manifest.config.data.fingerprint.train == digits]
     found = [other for other in same if _is_better(other, run, known)]
     return sorted(found, key=lambda other: other.main_score.low, reverse=True)
 
 
-def _is_better(first: Run, second: Run, known: dict[Path, HeldOutDigits]) -> bool:
+def _is_better(first: Run, second: Run, known: dict[Path, HeldOutDigits | None]) -> bool:
     """Return whether a run is better than another, as `compare` does but for a second.
 
     It reads probabilities only where intervals overlap, each run's once, and fits nothing: on other held-out
@@ -126,9 +126,11 @@ def _is_better(first: Run, second: Run, known: dict[Path, HeldOutDigits]) -> boo
     if first.main_score.low > second.main_score.high:
         return True
     for run in (first, second):
-        with suppress(RunError):
-            known[run.folder] = known.get(run.folder) or _digits_of(run)
-    a, b = known.get(first.folder), known.get(second.folder)
+        if run.folder not in known:
+            known[run.folder] = None  # as long as it cannot be read
+            with suppress(RunError):
+                known[run.folder] = _digits_of(run)
+    a, b = known[first.folder], known[second.folder]
     return _judge(*_test(a, b, first.main_score, second.main_score)[:2]) == "better"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import takewhile
+from pathlib import Path
 from traceback import walk_tb
 
 # What the machine is to blame for, not the code: no room, no permission, no such path.
@@ -140,8 +141,11 @@ def machine_fault(error: Exception) -> str | None:
         return str(LibraryError.of_import(error))
     if isinstance(error, MemoryError):
         return "out of memory; close other programs, or raise its limit (ulimit -v)"
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # of `os.getcwd`
-        return "the current folder was deleted; change to another"
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            return "the current folder was deleted; change to another"
     if isinstance(error, OSError) and error.errno in REFUSALS:
         return ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
     if str(error) == "can't start new thread":

@@ -157,6 +157,12 @@ class Job(NewRun):
     """What `validate` does without."""
 
     @model_validator(mode="after")
+    def _check_cores(self) -> Self:
+        if self.cluster and self.jobs:
+            raise OptionError("--jobs counts cores of this machine; leave it out with --cluster")
+        return self
+
+    @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.folds is not None and self.holdout is not None:
             raise OptionError("--holdout and --folds exclude each other; give one")
@@ -164,8 +170,6 @@ class Job(NewRun):
             raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.folds is None and self.repeats > 1:
             raise OptionError(f"--repeats: found {self.repeats} without --folds; give --folds as well")
-        if self.cluster and self.jobs:
-            raise OptionError("--jobs counts cores of this machine; leave it out with --cluster")
         if self.minutes and not self.ensemble:
             raise OptionError("--minutes fits an ensemble; leave out --no-ensemble")
         patient = [recipe.name for recipe in chain(*self.tiers) if recipe.settings.patience]

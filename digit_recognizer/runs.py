@@ -20,6 +20,7 @@ from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 from digit_recognizer.scoring import accuracy
 
 MANIFEST, SUBMISSION, FITS, CONFIG, LOCK = "run.json", "submission.csv", "fits", "config.json", "lock"
+JOURNAL = "search.jsonl"  # of `tune`, in a folder NAME-search until it ends
 WITHOUT_SUBMISSION = f"has no submission of its own; `train` and `ensemble` write a {SUBMISSION}"
 PAGES = ("report", "draw.html")  # made of a run on demand
 MAX_ARRAYS_BYTES = 2**30  # of a fit's file, or the probabilities
@@ -196,6 +197,10 @@ def list_unfinished(out: Path) -> list[str]:
                 when = f"with {fits} finished fit{'s' * (fits > 1)}"
                 how = f"its command with --resume goes on, or delete {folder}"
             lines.append(f"{folder.name} was cut off {when}; {how}")
+    for folder in sorted(journal.parent for journal in out.glob(f"*-search/{JOURNAL}")):
+        if not is_running(folder):
+            how = f"--name {folder.name.removesuffix('-search')} --resume"
+            lines.append(f"{folder.name} was cut off; its command with {how} goes on")
     return lines
 
 

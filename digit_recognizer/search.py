@@ -93,11 +93,14 @@ class Search:
                 write_atomically(journal, b"".join(read_plain(journal, MAX_BYTES).rpartition(b"\n")[:2]))
             lock = storages.journal.JournalFileOpenLock(str(journal))  # a link needs rights on Windows
             storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(journal), lock))
-            sampler = self._optuna.samplers.RandomSampler()  # not asked: `_draw` is
+            sampler = self._optuna.samplers.RandomSampler()  # not asked: `_candidates` is
             self._study = self._optuna.create_study(
                 storage=storage, sampler=sampler, study_name="tune", load_if_exists=True
             )
-        except (ValueError, KeyError, TypeError, OSError) as error:
+            self._rows()
+        except OSError as error:
+            raise RunError(f"{journal}: cannot be read or written ({error.strerror or error})") from None
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # Optuna's
             raise RunError(f"{journal}: is damaged ({shown(str(error))}); delete it") from None
         stored = self._study.user_attrs.get("search", search)
         if changed := [name for name in search if stored.get(name) != search[name]]:
@@ -112,7 +115,7 @@ class Search:
         (recipe,) = select([self._recipe.name], overrides(self._asked, values))
         return self._machine.adapt(recipe.settings)
 
-    def _draw(self) -> Iterator[Values]:
+    def _candidates(self) -> Iterator[Values]:
         """Yield the recipe as it stands and then candidates, each once.
 
         They follow from the seed and their number alone, as Optuna's scrambled Sobol points: killed and
@@ -121,7 +124,9 @@ class Search:
         """
         yield {}
         with warnings.catch_warnings(action="ignore"):  # it is called experimental
-            sampler = self._optuna.samplers.QMCSampler(scramble=True, seed=self._asked.seed)
+            sampler = self._optuna.samplers.QMCSampler(
+                scramble=True, seed=self._asked.seed, warn_independent_sampling=False
+            )
         study, seen, misses = self._optuna.create_study(sampler=sampler), [self._settings({})], 0
         while misses < MAX_MISSES:
             trial, misses = study.ask(self._distributions), misses + 1
@@ -139,25 +144,31 @@ class Search:
 
     def run(self) -> tuple[list[Row], Row]:
         """Fit candidates until all are done or the time is over; return all, and the best beside number 0."""
-        new = islice(self._draw(), len(self._trials()), self._limit)
+        new = islice(self._candidates(), len(self._trials()), self._limit)
         with signals.Hold() as hold:  # a signal comes through while fits run, never into the journal
             self._judge()
-            while (fits := self._next_fits(new)) and self._has_time(len(fits)):
+            while "best" not in self._study.user_attrs and (fits := self._next_fits(new)):
+                if not self._has_time(len(fits)):
+                    break
                 self._fit(fits, hold)
                 self._judge()
-        self._tell(1.0)
-        rows = self._rows()
-        for row in rows:
-            if row["candidate"] and row["folds"] and row["state"] != "failed":
-                return rows, row
-        raise FitError("no candidate could be fitted; try other values")
+            with hold.released():  # one that came meanwhile
+                self._tell(1.0)
+            rows = [row for row in self._rows() if row["folds"] or row["state"] == "failed"]
+            found = [row for row in rows if row["candidate"] and row["folds"] and row["state"] != "failed"]
+            if not found:
+                raise FitError("no candidate could be fitted; try other values")
+            # A search that is gone on with keeps its end: the best may be validated already.
+            best = self._study.user_attrs.get("best", found[0]["candidate"])
+            self._study.set_user_attr("best", best)
+        return rows, next(row for row in rows if row["candidate"] == best)
 
     def _running(self) -> list[Any]:
         return [trial for trial in self._trials() if not trial.state.is_finished()]
 
     def _next_fits(self, new: Iterator[Values]) -> list[tuple[Any, Split]]:
         """Return a fit for each worker, of as many candidates; first all of the recipe as it stands."""
-        trials = self._optuna.trial
+        trials, self._workers = self._optuna.trial, training.workers_now(self._workers)
         for values in islice(new, max(0, self._workers - len(self._running()))):
             kinds, state = {name: self._distributions[name] for name in values}, trials.TrialState.RUNNING
             self._study.add_trial(trials.create_trial(state=state, params=values, distributions=kinds))
@@ -171,13 +182,13 @@ class Search:
 
     def _has_time(self, fits: int) -> bool:
         """Return whether so many fits, each as slow as the slowest so far, leave time for the comparison."""
-        rows = sorted((row for row in self._rows() if row["folds"]), key=lambda row: row["candidate"] > 0)
+        rows = [row for row in self._rows() if row["folds"]]
         if not rows or self._asked.minutes is None:
             return True
-        rounds = ceil(len(self._splits) / self._workers)
-        comparison = self._end_seconds + 2 * rounds * max(row["seconds"] for row in rows[:2])
+        slowest = max(row["seconds"] for row in rows)
+        comparison = self._end_seconds + 2 * ceil(len(self._splits) / self._workers) * slowest
         self._until = self._began + 60 * self._asked.minutes - comparison
-        after = time.monotonic() + ceil(fits / self._workers) * max(row["seconds"] for row in rows)
+        after = time.monotonic() + ceil(fits / self._workers) * slowest
         if after > self._until and len(rows) == 1:
             least = (after + comparison - self._began) / 60
             raise OptionError(f"--minutes: at least {least:.1f} are needed; give more, or fewer --folds")

@@ -36,7 +36,7 @@ class Tune(Job):
     """Number of candidates; the recipe as it stands is the first.  [default: 20]"""
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_together(self) -> Self:  # in the place of `Job`'s
         if len(self.recipes or ()) != 1:
             raise OptionError("--recipe: give one, whose settings are searched")
         if self.folds is None:
@@ -45,7 +45,7 @@ class Tune(Job):
             raise OptionError("--trials and --minutes exclude each other; give one")
         if self.resume and not self.name:
             raise OptionError("--resume: give the --name of the search as well")
-        assert self.searched
+        _ = self.searched  # raises
         return self
 
     @property

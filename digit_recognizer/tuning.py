@@ -2,9 +2,10 @@
 
 import time
 import warnings
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from digit_recognizer import drafts, environment, pipeline, runs, training
@@ -19,7 +20,7 @@ from digit_recognizer.settings import format_value
 from digit_recognizer.space import Tune
 from digit_recognizer.training import OnNotice, OnProgress
 
-JOURNAL, PICTURE = "search.jsonl", "search.svg"  # in the end, both are in the best run's folder
+JOURNAL, PICTURE = runs.JOURNAL, "search.svg"  # in the end, both are in the best run's folder
 FINAL = 2**31  # is added to the seed; nobody tunes on those folds, nor measures a recipe's evidence on them
 
 
@@ -32,11 +33,11 @@ class Found:
 
     verdict: str
     settings: dict[str, object]
-    candidates: list[Row]
+    candidates: list[Row] = field(repr=False)
     run: Path
     as_it_stands: Path
     picture: Path
-    comparison: Comparison
+    comparison: Comparison = field(repr=False)
 
 
 def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
@@ -58,36 +59,26 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
         raise RunError(f"{journal.parent}: {how} --resume")
     for new in () if asked.resume else (name, base_name):
         drafts.check_free(asked.out / new)
-    told = list[str]()
-
-    def say(line: str) -> None:
-        """Give each notice once: search and runs read the same digits."""
-        if line not in told:
-            told.append(line)
-            on_notice(line)
-
+    say = cache(on_notice)  # each line once: search and runs read the same digits
     busy = RunError(f"{name} is still running; wait for it, or stop it first")
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with (
-            training.on_cluster(asked.cluster),
-            nullcontext(Search(optuna, asked, began, say, on_progress)) as search,  # before there is a folder
-            locked(journal.with_name(runs.LOCK), busy, delete=True),
-        ):
-            search.open(journal)
-            try:
-                rows, best = search.run()
-                settings = overrides(asked, {field: best[field] for field in asked.space})
-                run = _validate(asked, name, settings, say, on_progress)
-                base_run = _validate(asked, base_name, asked.settings, say, on_progress)
-                write_atomically(run.folder / PICTURE, _draw(rows, best, list(asked.space)))
-            except BaseException as error:
-                error.add_note(f"{journal.parent} keeps the search; with --name {name} --resume it goes on.")
-                raise
-            journal.replace(run.folder / JOURNAL)
-    finally:
-        optuna.logging.set_verbosity(level)
+    with ExitStack() as stack:
+        stack.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        stack.enter_context(training.on_cluster(asked.cluster))
+        search = Search(optuna, asked, began, say, on_progress)
+        stack.enter_context(locked(journal.with_name(runs.LOCK), busy, delete=True))
+        search.open(journal)
+        try:
+            rows, best = search.run()
+            settings = overrides(asked, {name: best[name] for name in asked.space})
+            base_run = _validate(asked, base_name, asked.settings, say, on_progress)
+            run = _validate(asked, name, settings, say, on_progress)  # the newest run
+            write_atomically(run.folder / PICTURE, _picture(rows, best, list(asked.space)))
+        except BaseException as error:
+            how = f"the same command with --resume and --name {name} goes on"
+            error.add_note(f"{journal.parent} keeps the search; {how}.")
+            raise
+        journal.replace(run.folder / JOURNAL)
     delete(journal.parent)
     compared, paths = compare(run, base_run), (run.folder, base_run.folder, run.folder / PICTURE)
     return Found(compared.verdict.replace("equal", "cannot tell"), settings, rows, *paths, compared)
@@ -108,7 +99,7 @@ def _validate(
     return pipeline.train(job, on_notice=say, on_progress=show)
 
 
-def _draw(rows: list[Row], best: Row, fields: list[str]) -> str:
+def _picture(rows: list[Row], best: Row, fields: list[str]) -> str:
     """Return the picture of the out-of-fold accuracies: the recipe as it stands, then the best candidates."""
     scores, labels = {}, {0: "as it stands"}
     for row in sorted((row for row in rows if row["folds"]), key=lambda row: row["candidate"] > 0):

@@ -69,7 +69,8 @@ def test_a_search_that_is_stopped_goes_on_with_the_same_candidates(home: Path, f
     with pytest.raises(KeyboardInterrupt) as stopped:
         find("stopped", RATES, trials=6, on_progress=stop(after=20))
     assert stopped.value.__notes__ == [
-        f"{submissions}/stopped-search keeps the search; with --name stopped --resume it goes on."
+        f"{submissions}/stopped-search keeps the search; "
+        "the same command with --resume and --name stopped goes on."
     ]
     before = candidates(submissions / "stopped-search")
     resumed = find("stopped", RATES, trials=6, resume=True)
@@ -88,7 +89,7 @@ def test_candidates_follow_from_the_seed_and_their_number(home: Path) -> None:
             data_dir=home / "data",
         )  # fmt: skip
         searched = search.Search(optuna, asked, 0.0, lambda _: None, lambda _: None)
-        return [values for values, _ in zip(searched._draw(), range(trials), strict=False)]
+        return [values for values, _ in zip(searched._candidates(), range(trials), strict=False)]
 
     space = {"alpha": "0.0001..1", "epochs": "1..3", "activation": "relu,tanh"}
     drawn = draw(0, 12, space)
@@ -126,7 +127,7 @@ def test_bad_candidates_end_early_and_a_bad_start_is_bettered(home: Path) -> Non
     }  # fmt: skip
     assert lines[0].startswith(("1 ", "2 ", "3 "))
     assert rows["1e-05"][0] == "0"
-    assert lines[4] == "the best one: " + " ".join(set_options((*BAD[:3], "learning_rate=0.3")))
+    assert lines[4] == "best candidate: " + " ".join(set_options((*BAD[:3], "learning_rate=0.3")))
     assert lines[-2].startswith("bad is better than bad-as-it-stands, as they are fitted")
     assert lines[-1] == "submissions/bad/search.svg"
     picture = ElementTree.parse(home / lines[-1]).getroot()
@@ -149,6 +150,32 @@ def test_the_best_is_judged_on_folds_that_the_search_has_not_seen(home: Path, fi
         "fits", "probabilities-1.npz", "run.json", "search.jsonl", "search.svg",
     ]  # fmt: skip
     assert typed("report", found.run, cwd=home).code == 0
+
+
+def test_a_search_whose_comparison_has_begun_keeps_its_best(
+    home: Path, find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tuning, "_validate", cut_off)
+        find("compared", RATES, trials=3)
+    (line,) = [line for line in runs.list_unfinished(home / "submissions") if "compared" in line]
+    assert line == "compared-search was cut off; its command with --name compared --resume goes on"
+    found = find("compared", RATES, trials=9, resume=True)
+    assert len(found.candidates) == 3
+    assert runs.list_newest(home / "submissions", pytest.fail)[0].folder == found.run
+
+
+def test_a_field_that_is_repeated_is_searched_for_all_its_values(home: Path) -> None:
+    options = set_options(("hidden=8", "epochs=1,2", "epochs=3,4"))
+    ended = typed("tune", *RECIPE, *options, "--name", "repeated", cwd=home)
+    assert ended.code == 0, ended.err
+    epochs = {
+        row.split()[1] for row in ended.out.splitlines()[1:] if row.split()[-1] in search.STATES.values()
+    }
+    assert epochs == {"1", "2", "3", "4", "20"}
 
 
 def test_json_is_one_object(home: Path) -> None:
@@ -197,6 +224,7 @@ def test_minutes_bound_search_and_comparison_together(
         (["--set", "epochs=3,4", "--recipe", "cnn"], "--recipe: give one, whose settings are searched"),
         (["--set", "epochs=3,4", "--resume"], "--resume: give the --name of the search as well"),
         (["--set", "epochs=3,4", "--trials", 1], "found '1', expected an integer from 2 to 1000"),
+        (["--set", "epochs=3,4", "--cluster", "tcp://here:1"], "--jobs counts cores of this machine"),
         (["--epochs", "3"], "No such option '--epochs'; give --set epochs=3."),
     ],
 )

@@ -223,14 +223,14 @@ def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line for each candidate of a search."""
     styles = {"accuracy": ".4f", "errors": ",", "p": ".2g", "seconds": ".1f"}
     lines = [
-        {
-            key: format(value, styles[key]) if key in styles else format_value(value)
-            for key, value in row.items()
-        }
+        {name: format(x, styles[name]) if name in styles else format_value(x) for name, x in row.items()}
         for row in rows
     ]
-    columns = [(name, itemgetter(name)) for name in rows[0]]
-    yield from table(columns, lines, ("state", "p", "errors", "folds", "seconds", "digits"))
+    yield from table(
+        [(name, itemgetter(name)) for name in rows[0]],
+        lines,
+        ("state", "p", "errors", "folds", "seconds", "digits"),
+    )
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

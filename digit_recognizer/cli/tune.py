@@ -31,7 +31,10 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     several = [text for text in space if re.search(SEVERAL, text)]
     options["settings"] = dict(parse(text) for text in space if text not in several)
-    options["space"] = {name: values for name, _, values in (text.partition("=") for text in several)}
+    searched: dict[str, list[str]] = {}
+    for name, _, values in (text.partition("=") for text in several):
+        searched.setdefault(name, []).append(values)
+    options["space"] = searched
     asked = ask(Tune, **options)
     from digit_recognizer import tuning
     from digit_recognizer.cli import tables
@@ -44,7 +47,7 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
             return
         results(tables.candidates(found.candidates))
         assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
-        results([f"the best one: {' '.join(assignments)}"])
+        result(f"best candidate: {' '.join(assignments)}")  # to be copied: in one line
         names = [found.run.name, found.as_it_stands.name]
         results(compare.lines(names, found.comparison.common, found.comparison))
         result(found.picture)

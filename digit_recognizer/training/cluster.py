@@ -48,8 +48,10 @@ class Cluster:
             address = next((address for address, error in found.items() if error), address)
             if found.get(address):
                 raise found[address]
-        except ImportError as error:
-            raise RunError(f"{address}: {error}; install there what is installed here") from None
+        except OSError:
+            raise RunError(LOST.format(self._address)) from None
+        except Exception as error:  # whatever an import there ends in
+            raise RunError(f"{address}: {error}; install there what is installed here") from error
 
     def call_all(
         self, calls: Sequence[tuple[Any, ...]], seconds: float | None = None
@@ -169,7 +171,10 @@ def _call(expected: dict[str, Any], function: Callable[..., Any], *arguments: An
                 f"worker {worker.address}: has {name} {value}, expected {expected.get(name, 1)}; start it "
                 "anew with --nthreads 1 and the packages that are installed here"
             )
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    except OSError as error:  # else it would read as the loss of the scheduler
+        raise RunError(f"worker {worker.address}: {error}") from error
 
 
 def _fit(task: FitTask, digits: tuple[Any, Any], topic: str) -> FitResult | FitFailure:
