@@ -260,7 +260,7 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_run_goes_on_here(
     kept = runs.count_fits(home / "submissions/lost")
     assert 1 <= kept < 4
     notices: list[str] = []
-    resumed = train(changed(job, cluster=None, jobs=2, resume=True), notices)
+    resumed = train(changed(job, cluster=None, jobs=1, resume=True), notices)
     assert f"Fits finished already: {kept} of 4" in notices
     assert contents(resumed) == contents(whole)
 
