@@ -81,7 +81,7 @@ def describe(manifest: Manifest) -> str:
     count = f"{fewest:,} to {most:,} errors of {expected.rows:,}"
     said = f"Expect {expected.low:.4f} to {expected.high:.4f} {where}, {count}"
     if manifest.config.refit or manifest.config.split.folds:
-        said += "; wider, as what predicts them, a refit or the mean of the folds, is not scored itself"
+        said += "; wider, as the model that predicts them is not itself scored"
     if expected.low > TOO_GOOD:
         said += ". That is too good to be true on this competition: full MNIST holds its test digits"
     return said

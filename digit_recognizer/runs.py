@@ -150,7 +150,7 @@ def find(out: Path, name: str) -> Run:
     if not folders:
         close = nearest(name, [path.parent.name for path in out.glob(f"[!.]*/{MANIFEST}")])
         meant = f"did you mean {close}? " if close else ""
-        raise RunError(f"{out / name}: no such run; {meant}`runs` lists the runs")
+        raise RunError(f"{(out / name).absolute()}: no such run; {meant}`runs` lists the runs")
     return load(folders[0])
 
 

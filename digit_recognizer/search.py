@@ -106,7 +106,7 @@ class Search:
         if changed := [name for name in search if stored.get(name) != search[name]]:
             raise RunError(f"{journal.parent}: is a search of another {changed[0]}; take another --name")
         self._study.set_user_attr("search", search)
-        self._say(f"The search goes to {journal}")
+        self._say(f"Until it ends, the search is in {journal.parent}")
 
     def _trials(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False)

@@ -139,7 +139,7 @@ def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
             "Error: --set epoch: no selected recipe has that field; did you",
         ),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),
-        (["check", "nowhere"], 1, "Error: submissions/nowhere: no such run; `runs` lists the runs"),
+        (["check", "nowhere"], 1, "Error: FOLDER/submissions/nowhere: no such run; `runs` lists the runs"),
         (["check", "nowhere.csv"], 1, "Error: nowhere.csv: cannot be read (No such file or directory)"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_users_mistake_is_one_line_and_writes_nothing(
     result = typed(*arguments, cwd=tmp_path)
     assert result.code == code
     assert result.out == ""
-    assert result.err.startswith(message)
+    assert result.err.startswith(message.replace("FOLDER", str(tmp_path)))
     assert result.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

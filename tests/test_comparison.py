@@ -231,7 +231,9 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     assert lines[2].startswith("difference of the accuracies: +0.0417 (+0.0")
     assert lines[2].endswith(" (McNemar's test)")
     assert lines[4].startswith("difference of the log loss on them: -")
-    assert lines[3] == "600 digits were held out by both: good alone predicts 30 of them right, bad alone 5"
+    assert (
+        lines[3] == "600 digits were held out in each run: good alone predicts 30 of them right, bad alone 5"
+    )
     assert lines[5] == "good is better than bad, as they are fitted; other seeds of their recipes may differ"
     result = typed("compare", "good", "near", "--out", ".", cwd=tmp_path)
     assert result.out.splitlines()[5] == (

@@ -68,7 +68,7 @@ def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[s
     yield f"difference of the accuracies: {compared.difference:+.4f} {interval}"
     if compared.log_loss:
         yield (
-            f"{compared.common:,} digits were held out by both: {first} alone predicts "
+            f"{compared.common:,} digits were held out in each run: {first} alone predicts "
             f"{len(compared.only_first):,} of them right, {second} alone {len(compared.only_second):,}"
         )
         yield "difference of the log loss on them: {:+.4f} ± {:.4f}".format(*compared.log_loss)

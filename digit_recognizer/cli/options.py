@@ -48,7 +48,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
     "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
     "cluster": {"metavar": "ADDRESS"},
-    "space": {"type": str, "multiple": True, "metavar": "FIELD=A,B|LOW..HIGH", "default": None},
+    "space": {
+        "type": str,
+        "multiple": True,
+        "metavar": "FIELD=A,B|LOW..HIGH",
+        "default": None,
+        "required": True,
+    },
     "ensemble": {"flag": "--ensemble/--no-ensemble"},
 }
 
