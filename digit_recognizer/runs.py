@@ -20,6 +20,7 @@ from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 from digit_recognizer.scoring import accuracy
 
 MANIFEST, SUBMISSION, FITS, CONFIG, LOCK = "run.json", "submission.csv", "fits", "config.json", "lock"
+LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitted file -> its latest outcome
 JOURNAL = "search.jsonl"  # of `tune`, in a folder NAME-search until it ends
 WITHOUT_SUBMISSION = f"has no submission of its own; `train` and `ensemble` write a {SUBMISSION}"
 PAGES = ("report", "draw.html")  # made of a run on demand
@@ -138,6 +139,8 @@ def check_outside(path: Path) -> None:
     """Raise WriteError if a path to write to is of a run, or in one; CSVs beside its own are the user's."""
     with writing(path, "; name a place outside"):
         real = Path(os.path.realpath(path))
+        if real.name == LEDGER:
+            raise OSError("it holds what was submitted")
         beside = real.suffix == ".csv" and not real.name.startswith("submission")
         for folder in [real, *real.parents][2 * beside :]:
             if (folder / FITS).is_dir() and any((folder / name).is_file() for name in (MANIFEST, CONFIG)):

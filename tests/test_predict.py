@@ -44,7 +44,15 @@ OF_THE_RUN = [
 
 @pytest.mark.parametrize(
     "name",
-    ["test.csv", "link.csv", "inside/x.csv", "nosuch/x.csv", ".", *(f"run/{name}" for name in OF_THE_RUN)],
+    [
+        "test.csv",
+        "link.csv",
+        "inside/x.csv",
+        "nosuch/x.csv",
+        ".",
+        ".submitted.json",
+        *(f"run/{name}" for name in OF_THE_RUN),
+    ],
 )
 def test_a_csv_that_cannot_be_written_is_refused_before_the_digits_are_read(
     tiny_run: runs.Run, tmp_path: Path, name: str

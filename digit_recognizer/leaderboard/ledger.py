@@ -19,7 +19,6 @@ from digit_recognizer.manifest import ExpectedScore, Sha256
 from digit_recognizer.records import Record
 from digit_recognizer.scoring import Accuracy
 
-LEDGER = ".submitted.json"  # in the folder of the runs: SHA-256 of each submitted file -> its latest outcome
 LOCK_SECONDS = 30.0  # for a read and a write of the ledger by others
 NEWS = {"ref", "status", "public_score"}  # what an outcome tells of Kaggle's latest answer
 OF_RUN = {"run", "validation", "expected"}  # what it tells of the run
@@ -135,17 +134,17 @@ def sent(message: str, sha256: str, run: runs.Run | None) -> KaggleOutcome:
 def read(out: Path) -> dict[str, KaggleOutcome]:
     """Return what was submitted from `out`, by the files' SHA-256; raises NotSubmittedError if damaged."""
     try:
-        return records.read(out / LEDGER, _Ledger).root if os.path.lexists(out / LEDGER) else {}
+        return records.read(out / runs.LEDGER, _Ledger).root if os.path.lexists(out / runs.LEDGER) else {}
     except RunError as error:
         raise NotSubmittedError(f"{error}; mend it, or delete it to forget what was submitted") from None
 
 
 def update(out: Path, outcomes: Mapping[str, KaggleOutcome | None]) -> None:
     """Store outcomes by the files' SHA-256; None removes one. Raises RunError if they cannot be written."""
-    lock = out / f"{LEDGER}.lock"
+    lock = out / f"{runs.LEDGER}.lock"
     with locked(lock, RunError(f"{lock}: is held by another process; try again"), seconds=LOCK_SECONDS):
         entries = {sha256: outcome for sha256, outcome in {**read(out), **outcomes}.items() if outcome}
-        records.write(out / LEDGER, _Ledger(entries))
+        records.write(out / runs.LEDGER, _Ledger(entries))
 
 
 def match(
