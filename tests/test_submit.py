@@ -376,7 +376,7 @@ def test_a_dry_run_asks_no_network(user: User) -> None:
     [
         ("nowhere.csv", "nowhere.csv: cannot be read (No such file or directory)"),
         ("short.csv", "short.csv: found 99 rows, expected 100"),
-        ("of-sampel", "submissions/of-sampel: no such run; did you mean of-sample? `runs` lists the runs"),
+        ("of-sampel", "{folder}/submissions/of-sampel: no such run; did you mean of-sample? `runs` lists"),
         ("of-sample", "submissions/of-sample/submission.csv: labels the embedded sample's digits"),
         ("submissions/of-sample/submission.csv", "submissions/of-sample/submission.csv: labels the embedded"),
         ("of-others", "submissions/of-others/submission.csv: labels digits that are not the competition's"),
