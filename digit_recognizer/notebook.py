@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_python
-from digit_recognizer.space import Tune
+from digit_recognizer.tuning.space import Tune
 
 if TYPE_CHECKING:
     from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.inference import Prediction
     from digit_recognizer.manifest import ExpectedScore, ModelScore
     from digit_recognizer.runs import Run
-    from digit_recognizer.tuning import Found
+    from digit_recognizer.tuning.judge import Found
 
 StrPath = str | PathLike[str]
 
@@ -143,9 +143,9 @@ def tune(
     The other options are those of `train`.
     """
     asked = Tune(**locals())
-    from digit_recognizer import tuning
+    from digit_recognizer.tuning import judge
 
-    return tuning.tune(asked, on_notice=_say, on_progress=_progress())
+    return judge.tune(asked, on_notice=_say, on_progress=_progress())
 
 
 def _fit(job: Job) -> FinishedRun:

@@ -16,16 +16,12 @@ PACKAGE = ROOT / "digit_recognizer"
 # From the lowest layer up: a module, a file or a sub-package, imports only from modules before it.
 ORDER = [
     "version", "environment", "errors", "files", "signals", "predictions", "submission", "records", "scoring",
-    "settings", "splits", "nets", "data", "recipes", "job", "space", "blending", "manifest", "training",
+    "settings", "splits", "nets", "data", "recipes", "job", "blending", "manifest", "training",
     "runs", "schedule", "drafts", "expected", "results", "stages", "pipeline", "comparison", "inference",
-    "reports", "leaderboard", "search", "tuning", "cli", "notebook", "__main__",
+    "reports", "leaderboard", "tuning", "cli", "notebook", "__main__",
 ]  # fmt: skip
-BESIDE = {
-    "inference",
-    "reports",
-    "leaderboard",
-    "tuning",
-}  # nothing on the line from CSV to submission knows of them
+# Nothing on the line from CSV to submission knows of them.
+BESIDE = {"inference", "reports", "leaderboard", "tuning"}
 SLOW = {
     "cv2", "dask", "distributed", "jinja2", "joblib", "kaggle", "keras", "matplotlib", "optuna", "PIL",
     "pandas", "scipy", "sklearn", "tensorflow", "threadpoolctl",
@@ -51,7 +47,7 @@ ONLY_IN = {
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},
     "kagglesdk": {"leaderboard.worker"},
-    "optuna": {"tuning"},
+    "optuna": {"tuning.judge"},
     "matplotlib": {"reports.drawing", "reports.figures"},
     "requests": {"leaderboard.account"},
     "tensorflow": {"nets.keras_model", "nets.keras_net"},

@@ -16,15 +16,16 @@ import pytest
 from conftest import changed, set_options, typed, wait_until
 
 import digit_recognizer
-from digit_recognizer import comparison, runs, search, tuning
+from digit_recognizer import comparison, runs
 from digit_recognizer.cli import commands
 from digit_recognizer.errors import FitError, OptionError, RunError
-from digit_recognizer.space import Tune
+from digit_recognizer.tuning import judge, search
+from digit_recognizer.tuning.space import Tune
 
 pytestmark = pytest.mark.slow
 TINY = {"hidden": [8], "epochs": 2}
 RATES = {"learning_rate": "0.001..0.1", "hidden": [[8], [16, 8]]}
-Find = Callable[..., tuning.Found]
+Find = Callable[..., judge.Found]
 RECIPE = ("--recipe", "sklearn-mlp-plain", "--folds", 3, "--jobs", 1)
 
 
@@ -34,13 +35,13 @@ def find(home: Path) -> Find:
 
     def find(
         name: str, space: dict[str, Any], *, minutes: float | None = None, **options: Any
-    ) -> tuning.Found:
+    ) -> judge.Found:
         says = [options.pop(name, lambda _: None) for name in ("on_notice", "on_progress")]
         given = {"recipes": "sklearn-mlp-plain", "settings": TINY, "folds": 3, "jobs": 1, **options}
         asked = Tune(
             **{"data_dir": home / "data", "out": home / "submissions", **given}, name=name, space=space
         )
-        return tuning.tune(changed(asked, minutes=minutes), on_notice=says[0], on_progress=says[1])
+        return judge.tune(changed(asked, minutes=minutes), on_notice=says[0], on_progress=says[1])
 
     return find
 
@@ -159,7 +160,7 @@ def test_a_search_whose_comparison_has_begun_keeps_its_best(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tuning, "_validate", cut_off)
+        patch.setattr(judge, "_validate", cut_off)
         find("compared", RATES, trials=3)
     (line,) = [line for line in runs.list_unfinished(home / "submissions") if "compared" in line]
     assert line == "compared-search was cut off; its command with --name compared --resume goes on"
@@ -318,7 +319,7 @@ def test_the_function_has_the_commands_options(home: Path, monkeypatch: pytest.M
         if parameter.default is not parameter.empty:
             assert parameter.default == (5 if name == "folds" else Tune.model_fields[name].default)
     asked: list[Tune] = []
-    monkeypatch.setattr(tuning, "tune", lambda tune, **_: asked.append(tune))
+    monkeypatch.setattr(judge, "tune", lambda tune, **_: asked.append(tune))
     digit_recognizer.tune(
         "softmax", {"epochs": range(2, 5), "learning_rate": "0.1,0.2"}, settings={"tta": True}
     )

@@ -10,7 +10,7 @@ from digit_recognizer.cli.options import JSON, TrainingCommand, ask, option, wit
 from digit_recognizer.cli.progress import show_progress
 from digit_recognizer.cli.terminal import done, json_result, notice, result, results
 from digit_recognizer.settings import format_value, parse
-from digit_recognizer.space import SEVERAL, Tune
+from digit_recognizer.tuning.space import SEVERAL, Tune
 
 
 @click.command(cls=TrainingCommand)
@@ -36,11 +36,11 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
         searched.setdefault(name, []).append(values)
     options["space"] = searched
     asked = ask(Tune, **options)
-    from digit_recognizer import tuning
     from digit_recognizer.cli import tables
+    from digit_recognizer.tuning import judge
 
     with show_progress() as on_progress:
-        found = tuning.tune(asked, on_notice=notice, on_progress=on_progress)
+        found = judge.tune(asked, on_notice=notice, on_progress=on_progress)
     with done(f"The search is complete: {found.run}"):
         if as_json:
             json_result(**{**vars(found), "comparison": found.comparison.to_json()})

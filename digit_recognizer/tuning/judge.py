@@ -15,10 +15,10 @@ from digit_recognizer.files import delete, locked, write_atomically
 from digit_recognizer.job import Job
 from digit_recognizer.reports import drawing, figures
 from digit_recognizer.scoring import wilson
-from digit_recognizer.search import Row, Search, overrides
 from digit_recognizer.settings import format_value
-from digit_recognizer.space import Tune
 from digit_recognizer.training import OnNotice, OnProgress
+from digit_recognizer.tuning.search import Row, Search, overrides
+from digit_recognizer.tuning.space import Tune
 
 JOURNAL, PICTURE = runs.JOURNAL, "search.svg"  # in the end, both are in the best run's folder
 FINAL = 2**31  # is added to the seed; nobody tunes on those folds, nor measures a recipe's evidence on them

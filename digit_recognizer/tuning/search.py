@@ -16,9 +16,9 @@ from digit_recognizer.errors import FitError, OptionError, RunError, shown
 from digit_recognizer.files import delete, read_plain, write_atomically
 from digit_recognizer.recipes import select
 from digit_recognizer.settings import Settings, format_value, parse
-from digit_recognizer.space import Range, Tune
 from digit_recognizer.splits import Split, make_splits
 from digit_recognizer.training import FitFailure, FitResult, Machine, OnNotice, OnProgress, Progress
+from digit_recognizer.tuning.space import Range, Tune
 
 MAX_BYTES = 1 << 28  # of a journal
 TRIALS, MAX_TRIALS = 20, 1000  # candidates, without and with a time limit
