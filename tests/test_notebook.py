@@ -65,7 +65,7 @@ def test_the_readme_tells_what_blending_gains() -> None:
     errors = re.findall(r"</th>\s*<td>(\d+)</td>", table)
     p = printed(the_cell(STORED, "compare(")).split()[-1]
     found = re.search(
-        r"`plain` .* (\d+) of 6,000 .* `small` (\d+), `both` (\d+) \(one run;\nMcNemar's p = (.*)\)",
+        r"`plain` .* (\d+) of 6,000 .* `small` (\d+), `blended` (\d+) \(one run;\nMcNemar's p = (.*)\)",
         (ROOT / "README.md").read_text(encoding="utf-8"),
     )
     assert found
@@ -96,7 +96,7 @@ def test_fits_show_their_progress_in_the_cell_side_by_side(executed: Executed) -
 
 @pytest.mark.slow
 def test_the_report_is_shown_inline(executed: Executed) -> None:
-    cell = the_cell(executed[1], "both.report()")
+    cell = the_cell(executed[1], "blended.report()")
     assert html(cell).startswith("<div><iframe srcdoc=")
     assert "Validation accuracy" in html(cell)
 
