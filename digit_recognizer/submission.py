@@ -82,7 +82,7 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
     if len(found) < rows:
         missing = next(number for number in range(1, rows + 1) if number not in found)
         raise SubmissionError(
-            f"{name}: found {len(found)} rows, expected {rows}, one for each test digit; "
+            f"{name}: found {len(found):,} rows, expected {rows:,}, one for each test digit; "
             f"ImageId {missing} is the first that is missing"
         )
     return Submission(np.array([found[number][1] for number in range(1, rows + 1)], np.uint8), content)

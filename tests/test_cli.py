@@ -68,15 +68,15 @@ def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: ru
     result = typed("check", "submission.csv", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "Error: submission.csv: found 3 rows, expected 28000, one for each test digit; "
-        "ImageId 4 is the first that is missing\n"
+        "Error: submission.csv: found 3 rows, expected 28,000, one for each test digit; "
+        "ImageId 4 is the first that is missing. --rows gives another number than the competition's.\n"
     )
     rows = "".join(f"{i},3\n" for i in range(1, 28_001))
     (tmp_path / "submission.csv").write_text(f"ImageId,Label\n{rows}")
     for kind, verdict in {
-        "": "28000 rows, a valid submission\n",
-        "competition": "28000 rows, a valid submission\n",
-        "openml": "28000 rows in the right format, but not of the competition's digits\n",
+        "": "28,000 rows, a valid submission\n",
+        "competition": "28,000 rows, a valid submission\n",
+        "openml": "28,000 rows in the right format, but not of the competition's digits\n",
     }.items():
         if kind:
             write_manifest(tmp_path, tiny_run, kind, 28_000)
@@ -205,6 +205,11 @@ def test_a_name_that_no_folder_can_have_is_wrong_usage(tmp_path: Path, command: 
         ),
         (["train", "--tta"], "No such option '--tta'; give --set tta=VALUE.", " train"),
         (["train", "--zzz", "2"], "No such option '--zzz'.", " train"),
+        (
+            ["train", "cnn"],
+            "found 'cnn', expected options alone; a recipe is given as --recipe NAME.",
+            " train",
+        ),
         (["nosuch"], "No such command 'nosuch'.", ""),
         (["check"], "Missing argument 'FILE|RUN'.", " check"),
     ],

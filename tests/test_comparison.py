@@ -228,15 +228,13 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     assert result.code == 0, result
     lines = result.out.splitlines()
     assert lines[0] == "good: validation accuracy 0.9833 (0.9696 to 0.9909), from 600 held-out digits"
-    assert lines[2].startswith("difference of the accuracies: +0.0417 (+0.0")
+    assert lines[2].startswith("difference of the accuracies, of all held-out digits: +0.0417 (+0.0")
     assert lines[2].endswith(" (McNemar's test)")
-    assert lines[4].startswith("difference of the log loss on them: -")
-    assert (
-        lines[3] == "600 digits were held out in each run: good alone predicts 30 of them right, bad alone 5"
-    )
-    assert lines[5] == "good is better than bad, as they are fitted; other seeds of their recipes may differ"
+    paired = "On the 600 digits that both held out, good alone is right for 30, bad alone for 5; "
+    assert lines[3].startswith(f"{paired}difference of the log loss: -")
+    assert lines[4] == "good is better than bad, as they are fitted; other seeds of their recipes may differ"
     result = typed("compare", "good", "near", "--out", ".", cwd=tmp_path)
-    assert result.out.splitlines()[5] == (
+    assert result.out.splitlines()[4] == (
         "The held-out digits cannot tell good from near: to find such a difference takes about 14,000 "
         "held-out digits, more than there are"
     )

@@ -1,5 +1,6 @@
 """`predict` reads new digits as the run read its own test digits."""
 
+import gzip
 import json
 import os
 import re
@@ -316,6 +317,14 @@ def test_a_csv_is_read_in_parts_as_it_is_whole(
     ended = typed("predict", path, "--run", tiny_run.folder, "--csv", "read.csv", cwd=tmp_path)
     assert ended.code == 0, ended.err
     assert (tmp_path / "read.csv").read_bytes() == tiny_run.submission.read_bytes()
+    packed = tmp_path / "test.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert typed("predict", packed, "--run", tiny_run.folder, "--csv", "packed.csv", cwd=tmp_path).code == 0
+    assert (tmp_path / "packed.csv").read_bytes() == tiny_run.submission.read_bytes()
+    packed.write_bytes(packed.read_bytes()[:-9])
+    ended = typed("predict", packed, "--run", tiny_run.folder, "--csv", "cut.csv", cwd=tmp_path)
+    assert (ended.code, (tmp_path / "cut.csv").exists()) == (1, False)
+    assert ended.err.startswith(f"Error: {packed}: cannot be read (Compressed file ended before")
     lines = test_csv.splitlines()
     lines[121] = "256" + lines[121][1:]
     path.write_text("\n".join(lines))

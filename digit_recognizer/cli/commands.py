@@ -20,7 +20,7 @@ from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
 from digit_recognizer.cli.tune import tune
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import DigitRecognizerError, RunError, machine_fault
+from digit_recognizer.errors import DigitRecognizerError, RunError, SubmissionError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
 
@@ -253,14 +253,19 @@ def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
     manifest = runs.read_manifest(file.parent)
     if manifest and manifest.submission_model is None and file.name == runs.SUBMISSION and not file.exists():
         raise RunError(f"{file.parent}: {runs.WITHOUT_SUBMISSION}")
-    rows = rows or (manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"])
-    counts = {str(digit): count for digit, count in enumerate(submission.check(file, rows).counts)}
-    competition = rows == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone
+    expected = rows or (manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"])
+    try:
+        counts = {str(digit): count for digit, count in enumerate(submission.check(file, expected).counts)}
+    except SubmissionError as error:
+        if not (rows or manifest):
+            error.add_note("--rows gives another number than the competition's.")
+        raise
+    competition = expected == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone
     if manifest:
         competition &= manifest.config.data.kind == "competition"
     if as_json:
-        json_result(file=file, rows=rows, counts=counts, competition=competition)
+        json_result(file=file, rows=expected, counts=counts, competition=competition)
         return
     results(f"{digit:>5}  {count:>5}" for digit, count in {"digit": "count", **counts}.items())
     other = "in the right format, but not of the competition's digits"
-    results([f"{file}: {rows} rows{', a valid submission' if competition else f' {other}'}"])
+    results([f"{file}: {expected:,} rows{', a valid submission' if competition else f' {other}'}"])

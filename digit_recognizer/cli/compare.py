@@ -65,13 +65,13 @@ def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[s
         accuracy = f"{score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
         yield f"{name}: validation accuracy {accuracy}, from {estimate.digits:,} held-out digits"
     interval = f"({compared.low:+.4f} to {compared.high:+.4f}), p = {compared.p:.2g} ({compared.test})"
-    yield f"difference of the accuracies: {compared.difference:+.4f} {interval}"
+    yield f"difference of the accuracies, of all held-out digits: {compared.difference:+.4f} {interval}"
     if compared.log_loss:
         yield (
-            f"{compared.common:,} digits were held out in each run: {first} alone predicts "
-            f"{len(compared.only_first):,} of them right, {second} alone {len(compared.only_second):,}"
+            f"On the {compared.common:,} digits that both held out, {first} alone is right for "
+            f"{len(compared.only_first):,}, {second} alone for {len(compared.only_second):,}; "
+            "difference of the log loss: {:+.4f} ± {:.4f}".format(*compared.log_loss)
         )
-        yield "difference of the log loss on them: {:+.4f} ± {:.4f}".format(*compared.log_loss)
     cannot = f"The held-out digits cannot tell {first} from {second}"
     if compared.verdict == "equal":
         yield f"{first} and {second} are equal: the same probabilities for the same digits"
@@ -79,7 +79,8 @@ def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[s
         fitted = "as they are fitted; other seeds of their recipes may differ"
         yield f"{first} is {compared.verdict} than {second}, {fitted}"
     elif compared.needed is None:
-        yield f"{cannot}; on the same ones, runs are compared more sharply" if compared.difference else cannot
+        sharper = "; runs that held out the same digits are compared more sharply"
+        yield f"{cannot}{sharper if compared.difference else ''}"
     else:
         about = int(float(f"{compared.needed:.1e}"))
         enough = ", more than there are" if compared.needed > rows else f"; --folds holds out {rows:,}"

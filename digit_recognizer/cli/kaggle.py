@@ -117,7 +117,7 @@ def submit(
 
     candidate = candidates.check(target, out, message=message, force=force, on_notice=notice)
     if dry_run:
-        notice(f"{candidate.file}: {len(candidate.content.splitlines()) - 1} rows, a valid submission")
+        notice(f"{candidate.file}: {len(candidate.content.splitlines()) - 1:,} rows, a valid submission")
         described = f"{candidate.file}: would be submitted as {candidate.sent.message!r}"
         results([f"{described}, with the credentials of {account.check().source}"])
         return

@@ -97,13 +97,15 @@ TRAINING = [
 
 
 class TrainingCommand(click.Command):
-    """A command that says how to give a net's setting, if one is typed as an option."""
+    """A command that says how to give a recipe, or a net's setting, if one is typed as something else."""
+
+    allow_extra_args = True  # to `parse_args`
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Return what is left of the arguments."""
         typed = " ".join(args)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             options = [str(parameter.name) for parameter in self.params]
             name = nearest(error.option_name.strip("-").replace("-", "_"), [*options, *FIELDS])
@@ -112,6 +114,11 @@ class TrainingCommand(click.Command):
             value = typed.partition(error.option_name)[2].lstrip(" =").partition(" ")[0]
             setting = f"--set {name}={value or 'VALUE'}"
             raise click.UsageError(f"No such option {error.option_name!r}; give {setting}.", ctx) from None
+        if rest:
+            raise click.UsageError(
+                f"found {shown(rest[0])}, expected options alone; a recipe is given as --recipe NAME.", ctx
+            )
+        return rest
 
 
 def ask(record: type[AskedFor], **options: Any) -> AskedFor:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[["Progress"], None]
 LINE_SECONDS = 10.0  # between lines of a fit where there is no terminal
-BAR_WIDTH, LEFT_WIDTH, ACCURACY_WIDTH = 4, len("left 10:00:00"), len("validation accuracy 0.9999")
+BAR_WIDTH, ACCURACY_WIDTH = 3, len("validation accuracy 0.9999")
 CELL_SECONDS = 0.5  # between updates of a notebook's cell
 
 
@@ -102,15 +102,17 @@ def _accuracy(progress: "Progress") -> str:
 def _bars() -> Iterator[OnProgress]:
     from rich import progress as rich_progress
     from rich.console import RenderableType
+    from rich.constrain import Constrain
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
     whole = Column(no_wrap=True, overflow="ellipsis")
+    remaining = TimeRemainingColumn(table_column=whole)
     columns = {  # in the order on the screen
         "fit": (TextColumn("{task.description}", markup=False, table_column=whole),),
         "bar": (BarColumn(table_column=Column(min_width=BAR_WIDTH, ratio=1)),),
         "epochs": (TextColumn("{task.fields[epochs]}", table_column=whole),),
-        "left": (TextColumn("left"), TimeRemainingColumn(table_column=whole)),
+        "left": (TextColumn("left"), remaining),
         "accuracy": (TextColumn("{task.fields[accuracy]}", table_column=whole),),
     }
 
@@ -121,10 +123,12 @@ def _bars() -> Iterator[OnProgress]:
                 return
             texts = [(task.description, task.fields["epochs"]) for task in self.tasks]
             fit, epochs = (max(map(len, column)) for column in zip(*texts, strict=True))
-            widths = {"fit": fit, "accuracy": ACCURACY_WIDTH, "left": LEFT_WIDTH, "bar": BAR_WIDTH}
-            shown = fitting({**widths, "epochs": epochs}, self.console.width, gap=1)
+            left = max(len(f"left {remaining.render(task)}") for task in self.tasks)
+            widths = {"fit": fit, "accuracy": ACCURACY_WIDTH, "left": left, "bar": BAR_WIDTH}
+            room = self.console.width - len("^C")  # which Ctrl-C prints behind the last bar
+            shown = fitting({**widths, "epochs": epochs}, room, gap=1)
             self.columns = tuple(column for name in columns if name in shown for column in columns[name])
-            yield from super().get_renderables()
+            yield from (Constrain(table, room) for table in super().get_renderables())
 
     with _shown(Bars) as bars:
         tasks: dict[str, TaskID] = {}

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing
+from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing, source
 from digit_recognizer.errors import DataError, PictureError
-from digit_recognizer.files import open_plain, read_plain
+from digit_recognizer.files import read_plain
 from digit_recognizer.inference import Unread
 from digit_recognizer.inference.paper import MIN_CONTRAST
 from digit_recognizer.inference.preparation import prepare
@@ -44,7 +44,7 @@ class Chunk:
 
 def read_all(paths: Iterable[Path]) -> Iterator[Chunk | Unread]:
     """Yield the digits of the files, in their order, and what cannot be read in its place."""
-    for is_csv, group in groupby(paths, key=lambda path: path.suffix.lower() == ".csv"):
+    for is_csv, group in groupby(paths, key=lambda path: path.name.lower().endswith((".csv", ".csv.gz"))):
         if not is_csv:
             yield from _read_pictures(group)
             continue
@@ -74,15 +74,11 @@ def _try(path: Path) -> np.ndarray | PictureError:
 
 def read_csv(path: Path) -> Iterator[Chunk]:
     """Yield the rows of a CSV like test.csv in chunks as the run predicted it in; memory stays bounded."""
+    lines, name = source.read_file(path, path.name)
     row = 1
-    try:
-        with open_plain(path) as file:
-            lines = iter(lambda: file.readline(parsing.MAX_LINE + 1), b"")
-            for pixels in parsing.parse(lines, str(path), PIXEL_COLUMNS, part_rows=PREDICT_BATCH):
-                yield _rows_of(str(path), row, pixels)
-                row += len(pixels)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    for pixels in parsing.parse(lines, name, PIXEL_COLUMNS, part_rows=PREDICT_BATCH):
+        yield _rows_of(name, row, pixels)
+        row += len(pixels)
 
 
 def check_pixels(pixels: np.ndarray) -> Iterator[Chunk]:
