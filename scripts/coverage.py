@@ -79,7 +79,7 @@ def asked(block: int) -> dict[str, Asked]:
     named = {name: name for name in (*WEAK, *GOOD, *([STRONGEST] if block < ITS_BLOCKS else []))}
     return {
         **{
-            f"{folds} folds": Asked(SEED, {name: name for name in LADDER if LADDER[name] == folds}, folds)
+            f"{folds}-fold": Asked(SEED, {name: name for name in LADDER if LADDER[name] == folds}, folds)
             for folds in dict.fromkeys(LADDER.values())
         },
         "holdout": Asked(block, named | dict.fromkeys(CANDIDATES, CANDIDATE)),
@@ -157,8 +157,8 @@ def cases(dataset: Dataset, block: int, arrays: Mapping[str, np.ndarray]) -> Ite
                 predictions[run]["+".join(blended)] = blend(members, held_out[run], "weighted")[1]
     margins = np.empty((len(dataset.train), len(LADDER)))
     for column, (name, folds) in enumerate(LADDER.items()):
-        reference = held_out[f"{folds} folds"]
-        out_of_fold = predictions[f"{folds} folds"][name].out_of_fold
+        reference = held_out[f"{folds}-fold"]
+        out_of_fold = predictions[f"{folds}-fold"][name].out_of_fold
         margins[reference.rows, column] = margin(out_of_fold, reference.labels)
     count = len(dataset.train)
 
@@ -244,7 +244,7 @@ def changes(digits: Digits, blocks: Mapping[int, Mapping[str, np.ndarray]]) -> I
             mean = np.mean([wrong[fit].mean() for fit in alike if fit in wrong])
             refits[name].append(wrong[f"refit/{name}"].mean() / mean)
         for name, number in LADDER.items():
-            run = f"{number} folds"
+            run = f"{number}-fold"
             labels = held_out_rows(asked(block)[run].splits(dataset), dataset.train.labels, None).labels
             scored = 1 - accuracy(labels, arrays[f"{run}/{name}/out_of_fold"])
             folds[f"{name}, {run}"].append(wrong[f"{run}/{name}"].mean() / scored)
