@@ -57,7 +57,7 @@ def make_splits(
     for digit, count in enumerate(np.bincount(different, minlength=CLASSES)):
         if count < minimum:
             raise OptionError(
-                f"train.csv: found {count} rows of digit {digit}, expected at least {minimum} to split into "
+                f"train.csv: found {count:,} rows of digit {digit}, expected at least {minimum} to split into "
                 f"{f'{folds} folds' if folds else 'a holdout'}; add digits (equal rows count once), or use "
                 "another split"
             )
@@ -71,7 +71,7 @@ def make_splits(
         assert holdout is not None, "neither a holdout nor folds"
         if min(len(rows) * holdout, len(rows) * (1 - holdout)) < CLASSES:
             raise OptionError(
-                f"--holdout {holdout:g} of {len(rows)} rows: expected at least {CLASSES} rows on both "
+                f"--holdout {holdout:g} of {len(rows):,} rows: expected at least {CLASSES} rows on both "
                 "sides, one for each digit"
             )
         _, valid = train_test_split(rows, test_size=holdout, stratify=different, random_state=seed)

@@ -115,7 +115,7 @@ def spoilt(files: dict[str, bytes]) -> bytes:
             lambda few: zipped({"train.csv": few["train.csv"]}),
             "holds no test.csv; download the archive again",
         ),
-        (zipped, "found 600 rows in train.csv, expected 42000"),
+        (zipped, "found 600 rows in train.csv, expected 42,000"),
         (lambda few: zipped(few | {"test.csv": few["train.csv"]}), "(test.csv): has a column 'label'"),
     ],
     ids=["truncated", "broken", "a page", "a member missing", "too few rows", "train.csv twice"],

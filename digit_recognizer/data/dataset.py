@@ -87,7 +87,7 @@ class Dataset:
             )
         for test_row, train_row in list(self.overlap.items())[:1]:
             yield (
-                f"{source}: train.csv holds {len(self.overlap)} of the {len(self.test)} rows of test.csv "
+                f"{source}: train.csv holds {len(self.overlap):,} of the {len(self.test):,} rows of test.csv "
                 f"with their labels (below the headers, row {test_row + 1} of test.csv is row "
                 f"{train_row + 1} of train.csv). Scores on them are no evidence, and no run on this data can "
                 f"be uploaded. {DOWNLOAD_HINT}"

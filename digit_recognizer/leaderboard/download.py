@@ -63,4 +63,4 @@ def check(archive: Path) -> None:
     test = data.read_test(*source.read_file(archive, "test.csv"))
     for name, rows in (("train.csv", len(train)), ("test.csv", len(test))):
         if rows != (expected := data.COMPETITION_ROWS[name]):
-            raise DataError(f"{archive}: found {rows} rows in {name}, expected {expected}")
+            raise DataError(f"{archive}: found {rows:,} rows in {name}, expected {expected:,}")
