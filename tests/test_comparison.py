@@ -228,7 +228,7 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     assert result.code == 0, result
     lines = result.out.splitlines()
     assert lines[0] == "good: validation accuracy 0.9833 (0.9696 to 0.9909), from 600 held-out digits"
-    assert lines[2].startswith("difference of the accuracies, of all held-out digits: +0.0417 (+0.0")
+    assert lines[2].startswith("difference of these accuracies: +0.0417 (+0.0")
     assert lines[2].endswith(" (McNemar's test)")
     paired = "On the 600 digits that both held out, good alone is right for 30, bad alone for 5; "
     assert lines[3].startswith(f"{paired}difference of the log loss: -")

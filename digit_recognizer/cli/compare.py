@@ -65,7 +65,7 @@ def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[s
         accuracy = f"{score.accuracy:.4f} ({score.low:.4f} to {score.high:.4f})"
         yield f"{name}: validation accuracy {accuracy}, from {estimate.digits:,} held-out digits"
     interval = f"({compared.low:+.4f} to {compared.high:+.4f}), p = {compared.p:.2g} ({compared.test})"
-    yield f"difference of the accuracies, of all held-out digits: {compared.difference:+.4f} {interval}"
+    yield f"difference of these accuracies: {compared.difference:+.4f} {interval}"
     if compared.log_loss:
         yield (
             f"On the {compared.common:,} digits that both held out, {first} alone is right for "
