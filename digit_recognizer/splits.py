@@ -57,8 +57,8 @@ def make_splits(
     for digit, count in enumerate(np.bincount(different, minlength=CLASSES)):
         if count < minimum:
             raise OptionError(
-                f"train.csv: found {count:,} rows of digit {digit}, expected at least {minimum} to split into "
-                f"{f'{folds} folds' if folds else 'a holdout'}; add digits (equal rows count once), or use "
+                f"train.csv: found {count:,} rows of digit {digit}, expected at least {minimum} to split "
+                f"into {f'{folds} folds' if folds else 'a holdout'}; add digits (equal rows count once), or use "
                 "another split"
             )
     if folds:
