@@ -58,8 +58,8 @@ def make_splits(
         if count < minimum:
             raise OptionError(
                 f"train.csv: found {count:,} rows of digit {digit}, expected at least {minimum} to split "
-                f"into {f'{folds} folds' if folds else 'a holdout'}; add digits (equal rows count once), or use "
-                "another split"
+                f"into {f'{folds} folds' if folds else 'a holdout'}; add digits (equal rows count once), or "
+                "use another split"
             )
     if folds:
         folding = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
