@@ -81,7 +81,8 @@ def describe(manifest: Manifest) -> str:
     count = f"{fewest:,} to {most:,} errors of {expected.rows:,}"
     said = f"Expect {expected.low:.4f} to {expected.high:.4f} {where}, {count}"
     if manifest.config.refit or manifest.config.split.folds:
-        said += "; wider, as the model that predicts them is not itself scored"
+        who = "a fit on all rows" if manifest.config.refit else "the mean of the fold models"
+        said += f"; wider than the validation accuracy's interval, as {who} predicts them"
     if expected.low > TOO_GOOD:
         said += ". That is too good to be true on this competition: full MNIST holds its test digits"
     return said

@@ -152,9 +152,9 @@ FIELDS = {**KerasSettings.model_fields, **MLPSettings.model_fields}.keys() - {"n
 
 
 def format_value(value: object) -> str:
-    """Return a field's value as `--set` takes it."""
+    """Return a field's value as `--set` takes it, also that of `tune`, where commas part values."""
     if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "none"
+        return ("-" if all(isinstance(x, int) for x in value) else ",").join(map(str, value)) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

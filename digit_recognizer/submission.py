@@ -71,7 +71,7 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
             raise SubmissionError(f"{where} has {len(row)} values, expected 2: ImageId,Label")
         image_id, label = row
         if not re.fullmatch("[0-9]{1,9}", image_id) or not 1 <= (number := int(image_id)) <= rows:
-            expected = f"expected an integer from 1 to {rows}"
+            expected = f"expected an integer from 1 to {rows:,}"
             raise SubmissionError(f"{where}: found ImageId {image_id[:20]!r}, {expected}")
         if not re.fullmatch("[0-9]", label):
             raise SubmissionError(f"{where}: found Label {label[:20]!r}, expected an integer from 0 to 9")

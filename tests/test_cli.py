@@ -207,7 +207,8 @@ def test_a_name_that_no_folder_can_have_is_wrong_usage(tmp_path: Path, command: 
         (["train", "--zzz", "2"], "No such option '--zzz'.", " train"),
         (
             ["train", "cnn"],
-            "found 'cnn', expected options alone; a recipe is given as --recipe NAME.",
+            "found 'cnn', expected options alone; a recipe is given as --recipe NAME, a setting as --set "
+            "FIELD=VALUE.",
             " train",
         ),
         (["nosuch"], "No such command 'nosuch'.", ""),

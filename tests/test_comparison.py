@@ -231,7 +231,7 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     assert lines[2].startswith("difference of these accuracies: +0.0417 (+0.0")
     assert lines[2].endswith(" (McNemar's test)")
     paired = "On the 600 digits that both held out, good alone is right for 30, bad alone for 5; "
-    assert lines[3].startswith(f"{paired}difference of the log loss: -")
+    assert lines[3].startswith(f"{paired}difference of the log loss (less is better): -")
     assert lines[4] == "good is better than bad, as they are fitted; other seeds of their recipes may differ"
     result = typed("compare", "good", "near", "--out", ".", cwd=tmp_path)
     assert result.out.splitlines()[4] == (

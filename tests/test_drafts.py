@@ -314,8 +314,16 @@ def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path, parts: Pa
 @pytest.mark.parametrize(
     ("changes", "name", "difference"),
     [
-        ({"seed": 4}, None, " with these .* versions; first has seed 3, not 4"),
-        ({"command": "validate"}, None, " with .* versions; first has command train, not validate"),
+        (
+            {"seed": 4},
+            None,
+            " with these .* versions; first has seed 3, not 4, and goes on by its own command",
+        ),
+        (
+            {"command": "validate"},
+            None,
+            " with .* versions; first has command train, not validate, and .* command",
+        ),
         ({}, "second", " second"),
     ],
 )
@@ -323,7 +331,7 @@ def test_only_a_run_of_an_equal_config_is_resumed(
     tmp_path: Path, changes: dict[str, object], name: str | None, difference: str
 ) -> None:
     cut_off(tmp_path, "first")
-    with refused(rf": holds no unfinished run{difference}; start it without --resume"):
+    with refused(rf": holds no unfinished run{difference}; start this one without --resume"):
         must_not_begin(tmp_path, name, resume=True, config=make_config(**changes))
 
 
@@ -353,7 +361,7 @@ def test_a_run_with_a_damaged_config_says_to_delete_it(tmp_path: Path, content: 
     (draft.folder / "config.json").write_text(content)
     with refused(r"first/config\.json: .*; it cannot be resumed, delete .*first$"):
         must_not_begin(tmp_path, "first", resume=True)
-    with refused("holds no unfinished run; first cannot be read; start it without --resume$"):
+    with refused("holds no unfinished run; first cannot be read; start this one without --resume$"):
         must_not_begin(tmp_path, None, resume=True)
     assert "delete" in runs.list_unfinished(tmp_path)[0]
 

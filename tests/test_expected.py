@@ -94,8 +94,8 @@ class Said:
         ),
         (
             Said(ExpectedScore(value=0.98, low=0.97, high=0.99, rows=4_000), "sample", refit=True),
-            "Expect 0.9700 to 0.9900 on the test digits, 40 to 120 errors of 4,000; wider, as the model "
-            "that predicts them is not itself scored",
+            "Expect 0.9700 to 0.9900 on the test digits, 40 to 120 errors of 4,000; wider than the "
+            "validation accuracy's interval, as a fit on all rows predicts them",
         ),
         (
             Said(ExpectedScore(value=0.9995, low=0.9986, high=1, rows=TEST)),

@@ -193,4 +193,6 @@ def test_a_file_of_any_shape_is_refused_in_little_memory(content: bytes, message
 
 
 def test_a_train_csv_in_place_of_test_csv_is_refused(few: str) -> None:
-    assert "has a column 'label'; were train.csv and test.csv swapped?" in refusal(few, parsing.PIXEL_COLUMNS)
+    assert "has a column 'label', expected pixels alone; were train.csv and test.csv swapped?" in refusal(
+        few, parsing.PIXEL_COLUMNS
+    )

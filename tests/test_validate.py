@@ -175,7 +175,7 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
     )
     other = typed("train", *command[1:], "--resume", "--name", name, cwd=home)
     assert (other.code, other.out) == (1, "")
-    assert f"; {name} has command validate, not train; start it without --resume" in other.err
+    assert f"; {name} has command validate, not train, and goes on by its own command; start" in other.err
 
     resumed = typed(*command, "--resume", "--name", name, cwd=home)
     assert resumed.code == 0, resumed.err
@@ -200,5 +200,5 @@ def test_resume_without_a_draft_says_so(home: Path, tmp_path: Path) -> None:
     result = typed("validate", "--data-dir", home / "data", *PLAIN, "--resume", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        f"Error: {tmp_path / 'submissions'}: holds no unfinished run; start it without --resume\n"
+        f"Error: {tmp_path / 'submissions'}: holds no unfinished run; start this one without --resume\n"
     )

@@ -133,7 +133,7 @@ def validate(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=RUN)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=RUN)
 @option(Blend, "method")
 @OUT
 @NAME
@@ -257,7 +257,7 @@ def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
     try:
         counts = {str(digit): count for digit, count in enumerate(submission.check(file, expected).counts)}
     except SubmissionError as error:
-        if not (rows or manifest):
+        if not (rows or manifest) and f"{expected:,}" in str(error):
             error.add_note("--rows gives another number than the competition's.")
         raise
     competition = expected == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone

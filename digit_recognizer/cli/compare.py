@@ -70,7 +70,7 @@ def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[s
         yield (
             f"On the {compared.common:,} digits that both held out, {first} alone is right for "
             f"{len(compared.only_first):,}, {second} alone for {len(compared.only_second):,}; "
-            "difference of the log loss: {:+.4f} ± {:.4f}".format(*compared.log_loss)
+            "difference of the log loss (less is better): {:+.4f} ± {:.4f}".format(*compared.log_loss)
         )
     cannot = f"The held-out digits cannot tell {first} from {second}"
     if compared.verdict == "equal":

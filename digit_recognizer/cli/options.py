@@ -116,7 +116,9 @@ class TrainingCommand(click.Command):
             raise click.UsageError(f"No such option {error.option_name!r}; give {setting}.", ctx) from None
         if rest:
             raise click.UsageError(
-                f"found {shown(rest[0])}, expected options alone; a recipe is given as --recipe NAME.", ctx
+                f"found {shown(rest[0])}, expected options alone; a recipe is given as --recipe NAME, a "
+                "setting as --set FIELD=VALUE.",
+                ctx,
             )
         return rest
 

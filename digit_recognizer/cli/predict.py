@@ -41,10 +41,11 @@ def chosen(out: Path, name: str | None) -> "Run":
 def predict(
     images: tuple[Path, ...], name: str | None, csv_file: Path | None, out: Path, as_json: bool
 ) -> None:
-    """Predict the digits in pictures or in a CSV like test.csv, plain or gzipped.
+    """Predict the digits in pictures or in a CSV like test.csv.
 
-    Pictures are PNG, JPEG, WebP, BMP, TIFF or GIF. Prints label, probability and, below 1, the runner-up. A
-    file that cannot be read is an error on stderr; the others are predicted, and the exit code is 1.
+    Pictures are PNG, JPEG, WebP, BMP, TIFF or GIF; a CSV may be gzipped. Prints label, probability and, below
+    1, the runner-up. A file that cannot be read is an error on stderr; the others are predicted, and the exit
+    code is 1.
     """
     import numpy as np
 

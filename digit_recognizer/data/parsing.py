@@ -102,8 +102,12 @@ class _Table:
             expected = f"{'label, ' if 'label' in wanted else ''}pixel0 to pixel{PIXELS - 1}"
             raise DataError(f"{name}: the header lacks {missing[0]}{more}; expected {expected}")
         if ("label" in counts) != ("label" in wanted):
-            has = "has a" if "label" in counts else "has no"
-            raise DataError(f"{name}: {has} column 'label'; were train.csv and test.csv swapped?")
+            has = (
+                "has no column 'label'"
+                if "label" in wanted
+                else "has a column 'label', expected pixels alone"
+            )
+            raise DataError(f"{name}: {has}; were train.csv and test.csv swapped?")
         for column in wanted:
             if counts[column] > 1:
                 raise DataError(f"{name}: column {column} stands {counts[column]} times in the header")
