@@ -20,7 +20,7 @@ from PIL import Image
 
 from digit_recognizer import data, pipeline, runs
 from digit_recognizer.errors import PictureError
-from digit_recognizer.inference import models, preparation, weights
+from digit_recognizer.inference import models, preparation
 from digit_recognizer.inference import page as drawing_page
 from digit_recognizer.nets import pipelines
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
@@ -266,9 +266,8 @@ def test_every_kind_of_net_predicts_the_same(open_page: Any, digits: data.Datase
     settings: Settings = NETS[name].replace(epochs=3)
     classifier = pipelines.build(settings, 0).fit(digits.train.pixels, digits.train.labels)
     stored = pipelines.to_arrays(classifier)
-    net = weights.Net(
-        models=(weights.make_model(settings, [weights.fuse_batch_norm(stored, settings)]),), blend=None
-    )
+    model = drawing_page.make_model(settings, [drawing_page.fuse_batch_norm(stored, settings)])
+    net = drawing_page.Net(models=(model,), blend=None)
     rows = digits.test[:40]
     probabilities = np.array(open_page().evaluate(FORWARD, [net.model_dump_json(), rows.tolist()]))
     assert np.abs(probabilities - classifier.predict_proba(rows)).max() <= LIMIT
@@ -280,7 +279,7 @@ def test_blends_predict_the_same(
 ) -> None:
     run = pipeline.blend_runs([tiny_run], method, out=tmp_path, name=None, on_notice=print)
     rows = digits.test[:40]
-    net = weights.read_net(run).model_dump_json()
+    net = drawing_page.read_net(run).model_dump_json()
     probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
     assert np.abs(probabilities - models.load(run)(rows)).max() <= LIMIT
 
