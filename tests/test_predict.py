@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, tiny_job, train, typed
+from conftest import tiny_job, train, typed
 from PIL import Image
 
 import digit_recognizer
@@ -87,24 +87,6 @@ def test_stdout_gets_the_csv_alone(
     ended = typed("predict", "test.csv", "--run", tiny_run.folder, "--csv", "stdout", cwd=tmp_path)
     assert (ended.code, ended.out) == (0, "")
     assert capfd.readouterr().out == tiny_run.submission.read_text()
-
-
-def test_pictures_are_read_as_the_rows_that_they_show(
-    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path
-) -> None:
-    shown = digits.test[:20].reshape(-1, 28, 28)
-    plain = [save(digit, tmp_path / f"{number}.png") for number, digit in enumerate(shown)]
-    inverted = [save(255 - digit, tmp_path / f"{number}.bmp") for number, digit in enumerate(shown)]
-    expected = tiny_run.submission.read_text().split()[1:21]
-    for pictures in (plain, inverted):
-        ended = typed("predict", *pictures, "--run", tiny_run.folder, "--json", cwd=tmp_path)
-        read = json.loads(ended.out)["predictions"]
-        assert [digit["file"] for digit in read] == [str(picture) for picture in pictures]
-        same = [
-            f"{i},{digit['label']}" == row
-            for i, (digit, row) in enumerate(zip(read, expected, strict=True), 1)
-        ]
-        assert np.mean(same) >= 0.95
 
 
 def shown(digits: data.Dataset, number: int = 0) -> np.ndarray:
@@ -250,20 +232,13 @@ def pickled(path: Path) -> None:
     path.write_bytes(pickle.dumps(MakesFolder()))
 
 
-def skops_archive(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "schema.json", '{"__class__": "mkdir", "__module__": "os", "__loader__": "ObjectNode"}'
-        )
-
-
 def other_shape(path: Path) -> None:
     stored = arrays.read_arrays(path.read_bytes())
     wider = {name: np.append(array, array[..., -1:], axis=-1) for name, array in stored.items() if array.ndim}
     path.write_bytes(arrays.write_arrays(stored | wider))
 
 
-@pytest.mark.parametrize("write", [keras_archive, pickled, skops_archive, other_shape, Path.unlink])
+@pytest.mark.parametrize("write", [keras_archive, pickled, other_shape, Path.unlink])
 def test_what_is_no_model_of_the_run_is_refused_unrun(
     tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
@@ -354,13 +329,6 @@ def test_python_reads_arrays_and_paths_alike(
     for wrong in (digits.test[:, :5], digits.test[:0], digits.test / 255, digits.test.astype(int) - 1):
         with pytest.raises(DataError, match="array: "):
             digit_recognizer.predict(wrong, run=run)
-
-
-def test_without_a_run_one_line_says_what_to_do(run: Run, tmp_path: Path, digits: data.Dataset) -> None:
-    picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
-    ended = run("predict", picture)
-    assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert "`train` makes one" in ended.err
 
 
 @pytest.mark.slow
