@@ -89,11 +89,6 @@ def test_credentials_that_can_be_none_of_kaggles_are_refused_with_the_character(
     assert refused(user, 4, f"{place}: {message}", **{place: value}).endswith(NEW)
 
 
-def no_permission(path: Path) -> None:
-    path.write_text(TOKEN)
-    path.chmod(0)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -101,30 +96,16 @@ def no_permission(path: Path) -> None:
         (f"{TOKEN}\n".encode("utf-16-le"), r"character 2 is '\x00', which none of"),
         (f"{TOKEN}\xff".encode("latin-1"), f"byte {len(TOKEN) + 1} is 0xff, expected text in UTF-8"),
         (b"x" * 70_000, "cannot be read (is larger than 65,536 bytes)"),
-        (Path.mkdir, "cannot be read (Is a directory)"),
         (os.mkfifo, "cannot be read (is no plain file)"),
-        (no_permission, "cannot be read (Permission denied)"),
-        (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
     ],
-    ids=[
-        "UTF-16",
-        "UTF-16 without a mark",
-        "no UTF-8",
-        "huge",
-        "a folder",
-        "a FIFO",
-        "not readable",
-        "a loop",
-    ],
+    ids=["UTF-16", "UTF-16 without a mark", "no UTF-8", "huge", "a FIFO"],
 )
 @pytest.mark.parametrize("name", ["access_token", "kaggle.json", "credentials.json"])
 def test_a_file_that_cannot_be_read_is_named(user: User, name: str, content: object, message: str) -> None:
-    if content is no_permission and os.geteuid() == 0:
-        pytest.skip("root reads everything")
     path = put(user, f".kaggle/{name}", content if isinstance(content, bytes) else b"")
-    if callable(content):
+    if content is os.mkfifo:
         path.unlink()
-        content(path)
+        os.mkfifo(path)
     if name != "access_token" and "character" in message:
         message = "Invalid JSON: expected value at line 1 column "
     refused(user, 4, f"{path}: {message}", **NO_PAIR)

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, Run, full_disk, typed
+from conftest import TEST, TRAIN, Run, typed
 from PIL import Image
 from report_runs import FIGURES, MLP, Page, config_of, digits_in, fit, score_of, write_run
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from digit_recognizer import data, drafts, records, reports, runs, scoring
 from digit_recognizer.blending import WeightedCombiner
-from digit_recognizer.errors import RunError
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.recipes import RECIPES
 from digit_recognizer.reports import figures, report_data
-from digit_recognizer.reports import page as report_page
 from digit_recognizer.reports.report_data import percent
 from digit_recognizer.schedule import Member
 
@@ -78,22 +76,6 @@ def test_a_matplotlibrc_that_ends_the_import_does_not_change_the_report(
     assert (result.code, result.out) == (0, "small/report/report.html\n"), result.err
     assert (tmp_path / result.out.strip()).read_bytes() == page.read_bytes()
     assert result.err == "" or "MPLCONFIGDIR" in result.err  # matplotlib's advice; its fonts take longer
-
-
-def test_a_full_disk_leaves_the_older_report(again: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = again.folder / "report/report.html"
-    older.parent.mkdir()
-    older.write_text("older")
-
-    with (
-        monkeypatch.context() as patched,
-        pytest.raises(RunError, match=r"report: cannot be written \(No sp"),
-    ):
-        patched.setattr(report_page, "_render", lambda *_: "newer")
-        patched.setattr(Path, "write_bytes", full_disk)
-        reports.write(again)
-    assert [path.read_text() for path in older.parent.iterdir()] == ["older"]
-    assert not list(again.folder.glob(".*"))
 
 
 def test_every_figure_is_inside_the_page_in_its_colours_and_with_its_text(dom: Page, page: Path) -> None:
