@@ -94,17 +94,17 @@ def test_every_figure_is_inside_the_page_in_its_colours_and_with_its_text(dom: P
     assert used <= set(light) == set(dark)
     assert not set(light.values()) & set(dark.values())
     assert not re.search(r"#[0-9a-f]{6}\b|rgb|black|white", drawn)
-    ids = [attributes["id"] for _, attributes, _ in dom.elements if "id" in attributes]
+    ids = [element.get("id") for element in dom.root.iterfind(".//*[@id]")]
     assert len(ids) == len(set(ids))
     assert set(re.findall(r"(?:url\(|href=\")#([\w-]+)", drawn)) <= set(ids)
 
 
 def test_headings_and_links_are_in_order(dom: Page, small: runs.Run) -> None:
-    levels = [int(tag[1]) for tag, _, _ in dom.elements if re.fullmatch("h[1-6]", tag)]
+    levels = [int(element.tag[1]) for element in dom.root.iter() if re.fullmatch("h[1-6]", element.tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    assert dom.find("html")[0][0]["lang"] == "en"
+    assert dom.root.get("lang") == "en"
     assert dom.find("meta", name="viewport")[0][0]["content"] == "width=device-width, initial-scale=1"
     assert dom.find("title")[0][1] == f"Run small: validation accuracy {small.main_score.accuracy:.1%}"
     targets = {attributes["href"].lstrip("#") for attributes, _ in dom.find("a")}
