@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,10 +206,6 @@ def test_every_kind_of_picture_shows_the_digit(digits: data.Dataset, tmp_path: P
     assert np.abs(read.astype(int) - plain).mean() < 8
 
 
-LAMBDA = """{"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda", "config": {"function":
-"import os; os.mkdir('ran')"}}]}}"""
-
-
 class MakesFolder:
     """An object whose unpickling makes the folder `ran`."""
 
@@ -218,12 +213,6 @@ class MakesFolder:
         import os
 
         return os.mkdir, ("ran",)
-
-
-def keras_archive(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", LAMBDA)
-        archive.writestr("model.weights.h5", b"")
 
 
 def pickled(path: Path) -> None:
@@ -238,7 +227,7 @@ def other_shape(path: Path) -> None:
     path.write_bytes(arrays.write_arrays(stored | wider))
 
 
-@pytest.mark.parametrize("write", [keras_archive, pickled, other_shape, Path.unlink])
+@pytest.mark.parametrize("write", [pickled, other_shape, Path.unlink])
 def test_what_is_no_model_of_the_run_is_refused_unrun(
     tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
