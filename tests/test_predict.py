@@ -235,9 +235,10 @@ def test_what_is_no_model_of_the_run_is_refused_unrun(
     path = stranger / runs.FITS / tiny_run.manifest.inference_fits["sklearn-mlp"][0]
     write(path)
     picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
-    ended = typed("predict", picture, "--run", stranger, cwd=tmp_path)
-    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert ended.err.startswith(f"Error: {path}: ")
+    for words in (("predict", picture, "--run", stranger), ("draw", stranger, "--no-open")):
+        ended = typed(*words, cwd=tmp_path)
+        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert ended.err.startswith(f"Error: {path}: ")
     assert not (tmp_path / "ran").exists()
 
 

@@ -111,13 +111,14 @@ def fuse_batch_norm(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
 
     Raises ValueError if these are not exactly the arrays of a net of these settings.
     """
-    layers, expected = _describe(settings, len(arrays.get("pca/components", range(PIXELS))))
+    features, *_ = *arrays.get("pca/components", np.empty(PIXELS)).shape, 0  # a damaged one may have no shape
+    layers, expected = _describe(settings, features)
     check_arrays(arrays, expected)
     folded = [_without_norm(*(arrays[name].astype(float) for name in names)) for names in layers]
     folded[0] = _with_preprocessing(*folded[0], arrays)
-    given = getattr(settings, "strides", ())
-    strides = [*given, *[2] * (len(getattr(settings, "channels", ())) - len(given)), *[1] * len(layers)]
-    return tuple(_encode(*layer, stride) for layer, stride in zip(folded, strides, strict=False))
+    given, convolutions = getattr(settings, "strides", ()), len(getattr(settings, "channels", ()))
+    strides = [*given, *[2] * (convolutions - len(given)), *[1] * (len(layers) - convolutions)]
+    return tuple(_encode(*layer, stride) for layer, stride in zip(folded, strides, strict=True))
 
 
 def _describe(settings: Settings, features: int) -> tuple[list[list[str]], Expected]:
