@@ -7,14 +7,14 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from browsers import browser  # noqa: F401
+from browsers import browser, open_file  # noqa: F401
 from conftest import typed
 from PIL import Image
 
@@ -95,24 +95,8 @@ def page(read_by: runs.Run) -> Path:
 
 
 @pytest.fixture
-def open_page(browser: Any, page: Path) -> Iterator[Any]:
-    """A function that opens the page; no page may write to its console, or request anything but itself."""
-    contexts, messages, requests = [], [], []
-
-    def open_page(**options: Any) -> Any:
-        contexts.append(browser.new_context(**options))
-        shown = contexts[-1].new_page()
-        shown.on("console", lambda message: messages.append(message.text))
-        shown.on("pageerror", lambda error: messages.append(str(error)))
-        shown.on("request", lambda request: requests.append(request.url))
-        shown.goto(page.as_uri())
-        return shown
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert messages == []
-    assert {url for url in requests if not url.startswith("blob:")} == {page.as_uri()}
+def open_page(open_file: Any, page: Path) -> Any:
+    return partial(open_file, page)
 
 
 def test_the_page_is_small_and_holds_the_run(read_by: runs.Run, page: Path) -> None:
