@@ -16,18 +16,6 @@ from digit_recognizer.reports import figures, report_data
 pytestmark = pytest.mark.slow
 
 
-def test_files_of_two_stages_raise_run_error(again: runs.Run, held_out: HeldOut, model: Predictions) -> None:
-    path = runs.probabilities_file(again.folder, 1)
-    later = replace(model, out_of_fold=predict(held_out.labels, 0.01, seed=2))
-    runs.write_probabilities(path, held_out, [later])
-    with pytest.raises(RunError, match=r"run.json says accuracy 0\.9"):
-        reports.write(again)
-    runs.write_probabilities(path, held_out, [replace(model, name="another")])
-    with pytest.raises(RunError, match="is damaged"):
-        reports.write(again)
-    assert not (again.folder / "report").exists()
-
-
 def test_a_stage_that_is_complete_meanwhile_does_not_end_the_report(
     again: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,15 +34,18 @@ def unread(digits: data.Dataset) -> np.ndarray:
     return np.full((len(digits.test), 10), 0.1, np.float32)
 
 
-def test_probabilities_that_do_not_fit_the_data_raise_run_error(
+def test_probabilities_that_do_not_fit_the_run_or_the_data_raise_run_error(
     again: runs.Run, held_out: HeldOut, model: Predictions
 ) -> None:
-    path = runs.probabilities_file(again.folder, 1)
-    for rows, count, message in (
-        (HeldOut(held_out.rows[::-1], held_out.folds, held_out.labels), None, "are not of the digits in"),
-        (HeldOut(held_out.rows[:0], held_out.folds[:0], held_out.labels[:0]), 0, "no row is held out"),
+    turned = HeldOut(held_out.rows[::-1], held_out.folds, held_out.labels)
+    none = HeldOut(held_out.rows[:0], held_out.folds[:0], held_out.labels[:0])
+    for rows, changes, message in (
+        (held_out, {"out_of_fold": predict(held_out.labels, 0.01, seed=2)}, r"run.json says accuracy 0\.9"),
+        (held_out, {"name": "another"}, "is damaged"),
+        (turned, {}, "are not of the digits in"),
+        (none, {"out_of_fold": model.out_of_fold[:0]}, "no row is held out"),
     ):
-        runs.write_probabilities(path, rows, [replace(model, out_of_fold=model.out_of_fold[:count])])
+        runs.write_probabilities(runs.probabilities_file(again.folder, 1), rows, [replace(model, **changes)])
         with pytest.raises(RunError, match=rf"^[^\n]*{message}[^\n]+$"):
             reports.write(again)
     assert not (again.folder / "report").exists()
