@@ -40,18 +40,18 @@ def predict(run: Run, digits: Iterable[Path] | np.ndarray) -> Iterator[Predictio
     chunks = files.check_pixels(digits) if isinstance(digits, np.ndarray) else files.read_all(digits)
     predict_proba = None
     for chunk in chunks:
-        rows = iter(())
-        if len(chunk.pixels):
-            predict_proba = predict_proba or models.load(run)  # a file that is no picture is refused sooner
-            rows = iter(predict_proba(chunk.pixels))
+        rows = None
         for place in chunk.places:
-            yield place if isinstance(place, Unread) else _prediction(*place, next(rows))
+            if isinstance(place, Unread):
+                yield place
+                continue
+            predict_proba = predict_proba or models.load(run)  # a file that is no picture is refused sooner
+            rows = rows or iter(predict_proba(chunk.pixels))
+            yield _prediction(*place, next(rows))
 
 
 def _prediction(file: str, row: int | None, probabilities: np.ndarray) -> Prediction:
-    label, others = (
-        int(probabilities.argmax()),
-        probabilities.copy(),
-    )  # the first of equals, as in a submission
+    label = int(probabilities.argmax())  # the first of equals, as in a submission
+    others = probabilities.copy()
     others[label] = -1
     return Prediction(file, row, label, float(probabilities[label]), int(others.argmax()))
