@@ -187,10 +187,9 @@ def predict(digits: Any, *, run: StrPath, out: StrPath | None = None) -> "list[P
     """
     asked = StoredRun(**dict[str, Any](run=run, out=out))
     from digit_recognizer import inference, runs
-    from digit_recognizer.inference import given
 
     stored = runs.find(asked.out, str(asked.run))
-    records = list(inference.predict(stored, given.read(digits)))
+    records = list(inference.predict(stored, inference.files.given(digits)))
     failed = [each for each in records if isinstance(each, inference.Unread)]
     if failed and len(failed) == len(records):
         raise failed[0].error

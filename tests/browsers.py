@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,3 +32,26 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def open_file(browser: Any) -> Iterator[Any]:
+    """A function that opens files; no page may write to its console, or request anything but itself."""
+    contexts, messages, requests = [], [], []
+
+    def open_file(path: Path, **options: Any) -> Any:
+        contexts.append(browser.new_context(**options))
+        shown = contexts[-1].new_page()
+        shown.set_default_timeout(30_000)
+        shown.on("console", lambda message: messages.append(message.text))
+        shown.on("pageerror", lambda error: messages.append(str(error)))
+        shown.on("request", lambda request: requests.append(request.url))
+        shown.goto(path.as_uri())
+        shown.wait_for_load_state("networkidle")
+        return shown
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert messages == []
+    assert len([url for url in requests if not url.startswith(("blob:", "data:"))]) == len(contexts)

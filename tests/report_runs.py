@@ -8,6 +8,7 @@ from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
 
 import numpy as np
 import pytest
@@ -125,40 +126,32 @@ def dom(page: Path) -> "Page":
 
 
 class Page(HTMLParser):
-    """Elements of a page as (tag, attributes, text inside), and those of one section."""
+    """A page as a tree, `root`, and what stands in its sections."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.elements: list[tuple[str, dict[str, Any], list[str]]] = []
-        self.open: list[int] = []
-        self.section_of: list[str | None] = []
+        self.builder = TreeBuilder()
         self.feed(path.read_text(encoding="utf-8"))
-        assert not self.open, "a tag is not closed"
+        self.root = self.builder.close()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        sections = [self.elements[i][1].get("id") for i in self.open if self.elements[i][0] == "section"]
-        self.section_of.append(sections[-1] if sections else None)
-        self.elements.append((tag, dict(attributes), []))
-        if tag not in {"meta", "link", "img"}:
-            self.open.append(len(self.elements) - 1)
+        self.builder.start(tag, dict(attributes))
+        if tag in {"meta", "link", "img"}:
+            self.builder.end(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.elements[self.open.pop()][0] == tag
+        assert self.builder.end(tag).tag == tag, "a tag is not closed"
 
     def handle_data(self, text: str) -> None:
-        for i in self.open:
-            self.elements[i][2].append(text)
+        self.builder.data(text)
 
     def find(
         self, tag: str, section: str | None = None, **attributes: str
     ) -> list[tuple[dict[str, Any], str]]:
-        return [
-            (present, " ".join("".join(text).split()))
-            for (name, present, text), inside in zip(self.elements, self.section_of, strict=True)
-            if name == tag
-            and (section is None or inside == section)
-            and all(present.get(key.rstrip("_")) == value for key, value in attributes.items())
-        ]
+        """Return the attributes and the text of all such elements."""
+        inside = "" if section is None else f"//section[@id='{section}']"
+        having = "".join(f"[@{name.rstrip('_')}='{value}']" for name, value in attributes.items())
+        return [(each.attrib, text_of(each)) for each in self.root.iterfind(f".{inside}//{tag}{having}")]
 
     @property
     def facts(self) -> dict[str, str]:
@@ -172,13 +165,12 @@ class Page(HTMLParser):
 
     def rows(self, section: str) -> list[list[str]]:
         """Return the cells of a section's tables."""
-        cells: list[list[str]] = []
-        for (tag, _, text), inside in zip(self.elements, self.section_of, strict=True):
-            if inside == section and tag == "tr":
-                cells.append([])
-            elif inside == section and tag in {"th", "td"}:
-                cells[-1].append(" ".join("".join(text).split()))
-        return cells
+        rows = self.root.iterfind(f".//section[@id='{section}']//tr")
+        return [list(map(text_of, row)) for row in rows]
+
+
+def text_of(element: Element) -> str:
+    return " ".join("".join(element.itertext()).split())
 
 
 def digits_in(image: dict[str, Any]) -> np.ndarray:

@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
+import conftest
 from conftest import DEADLINE, ROOT, typed
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -244,13 +245,8 @@ class Server(HTTPServer):
         }
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(conftest.Result):
     """How the program ended."""
-
-    code: int
-    out: str
-    err: str
 
     @property
     def last_line(self) -> str:

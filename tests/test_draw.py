@@ -7,20 +7,20 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from browsers import browser  # noqa: F401
+from browsers import browser, open_file  # noqa: F401
 from conftest import typed
 from PIL import Image
 
 from digit_recognizer import data, pipeline, runs
 from digit_recognizer.errors import PictureError
-from digit_recognizer.inference import models, preparation, weights
+from digit_recognizer.inference import models, preparation
 from digit_recognizer.inference import page as drawing_page
 from digit_recognizer.nets import pipelines
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
@@ -95,24 +95,8 @@ def page(read_by: runs.Run) -> Path:
 
 
 @pytest.fixture
-def open_page(browser: Any, page: Path) -> Iterator[Any]:
-    """A function that opens the page; no page may write to its console, or request anything but itself."""
-    contexts, messages, requests = [], [], []
-
-    def open_page(**options: Any) -> Any:
-        contexts.append(browser.new_context(**options))
-        shown = contexts[-1].new_page()
-        shown.on("console", lambda message: messages.append(message.text))
-        shown.on("pageerror", lambda error: messages.append(str(error)))
-        shown.on("request", lambda request: requests.append(request.url))
-        shown.goto(page.as_uri())
-        return shown
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert messages == []
-    assert {url for url in requests if not url.startswith("blob:")} == {page.as_uri()}
+def open_page(open_file: Any, page: Path) -> Any:
+    return partial(open_file, page)
 
 
 def test_the_page_is_small_and_holds_the_run(read_by: runs.Run, page: Path) -> None:
@@ -266,9 +250,8 @@ def test_every_kind_of_net_predicts_the_same(open_page: Any, digits: data.Datase
     settings: Settings = NETS[name].replace(epochs=3)
     classifier = pipelines.build(settings, 0).fit(digits.train.pixels, digits.train.labels)
     stored = pipelines.to_arrays(classifier)
-    net = weights.Net(
-        models=(weights.make_model(settings, [weights.fuse_batch_norm(stored, settings)]),), blend=None
-    )
+    model = drawing_page.make_model(settings, [drawing_page.fuse_batch_norm(stored, settings)])
+    net = drawing_page.Net(models=(model,), blend=None)
     rows = digits.test[:40]
     probabilities = np.array(open_page().evaluate(FORWARD, [net.model_dump_json(), rows.tolist()]))
     assert np.abs(probabilities - classifier.predict_proba(rows)).max() <= LIMIT
@@ -280,7 +263,7 @@ def test_blends_predict_the_same(
 ) -> None:
     run = pipeline.blend_runs([tiny_run], method, out=tmp_path, name=None, on_notice=print)
     rows = digits.test[:40]
-    net = weights.read_net(run).model_dump_json()
+    net = drawing_page.read_net(run).model_dump_json()
     probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
     assert np.abs(probabilities - models.load(run)(rows)).max() <= LIMIT
 

@@ -5,18 +5,17 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, tiny_job, train, typed
+from conftest import tiny_job, train, typed
 from PIL import Image
 
 import digit_recognizer
 from digit_recognizer import data, pipeline, runs
-from digit_recognizer.errors import DataError, PictureError
+from digit_recognizer.errors import PictureError
 from digit_recognizer.inference import files
 from digit_recognizer.nets import arrays
 
@@ -87,24 +86,6 @@ def test_stdout_gets_the_csv_alone(
     ended = typed("predict", "test.csv", "--run", tiny_run.folder, "--csv", "stdout", cwd=tmp_path)
     assert (ended.code, ended.out) == (0, "")
     assert capfd.readouterr().out == tiny_run.submission.read_text()
-
-
-def test_pictures_are_read_as_the_rows_that_they_show(
-    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path
-) -> None:
-    shown = digits.test[:20].reshape(-1, 28, 28)
-    plain = [save(digit, tmp_path / f"{number}.png") for number, digit in enumerate(shown)]
-    inverted = [save(255 - digit, tmp_path / f"{number}.bmp") for number, digit in enumerate(shown)]
-    expected = tiny_run.submission.read_text().split()[1:21]
-    for pictures in (plain, inverted):
-        ended = typed("predict", *pictures, "--run", tiny_run.folder, "--json", cwd=tmp_path)
-        read = json.loads(ended.out)["predictions"]
-        assert [digit["file"] for digit in read] == [str(picture) for picture in pictures]
-        same = [
-            f"{i},{digit['label']}" == row
-            for i, (digit, row) in enumerate(zip(read, expected, strict=True), 1)
-        ]
-        assert np.mean(same) >= 0.95
 
 
 def shown(digits: data.Dataset, number: int = 0) -> np.ndarray:
@@ -225,10 +206,6 @@ def test_every_kind_of_picture_shows_the_digit(digits: data.Dataset, tmp_path: P
     assert np.abs(read.astype(int) - plain).mean() < 8
 
 
-LAMBDA = """{"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda", "config": {"function":
-"import os; os.mkdir('ran')"}}]}}"""
-
-
 class MakesFolder:
     """An object whose unpickling makes the folder `ran`."""
 
@@ -238,23 +215,10 @@ class MakesFolder:
         return os.mkdir, ("ran",)
 
 
-def keras_archive(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", LAMBDA)
-        archive.writestr("model.weights.h5", b"")
-
-
 def pickled(path: Path) -> None:
     import pickle
 
     path.write_bytes(pickle.dumps(MakesFolder()))
-
-
-def skops_archive(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "schema.json", '{"__class__": "mkdir", "__module__": "os", "__loader__": "ObjectNode"}'
-        )
 
 
 def other_shape(path: Path) -> None:
@@ -263,7 +227,7 @@ def other_shape(path: Path) -> None:
     path.write_bytes(arrays.write_arrays(stored | wider))
 
 
-@pytest.mark.parametrize("write", [keras_archive, pickled, skops_archive, other_shape, Path.unlink])
+@pytest.mark.parametrize("write", [pickled, other_shape, Path.unlink])
 def test_what_is_no_model_of_the_run_is_refused_unrun(
     tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
@@ -271,9 +235,10 @@ def test_what_is_no_model_of_the_run_is_refused_unrun(
     path = stranger / runs.FITS / tiny_run.manifest.inference_fits["sklearn-mlp"][0]
     write(path)
     picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
-    ended = typed("predict", picture, "--run", stranger, cwd=tmp_path)
-    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert ended.err.startswith(f"Error: {path}: ")
+    for words in (("predict", picture, "--run", stranger), ("draw", stranger, "--no-open")):
+        ended = typed(*words, cwd=tmp_path)
+        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert ended.err.startswith(f"Error: {path}: ")
     assert not (tmp_path / "ran").exists()
 
 
@@ -351,16 +316,6 @@ def test_python_reads_arrays_and_paths_alike(
     for array in (digits.test, digits.test.reshape(-1, 28, 28).astype(int)):
         read = digit_recognizer.predict(array, run=tiny_run.folder)
         assert [vars(a) | {"file": ""} for a in read] == [vars(a) | {"file": ""} for a in from_csv]
-    for wrong in (digits.test[:, :5], digits.test[:0], digits.test / 255, digits.test.astype(int) - 1):
-        with pytest.raises(DataError, match="array: "):
-            digit_recognizer.predict(wrong, run=run)
-
-
-def test_without_a_run_one_line_says_what_to_do(run: Run, tmp_path: Path, digits: data.Dataset) -> None:
-    picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
-    ended = run("predict", picture)
-    assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert "`train` makes one" in ended.err
 
 
 @pytest.mark.slow
@@ -380,48 +335,3 @@ def test_each_kind_of_run_reads_its_own_test_csv(
     ended = typed("predict", home / "data/test.csv", "--run", run.folder, "--csv", "read.csv", cwd=tmp_path)
     assert ended.code == 0, ended.err
     assert (tmp_path / "read.csv").read_bytes() == run.submission.read_bytes()
-
-
-@pytest.fixture
-def accurate(sample_run: runs.Run, tmp_path: Path) -> runs.Run:
-    """The sample's run as --no-ensemble leaves it; a Keras net takes ten times as long for a picture."""
-    folder = shutil.copytree(sample_run.folder, tmp_path / "accurate")
-    alone = {"submission_model": "sklearn-mlp", "submission_sha256": None}
-    runs.write_manifest(folder, sample_run.manifest.model_copy(update=alone))
-    return runs.load(folder)
-
-
-@pytest.mark.slow
-def test_pictures_of_any_size_and_paper_are_read_nearly_as_well(accurate: runs.Run, tmp_path: Path) -> None:
-    sample = data.load(data.sample_folder())
-    test, labels = sample.test[:100].reshape(-1, 28, 28), np.array(sample.test_labels[:100])
-    rng = np.random.default_rng(0)
-    plain, altered = [], []
-    sides = {14: 100, 28: 100, 70: 100, 160: 50, 400: 50}  # and how many digits: large pictures take longest
-    for side, count in sides.items():
-        for number, digit in enumerate(test[:count]):
-            smooth = Image.Resampling.BOX if side < 28 else Image.Resampling.BICUBIC
-            ink = np.asarray(Image.fromarray(digit).resize((side, side), smooth))
-            plain.append(save(ink, tmp_path / f"plain-{side}-{number}.png"))
-            margin = side // 4
-            top, left = rng.integers(0, margin + 1, 2)
-            shifted = np.pad(ink / 255, ((top, margin - top), (left, margin - left)))
-            slope = np.linspace(130, 210, len(shifted))
-            paper = slope[None] + slope[:, None] / 4  # dark ink on grey, uneven paper
-            path = tmp_path / f"altered-{side}-{number}.png"
-            altered.append(save(np.clip(paper * (1 - 0.85 * shifted), 0, 255), path))
-
-    def labels_of(digits: object) -> np.ndarray:
-        read = [reading.label for reading in digit_recognizer.predict(digits, run=accurate.folder)]
-        return np.array(read)
-
-    def accuracy(pictures: list[Path]) -> float:
-        """Return the mean of the sizes' accuracies."""
-        parts = np.split(labels_of(pictures), np.cumsum(list(sides.values()))[:-1])
-        return float(np.mean([(part == labels[: len(part)]).mean() for part in parts]))
-
-    readings = labels_of(test)
-    assert (readings == labels).mean() > 0.96
-    expected = float(np.mean([(readings == labels)[:count].mean() for count in sides.values()]))
-    assert accuracy(plain) >= expected - 0.01
-    assert accuracy(altered) >= expected - 0.03

@@ -1,13 +1,14 @@
 """Any picture of a digit becomes one as MNIST's are, or is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
 import pytest
 
-from digit_recognizer import data
+from digit_recognizer import data, runs
 from digit_recognizer.errors import PictureError
+from digit_recognizer.inference import models
 from digit_recognizer.inference.preparation import prepare
 
 Rng = np.random.Generator
@@ -269,3 +270,33 @@ def test_parts_of_a_digit_are_joined_and_dots_left_out(inks: list[np.ndarray]) -
         plain = np.pad(side_by_side([ink], 0), ((0, 0), (0, 30)))
         dotted = cv2.circle(plain.copy(), (plain.shape[1] - 8, 85), 5, 1, -1)
         assert difference(prepare(page(dotted)), prepare(page(plain))) < 2
+
+
+@pytest.mark.slow
+def test_digits_of_any_size_and_paper_are_predicted_nearly_as_well(sample_run: runs.Run) -> None:
+    sample, predict_proba = data.load(data.sample_folder()), models.load(sample_run)
+    test, labels, rng = sample.test[:100], np.array(sample.test_labels[:100]), np.random.default_rng(0)
+
+    def on_paper(ink: np.ndarray) -> np.ndarray:
+        """Return dark ink on grey, uneven paper, off the middle."""
+        margin = len(ink) // 4
+        top, left = rng.integers(0, margin + 1, 2)
+        shifted = np.pad(ink / 255, ((top, margin - top), (left, margin - left)))
+        slope = np.linspace(130, 210, len(shifted))
+        return np.clip((slope[None] + slope[:, None] / 4) * (1 - 0.85 * shifted), 0, 255).astype(np.uint8)
+
+    def right(pictures: Iterable[np.ndarray]) -> np.ndarray:
+        digits = np.stack([prepare(picture).ravel() for picture in pictures])
+        return predict_proba(digits).argmax(axis=1) == labels[: len(digits)]
+
+    expected = predict_proba(test).argmax(axis=1) == labels
+    assert expected.mean() > 0.96
+    shares = []
+    for side, count in {14: 100, 28: 100, 70: 100, 160: 50, 400: 50}.items():  # large pictures take longest
+        way = cv2.INTER_AREA if side < 28 else cv2.INTER_CUBIC
+        inks = [cv2.resize(digit.reshape(28, 28), (side, side), interpolation=way) for digit in test[:count]]
+        lost = [expected[:count].mean() - right(each).mean() for each in (inks, map(on_paper, inks))]
+        shares.append(lost)
+    plain, altered = np.mean(shares, axis=0)
+    assert plain <= 0.01
+    assert altered <= 0.03

@@ -2,13 +2,12 @@
 # ruff: noqa: F811
 
 import html
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browsers import browser  # noqa: F401
+from browsers import browser, open_file  # noqa: F401
 from conftest import TEST
 from report_runs import FIGURES, fit, predict, write_run
 
@@ -18,17 +17,13 @@ from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 
 pytestmark = pytest.mark.slow
 LIGHT = {
-    "page": "rgb(243, 245, 248)",
-    "ink": "rgb(28, 37, 48)",
-    "right": "rgb(21, 115, 71)",
+    "page": "rgb(243, 245, 248)", "ink": "rgb(28, 37, 48)", "right": "rgb(21, 115, 71)",
     "wrong": "rgb(192, 39, 52)",
-}
+}  # fmt: skip
 DARK = {
-    "page": "rgb(14, 18, 23)",
-    "ink": "rgb(232, 236, 241)",
-    "right": "rgb(76, 195, 138)",
+    "page": "rgb(14, 18, 23)", "ink": "rgb(232, 236, 241)", "right": "rgb(76, 195, 138)",
     "wrong": "rgb(255, 128, 134)",
-}
+}  # fmt: skip
 
 CLIPPED = """all => all.filter(e => {
     const box = e.getBoundingClientRect(), section = e.closest("section").getBoundingClientRect();
@@ -56,28 +51,6 @@ def page(tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset, held_ou
     return reports.write(write_run(folder, digits, held_out, models, fits=by_name, blend=blend))
 
 
-@pytest.fixture
-def opened(browser: Any) -> Any:
-    """Return a function that opens an address in a page of its own, where no message may appear."""
-    messages: list[str] = []
-
-    def opened(address: str, width: int = 1280, scheme: str = "light") -> Any:
-        shown = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
-        shown.set_default_timeout(30_000)
-        shown.on("console", lambda message: messages.append(message.text))
-        shown.on("pageerror", lambda error: messages.append(str(error)))
-        shown.on("request", lambda request: request.url.startswith("data:") or messages.append(request.url))
-        shown.goto(address)
-        shown.wait_for_load_state("networkidle")
-        assert messages == [address]  # the one request
-        return shown
-
-    yield opened
-    assert len(messages) == 1
-    for context in browser.contexts:
-        context.close()
-
-
 def colours(shown: Any, selector: str, name: str) -> set[str]:
     return set(shown.eval_on_selector_all(selector, f"all => all.map(e => getComputedStyle(e).{name})"))
 
@@ -86,9 +59,9 @@ def colours(shown: Any, selector: str, name: str) -> set[str]:
     ("width", "scheme", "expected"), [(1280, "light", LIGHT), (390, "dark", DARK), (320, "light", LIGHT)]
 )
 def test_a_browser_shows_it_all_and_requests_nothing(
-    opened: Callable[..., Any], page: Path, width: int, scheme: str, expected: dict[str, str]
+    open_file: Any, page: Path, width: int, scheme: str, expected: dict[str, str]
 ) -> None:
-    shown = opened(page.as_uri(), width, scheme)
+    shown = open_file(page, viewport={"width": width, "height": 1000}, color_scheme=scheme)
     shown.eval_on_selector_all("details", "all => all.forEach(details => details.open = true)")
     assert shown.evaluate("document.documentElement.scrollWidth") == width
     assert shown.eval_on_selector_all("img, svg.figure, table", CLIPPED) == []
@@ -104,9 +77,9 @@ def test_a_browser_shows_it_all_and_requests_nothing(
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_short_until_all_misclassified_digits_are_asked_for(
-    opened: Callable[..., Any], page: Path, width: int
+    open_file: Any, page: Path, width: int
 ) -> None:
-    shown = opened(page.as_uri(), width)
+    shown = open_file(page, viewport={"width": width, "height": 1000})
     listed = "all => all.filter(e => e.checkVisibility({contentVisibilityAuto: true})).length"
     assert shown.eval_on_selector_all("#misclassified li", listed) == 24
     assert shown.evaluate("document.documentElement.scrollHeight") < 6_000
@@ -114,8 +87,10 @@ def test_the_page_is_short_until_all_misclassified_digits_are_asked_for(
     assert shown.eval_on_selector_all("#misclassified li", listed) > 24
 
 
-def test_a_dark_page_is_printed_light_and_whole(opened: Callable[..., Any], page: Path) -> None:
-    shown = opened(page.as_uri(), 680, "dark")  # pixels within the margins of A4
+def test_a_dark_page_is_printed_light_and_whole(open_file: Any, page: Path) -> None:
+    shown = open_file(
+        page, viewport={"width": 680, "height": 1000}, color_scheme="dark"
+    )  # pixels within the margins of A4
     shown.emulate_media(media="print")
     assert colours(shown, "body", "backgroundColor") == {"rgb(255, 255, 255)"}
     assert colours(shown, "#confusions svg text", "fill") > {LIGHT["ink"]}
@@ -130,13 +105,11 @@ def test_a_dark_page_is_printed_light_and_whole(opened: Callable[..., Any], page
     assert shown.eval_on_selector_all("img, svg.figure, table", CLIPPED) == []
 
 
-def test_a_notebook_shows_all_figures_in_its_frame(
-    opened: Callable[..., Any], page: Path, tmp_path: Path
-) -> None:
+def test_a_notebook_shows_all_figures_in_its_frame(open_file: Any, page: Path, tmp_path: Path) -> None:
     document = html.escape(page.read_text(encoding="utf-8"))
     around = tmp_path / "notebook.html"
     around.write_text(f'<base href="https://localhost/lab/"><iframe srcdoc="{document}"></iframe>')
-    frame = opened(around.as_uri()).frames[1]
+    frame = open_file(around).frames[1]
     sizes = frame.eval_on_selector_all("svg.figure", "all => all.map(e => e.getBBox().width)")
     assert len(sizes) == len(FIGURES)
     marks = frame.eval_on_selector_all("svg use", "all => all.map(e => e.getBBox().width)")

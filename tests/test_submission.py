@@ -1,5 +1,4 @@
 import hashlib
-import os
 import tracemalloc
 from pathlib import Path
 
@@ -98,16 +97,3 @@ def test_a_large_file_is_refused_at_its_first_wrong_line(good: Path, content: st
     tracemalloc.stop()
     assert message in str(error.value)
     assert peak < 2**29
-
-
-def test_only_plain_files_are_checked(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.csv")
-    (tmp_path / "endless.csv").symlink_to("/dev/zero")
-    for name, reason in {
-        "pipe.csv": "is no plain file",
-        "endless.csv": "is no plain file",
-        "none.csv": "No such file or directory",
-        ".": "Is a directory",
-    }.items():
-        with pytest.raises(SubmissionError, match=rf"cannot be read \({reason}\)"):
-            submission.check(tmp_path / name, rows=5)

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-import random
 import re
 import shutil
 import signal
@@ -13,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,8 +56,6 @@ IS_THERE = (
 )
 EXPECTED = {"value": 0.9938, "low": 0.9911, "high": 0.9957, "rows": 28_000}
 EVIL = "\x1b[31m\x9b2J\u202ex\u2066\x07"  # what drives a terminal: C0, C1, direction
-# How often each number of submits of one file at once is tried; 20 take some ten minutes of two cores.
-REPEATS = int(os.environ.get("SUBMITS_AT_ONCE_REPEATS", "1"))
 
 
 @pytest.fixture
@@ -288,48 +285,15 @@ def test_a_killed_submit_takes_its_client_with_it_and_the_next_sends_the_file_on
 
 
 @pytest.mark.slow
-def test_a_submit_that_is_killed_at_any_moment_is_made_good_by_the_next(user: User) -> None:
-    for label in range(REPEATS):
-        user.kaggle.submissions.clear()
-        write_csv(user.folder / "file.csv", label=label % 10)
-        process = user.start("submit", "file.csv")
-        time.sleep(random.uniform(0, 3))
-        process.kill()
-        user.finish(process)
-        result = user.run("submit", "file.csv", "--list-lag", 2)
-        assert result.code in (0, 3), result.err
-        assert len(user.kaggle.submissions) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4, 8])
-def test_submits_of_one_file_at_once_make_one_submission(user: User, count: int) -> None:
-    for label in range(REPEATS):
-        user.kaggle.submissions.clear()
-        write_csv(user.folder / "file.csv", label=label % 10)
-        (user.folder / "submissions/.submitted.json").unlink(missing_ok=True)
-        processes = [user.start("submit", "file.csv", "--no-wait") for _ in range(count)]
-        results = [user.finish(process) for process in processes]
-        assert sorted(result.code for result in results) == [0, *[3] * (count - 1)], results
-        assert len(user.kaggle.submissions) == 1
-        for result in results:
-            if result.code == 3:
-                assert result.err.count("Error: file.csv: ") == 1
-                assert "submitting this very file now" in result.err or "is at Kaggle already" in result.err
-
-
-@pytest.mark.slow
-def test_the_client_needs_six_and_requirements_txt_says_so(user: User) -> None:
-    """It does not declare it: without that line a requirements-only install could not import it."""
-    required = (ROOT / "requirements.txt").read_text().splitlines()
-    assert {line.split("==")[0] for line in required} >= {"kaggle", "six"}
-    hidden = user.folder / "hidden/six.py"
-    hidden.parent.mkdir()
-    hidden.write_text("raise ModuleNotFoundError(name='six')")
-    result = user.run_process("submissions", PYTHONPATH=f"{hidden.parent}:{ROOT}")
-    assert result.code == 7
-    problem = "Kaggle's client cannot start, six is not installed; install requirements.txt, or: pip install"
-    assert result.last_line == f"Error: {problem} kaggle six"
+def test_submits_of_one_file_at_once_make_one_submission(user: User) -> None:
+    processes = [user.start("submit", "file.csv", "--no-wait") for _ in range(5)]
+    results = [user.finish(process) for process in processes]
+    assert sorted(result.code for result in results) == [0, 3, 3, 3, 3], results
+    assert len(user.kaggle.submissions) == 1
+    for result in results:
+        if result.code == 3:
+            assert result.err.count("Error: file.csv: ") == 1
+            assert "submitting this very file now" in result.err or "is at Kaggle already" in result.err
 
 
 # The rest in this process.
@@ -343,6 +307,8 @@ def test_a_missing_client_is_named(user: User, monkeypatch: pytest.MonkeyPatch, 
     problem = "kaggle is not installed; install requirements.txt, or: pip install kaggle six"
     assert result.last_line == f"Error: Kaggle's client cannot start, {problem}"
     assert ledger_of(user) == {}
+    required = (ROOT / "requirements.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in required} >= {"kaggle", "six"}  # which it does not declare
 
 
 def test_a_file_of_no_run_needs_only_the_format(user: User) -> None:
@@ -565,22 +531,11 @@ def test_the_ledger_is_read_again_once_the_other_process_is_through(
     assert "this very file is at Kaggle already (submission 1)" in result.last_line
 
 
-def _update_ledger(out: Path, start: int, count: int) -> None:
-    for number in range(start, start + count):
-        store(out, f"{number:064x}", number)
-
-
-def test_processes_that_write_the_ledger_at_once_lose_no_entry(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=_update_ledger, args=(tmp_path, start, 15)) for start in (100, 200, 300, 400)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(DEADLINE)
-        assert process.exitcode == 0
-    assert len(ledger.read(tmp_path)) == 60
+def test_those_who_write_the_ledger_at_once_lose_no_entry(tmp_path: Path) -> None:
+    numbers = range(60)
+    with ThreadPoolExecutor(4) as pool:  # a lock is an open file's, not a process's
+        list(pool.map(lambda number: store(tmp_path, f"{number:064x}", number), numbers))
+    assert [entry.ref for _, entry in sorted(ledger.read(tmp_path).items())] == [*numbers]
 
 
 def test_what_is_uploaded_are_the_bytes_that_were_checked(user: User) -> None:
@@ -676,26 +631,18 @@ CASES = {
     "429 once": Case("create", [refusing(429, "", Retry_After="0")]),
     "a strange Retry-After": Case("list", refusing(429, "", Retry_After="²"), 7, "try again later"),
     "500 once, listing": Case("list", [refusing(500, "oops")]),
-    "500 once, starting": Case("start", [refusing(500, "oops")]),
     "500 once, submitting": Case("create", [refusing(500, "oops")], 7, STAYS_AWAY),
     "500 always, listing": Case("list", refusing(500, ""), 7, "Kaggle's server failed (500); try again"),
-    "500 always, submitting": Case("create", refusing(500, ""), 7, STAYS_AWAY),
     "407 of the proxy": Case("create", refusing(407, ""), 7, "(407); give them in http_proxy and https"),
     "502 with a page": Case("start", page(502), 7, "Kaggle's server failed (502); try again later"),
     "200 with a page, listing": Case("list", page(200), 7, "a web page came instead of Kaggle's answer"),
     "200 with a page, submitting": Case("create", page(200), 7, STAYS_AWAY),
-    "200 with nonsense": Case(
-        "list", listing({"ref": 1, "status": "ODD"}), 7, "answer makes no sense to its"
-    ),
     "a list with no number": Case("list", listing({"ref": 0}), 7, "makes no sense"),
     "a list with a strange date": Case("list", listing({"ref": 1, "date": "soon"}), 7, "makes no sense"),
     "reset, listing": Case("list", reset, 7, BROKE_OFF),
-    "reset, starting": Case("start", reset, 7, BROKE_OFF),
     "reset once, uploading": Case("put", [reset]),
     "reset once, submitting": Case("create", [reset], 7, STAYS_AWAY),
-    "reset, submitting": Case("create", reset, 7, STAYS_AWAY),
     "no number": Case("create", answering(TAKEN | {"ref": 0}), 7, STAYS_AWAY),
-    "null": Case("create", answering(TAKEN | {"ref": None}), 7, STAYS_AWAY),
     "another type": Case("create", answering({"ref": "4000"}), 7, STAYS_AWAY),
     "another shape": Case("create", answering(["ok"]), 7, STAYS_AWAY),
     "moved": Case("create", moved, 7, STAYS_AWAY),
@@ -705,7 +652,6 @@ CASES = {
     ),
     "no number, though it is in": Case("create", [accepting_then(answering({"ref": 0}))]),
     "lost reply": Case("create", [accepting_then(reset)]),
-    "lost reply to a page": Case("create", [accepting_then(page(502))]),
     "upload refused": Case("put", refusing(403, "no"), 7, "Kaggle's storage refused it; try again later"),
     "upload 503": Case("put", refusing(503, "busy"), 7, "Kaggle's storage did not take it; try again later"),
     "upload 503 once": Case("put", [refusing(503, "busy")]),
@@ -842,12 +788,6 @@ def test_a_submission_that_the_list_never_shows_is_submitted_again_when_promised
     gone = "Kaggle's list does not have the file 2 seconds after the attempt before this one; "
     assert (gone in result.err) == ("looking for it" in result.err) == waits
     assert len(user.kaggle.submissions) == 2
-
-
-@pytest.mark.parametrize("zone", ["+00:00", "+09:00", "-11:00", ""])
-def test_a_moment_without_a_time_zone_is_in_utc(zone: str) -> None:
-    outcome = KaggleOutcome(message="", file_sha256="0" * 64, submitted_at=f"2026-11-21T12:00:00{zone}")
-    assert outcome.submitted_at == datetime(2026, 11, 21, 12 - int(zone[:3] or 0), tzinfo=UTC)
 
 
 def test_the_wait_counts_from_the_moment_it_was_sent(user: User) -> None:
@@ -1087,9 +1027,11 @@ def test_the_ledger_keeps_what_a_run_scored_before_it_was_resumed(user: User) ->
 def test_submissions_are_sorted_by_moment_not_text(user: User) -> None:
     for ref, date in ((1, "2026-11-21T09:00:00Z"), (2, "2026-11-21T10:00:00+09:00"), (3, None)):
         user.kaggle.list_submission(ref, "", date=date)
+    user.kaggle.list_submission(4, "", date="2026-11-21T08:00:00")  # without a time zone it is UTC
     rows = listed(user)
-    assert [row["ref"] for row in rows] == [1, 2, 3]
-    assert rows[1]["date"] == "2026-11-21T01:00:00+00:00"
+    assert [row["ref"] for row in rows] == [1, 4, 2, 3]
+    assert rows[1]["date"] == "2026-11-21T08:00:00+00:00"
+    assert rows[2]["date"] == "2026-11-21T01:00:00+00:00"
 
 
 # The script.

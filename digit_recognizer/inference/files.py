@@ -1,24 +1,24 @@
-"""Pictures and Kaggle-shaped CSVs to rows of pixels, a chunk at a time."""
+"""Pictures, Kaggle-shaped CSVs and a notebook's arrays to rows of pixels, a chunk at a time."""
 
 import io
 import logging
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing, source
-from digit_recognizer.errors import DataError, PictureError
+from digit_recognizer.errors import DataError, DigitRecognizerError, PictureError, shown
 from digit_recognizer.files import read_plain
-from digit_recognizer.inference import Unread
 from digit_recognizer.inference.paper import MIN_CONTRAST
 from digit_recognizer.inference.preparation import prepare
+from digit_recognizer.job import to_path
 from digit_recognizer.predictions import PREDICT_BATCH
 
 if TYPE_CHECKING:
@@ -31,54 +31,106 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 EXPECTED = f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 TOO_LARGE = f"has more than {MAX_PIXELS:,} pixels; make it smaller"
 DAMAGED = "it is cut off or damaged"
+DIGITS = "expected paths of pictures and CSVs, an array of digits, or a DataFrame of their pixels"
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what Pillow logs, PictureError says in one line
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Digits to read together: pixels uint8 (n, 784); places: file and row of each, None for a picture."""
+class Unread:
+    """A file that cannot be read, or the rest of a CSV. error: why, in one line that names the file."""
 
-    places: Sequence[tuple[str, int | None]]
+    file: str
+    error: DigitRecognizerError
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Digits to predict together: pixels uint8 (n, 784).
+
+    places: file and row of each, None for a picture; what cannot be read stands between them.
+    """
+
+    places: Sequence[tuple[str, int | None] | Unread]
     pixels: np.ndarray
 
 
-def read_all(paths: Iterable[Path]) -> Iterator[Chunk | Unread]:
+def read_all(paths: Iterable[Path]) -> Iterator[Chunk]:
     """Yield the digits of the files, in their order, and what cannot be read in its place."""
     for is_csv, group in groupby(paths, key=lambda path: path.name.lower().endswith((".csv", ".csv.gz"))):
-        if not is_csv:
-            yield from _read_pictures(group)
-            continue
-        for path in group:
-            try:
+        if is_csv:
+            for path in group:
                 yield from read_csv(path)
-            except DataError as error:
-                yield Unread(str(path), error)
+        else:
+            while batch := list(islice(group, PICTURES)):
+                yield _read_pictures(batch)
 
 
-def _read_pictures(paths: Iterator[Path]) -> Iterator[Chunk | Unread]:
-    while batch := [(str(path), _try(path)) for path in islice(paths, PICTURES)]:
-        for refused, group in groupby(batch, key=lambda read: isinstance(read[1], PictureError)):
-            files, read = zip(*group, strict=True)
-            if refused:
-                yield from map(Unread, files, read)
-            else:
-                yield Chunk([(file, None) for file in files], np.stack(read).reshape(-1, PIXELS))
-
-
-def _try(path: Path) -> np.ndarray | PictureError:
-    try:
-        return read_picture(path)
-    except PictureError as error:
-        return error
+def _read_pictures(paths: Iterable[Path]) -> Chunk:
+    places: list[tuple[str, int | None] | Unread] = []
+    digits = [np.empty((0, SIDE, SIDE), np.uint8)]
+    for path in paths:
+        try:
+            digits.append(read_picture(path)[None])
+            places.append((str(path), None))
+        except PictureError as error:
+            places.append(Unread(str(path), error))
+    return Chunk(places, np.concatenate(digits).reshape(-1, PIXELS))
 
 
 def read_csv(path: Path) -> Iterator[Chunk]:
     """Yield the rows of a CSV like test.csv in chunks as the run predicted it in; memory stays bounded."""
-    lines, name = source.read_file(path, path.name)
     row = 1
-    for pixels in parsing.parse(lines, name, PIXEL_COLUMNS, part_rows=PREDICT_BATCH):
-        yield _rows_of(name, row, pixels)
-        row += len(pixels)
+    try:
+        lines, name = source.read_file(path, path.name)
+        for pixels in parsing.parse(lines, name, PIXEL_COLUMNS, part_rows=PREDICT_BATCH):
+            yield _rows_of(name, row, pixels)
+            row += len(pixels)
+    except DataError as error:
+        yield Chunk([Unread(str(path), error)], np.empty((0, PIXELS), np.uint8))
+
+
+def given(digits: Any) -> list[Path] | np.ndarray:
+    """Return what a notebook gives as paths, or as one array of any shape and type, for `check_pixels`.
+
+    Raises DataError for what is neither, and for a DataFrame of other columns than pixel0 to pixel783.
+    """
+    try:
+        return _to_paths_or_array(digits)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # of a method of the value's own
+        raise DataError(f"digits: found {shown(digits)} ({shown(error)}), {DIGITS}") from error
+
+
+def _to_paths_or_array(digits: Any) -> list[Path] | np.ndarray:
+    if hasattr(digits, "columns") and hasattr(digits, "to_numpy"):
+        names = list(digits.columns)
+        for name in [*names, *PIXEL_COLUMNS]:
+            if names.count(name) != PIXEL_COLUMNS.count(name):
+                raise DataError(
+                    f"DataFrame: found column {shown(name)} {names.count(name)} times, expected pixel0 to "
+                    "pixel783, each once, and no others"
+                )
+        digits = digits[PIXEL_COLUMNS]
+    if hasattr(digits, "__array__"):
+        array = np.asarray(digits)
+        if array.dtype.kind not in "OU":
+            return array
+        digits = array.tolist()  # paths, or numbers of Python's
+    if not isinstance(digits, Iterable) or isinstance(digits, str | bytes | Mapping | set | frozenset):
+        digits = [digits]
+    values = list(digits)
+    if values and all(hasattr(value, "__array__") or isinstance(value, list | tuple) for value in values):
+        return np.stack([np.asarray(value) for value in values])
+    return [_path(value) for value in values]
+
+
+def _path(value: object) -> Path:
+    try:
+        return to_path(value)
+    except ValueError as error:
+        reason = f" ({error})" if str(error) else ""
+        raise DataError(f"digits: found {shown(value)}{reason}, {DIGITS}") from error.__cause__
 
 
 def check_pixels(pixels: np.ndarray) -> Iterator[Chunk]:

@@ -1,6 +1,7 @@
 """The models that a run's submission is of: read from its folder, and as one function to probabilities."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -21,17 +22,28 @@ def load(run: runs.Run) -> PredictProba:
 
     Raises RunError if a model cannot be read.
     """
+    from digit_recognizer.nets import pipelines
+
     names, combiner = submission_models(run)
-    models = [_load_model(run, name) for name in names]
+    threads = max(1, min(run.manifest.config.threads or training.cpu_count(), training.cpu_count()))
+    models = []
+    for name in names:
+        settings = run.manifest.settings[name]
+        with training.limited_threads(settings, threads):
+            fits = read_fits(run, name, partial(pipelines.from_arrays, settings=settings))
+        models.append((settings, fits))
 
     def predict_proba(pixels: np.ndarray) -> np.ndarray:
+        means = []
         try:
-            probabilities = [model(pixels) for model in models]
+            for settings, fits in models:
+                with training.limited_threads(settings, threads):
+                    means.append(mean_of_fits([fit.predict_proba(pixels).astype(np.float32) for fit in fits]))
         except FitError:
             raise RunError(
                 f"{run.folder / runs.FITS}: predictions are not finite; train that run again"
             ) from None
-        return combiner.combine(probabilities).astype(np.float32) if combiner else probabilities[0]
+        return combiner.combine(means).astype(np.float32) if combiner else means[0]
 
     return predict_proba
 
@@ -69,18 +81,3 @@ def read_fits(run: runs.Run, model: str, read: Callable[[Arrays], Fit]) -> list[
         except ValueError as error:
             raise RunError(f"{path}: is {error}; train that run again") from None
     return fits
-
-
-def _load_model(run: runs.Run, name: str) -> PredictProba:
-    from digit_recognizer.nets import pipelines
-
-    settings = run.manifest.settings[name]
-    threads = max(1, min(run.manifest.config.threads or training.cpu_count(), training.cpu_count()))
-    with training.limited_threads(settings, threads):
-        fits = read_fits(run, name, lambda arrays: pipelines.from_arrays(arrays, settings))
-
-    def predict_proba(pixels: np.ndarray) -> np.ndarray:
-        with training.limited_threads(settings, threads):
-            return mean_of_fits([fit.predict_proba(pixels).astype(np.float32) for fit in fits])
-
-    return predict_proba

@@ -36,9 +36,7 @@ function predict(model, pixels) {
   const views = model.tta ? shiftedViews(image) : [image];
   const fits = model.fits.map((layers) => mean(views.map((view) => forward(model, layers, view))));
   if (fits.length === 1) return fits[0];
-  const powers = mean(fits.map((row) => row.map((share) => Math.log(Math.max(share, LEAST))))).map(Math.exp);
-  const sum = powers.reduce((sum, power) => sum + power, 0);
-  return powers.map((power) => power / sum);
+  return toSum1(mean(fits.map((row) => row.map((share) => Math.log(Math.max(share, LEAST))))).map(Math.exp));
 }
 
 function mean(rows) {

@@ -100,7 +100,7 @@ function largestSquare(ink) {
     const y = Math.floor(place / ink.columns), x = place % ink.columns;
     if (value > 0) sides[place] = 1 + Math.min(at(y - 1, x), at(y, x - 1), at(y - 1, x - 1));
   });
-  return sides.reduce((most, side) => Math.max(most, side), 0);
+  return sides.reduce((most, side) => Math.max(most, side));
 }
 
 // The smallest rectangle that holds all the ink.
@@ -120,16 +120,9 @@ function crop(ink) {
   return cropped;
 }
 
-// The ink with BOX pixels on its longest side; the most becomes full ink.
+// The ink with BOX pixels on its longest side, each the mean of the old ones under it; the most becomes full ink.
 function fit(ink) {
-  const fitted = scaleTo(ink, BOX);
-  const most = fitted.values.reduce((most, value) => Math.max(most, value), 0);
-  return { ...fitted, values: fitted.values.map((value) => value / most) };
-}
-
-// The picture with `longest` pixels on its longest side: a new pixel is the mean of the old ones under it.
-function scaleTo(ink, longest) {
-  const factor = longest / Math.max(ink.rows, ink.columns);
+  const factor = BOX / Math.max(ink.rows, ink.columns);
   const rows = Math.max(1, Math.floor(ink.rows * factor + 0.5));
   const columns = Math.max(1, Math.floor(ink.columns * factor + 0.5));
   const narrow = picture(ink.rows, columns);
@@ -137,11 +130,12 @@ function scaleTo(ink, longest) {
     for (let y = 0; y < ink.rows; y++)
       narrow.values[y * columns + column] += share * ink.values[y * ink.columns + old];
   });
-  const scaled = picture(rows, columns);
+  const fitted = picture(rows, columns);
   overlaps(rows, ink.rows, (row, old, share) => {
-    for (let x = 0; x < columns; x++) scaled.values[row * columns + x] += share * narrow.values[old * columns + x];
+    for (let x = 0; x < columns; x++) fitted.values[row * columns + x] += share * narrow.values[old * columns + x];
   });
-  return scaled;
+  const most = Math.max(...fitted.values);
+  return { ...fitted, values: fitted.values.map((value) => value / most) };
 }
 
 // Calls back with the share of each new pixel that each old one covers.
@@ -156,12 +150,12 @@ function overlaps(newSide, oldSide, callback) {
 
 // The ink in 28x28 pixels, its centre of mass as near the middle as whole pixels allow.
 function centre(ink) {
-  let row = 0, column = 0;
+  let row = 0, column = 0, total = 0;
   ink.values.forEach((value, place) => {
+    total += value;
     row += value * (Math.floor(place / ink.columns) + 0.5);
     column += value * ((place % ink.columns) + 0.5);
   });
-  const total = sum(ink.values);
   const top = within(Math.trunc(MIDDLE - row / total + 0.5), SIDE - ink.rows);
   const left = within(Math.trunc(MIDDLE - column / total + 0.5), SIDE - ink.columns);
   const digit = new Uint8Array(SIDE * SIDE);
@@ -174,4 +168,3 @@ function centre(ink) {
 
 const height = (patch) => patch.bottom - patch.top;
 const within = (value, most) => Math.min(Math.max(value, 0), most);
-const sum = (values) => values.reduce((total, value) => total + value, 0);
