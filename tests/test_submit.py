@@ -674,6 +674,8 @@ def test_an_answer_of_kaggles_becomes_an_exit_code_and_one_line(user: User, name
     assert (result.out == SCORED) == (code == 0)
     assert result.err.count("Error: ") == (code != 0)
     assert not code or message in result.last_line
+    if code in (4, 5, 6):  # a clear no, which is not asked for again
+        assert user.kaggle.seen.count(step) == 1, "retryable"
     known = {outcome["status"] for outcome in ledger_of(user).values()}
     if message == STAYS_AWAY:
         assert known == {"SENT"}

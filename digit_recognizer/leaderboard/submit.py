@@ -82,12 +82,12 @@ def _send(
         try:
             ref = kaggle.create(token, sent.message)
         except KaggleError as error:
+            failure = f"{str(error).removesuffix('.')}. "
             if not error.outcome_unknown:
                 ledger.update(candidate.out, {sent.file_sha256: previous})
-                no = f"{str(error).removesuffix('.')}. Nothing was submitted"
-                raise type(error)(no, outcome_unknown=False) from None
-            kaggle.on_notice(f"{error}. Looking whether Kaggle has the file")
-            ref = _look(candidate, kaggle, f"{error}. ", sum(islice(kaggle.delays(), 2)))
+                raise type(error)(f"{failure}Nothing was submitted", outcome_unknown=False) from None
+            kaggle.on_notice(f"{failure}Looking whether Kaggle has the file")
+            ref = _look(candidate, kaggle, failure, sum(islice(kaggle.delays(), 2)))
         kaggle.on_notice(f"Kaggle has the file: submission {ref}")
         return _accept(candidate, sent, ref)
     except KeyboardInterrupt:
