@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from digit_recognizer.blending import METHODS, WeightedCombiner, apply_temperature, blend
+from digit_recognizer.blending import METHODS, apply_temperature, blend
 from digit_recognizer.predictions import HeldOut, Predictions, mean_of_fits
 
 ROWS, FOLDS = 600, 5
@@ -117,11 +117,6 @@ def test_weights_for_a_fifth_of_a_holdout_are_learned_on_the_other_four() -> Non
         same = (after == before).all(axis=1)
         assert same[row]
         assert same.sum() == ROWS / 5
-
-
-def test_a_blend_has_a_temperature_for_each_weight() -> None:
-    with pytest.raises(ValueError, match="another number of temperatures than of weights"):
-        WeightedCombiner(weights=(0.5, 0.5), inverse_temperatures=(1.0,), inverse_temperature=1.0)
 
 
 def test_a_temperature_of_single_fits_suits_their_mean() -> None:

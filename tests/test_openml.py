@@ -165,7 +165,6 @@ def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Repli
     return download
 
 
-@pytest.mark.slow
 def test_download_writes_the_digits_that_openml_sends(
     download: Callable[[Replies], Result], tmp_path: Path, mnist: data.Digits
 ) -> None:
@@ -185,7 +184,6 @@ def spoilt(part: str, content: bytes) -> Callable[[dict[str, bytes]], Replies]:
     return lambda replies: {path: content if part in path else reply for path, reply in replies.items()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
