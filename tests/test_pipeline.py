@@ -30,7 +30,6 @@ from conftest import (
 )
 
 from digit_recognizer import data, drafts, recipes, results, runs, submission, training
-from digit_recognizer import manifest as manifest_module
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.manifest import RunConfig
 
@@ -98,18 +97,6 @@ def test_the_run_folder_holds_all_of_it(trained: tuple[Path, Result]) -> None:
         "fits/keras-mlp-holdout.npz",
         "fits/sklearn-mlp-holdout.npz",
     }
-
-
-def test_the_submission_is_the_likeliest_digit_of_the_blend(
-    trained: tuple[Path, Result], test_labels: list[int]
-) -> None:
-    folder = trained[0] / "submissions/first"
-    stored = np.load(folder / "probabilities-1.npz", allow_pickle=False)
-    blend = stored["blend/test"]
-    np.testing.assert_allclose(blend.sum(axis=1), 1, rtol=1e-5)
-    labels = submission.check(folder / "submission.csv", rows=TEST).labels
-    assert labels.tolist() == blend.argmax(axis=1).tolist()
-    assert (labels == test_labels).mean() > 0.7  # which the program never saw
 
 
 def test_the_manifest_holds_all_that_made_the_run(manifest: dict[str, Any]) -> None:
@@ -323,7 +310,7 @@ def raise_os_error(*_: object, **__: object) -> None:
     raise OSError("write")
 
 
-def test_a_run_of_another_command_or_code_is_not_resumed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_another_command_is_not_resumed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = tiny_job(home, name="cut")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="write"):
         patch.setattr(results, "evaluate", raise_os_error)
@@ -335,9 +322,6 @@ def test_a_run_of_another_command_or_code_is_not_resumed(home: Path, monkeypatch
     ):
         with pytest.raises(RunError, match=difference):
             train(changed(other, resume=True))
-    with monkeypatch.context() as patch, pytest.raises(RunError, match="cut has source_hash "):
-        patch.setattr(manifest_module, "source_hash", lambda: "0" * 16)
-        train(changed(job, resume=True))
     moved = home / "moved"
     shutil.copytree(home / "data", moved)
     assert train(changed(job, resume=True, data_dir=moved)).manifest.config.data.source == str(moved)
