@@ -24,7 +24,7 @@ from digit_recognizer.environment import own_settings
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.nets import keras_model
 from digit_recognizer.splits import make_splits
-from digit_recognizer.training import FitResult, FitTask, Machine
+from digit_recognizer.training import FitTask, Machine
 
 # Convolutions, batch normalisation and sigmoids; principal components, some of which are next to nothing.
 RECIPES = ("cnn-small", "sklearn-mlp-pca")
@@ -67,7 +67,6 @@ def make_tasks(digits: data.Dataset) -> list[FitTask]:
 def fit_here(task: FitTask, digits: data.Dataset) -> dict[str, bytes]:
     """Return the bytes of all arrays of a fit in this very process, by name."""
     result = training.fit(task, digits.train, digits.test)
-    assert isinstance(result, FitResult)
     arrays = {"valid": result.valid, "test": result.test}
     arrays |= {f"model/{name}": array for name, array in result.model.items()}
     return {f"{task.file_name} {name}": array.tobytes() for name, array in arrays.items()}

@@ -109,7 +109,6 @@ def test_fits_run_in_other_processes_and_report_each_epoch(
     results = list(training.fit_all(tasks, digits, workers=2, on_progress=seen.append, on_notice=pytest.fail))
     assert {result.task.name for result in results} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
     for result in results:
-        assert isinstance(result, FitResult)
         progress = [progress for progress in seen if progress.fit == result.task.name]
         assert [each.metrics for each in progress] == [*result.curve, result.curve[-1]]
         assert [each.epoch for each in progress] == [1, 2, 3, 3]
@@ -143,7 +142,6 @@ def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(digits: da
     seen: list[Progress] = []
     timed = replace(task, budget=Budget(seconds=2, epoch=0.01, predict=0.2))
     result = training.fit(timed, digits.train, digits.test, seen.append)
-    assert isinstance(result, FitResult)
     assert 1 < result.seconds < 10  # a busy machine may hold its last call up
     epochs = [metrics["epoch"] for metrics in result.curve]
     assert epochs[:-1] == list(range(1, len(epochs)))
@@ -161,7 +159,6 @@ def test_the_last_progress_tells_the_accuracy_that_the_run_states(digits: data.D
     task, _ = short_fits(digits, 2, epochs=1, tta=True)
     seen: list[Progress] = []
     result = training.fit(task, digits.train, digits.test, seen.append)
-    assert isinstance(result, FitResult)
     stated = (result.valid.argmax(axis=1) == digits.train.labels[task.split.valid]).mean()
     told = [progress.metrics["valid_accuracy"] for progress in seen]
     assert told == [result.curve[-1]["valid_accuracy"], stated]
