@@ -21,7 +21,7 @@ from conftest import DEADLINE, TINY, environment, set_options, tiny_job, train, 
 import digit_recognizer
 from digit_recognizer import data, recipes, runs, training
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import LibraryError, RunError
+from digit_recognizer.errors import LibraryError
 from digit_recognizer.nets import keras_model
 from digit_recognizer.splits import make_splits
 from digit_recognizer.training import FitTask, Machine
@@ -291,15 +291,6 @@ def test_a_process_that_is_refused_leaves_the_fits_to_this_one(
     ]
     assert fitted(run) == tiny
     assert not started[0].is_alive()
-
-
-@pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_run_in_one_line() -> None:
-    with pytest.raises(RunError, match="a process that fits was killed, perhaps for lack of memory"):
-        training.map_on_workers(
-            lambda _: os._exit(9), [(recipes.RECIPES["sklearn-mlp"].settings,)], workers=2, threads=1
-        )
-    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow

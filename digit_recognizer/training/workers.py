@@ -31,12 +31,7 @@ _pipe: tuple[Connection, Connection] | None = None  # from all of them to this o
 
 
 def fit_all(
-    tasks: Sequence[FitTask],
-    data: Dataset,
-    *,
-    workers: int,
-    on_progress: OnProgress,
-    on_notice: OnNotice,
+    tasks: Sequence[FitTask], data: Dataset, *, workers: int, on_progress: OnProgress, on_notice: OnNotice
 ) -> Generator[FitResult | FitFailure, None, None]:
     """Fit all in `workers` processes, or on a cluster, in as many threads as the first has; yield each then.
 
