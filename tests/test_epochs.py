@@ -47,7 +47,7 @@ def test_calls_and_chunks_change_nothing_of_an_epoch(images: np.ndarray, strengt
     for number, (epoch, (order, seed)) in enumerate(zip(epochs_of(many, settings, 5), draws, strict=True)):
         expected = many[order]
         if strength:
-            expected = distort(expected, strength * (1 - number / 3), np.random.default_rng(seed))
+            distort(expected, strength * (1 - number / 3), np.random.default_rng(seed))
         np.testing.assert_array_equal(epoch.order, order)
         np.testing.assert_allclose(epoch.images, expected, atol=1e-6)
 
@@ -158,7 +158,7 @@ def test_by_the_clock_augmentation_follows_the_progress_of_the_rows_it_is_for(
 ) -> None:
     strengths: list[float] = []
 
-    record = {"augment_strength": lambda rows, strength, rng, out: strengths.append(strength)}
+    record = {"augment_strength": lambda rows, strength, rng: strengths.append(strength)}
     monkeypatch.setattr(augment, "AUGMENTATIONS", record)
     many = np.resize(images, (4 * CHUNK, images.shape[1]))
     settings = MLPSettings(batch_size=16, augment_strength=1.0)
