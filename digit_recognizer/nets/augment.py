@@ -94,11 +94,6 @@ def tta_views(images: np.ndarray) -> Iterator[np.ndarray]:
         yield padded[:, row : row + side, column : column + side].reshape(images.shape)
 
 
-def predict_with_tta(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Return the mean of the predictions for the `tta_views`."""
-    return np.mean([predict(view) for view in tta_views(images)], axis=0)
-
-
 def _side(images: np.ndarray) -> int:
     side = round(images.shape[1] ** 0.5)
     if side * side != images.shape[1]:

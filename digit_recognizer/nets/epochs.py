@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digit_recognizer.errors import FitError
-from digit_recognizer.nets.augment import CHUNK, augment, predict_with_tta
+from digit_recognizer.nets.augment import CHUNK, augment, tta_views
 from digit_recognizer.nets.progress import STEPS_PER_CALL, Steps, Timer, learning_rates
 from digit_recognizer.settings import KerasSettings, MLPSettings, NetSettings
 from digit_recognizer.splits import first_rows
@@ -108,8 +108,8 @@ class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
         """Return probabilities of shape (n, n_classes), rows summing to 1."""
         check_is_fitted(self, "classes_")
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        predict = self.predict_proba_without_tta
-        return predict_with_tta(predict, X) if self._settings.tta else predict(X)
+        views = tta_views(X) if self._settings.tta else [X]
+        return np.mean([self.predict_proba_without_tta(view) for view in views], axis=0)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of shape (n,)."""
