@@ -29,7 +29,7 @@ from conftest import (
     wait_until,
 )
 
-from digit_recognizer import data, drafts, recipes, results, runs, submission, training
+from digit_recognizer import data, drafts, recipes, records, results, runs, submission, training
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.manifest import RunConfig
 
@@ -332,29 +332,22 @@ def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch:
         pass
 
     def fit_all(tasks: list[training.FitTask], *_: object, workers: int, **__: object) -> None:
-        settings, split = dict.fromkeys(names, tasks[0].settings), tasks[0].split
-        fits = training.make_fits(settings, [split], refit=False, seed=3)
-        assert {fit.seed for fit in fits} <= {task.seed for task in tasks}
-        raise Stop(workers, tasks[0].threads)
+        raise Stop(tasks, workers, records.read(home / "submissions/gpu/config.json", RunConfig))
 
     monkeypatch.setattr(training.machine, "gpu_count", lambda: 1)
     monkeypatch.setattr(training, "fit_all", fit_all)
     monkeypatch.setattr(training, "import_libraries", lambda *_, **__: None)
-    configs: list[RunConfig] = []
-    begin = drafts.start
-
-    def start(out: Path, name: str, config: RunConfig, **others: bool) -> Any:
-        configs.append(config)
-        return begin(out, name, config, **others)
-
-    monkeypatch.setattr(drafts, "start", start)
-    for names, expected, gpus in ((("cnn",), (1, 4), 1), (TINY_RECIPES, (4, 1), 0)):
+    for names, shares, gpus in ((("cnn",), (1, 4), 1), (TINY_RECIPES, (4, 1), 0)):
         with pytest.raises(Stop) as stop:
-            train(tiny_job(home, recipes=names, overrides=(), jobs=4, seed=3))
-        assert stop.value.args == expected
-        assert (configs[-1].threads, configs[-1].gpus) == (expected[1], gpus)
-        assert configs[-1].bfloat16 is (False if names == ("cnn",) else None)
-        assert not any(getattr(settings, "bfloat16", False) for settings in configs[-1].recipes.values())
+            train(tiny_job(home, recipes=names, overrides=(), jobs=4, seed=3, name="gpu"))
+        tasks, workers, config = stop.value.args
+        settings = dict.fromkeys(names, tasks[0].settings)
+        fits = training.make_fits(settings, [tasks[0].split], refit=False, seed=3)
+        assert {fit.seed for fit in fits} <= {task.seed for task in tasks}
+        assert (workers, tasks[0].threads) == shares
+        assert (config.threads, config.gpus) == (shares[1], gpus)
+        assert config.bfloat16 is (False if names == ("cnn",) else None)
+        assert not any(getattr(settings, "bfloat16", False) for settings in config.recipes.values())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
