@@ -82,13 +82,12 @@ class Schedule(Record):
 
     def tasks(self, splits: Sequence[Split], *, refit: bool, seed: int) -> list[FitTask]:
         """Return the fits of all tiers, with their planned budgets."""
-        of_model = {member.name: (member, tier) for tier in self.tiers for member in tier.members}
-        models = {name: member.settings for name, (member, _) in of_model.items()}
-        tasks = []
-        for task in training.make_fits(models, splits, refit=refit, seed=seed):
-            member, tier = of_model[task.model]
-            tasks.append(replace(task, recipe=member.recipe, threads=tier.threads, budget=member.budget))
-        return tasks
+        return [
+            replace(task, recipe=member.recipe, threads=tier.threads, budget=member.budget)
+            for tier in self.tiers
+            for member in tier.members
+            for task in training.make_fits({member.name: member.settings}, splits, refit=refit, seed=seed)
+        ]
 
     def limited_to(self, cores: int) -> Self:
         """Return the schedule for a machine with so many cores, on which a resumed run goes on."""

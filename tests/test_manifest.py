@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, make_config
 
-from digit_recognizer import manifest, recipes
+from digit_recognizer import manifest
 from digit_recognizer.manifest import DataConfig, EnsembleConfig, Fingerprint, Rows, RunConfig, SplitConfig
 
 CONFIG = make_config()
@@ -94,10 +94,3 @@ def test_a_change_of_code_that_decides_numbers_is_a_difference(
         (package / file).rename(package / file.replace(".py", "_renamed.py"))
         seen.add(manifest.source_hash())
     assert len(seen) == 11
-
-
-def test_a_recipes_settings_come_back_from_a_config() -> None:
-    config = make_config(recipes={name: recipe.settings for name, recipe in recipes.RECIPES.items()})
-    again = RunConfig.model_validate_json(config.model_dump_json())
-    assert again == config
-    assert list(again.recipes) == list(config.recipes)

@@ -1,26 +1,27 @@
-"""A stub server plays OpenML: scikit-learn's own client asks it, through a proxy on the loopback."""
+"""Stored replies play OpenML: scikit-learn's own client asks for them."""
 
 import csv
 import hashlib
 import json
-import ssl
-import threading
-import urllib.request
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import socket
+from collections.abc import Callable
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlparse
+from urllib.request import Request
 
 import numpy as np
 import pytest
-import trustme
 from conftest import Result, full_disk, typed
 
 from digit_recognizer import data
 from digit_recognizer.data import openml
 from digit_recognizer.errors import DataError, NetworkError, WriteError
 
-SILENCE = {"silence": b""}
+Replies = dict[str, bytes] | Exception
 DIGITS = 200  # as the stand-in for MNIST's 70,000
 
 
@@ -100,28 +101,6 @@ def test_only_an_older_download_or_an_empty_folder_is_replaced_and_only_by_a_who
     assert {path.name for path in tmp_path.iterdir()} == {"openml", "mine"}
 
 
-class Stub(BaseHTTPRequestHandler):
-    """A proxy that answers for whatever server it is asked to connect to."""
-
-    def do_CONNECT(self) -> None:
-        if self.server.answers == SILENCE:
-            threading.Event().wait(0.5)
-            return
-        self.send_response(200)
-        self.end_headers()
-        self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)
-        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
-        self.close_connection = False
-
-    def do_GET(self) -> None:
-        content = self.server.answers.get(self.path)
-        self.send_response(412 if content is None else 200)  # OpenML's "there is no such thing"
-        self.end_headers()
-        self.wfile.write(content or b"")
-
-    def log_message(self, *_: object) -> None: ...
-
-
 def answers(mnist: data.Digits) -> dict[str, bytes]:
     """Return OpenML's replies to scikit-learn about mnist_784: recorded fields, fewer digits."""
     names = [f"pixel{i}" for i in range(1, 785)]
@@ -157,45 +136,37 @@ def answers(mnist: data.Digits) -> dict[str, bytes]:
     }
 
 
-Download = Callable[[dict[str, bytes] | None], Result]
+class Reply(BytesIO):
+    """What `urlopen` returns: content without headers."""
+
+    def info(self) -> dict[str, str]:
+        return {}
 
 
 @pytest.fixture
-def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Download]:
-    """`download --source openml`, whose network is the stub; with None, nobody listens."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("www.openml.org", "api.openml.org").configure_cert(tls)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
-    server.tls = tls
+def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Replies], Result]:
+    """`download --source openml`, which gets these replies by their paths, or a network that is broken so."""
     monkeypatch.setattr("sklearn.datasets._openml.time.sleep", lambda _: None)  # between its tries
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "cache"))
 
-    def download(replies: dict[str, bytes] | None) -> Result:
-        server.answers = replies or {}
-        urllib.request.install_opener(None)  # one that was made before goes through another proxy
-        if replies is None:
-            server.shutdown()
-            server.server_close()
-        for name in ("no_proxy", "NO_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-        monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "cache"))
+    def download(replies: Replies) -> Result:
+        def urlopen(request: Request) -> Reply:
+            assert socket.getdefaulttimeout() == 0.3
+            if isinstance(replies, Exception):
+                raise replies
+            content = replies.get(urlparse(request.full_url).path)
+            if content is None:  # OpenML's "there is no such thing"
+                raise HTTPError(request.full_url, 412, "", Message(), BytesIO())
+            return Reply(content)
+
+        monkeypatch.setattr("sklearn.datasets._openml.urlopen", urlopen)
         return typed("download", "--source", "openml", "--timeout", 0.3, cwd=tmp_path)
 
-    yield download
-    urllib.request.install_opener(None)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return download
 
 
-@pytest.mark.slow
 def test_download_writes_the_digits_that_openml_sends(
-    download: Download, tmp_path: Path, mnist: data.Digits
+    download: Callable[[Replies], Result], tmp_path: Path, mnist: data.Digits
 ) -> None:
     ended = download(answers(mnist))
     assert (ended.code, ended.out) == (0, "data/openml\n"), ended.out + ended.err
@@ -205,20 +176,22 @@ def test_download_writes_the_digits_that_openml_sends(
         assert (tmp_path / "data/openml" / path.name).read_bytes() == path.read_bytes()
 
 
-def without(path: str) -> Callable[[dict[str, bytes]], dict[str, bytes] | None]:
+def without(path: str) -> Callable[[dict[str, bytes]], Replies]:
     return lambda replies: {url: reply for url, reply in replies.items() if not url.endswith(path)}
 
 
-def spoilt(part: str, content: bytes) -> Callable[[dict[str, bytes]], dict[str, bytes] | None]:
+def spoilt(part: str, content: bytes) -> Callable[[dict[str, bytes]], Replies]:
     return lambda replies: {path: content if part in path else reply for path, reply in replies.items()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda _: None, "OpenML: mnist_784 cannot be fetched ([Errno"),
-        (lambda _: SILENCE, "OpenML: mnist_784 cannot be fetched (timed out); look at your network"),
+        (lambda _: URLError(OSError(111, "refused")), "OpenML: mnist_784 cannot be fetched ([Errno 111]"),
+        (
+            lambda _: TimeoutError("timed out"),
+            "OpenML: mnist_784 cannot be fetched (timed out); look at your network",
+        ),
         (without("data_version/1"), "OpenML: the answer is not mnist_784 (Dataset mnist_784 with version 1"),
         (spoilt("limit/2/data_version/1", b"<html>log in"), "OpenML: the answer is not mnist_784 (Expecting"),
         (spoilt("download/52667", b"@DATA\n"), "md5 checksum of"),
@@ -226,7 +199,7 @@ def spoilt(part: str, content: bytes) -> Callable[[dict[str, bytes]], dict[str, 
     ids=["no network", "silence", "not there", "a login page", "cut short"],
 )
 def test_a_failed_download_raises_network_error_and_writes_nothing(
-    download: Download, tmp_path: Path, mnist: data.Digits, spoil: Callable, message: str
+    download: Callable[[Replies], Result], tmp_path: Path, mnist: data.Digits, spoil: Callable, message: str
 ) -> None:
     ended = download(spoil(answers(mnist)))
     assert (ended.code, ended.out) == (7, "")

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from digit_recognizer import data, recipes
 from digit_recognizer.errors import OptionError
@@ -168,15 +168,6 @@ def test_settings_survive_json_and_set(name: str) -> None:
     assert adapter.validate_json(settings.model_dump_json()) == settings
     assignments = [f"{name}={format_value(getattr(settings, name))}" for name in describe(type(settings))]
     assert recipes.select([name], dict(map(parse, assignments))) == [recipes.RECIPES[name]]
-
-
-@pytest.mark.parametrize(
-    "changes", [{"epochs": 0}, {"epochs": "3"}, {"depth": 3}, {"net": "svm"}, {"learning_rate": float("nan")}]
-)
-def test_stored_settings_are_held_to_the_same_bounds(changes: dict[str, object]) -> None:
-    stored = recipes.RECIPES["keras-mlp"].settings.model_dump() | changes
-    with pytest.raises(ValidationError):
-        TypeAdapter(Settings).validate_python(stored)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -167,7 +167,7 @@ def test_a_file_that_holds_no_manifest_raises_run_error(
         (("inference_fits", "sklearn-mlp"), ["a.npz"] * 9, ".*inference_fits names a file twice"),
         *(
             (("settings", "sklearn-mlp", field), value, rf"settings\.sklearn-mlp.*{field}")
-            for field, value in (("epochs", 0), ("hidden", [0]), ("net", "cnn"), ("epochs", None))
+            for field, value in (("epochs", 0), ("hidden", [0]), ("net", "cnn"), ("depth", 3))
         ),
     ],
 )
@@ -203,6 +203,7 @@ WEIGHTED = {"method": "weighted", "inverse_temperatures": [1.0, 1.0], "inverse_t
         (WEIGHTED | {"weights": [0.5, 0.4]}, "the weights do not sum to 1"),
         (WEIGHTED | {"weights": [0.5, 0.5], "inverse_temperatures": [1.0, 1e3]}, "less than or equal to 10"),
         (WEIGHTED | {"weights": [0.5, 0.5], "inverse_temperature": 0.0}, "greater than or equal to 0.1"),
+        (WEIGHTED | {"weights": [0.2] * 5}, "another number of temperatures than of weights"),
         (STACKED | {"coefficients": [[1e300] * 20] * 10}, "less than or equal to 1000000"),
         (STACKED | {"coefficients": [[1.0] * 20]}, "other numbers of coefficients, intercepts and classes"),
         (

@@ -22,30 +22,27 @@ METHODS = get_args(Method)
 
 @pytest.fixture(scope="module")
 def blends(tiny_run: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, runs.Run]:
-    """A blend of the tiny run's members by each method."""
+    """The tiny run, and blends of its members by each method."""
     out = tmp_path_factory.mktemp("blends")
-    return {
+    return {"train": tiny_run} | {
         method: pipeline.blend_runs([tiny_run], method, out=out, name=method, on_notice=pytest.fail)
         for method in METHODS
     }
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_stored_combiner_gives_the_stored_blend(blends: dict[str, runs.Run], method: str) -> None:
-    run = runs.load(blends[method].folder)
+@pytest.mark.parametrize("name", ["train", *METHODS])
+def test_the_submission_is_the_likeliest_digit_of_what_the_stored_combiner_gives(
+    blends: dict[str, runs.Run], name: str
+) -> None:
+    run = runs.load(blends[name].folder)
     *members, blend = run.predictions()[1]
     combiner = run.manifest.blend
-    assert (combiner.method, blend.name) == (method, "blend")
+    assert (combiner.method, blend.name) == ("weighted" if name == "train" else name, "blend")
     combined = combiner.combine([member.test for member in members]).astype(np.float32)
     np.testing.assert_array_equal(combined, blend.test, strict=True)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_submission_is_the_likeliest_digit_of_the_blend(blends: dict[str, runs.Run], method: str) -> None:
-    run = blends[method]
     checked = submission.check(run.submission, rows=TEST)
     assert checked.sha256 == run.manifest.submission_sha256
-    assert checked.labels.tolist() == run.predictions()[1][-1].test.argmax(axis=1).tolist()
+    assert checked.labels.tolist() == combined.argmax(axis=1).tolist()
     assert run.manifest.submission_model == run.manifest.main_model == "blend"
     assert run.main_score == run.manifest.scores["blend"]
 
@@ -79,26 +76,22 @@ def test_the_stored_models_give_the_stored_probabilities(
 
 
 @pytest.mark.parametrize(("weights", "success"), [([0.9, 0.1], False), ([np.nan, 0.1], True)])
-def test_an_optimiser_that_fails_gives_equal_weights_and_a_notice(
+def test_an_optimiser_that_fails_gives_equal_weights_and_no_temperature_and_a_notice(
     tiny_run: runs.Run, tmp_path: Path, weights: list[float], success: bool
 ) -> None:
     failure = scipy.optimize.OptimizeResult(x=np.array(weights), success=success)
     notices: list[str] = []
-    with mock.patch("scipy.optimize.minimize", return_value=failure):
+    scalar = scipy.optimize.OptimizeResult(x=5.0, success=False)
+    with (
+        mock.patch("scipy.optimize.minimize", return_value=failure),
+        mock.patch("scipy.optimize.minimize_scalar", return_value=scalar),
+    ):
         run = pipeline.blend_runs([tiny_run], "weighted", out=tmp_path, on_notice=notices.append)
     assert notices == ["The weights of the blend could not be found; its models are weighted equally"]
-    assert run.manifest.blend.weights == (0.5, 0.5)
-    assert not runs.load(run.folder).manifest.blend.converged
+    blend = runs.load(run.folder).manifest.blend
+    assert (blend.weights, blend.converged) == ((0.5, 0.5), False)
+    assert (blend.inverse_temperatures, blend.inverse_temperature) == ((1.0, 1.0), 1.0)
     assert run.predictions()[1][-1].test.sum(axis=1) == pytest.approx(1)
-
-
-def test_a_temperature_that_is_not_found_is_1(tiny_run: runs.Run, tmp_path: Path) -> None:
-    failure = scipy.optimize.OptimizeResult(x=5.0, success=False)
-    with mock.patch("scipy.optimize.minimize_scalar", return_value=failure):
-        run = pipeline.blend_runs([tiny_run], "weighted", out=tmp_path, on_notice=pytest.fail)
-    blend = run.manifest.blend
-    assert blend.inverse_temperatures == (1.0, 1.0)
-    assert blend.inverse_temperature == 1.0
 
 
 def test_blends_of_a_strangers_run_and_of_blends_keep_valid_file_names(

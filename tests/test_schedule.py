@@ -428,7 +428,7 @@ def test_measuring_tells_seconds_of_an_epoch_and_of_the_predictions(
     measure: Callable[..., list[Cost]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slowest process counts."""
-    monkeypatch.setattr(training.costs, "map_on_workers", lambda *_, **__: [[(1e-3, 1e-2), (2e-3, 1e-3)]])
+    monkeypatch.setattr(training.machine, "map_on_workers", lambda *_, **__: [[(1e-3, 1e-2), (2e-3, 1e-3)]])
     rows = 2 * 60 + training.CURVE_ROWS + 150
     assert measure(DENSE) == [pytest.approx((0.002 * 540, 0.01 * rows))]
     assert measure(DENSE, refit=True) == [pytest.approx((0.002 * 600, 0.01 * rows))]
@@ -446,6 +446,6 @@ def test_no_memory_for_measuring_is_one_line(
     def run_out(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(training.costs, "map_on_workers", run_out)
+    monkeypatch.setattr(training.machine, "map_on_workers", run_out)
     with pytest.raises(RunError, match="out of memory while the speed of the nets is measured"):
         measure(SKLEARN)

@@ -43,6 +43,13 @@ def folds_of(digits: data.Dataset, count: int = 3) -> list[Split]:
     return make_splits(digits.train.labels, holdout=0.1, folds=count, seed=0)
 
 
+def short_fits(digits: data.Dataset, folds: int, **changes: object) -> list[FitTask]:
+    """Return fits of a net of scikit-learn on folds, without augmentation."""
+    settings = {"averaged_epochs": 1, **dict(map(parse, PLAIN)), **changes}
+    (recipe,) = recipes.select(["sklearn-mlp"], settings)
+    return training.make_fits({recipe.name: recipe.settings}, folds_of(digits, folds), refit=False, seed=0)
+
+
 def test_a_fits_seed_depends_on_itself_alone(digits: data.Dataset) -> None:
     def seeds(*models: str, seed: int = 0, refit: bool = False) -> dict[str, int]:
         settings = dict.fromkeys(models, SETTINGS)
@@ -97,13 +104,11 @@ def test_fits_run_in_other_processes_and_report_each_epoch(
 ) -> None:
     digits = replace(digits, test=np.tile(digits.test, (10, 1)))  # which joblib would put into a file
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", __file__)  # where no file can be
-    (short,) = recipes.select(["sklearn-mlp"], {"epochs": 3, "averaged_epochs": 1, **dict(map(parse, PLAIN))})
-    tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 2), refit=False, seed=0)
+    tasks = short_fits(digits, 2, epochs=3)
     seen: list[Progress] = []
     results = list(training.fit_all(tasks, digits, workers=2, on_progress=seen.append, on_notice=pytest.fail))
     assert {result.task.name for result in results} == {"sklearn-mlp fold 1", "sklearn-mlp fold 2"}
     for result in results:
-        assert isinstance(result, FitResult)
         progress = [progress for progress in seen if progress.fit == result.task.name]
         assert [each.metrics for each in progress] == [*result.curve, result.curve[-1]]
         assert [each.epoch for each in progress] == [1, 2, 3, 3]
@@ -117,8 +122,7 @@ def test_fits_run_in_other_processes_and_report_each_epoch(
 
 @pytest.mark.slow
 def test_what_a_call_that_was_cut_off_still_tells_is_not_told_of_the_next(digits: data.Dataset) -> None:
-    (short,) = recipes.select(["sklearn-mlp"], {"epochs": 15, **dict(map(parse, PLAIN))})
-    tasks = training.make_fits({"sklearn-mlp": short.settings}, folds_of(digits, 4), refit=False, seed=0)
+    tasks = short_fits(digits, 4, epochs=15)
     first: list[Progress] = []
     fitting = training.fit_all(tasks[:2], digits, workers=2, on_progress=first.append, on_notice=pytest.fail)
     next(fitting)
@@ -133,15 +137,11 @@ def test_what_a_call_that_was_cut_off_still_tells_is_not_told_of_the_next(digits
 
 
 def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(digits: data.Dataset) -> None:
-    settings = {"hidden": [8], "epochs": 2, "averaged_epochs": 1, **dict(map(parse, PLAIN))}
-    (short,) = recipes.select(["sklearn-mlp"], settings)
-    (split,) = folds_of(digits, 2)[:1]
-    (task,) = training.make_fits({"sklearn-mlp": short.settings}, [split], refit=False, seed=0)
+    task, _ = short_fits(digits, 2, hidden=[8], epochs=2)
     training.fit(task, digits.train, digits.test)  # imports what takes seconds
     seen: list[Progress] = []
     timed = replace(task, budget=Budget(seconds=2, epoch=0.01, predict=0.2))
     result = training.fit(timed, digits.train, digits.test, seen.append)
-    assert isinstance(result, FitResult)
     assert 1 < result.seconds < 10  # a busy machine may hold its last call up
     epochs = [metrics["epoch"] for metrics in result.curve]
     assert epochs[:-1] == list(range(1, len(epochs)))
@@ -156,14 +156,10 @@ def test_a_fit_ends_within_its_budget_and_tells_its_share_of_the_time(digits: da
 
 
 def test_the_last_progress_tells_the_accuracy_that_the_run_states(digits: data.Dataset) -> None:
-    settings = {"epochs": 1, **dict(map(parse, PLAIN)), "tta": True}
-    (recipe,) = recipes.select(["sklearn-mlp"], settings)
-    (split,) = folds_of(digits, 2)[:1]
-    (task,) = training.make_fits({"sklearn-mlp": recipe.settings}, [split], refit=False, seed=0)
+    task, _ = short_fits(digits, 2, epochs=1, tta=True)
     seen: list[Progress] = []
     result = training.fit(task, digits.train, digits.test, seen.append)
-    assert isinstance(result, FitResult)
-    stated = (result.valid.argmax(axis=1) == digits.train.labels[split.valid]).mean()
+    stated = (result.valid.argmax(axis=1) == digits.train.labels[task.split.valid]).mean()
     told = [progress.metrics["valid_accuracy"] for progress in seen]
     assert told == [result.curve[-1]["valid_accuracy"], stated]
     assert stated != result.curve[-1]["valid_accuracy"]  # which is without test-time augmentation

@@ -6,10 +6,12 @@ from digit_recognizer.data.dataset import (
     OPENML_MARKER,
     Dataset,
     Digits,
+    find,
     load,
+    read_file,
     read_test,
     read_train,
+    sample_folder,
 )
 from digit_recognizer.data.parsing import ARCHIVE, PIXEL_COLUMNS, PIXELS, SIDE
-from digit_recognizer.data.source import find, sample_folder
 from digit_recognizer.predictions import CLASSES

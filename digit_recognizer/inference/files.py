@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing, source
+from digit_recognizer.data import PIXEL_COLUMNS, PIXELS, SIDE, parsing, read_file
 from digit_recognizer.errors import DataError, DigitRecognizerError, PictureError, shown
 from digit_recognizer.files import read_plain
 from digit_recognizer.inference.paper import MIN_CONTRAST
@@ -81,7 +81,7 @@ def read_csv(path: Path) -> Iterator[Chunk]:
     """Yield the rows of a CSV like test.csv in chunks as the run predicted it in; memory stays bounded."""
     row = 1
     try:
-        lines, name = source.read_file(path, path.name)
+        lines, name = read_file(path, path.name)
         for pixels in parsing.parse(lines, name, PIXEL_COLUMNS, part_rows=PREDICT_BATCH):
             yield _rows_of(name, row, pixels)
             row += len(pixels)

@@ -4,7 +4,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from digit_recognizer import data
-from digit_recognizer.data import source
 from digit_recognizer.errors import DataError, NetworkError, StoppedError
 from digit_recognizer.files import check_folder, locked, writing
 from digit_recognizer.leaderboard.client import Kaggle, OnBytes
@@ -59,8 +58,8 @@ def _fetch(kaggle: Kaggle, final: Path, on_progress: OnBytes) -> None:
 
 def check(archive: Path) -> None:
     """Raise DataError unless it is a zip of the competition's train.csv and test.csv, with all digits."""
-    train = data.read_train(*source.read_file(archive, "train.csv"))
-    test = data.read_test(*source.read_file(archive, "test.csv"))
+    train = data.read_train(*data.read_file(archive, "train.csv"))
+    test = data.read_test(*data.read_file(archive, "test.csv"))
     for name, rows in (("train.csv", len(train)), ("test.csv", len(test))):
         if rows != (expected := data.COMPETITION_ROWS[name]):
             raise DataError(f"{archive}: found {rows:,} rows in {name}, expected {expected:,}")

@@ -27,19 +27,15 @@ def augment(images: np.ndarray, settings: NetSettings, progress: float, rng: np.
     for name, function in AUGMENTATIONS.items():
         start, end = getattr(settings, name), getattr(settings, f"{name}_end")
         if strength := start + (end - start) * progress:
-            function(images, strength, rng, images)
+            function(images, strength, rng)
 
 
-def distort(
-    images: np.ndarray, strength: float, rng: np.random.Generator, out: np.ndarray | None = None
-) -> np.ndarray:
-    """Return each image rotated, stretched, sheared, shifted and bent a little, at random.
+def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> None:
+    """Rotate, stretch, shear, shift and bend each image a little, at random, in place.
 
-    images: float32 of shape (n, side * side), ink high on 0. out: where the result goes, of the same shape;
-    may be `images`. The bending is that of P. Simard et al., "Best Practices for Convolutional Neural
-    Networks", ICDAR 2003, from a coarse grid.
+    images: float32 of shape (n, side * side), ink high on 0. The bending is that of P. Simard et al., "Best
+    Practices for Convolutional Neural Networks", ICDAR 2003, from a coarse grid.
     """
-    distorted = np.empty_like(images) if out is None else out
     for start in range(0, len(images), CHUNK):
         chunk = images[start : start + CHUNK]
         n = len(chunk)
@@ -52,13 +48,12 @@ def distort(
         )
         shift = rng.normal(0, strength * SHIFT, (n, 2))
         bend = rng.normal(0, strength * ELASTIC, (n, 2, GRID * GRID))
-        _remap(chunk, matrix.transpose(2, 0, 1), shift, bend, out=distorted[start : start + n])
-    return distorted
+        _remap(chunk, matrix.transpose(2, 0, 1), shift, bend)
 
 
 # What training images go through, in this order, by its strength at the start of a training, a field of
 # `settings.NetSettings`; with `_end`, another one is its strength at the end.
-AUGMENTATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator, np.ndarray | None], np.ndarray]]
+AUGMENTATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], None]]
 AUGMENTATIONS = {"augment_strength": distort}
 
 
@@ -83,10 +78,8 @@ def deskew(images: np.ndarray) -> np.ndarray:
     matrix[:, 0, 1] = slant
     inked = images.max(axis=1, keepdims=True) > 0
     shift = np.where(inked, mean - (side - 1) / 2, 0)
-    deskewed = np.empty_like(images)
-    for start in range(0, len(images), CHUNK):
-        part = slice(start, start + CHUNK)
-        _remap(images[part], matrix[part], shift[part], out=deskewed[part])
+    deskewed = images.copy()
+    _remap(deskewed, matrix, shift)
     return deskewed
 
 
@@ -101,11 +94,6 @@ def tta_views(images: np.ndarray) -> Iterator[np.ndarray]:
         yield padded[:, row : row + side, column : column + side].reshape(images.shape)
 
 
-def predict_with_tta(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Return the mean of the predictions for the `tta_views`."""
-    return np.mean([predict(view) for view in tta_views(images)], axis=0)
-
-
 def _side(images: np.ndarray) -> int:
     side = round(images.shape[1] ** 0.5)
     if side * side != images.shape[1]:
@@ -113,19 +101,12 @@ def _side(images: np.ndarray) -> int:
     return side
 
 
-def _remap(
-    images: np.ndarray,
-    matrix: np.ndarray,
-    shift: np.ndarray,
-    bend: np.ndarray | None = None,
-    *,
-    out: np.ndarray,
-) -> None:
-    """Fill `out`, which may be `images`, so that pixel p is the old one at matrix @ p + shift + bend.
+def _remap(images: np.ndarray, matrix: np.ndarray, shift: np.ndarray, bend: np.ndarray | None = None) -> None:
+    """Change images in place, so that pixel p is the old one at matrix @ p + shift + bend.
 
     matrix: (n, 2, 2), shift: (n, 2), bend: (n, 2, GRID * GRID) of the coarse grid; x before y; p counts from
     the centre. The place that a pixel comes from is linear in these numbers: one product with a fixed basis
-    gives all places. Values between pixels are interpolated bilinearly. images, out: (n, side * side).
+    gives all places. Values between pixels are interpolated bilinearly. images: (n, side * side).
     """
     n, side = len(images), _side(images)
     numbers = np.empty((2, n, 3 if bend is None else 3 + GRID * GRID), np.float32)
@@ -133,28 +114,18 @@ def _remap(
     if bend is not None:
         numbers[:, :, 3:] = bend.transpose(1, 0, 2)
     basis = _displacement_basis(side)[: numbers.shape[2]]
+    # One call of OpenCV for many images: they are stacked below each other with a blank row above each, from
+    # which comes what is from outside an image.
     stacked = np.zeros((min(n, REMAP_BATCH), side + 1, side), np.float32)
     for start in range(0, n, REMAP_BATCH):
-        part = slice(start, start + REMAP_BATCH)
-        _remap_stacked(images[part].reshape(-1, side, side), numbers[:, part], basis, stacked, out[part])
-
-
-def _remap_stacked(
-    images: np.ndarray, numbers: np.ndarray, basis: np.ndarray, stacked: np.ndarray, out: np.ndarray
-) -> None:
-    """Fill `out` with the images, each pixel from its place, in one call of OpenCV instead of one each.
-
-    The images are stacked below each other with a blank row above each; what comes from outside an image
-    comes from there. images: (n, side, side); numbers @ basis: (2, n, side * side), x before y;
-    stacked: at least (n, side + 1, side), each first row blank; out: (n, side * side), an image in each row.
-    """
-    n, side, _ = images.shape
-    stacked[:n, 1:] = images
-    x, y = numbers[0] @ basis, numbers[1] @ basis
-    x += np.float32((side - 1) / 2)
-    np.clip(y, -(side + 1) / 2, (side + 1) / 2, out=y)
-    y += np.arange(n, dtype=np.float32)[:, np.newaxis] * (side + 1) + np.float32((side + 1) / 2)
-    cv2.remap(stacked[:n].reshape(-1, side), x, y, cv2.INTER_LINEAR, dst=out)
+        part = images[start : start + REMAP_BATCH]
+        count = len(part)
+        stacked[:count, 1:] = part.reshape(-1, side, side)
+        x, y = numbers[:, start : start + count] @ basis  # (count, side * side)
+        x += np.float32((side - 1) / 2)
+        np.clip(y, -(side + 1) / 2, (side + 1) / 2, out=y)
+        y += np.arange(count, dtype=np.float32)[:, np.newaxis] * (side + 1) + np.float32((side + 1) / 2)
+        cv2.remap(stacked[:count].reshape(-1, side), x, y, cv2.INTER_LINEAR, dst=part)
 
 
 @cache

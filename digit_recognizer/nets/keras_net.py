@@ -14,8 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.classifier import EpochwiseClassifier, TrainEpoch
-from digit_recognizer.nets.epochs import Call, OnEpochEnd, check_probabilities
+from digit_recognizer.nets.epochs import Call, EpochwiseClassifier, TrainEpoch, check_probabilities
 from digit_recognizer.nets.keras_model import (
     build_model,
     choose_momentum,
@@ -25,7 +24,6 @@ from digit_recognizer.nets.keras_model import (
     named_weights,
     own_keras_settings,
 )
-from digit_recognizer.nets.progress import Timer
 from digit_recognizer.predictions import PREDICT_BATCH
 from digit_recognizer.settings import KerasSettings
 
@@ -44,12 +42,7 @@ class KerasNet(EpochwiseClassifier):
 
     settings_type = KerasSettings
 
-    @own_keras_settings()
-    def fit(
-        self, X: Any, y: Any, on_epoch_end: OnEpochEnd | None = None, timer: Timer | None = None
-    ) -> "KerasNet":
-        """Fit to X and y, see EpochwiseClassifier."""
-        return super().fit(X, y, on_epoch_end, timer)
+    fit = own_keras_settings()(EpochwiseClassifier.fit)
 
     def _build(self, rng: np.random.RandomState, steps: int) -> TrainEpoch:
         settings = self._settings

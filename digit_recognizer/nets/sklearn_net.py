@@ -11,8 +11,13 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.classifier import EpochwiseClassifier, TrainEpoch
-from digit_recognizer.nets.epochs import Call, check_finite, check_probabilities
+from digit_recognizer.nets.epochs import (
+    Call,
+    EpochwiseClassifier,
+    TrainEpoch,
+    check_finite,
+    check_probabilities,
+)
 from digit_recognizer.settings import MLPSettings
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, scikit-learn's defaults

@@ -1,7 +1,6 @@
 """One fit, and fits side by side, in processes or on a cluster; start at `make_fits` and `fit_all`."""
 
 from digit_recognizer.training.cluster import on_cluster, workers_now
-from digit_recognizer.training.costs import Cost, measure
 from digit_recognizer.training.fit import (
     CURVE_ROWS,
     FitFailure,
@@ -15,10 +14,11 @@ from digit_recognizer.training.fit import (
     read_model,
 )
 from digit_recognizer.training.history import Metrics, OnProgress, Progress, read_log, write_log
-from digit_recognizer.training.machine import Machine, cpu_count, gpu_count
+from digit_recognizer.training.machine import Cost, Machine, cpu_count, measure
 from digit_recognizer.training.workers import (
     OnNotice,
     fit_all,
+    gpu_count,
     import_libraries,
     map_on_workers,
     stop_workers,

@@ -205,10 +205,7 @@ def _fit(
         on_progress(task.progress(min(0.99, done), curve[-1]))  # 1 is for the result
 
     classifier.fit(
-        train.pixels[split.train],
-        train.labels[split.train],
-        net__on_epoch_end=on_epoch_end,
-        net__timer=timer,
+        train.pixels[split.train], train.labels[split.train], net__on_epoch_end=on_epoch_end, net__timer=timer
     )
     result = FitResult(
         task,

@@ -1,20 +1,27 @@
-"""What fits compute on: cores, GPUs, and how both are shared."""
+"""What fits compute on: how cores and GPUs are shared, and what an epoch and the predictions take there."""
 
 import os
-import warnings
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+from digit_recognizer.data import Dataset, Digits
+from digit_recognizer.errors import RunError
 from digit_recognizer.settings import Settings
+from digit_recognizer.splits import Split
 from digit_recognizer.training import cluster
+from digit_recognizer.training.fit import CURVE_ROWS, limited_threads
+from digit_recognizer.training.workers import gpu_count, map_on_workers, why_no_processes
 
-GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, in Windows' Linux
 # With a time limit. A net gets several threads only while threads * minutes <= MAX_THREAD_MINUTES.
 MAX_THREADS, MAX_THREAD_MINUTES = 4, 16
 # A dense net keeps this many cores busy: one trains, one augments the next rows.
 CORES_PER_DENSE_FIT = 2
+MEASURED_ROWS = 2048  # training digits of the short fit that tells what a net takes
 
 
 def cpu_count() -> int:
@@ -25,28 +32,6 @@ def cpu_count() -> int:
         return joblib.cpu_count()
     except ValueError:  # LOKY_MAX_CPU_COUNT, which is set for other programs, is no number
         return os.cpu_count() or 1
-
-
-def gpu_count() -> int:
-    """Return the number of GPUs that TensorFlow sees; without a GPU's file in /dev, it is not asked."""
-    if not any(file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)):
-        return 0
-    from digit_recognizer.nets import keras_net
-
-    return keras_net.visible_gpus()
-
-
-def why_no_processes() -> str:
-    """Return why processes cannot be started here, in words; "" if they can."""
-    import joblib
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the same
-        if joblib.effective_n_jobs(2) > 1:
-            return ""
-    if os.environ.get("JOBLIB_MULTIPROCESSING") == "0":
-        return "JOBLIB_MULTIPROCESSING=0"
-    return "no semaphores, which Linux keeps in /dev/shm, or this is a daemon of multiprocessing"
 
 
 @dataclass(frozen=True)
@@ -110,3 +95,54 @@ class Machine:
         threads = max(1, min(self.cores // fits, MAX_THREADS, int(MAX_THREAD_MINUTES / minutes)))
         few, many = self.cores // threads, -(-self.cores // threads)
         return max([(few, threads), (many, self.cores // many)], key=prod)  # fewer cores are idle
+
+
+class Cost(NamedTuple):
+    """Seconds of an epoch, and of the predictions after the training."""
+
+    epoch: float
+    predict: float
+
+
+def measure(
+    nets: Sequence[Settings],
+    splits: Sequence[Split],
+    data: Dataset,
+    *,
+    refit: bool,
+    workers: int,
+    threads: int,
+) -> list[Cost]:
+    """Return the cost of a fit of each net on a split, while `workers` processes fit side by side.
+
+    The slowest process counts. Raises RunError if one is killed or runs out of memory.
+    """
+    rows = np.linspace(0, len(data.train) - 1, min(MEASURED_ROWS, len(data.train))).astype(int)
+    few = Digits(data.train.pixels[rows], data.train.labels[rows])
+    calls = [(settings, few, threads) for settings in nets]
+    try:
+        measured = map_on_workers(_seconds_per_row, calls, workers=workers, threads=threads)
+    except MemoryError:
+        raise RunError("out of memory while the speed of the nets is measured; try fewer --jobs") from None
+    held_out = max(len(split.valid) for split in splits)
+    trained = len(data.train) - (0 if refit else held_out)
+    predicted = 2 * held_out + CURVE_ROWS + len(data.test)  # for the last metrics, too
+    slowest = [np.max(seconds, axis=0).tolist() for seconds in measured]
+    return [Cost(train * trained, predict * predicted) for train, predict in slowest]
+
+
+def _seconds_per_row(settings: Settings, few: Digits, threads: int) -> tuple[float, float]:
+    """Return what a row takes in an epoch and in `predict_proba`."""
+    from digit_recognizer.nets import pipelines
+
+    laps: list[float] = []
+    with limited_threads(settings, threads):
+        # A net that diverges fails in its fit, not here.
+        classifier = pipelines.build(settings.replace(epochs=4, learning_rate=1e-6), 0)
+        classifier.fit(few.pixels, few.labels, net__on_epoch_end=lambda _: laps.append(time.perf_counter()))
+        classifier.predict_proba(few.pixels)
+        laps.append(time.perf_counter())
+    # The first epoch holds the start; during the last, no next one is augmented. Of the two between, take the
+    # faster: other load may slow one.
+    second, third, _, predict = np.diff(laps) / len(few)
+    return max(min(second, third), 1e-9), predict

@@ -5,11 +5,13 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import closing, contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from digit_recognizer import environment, signals
@@ -19,22 +21,17 @@ from digit_recognizer.settings import Settings
 from digit_recognizer.training import cluster
 from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, fit, limited_threads
 from digit_recognizer.training.history import OnProgress, Progress
-from digit_recognizer.training.machine import gpu_count, why_no_processes
 
 OnNotice = Callable[[str], None]
 POLL_SECONDS = 0.1  # between looks whether fits go on
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, in Windows' Linux
 IDLE_SECONDS = 300  # after which a process without a fit ends
 _to_parent: Connection | None = None  # in a process that fits for another one
 _pipe: tuple[Connection, Connection] | None = None  # from all of them to this one, which made them
 
 
 def fit_all(
-    tasks: Sequence[FitTask],
-    data: Dataset,
-    *,
-    workers: int,
-    on_progress: OnProgress,
-    on_notice: OnNotice,
+    tasks: Sequence[FitTask], data: Dataset, *, workers: int, on_progress: OnProgress, on_notice: OnNotice
 ) -> Generator[FitResult | FitFailure, None, None]:
     """Fit all in `workers` processes, or on a cluster, in as many threads as the first has; yield each then.
 
@@ -105,6 +102,28 @@ def _stays_here(nets: Sequence[Settings]) -> bool:
     if environment.is_own_process or not any(net.net == "keras" for net in nets):
         return True
     return gpu_count() > 0 or bool(why_no_processes())
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs that TensorFlow sees; without a GPU's file in /dev, it is not asked."""
+    if not any(file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)):
+        return 0
+    from digit_recognizer.nets import keras_net
+
+    return keras_net.visible_gpus()
+
+
+def why_no_processes() -> str:
+    """Return why processes cannot be started here, in words; "" if they can."""
+    import joblib
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the same
+        if joblib.effective_n_jobs(2) > 1:
+            return ""
+    if os.environ.get("JOBLIB_MULTIPROCESSING") == "0":
+        return "JOBLIB_MULTIPROCESSING=0"
+    return "no semaphores, which Linux keeps in /dev/shm, or this is a daemon of multiprocessing"
 
 
 def _call_all(
