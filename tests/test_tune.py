@@ -89,7 +89,7 @@ def test_candidates_follow_from_the_seed_and_their_number(home: Path) -> None:
             recipes="sklearn-mlp-plain", folds=2, jobs=1, seed=seed, trials=trials, space=space,
             data_dir=home / "data",
         )  # fmt: skip
-        searched = search.Search(optuna, asked, 0.0, lambda _: None, lambda _: None)
+        searched = search.Search(optuna, asked, lambda _: None, lambda _: None)
         return [values for values, _ in zip(searched._candidates(), range(trials), strict=False)]
 
     space = {"alpha": "0.0001..1", "epochs": "1..3", "activation": "relu,tanh"}

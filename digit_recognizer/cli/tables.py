@@ -226,11 +226,8 @@ def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         {name: format(x, styles[name]) if name in styles else format_value(x) for name, x in row.items()}
         for row in rows
     ]
-    yield from table(
-        [(name, itemgetter(name)) for name in rows[0]],
-        lines,
-        ("state", "p", "errors", "folds", "seconds", "digits"),
-    )
+    columns = [(name, itemgetter(name)) for name in rows[0]]
+    yield from table(columns, lines, ("state", "p", "errors", "folds", "seconds", "digits"))
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

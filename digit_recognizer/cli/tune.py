@@ -17,10 +17,8 @@ from digit_recognizer.tuning.space import SEVERAL, Tune
 @option(Tune, "recipes", help="Recipe whose settings are searched. `recipes` lists them.")
 @with_options([option(Tune, name) for name in ("space", "trials")])
 @option(Tune, "minutes", help="Try candidates for so long instead, the comparison at the end included.")
-@option(Tune, "folds", default=5, help="Number of folds.")
-@with_options(
-    [option(Tune, name) for name in ("seed", "jobs", "cluster", "data_dir", "out", "name", "resume")]
-)
+@with_options([option(Tune, name) for name in ("folds", "seed", "jobs", "cluster")])
+@with_options([option(Tune, name) for name in ("data_dir", "out", "name", "resume")])
 @JSON
 def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Search for better settings of a recipe than it has.
@@ -31,10 +29,8 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     several = [text for text in space if re.search(SEVERAL, text)]
     options["settings"] = dict(parse(text) for text in space if text not in several)
-    searched: dict[str, list[str]] = {}
-    for name, _, values in (text.partition("=") for text in several):
-        searched.setdefault(name, []).append(values)
-    options["space"] = searched
+    parts = [text.partition("=")[::2] for text in several]
+    options["space"] = {name: [values for each, values in parts if each == name] for name, _ in parts}
     asked = ask(Tune, **options)
     from digit_recognizer.cli import tables
     from digit_recognizer.tuning import judge

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from digit_recognizer import manifest
@@ -54,29 +55,28 @@ class Cluster:
             raise RunError(f"{address}: {error}; install there what is installed here") from error
 
     def call_all(
-        self, calls: Sequence[tuple[Any, ...]], seconds: float | None = None
+        self, calls: Sequence[tuple[Any, ...]], end: float = inf
     ) -> Generator[tuple[int, Any], None, None]:
         """Yield each call's number and what it returns, as it ends; a free worker gets the next one.
 
-        seconds: after which None is yielded for calls that have not ended, as for those of a lost worker.
+        end: when None is yielded for calls that have not ended, as at once for those of a lost worker.
         Raises RunError if a worker may give other numbers than this machine, or the scheduler is lost.
         """
         from distributed import KilledWorker, wait
 
         rest, running = deque(enumerate(calls)), dict[Any, tuple[int, str]]()
-        end = None if seconds is None else time.monotonic() + seconds
         try:
-            while (rest or running) and not (end and time.monotonic() > end):
+            while (rest or running) and time.monotonic() < end:
                 alive, busy = self.workers(), {address for _, address in running.values()}
                 for address in [address for address in alive if address not in busy][: len(rest)]:
                     number, call = rest.popleft()
-                    where = {"workers": [address], "allow_other_workers": end is None}
+                    where = {"workers": [address], "allow_other_workers": end == inf}
                     future = self._client.submit(_call, self._expected, *call, pure=False, **where)
                     running[future] = number, address
                 with suppress(TimeoutError):
                     wait(list(running), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
                 for future, (_, address) in list(running.items()):
-                    if future.done() or (end and address not in alive):
+                    if future.done() or (end < inf and address not in alive):
                         yield running.pop(future)[0], future.result() if future.done() else None
             yield from ((number, None) for number, _ in [*running.values(), *rest])
         except KilledWorker as error:
@@ -95,14 +95,13 @@ class Cluster:
         self._client.subscribe_topic(topic, lambda event: on_progress(Progress(*event[1])))
         # The result of a call stays with the workers; if they are lost, Dask makes it again.
         digits = self._digits = self._client.submit(tuple, [data.train, data.test])
-        seconds = max((task.budget.seconds for task in tasks if task.budget), default=None)
-        left = 1.0
-        if seconds:  # which begin when the digits are there
-            deque(self.call_all([(len, digits)] * len(self.workers())), maxlen=0)
+        left, end = 1.0, inf
+        if seconds := max((task.budget.seconds for task in tasks if task.budget), default=0.0):
+            deque(self.call_all([(len, digits)] * len(self.workers())), maxlen=0)  # so that they are there
             left = max(1e-3, 1 - (time.monotonic() - began) / seconds)
-            seconds = seconds * (left + LATE_SHARE) + LATE_SECONDS
+            end = began + seconds * (1 + LATE_SHARE) + LATE_SECONDS
         tasks = [replace(task, threads=1, budget=task.budget and task.budget.times(left)) for task in tasks]
-        with closing(self.call_all([(_fit, task, digits, topic) for task in tasks], seconds)) as called:
+        with closing(self.call_all([(_fit, task, digits, topic) for task in tasks], end)) as called:
             for number, result in called:
                 yield result or FitFailure(tasks[number], "not done in time; its worker was lost or held up")
 

@@ -1,6 +1,5 @@
 """A search for better settings of a recipe, and whether they are better on folds that it has not seen."""
 
-import time
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -8,11 +7,10 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from digit_recognizer import drafts, environment, pipeline, runs, training
+from digit_recognizer import drafts, pipeline, runs, training
 from digit_recognizer.comparison import Comparison, compare
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.files import delete, locked, write_atomically
-from digit_recognizer.job import Job
 from digit_recognizer.reports import drawing, figures
 from digit_recognizer.scoring import wilson
 from digit_recognizer.settings import format_value
@@ -45,7 +43,6 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
 
     Raises a DigitRecognizerError for what the user can mend; finished fits stay for `asked.resume`.
     """
-    began = time.monotonic() - environment.seconds_running()
     try:
         with warnings.catch_warnings(action="ignore"):  # tqdm's, of a notebook without widgets
             import optuna
@@ -63,9 +60,9 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
     busy = RunError(f"{name} is still running; wait for it, or stop it first")
     with ExitStack() as stack:
         stack.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         stack.enter_context(training.on_cluster(asked.cluster))
-        search = Search(optuna, asked, began, say, on_progress)
+        search = Search(optuna, asked, say, on_progress)
         stack.enter_context(locked(journal.with_name(runs.LOCK), busy, delete=True))
         search.open(journal)
         try:
@@ -91,12 +88,9 @@ def _validate(
     stored = runs.read_manifest(asked.out / name)
     if stored and stored.stopped_early is None:
         return runs.load(asked.out / name)
-    job = Job(
-        recipes=asked.recipes, settings=settings, folds=asked.folds, seed=(asked.seed + FINAL) % 2**32,
-        jobs=asked.jobs, cluster=asked.cluster, data_dir=asked.data_dir, out=asked.out, name=name,
-        write_submission=False, resume=runs.count_fits(asked.out / name) > 0,
-    )  # fmt: skip
-    return pipeline.train(job, on_notice=say, on_progress=show)
+    update: dict[str, object] = {"settings": settings, "seed": (asked.seed + FINAL) % 2**32, "name": name}
+    update |= {"minutes": None, "write_submission": False, "resume": runs.count_fits(asked.out / name) > 0}
+    return pipeline.train(asked.model_copy(update=update), on_notice=say, on_progress=show)
 
 
 def _picture(rows: list[Row], best: Row, fields: list[str]) -> str:

@@ -34,13 +34,13 @@ class Tune(Job):
     """Values of a setting to try, or a range; a single value changes the recipe. Repeat it for several."""
     trials: int | None = Field(default=None, ge=2, le=1000)
     """Number of candidates; the recipe as it stands is the first.  [default: 20]"""
+    folds: int = Field(default=5, ge=2, le=100)
+    """Number of folds."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:  # in the place of `Job`'s
         if len(self.recipes or ()) != 1:
             raise OptionError("--recipe: give one, whose settings are searched")
-        if self.folds is None:
-            raise OptionError("--folds: found None, expected an integer from 2 to 100")
         if self.trials and self.minutes:
             raise OptionError("--trials and --minutes exclude each other; give one")
         if self.resume and not self.name:
