@@ -221,13 +221,13 @@ def submission(listed: "KaggleSubmission") -> dict[str, object]:
 
 def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line for each candidate of a search."""
-    styles = {"accuracy": ".4f", "errors": ",", "p": ".2g", "seconds": ".1f"}
+    styles = {"accuracy": ".4f", "errors": ",", "digits": ",", "p": ".2g", "seconds": ".1f"}
     lines = [
         {name: format(x, styles[name]) if name in styles else format_value(x) for name, x in row.items()}
         for row in rows
     ]
     columns = [(name, itemgetter(name)) for name in rows[0]]
-    yield from table(columns, lines, ("state", "p", "errors", "folds", "seconds", "digits"))
+    yield from table(columns, lines, ("against 0", "state", "errors", "p", "folds", "seconds", "digits"))
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

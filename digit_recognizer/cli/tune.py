@@ -43,7 +43,8 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
             return
         results(tables.candidates(found.candidates))
         assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
-        result(f"best candidate: {' '.join(assignments)}")  # to be copied: in one line
+        which = "best candidate" if found.candidates[0]["candidate"] else "best candidate after number 0"
+        result(f"{which}: {' '.join(assignments)}")  # to be copied: in one line
         names = [found.run.name, found.as_it_stands.name]
         results(compare.lines(names, found.comparison.common, found.comparison))
         result(found.picture)

@@ -231,7 +231,7 @@ class Search:
             rows.append({
                 "candidate": trial.number, **{name: getattr(settings, name) for name in self._space},
                 "folds": len(folds), "accuracy": 1 - errors / digits if digits else 0.0, "errors": errors,
-                "digits": digits, "p": mid_p(*_only_wrong(trial, trials[0])),
+                "digits": digits, **_against(trial, trials[0]),
                 "seconds": max((fold["seconds"] for fold in folds), default=0.0),
                 "state": STATES[trial.state.name],
             })  # fmt: skip
@@ -251,6 +251,14 @@ def _short(value: Any, searched: Any) -> Any:
     if not isinstance(value, float):
         return value
     return min(max(float(f"{value:.3g}"), searched.low), searched.high)
+
+
+def _against(trial: Any, base: Any) -> dict[str, object]:
+    """Return the verdict on a candidate against number 0, on the folds that both have done, and its p."""
+    alone, base_alone = _only_wrong(trial, base)
+    p = mid_p(alone, base_alone)
+    verdict = "cannot tell" if p >= LEVEL else "better" if alone < base_alone else "worse"
+    return {"against 0": verdict if trial.number else "-", "p": p}
 
 
 def _only_wrong(first: Any, second: Any) -> tuple[int, int]:
