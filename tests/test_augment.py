@@ -28,10 +28,6 @@ def distorted(images: np.ndarray, strength: float = 1.0, seed: int = 0) -> np.nd
     return changed
 
 
-def test_strength_0_changes_nothing(images: np.ndarray) -> None:
-    np.testing.assert_allclose(distorted(images, 0.0), images, atol=1e-6)
-
-
 def test_shifts_have_their_standard_deviation(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     for other in ("ROTATION", "STRETCH", "SHEAR", "ELASTIC"):
         monkeypatch.setattr(augment, other, 0.0)
@@ -118,9 +114,32 @@ def test_stacked_images_are_distorted_as_each_image_by_itself(digits: data.Datas
 STRENGTHS = [name for name, field in NetSettings.model_fields.items() if field.annotation is float]
 
 
-def test_each_augmentation_has_two_strengths() -> None:
+def test_each_augmentation_has_two_strengths_and_a_function_of_its_own() -> None:
+    assert len(set(augment.AUGMENTATIONS.values())) == len(augment.AUGMENTATIONS)
     fields = [name for name in NetSettings.model_fields if name.startswith("augment_")]
     assert fields == [field for name in augment.AUGMENTATIONS for field in (name, f"{name}_end")]
+
+
+@pytest.mark.parametrize("name", augment.AUGMENTATIONS)
+def test_an_augmentation_follows_from_generator_and_strength_on_every_image(
+    name: str, images: np.ndarray
+) -> None:
+    many = np.tile(images, (augment.CHUNK // len(images) + 1, 1))
+
+    def changed(strength: float, seed: int = 0) -> np.ndarray:
+        rows = many.copy()
+        augment.AUGMENTATIONS[name](rows, strength, np.random.default_rng(seed))
+        return rows
+
+    whole = changed(1.0)
+    assert (whole.dtype, whole.shape) == (np.float32, many.shape)
+    assert 0 <= whole.min() <= whole.max() <= 1
+    for rows in (slice(augment.CHUNK), slice(augment.CHUNK, None)):
+        assert (whole != many)[rows].any(axis=1).mean() > 0.5, "images that are not changed"
+    np.testing.assert_array_equal(changed(1.0), whole)
+    assert (changed(1.0, seed=1) != whole).any(), "the same for each generator"
+    np.testing.assert_allclose(changed(0.0), many, atol=1e-6)
+    assert np.abs(changed(0.25) - many).mean() < np.abs(whole - many).mean(), "the strength changes nothing"
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
