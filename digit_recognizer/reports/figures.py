@@ -134,7 +134,7 @@ def reliability(calibration: Calibration) -> Picture:
     return Picture("reliability", alt, figure)
 
 
-def intervals(scores: Mapping[str, Accuracy], main_model: str) -> Picture:
+def intervals(scores: Mapping[str, Accuracy], main_model: str, title: str = "") -> Picture:
     """Draw the validation accuracy of the first MAX_INTERVALS models with its 95% interval."""
     models = list(scores.items())[:MAX_INTERVALS]
     words = [
@@ -151,6 +151,7 @@ def intervals(scores: Mapping[str, Accuracy], main_model: str) -> Picture:
             f"{score.accuracy:.4f}", (score.accuracy, place), (0, 8), textcoords="offset points",
             ha="center", color=colour, fontsize=10,
         )  # fmt: skip
+    axes.set_title(title, wrap=True)
     axes.set(xlabel="validation accuracy, 95% interval", ylim=(len(models) - 0.4, -0.7))
     axes.set_xlim(max(0, axes.get_xlim()[0]), min(1, axes.get_xlim()[1]))
     axes.set_yticks(range(len(models)), [_label(name) for name, _ in models])

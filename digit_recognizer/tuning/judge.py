@@ -97,8 +97,9 @@ def _picture(rows: list[Row], best: Row, fields: list[str]) -> str:
     """Return the picture of the out-of-fold accuracies: the recipe as it stands, then the best candidates."""
     scores, labels = {}, {0: "as it stands"}
     for row in sorted((row for row in rows if row["folds"]), key=lambda row: row["candidate"] > 0):
-        values = " ".join(f"{field}={format_value(row[field])}" for field in fields)
+        values = " ".join(format_value(row[field]) for field in fields)
         label = labels.setdefault(row["candidate"], f"{row['candidate']}: {values}")
         scores[label] = wilson(row["accuracy"], row["digits"])
     with drawing.own_settings():
-        return figures.intervals(scores, labels[best["candidate"]]).file()
+        title = f"candidates: {' '.join(fields)}"
+        return figures.intervals(scores, labels[best["candidate"]], title).file()
