@@ -284,6 +284,7 @@ def draw(found: Sequence[Case], path: Path) -> None:
     axes.set_yticks(range(len(kinds)), kinds)
     axes.invert_yaxis()
     figure.savefig(path, dpi=150)
+    pyplot.close(figure)
 
 
 def main() -> None:

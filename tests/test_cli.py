@@ -69,7 +69,8 @@ def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: ru
     assert (result.code, result.out) == (1, "")
     assert result.err == (
         "Error: submission.csv: found 3 rows, expected 28,000, one for each test digit; "
-        "ImageId 4 is the first that is missing. --rows gives another number than the competition's.\n"
+        "ImageId 4 is the first that is missing. If it is not the competition's, give its "
+        "number of test digits: --rows.\n"
     )
     rows = "".join(f"{i},3\n" for i in range(1, 28_001))
     (tmp_path / "submission.csv").write_text(f"ImageId,Label\n{rows}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,10 @@ from conftest import (
 from digit_recognizer import pipeline, runs, submission, training
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.job import Job
+from digit_recognizer.nets.progress import Budget
 from digit_recognizer.settings import MLPSettings
-from digit_recognizer.training import Progress
+from digit_recognizer.splits import Split
+from digit_recognizer.training import FitTask, Progress
 
 cluster_module = importlib.import_module("digit_recognizer.training.cluster")
 SLOW = ("hidden=16", "epochs=60")
@@ -347,3 +350,22 @@ def test_without_distributed_the_error_is_its_install_line(
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(LibraryError, match=r"needs d[a-z]+: python -m pip install distributed$"):
         train(tiny_job(home, jobs=None, cluster="tcp://127.0.0.1:1"))
+
+
+def test_digits_that_come_late_leave_the_fits_what_is_always_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[float] = []
+
+    def call_all(self: Any, calls: Any, end: float = 0.0) -> Iterator[tuple[int, Any]]:
+        left.append(end - time.monotonic())
+        time.sleep(0.3)  # longer than the fit's budget
+        yield from ()
+
+    client = SimpleNamespace(id="", subscribe_topic=lambda *_: None, submit=lambda *_: None)
+    monkeypatch.setattr(cluster_module.Cluster, "call_all", call_all)
+    monkeypatch.setattr(cluster_module.Cluster, "workers", lambda self: ["tcp://worker"])
+    monkeypatch.setattr(cluster_module, "_facts", lambda _: {})
+    split = Split("holdout", np.arange(9), np.arange(9, 10))
+    task = FitTask("net", MLPSettings(), split, seed=0, budget=Budget(seconds=0.1, epoch=0.01, predict=0.0))
+    data = SimpleNamespace(train=None, test=None)
+    assert list(cluster_module.Cluster(client, "tcp://scheduler").fit_all([task], data, print)) == []
+    assert left[1] > 0.9 * cluster_module.LATE_SECONDS

@@ -243,6 +243,8 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
         "verdict", "difference", "low", "high", "p", "common", "only_first", "only_second", "log_loss",
         "needed", "test", "scores", "report",
     }  # fmt: skip
+    (tmp_path / "bad").rename(tmp_path / "{bad}")  # a name is no format
+    assert "{bad} alone for 5; " in typed("compare", "good", "{bad}", "--out", ".", cwd=tmp_path).out
     result = typed("compare", "good", "none", "--out", ".", cwd=tmp_path)
     assert (result.code, result.out) == (1, "")
     result = typed("compare", "good", "near", "--out", ".", "--data-dir", ".", cwd=tmp_path)

@@ -136,7 +136,7 @@ def test_unpacking_stops_at_a_limit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, packed: Callable[[Path], Path]
 ) -> None:
     monkeypatch.setattr("digit_recognizer.data.dataset.MAX_UNPACKED_BYTES", 2**20)
-    with pytest.raises(DataError, match=r"cannot be read \(it unpacks to more than 1,048,576 bytes\)"):
+    with pytest.raises(DataError, match=r"cannot be read \(it holds more than 1,048,576 bytes\)"):
         data.load(packed(folder))
 
 

@@ -8,10 +8,13 @@ import pytest
 from conftest import Clock
 
 from digit_recognizer import data
+from digit_recognizer.errors import FitError
 from digit_recognizer.nets import augment, pipelines, progress
 from digit_recognizer.nets.augment import CHUNK, distort
 from digit_recognizer.nets.epochs import (
     Call,
+    EarlyStopping,
+    check_finite,
     hold_back,
     iter_epochs,
 )
@@ -198,3 +201,19 @@ def test_no_row_held_back_for_patience_is_trained_on_as_another_one(digits: data
         180,
         20,
     ]
+
+
+def test_patience_counts_epochs_without_a_lower_loss() -> None:
+    stopping = EarlyStopping(2, np.array([0, 1]))
+    over = [
+        stopping.is_over(np.array([[p, 1 - p], [1 - p, p]]), [np.full(1, epoch)])
+        for epoch, p in enumerate([0.6, 0.7, 0.65, 0.75, 0.7, 0.7])
+    ]
+    assert over == [False, False, False, False, False, True]
+    assert stopping.best_weights == [3]
+
+
+def test_weights_that_are_not_finite_raise_fit_error() -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(FitError, match="not finite after epoch 3; try a lower learning_rate"):
+            check_finite([np.ones((2, 3)), np.array([1.0, value])], 3)

@@ -82,6 +82,10 @@ def test_the_sentence_counts_errors() -> None:
     assert said((0.97, 0.99, 4_000), "sample", refit=True) == (
         f"{on_sample}; wider than the validation accuracy's interval, as a fit on all rows predicts them"
     )
+    assert said((0.97, 0.99, 4_000), "sample", split=SplitConfig(holdout=None, folds=5)) == (
+        f"{on_sample}; wider than the validation accuracy's interval, as the mean of the fold models "
+        "predicts them"
+    )
     assert said((0.9986, 1.0, TEST)) == (
         "Expect 0.9986 to 1.0000 on Kaggle, 0 to 39 errors of 28,000. That is too good to be true on this "
         "competition: full MNIST holds its test digits"

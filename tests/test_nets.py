@@ -1,6 +1,7 @@
 import pickle
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
-from conftest import from_bytes, to_bytes
+from conftest import DEADLINE, ROOT, from_bytes, to_bytes
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -331,6 +332,22 @@ def test_a_net_read_back_predicts_bit_identically(settings: Settings, digits: da
     assert loaded.predict_proba(digits.test).tobytes() == probabilities.tobytes()
     np.testing.assert_array_equal(loaded.predict(digits.test), classifier.predict(digits.test))
     assert to_bytes(loaded) == content
+
+
+def test_reading_an_mlp_needs_no_tensorflow(digits: data.Dataset, tmp_path: Path) -> None:
+    settings = MLPSettings(epochs=1, preprocessing="pca")
+    classifier = pipelines.build(settings, seed=1).fit(digits.train.pixels, digits.train.labels)
+    (tmp_path / "net.npz").write_bytes(to_bytes(classifier))
+    code = (
+        "import sys; from pathlib import Path; from digit_recognizer.nets import arrays, pipelines;"
+        "from digit_recognizer.settings import MLPSettings;"
+        "settings = MLPSettings(epochs=1, preprocessing='pca');"
+        "pipelines.from_arrays(arrays.read_arrays(Path(sys.argv[1]).read_bytes()), settings);"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "net.npz")], cwd=ROOT, check=True, timeout=DEADLINE
+    )
 
 
 @pytest.fixture(scope="module")

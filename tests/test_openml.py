@@ -142,6 +142,10 @@ class Reply(BytesIO):
     def info(self) -> dict[str, str]:
         return {}
 
+    def read(self, size: int | None = -1) -> bytes:
+        assert socket.getdefaulttimeout() == 0.3
+        return super().read(size)
+
 
 @pytest.fixture
 def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Replies], Result]:
@@ -192,11 +196,12 @@ def spoilt(part: str, content: bytes) -> Callable[[dict[str, bytes]], Replies]:
             lambda _: TimeoutError("timed out"),
             "OpenML: mnist_784 cannot be fetched (timed out); look at your network",
         ),
+        (lambda _: URLError(TimeoutError("timed out")), "OpenML: mnist_784 cannot be fetched (timed out)"),
         (without("data_version/1"), "OpenML: the answer is not mnist_784 (Dataset mnist_784 with version 1"),
         (spoilt("limit/2/data_version/1", b"<html>log in"), "OpenML: the answer is not mnist_784 (Expecting"),
         (spoilt("download/52667", b"@DATA\n"), "md5 checksum of"),
     ],
-    ids=["no network", "silence", "not there", "a login page", "cut short"],
+    ids=["no network", "silence", "silence at the start", "not there", "a login page", "cut short"],
 )
 def test_a_failed_download_raises_network_error_and_writes_nothing(
     download: Callable[[Replies], Result], tmp_path: Path, mnist: data.Digits, spoil: Callable, message: str

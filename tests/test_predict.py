@@ -282,7 +282,7 @@ def test_a_csv_is_read_in_parts_as_it_is_whole(
     ended = typed("predict", path, "--run", tiny_run.folder, "--csv", "read.csv", cwd=tmp_path)
     assert ended.code == 0, ended.err
     assert (tmp_path / "read.csv").read_bytes() == tiny_run.submission.read_bytes()
-    packed = tmp_path / "test.csv.gz"
+    packed = tmp_path / "TEST.CSV.GZ"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert typed("predict", packed, "--run", tiny_run.folder, "--csv", "packed.csv", cwd=tmp_path).code == 0
     assert (tmp_path / "packed.csv").read_bytes() == tiny_run.submission.read_bytes()

@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from digit_recognizer import data, drafts, records, reports, runs, scoring
 from digit_recognizer.blending import WeightedCombiner
+from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.recipes import RECIPES
 from digit_recognizer.reports import figures, report_data
@@ -208,6 +209,18 @@ def test_training_errors_near_0_leave_the_axis_to_the_validation_errors() -> Non
     assert axes.get_ylim() == (1, 10)
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [9, 5, 3, 2.5])
     np.testing.assert_allclose(axes.lines[1].get_ydata(), [4, 1, 1, 1])
+
+
+@pytest.mark.parametrize("width", [0.0008, 0.011])
+def test_the_accuracies_are_on_a_scale_of_numbers_one_would_write(width: float) -> None:
+    score = ModelScore(accuracy=0.99, low=0.99 - width, high=0.9901, digits=4_200, fit_seconds=1)
+    figure = figures.intervals({"cnn": score}, "cnn").figure
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    ticks = [float(label.get_text()) for label in figure.axes[0].get_xticklabels()]
+    (step,) = set(np.diff(ticks).round(6))
+    assert float(f"{step:e}".partition("e")[0]) in {1, 2, 5}
+    assert len([tick for tick in ticks if low <= tick <= high]) >= 2
 
 
 def test_a_loss_that_is_no_number_is_left_out() -> None:

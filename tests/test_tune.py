@@ -90,7 +90,7 @@ def test_candidates_follow_from_the_seed_and_their_number(home: Path) -> None:
             recipes="sklearn-mlp-plain", folds=2, jobs=1, seed=seed, trials=trials, space=space,
             data_dir=home / "data",
         )  # fmt: skip
-        searched = search.Search(optuna, asked, lambda _: None, lambda _: None)
+        searched = search.Search(optuna, asked, 0.0, lambda _: None, lambda _: None)
         return [values for values, _ in zip(searched._candidates(), range(trials), strict=False)]
 
     space = {"alpha": "0.0001..1", "epochs": "1..3", "activation": "relu,tanh"}
@@ -120,7 +120,7 @@ def test_bad_candidates_end_early_and_a_bad_start_is_bettered(home: Path) -> Non
     assert "search: candidate 4 of 4" in ended.err
     assert "failed; candidate" in ended.err
     head, *lines = ended.out.splitlines()
-    fixed = ["folds", "accuracy", "errors", "digits", "against 0", "p", "seconds", "state"]
+    fixed = ["folds", "accuracy", "errors", "digits", "verdict", "p", "seconds", "state"]
     assert re.split(r" {2,}", head) == ["candidate", "learning_rate", *fixed]
     assert [re.split(r" {2,}", line)[6] for line in lines[:3]] == ["better", "-", "cannot tell"]
     rows = {row[1]: row for row in map(str.split, lines[:4])}

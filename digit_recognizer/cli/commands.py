@@ -231,7 +231,8 @@ def list_recipes(as_json: bool) -> None:
 @click.option(
     "--rows",
     **bounded(
-        Annotated[int, Field(ge=1, le=10_000_000)], "Number of test digits.  [default: its run's, else 28000]"
+        Annotated[int, Field(ge=1, le=10_000_000)],
+        "Number of test digits.  [default: its run's, else 28,000]",
     ),
 )
 @OUT
@@ -257,8 +258,8 @@ def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
     try:
         counts = {str(digit): count for digit, count in enumerate(submission.check(file, expected).counts)}
     except SubmissionError as error:
-        if not (rows or manifest) and f"{expected:,}" in str(error):
-            error.add_note("--rows gives another number than the competition's.")
+        if not (rows or manifest) and f"{expected:,}" in str(error).removeprefix(f"{file}: "):
+            error.add_note("If it is not the competition's, give its number of test digits: --rows.")
         raise
     competition = expected == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone
     if manifest:

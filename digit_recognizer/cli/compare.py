@@ -67,10 +67,11 @@ def lines(names: Sequence[str], rows: int, compared: "Comparison") -> Iterator[s
     interval = f"({compared.low:+.4f} to {compared.high:+.4f}), p = {compared.p:.2g} ({compared.test})"
     yield f"difference of these accuracies: {compared.difference:+.4f} {interval}"
     if compared.log_loss:
+        loss, error = compared.log_loss
         yield (
             f"On the {compared.common:,} digits that both held out, {first} alone is right for "
             f"{len(compared.only_first):,}, {second} alone for {len(compared.only_second):,}; "
-            "difference of the log loss (less is better): {:+.4f} ± {:.4f}".format(*compared.log_loss)
+            f"difference of the log loss (less is better): {loss:+.4f} ± {error:.4f}"
         )
     cannot = f"The held-out digits cannot tell {first} from {second}"
     if compared.verdict == "equal":

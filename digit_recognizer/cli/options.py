@@ -114,7 +114,7 @@ class TrainingCommand(click.Command):
             value = typed.partition(error.option_name)[2].lstrip(" =").partition(" ")[0]
             setting = f"--set {name}={value or 'VALUE'}"
             raise click.UsageError(f"No such option {error.option_name!r}; give {setting}.", ctx) from None
-        if rest:
+        if rest and not ctx.resilient_parsing:  # as it is while the shell completes a word
             raise click.UsageError(
                 f"found {shown(rest[0])}, expected options alone; a recipe is given as --recipe NAME, a "
                 "setting as --set FIELD=VALUE.",

@@ -102,7 +102,6 @@ def _accuracy(progress: "Progress") -> str:
 def _bars() -> Iterator[OnProgress]:
     from rich import progress as rich_progress
     from rich.console import RenderableType
-    from rich.constrain import Constrain
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
@@ -125,10 +124,9 @@ def _bars() -> Iterator[OnProgress]:
             fit, epochs = (max(map(len, column)) for column in zip(*texts, strict=True))
             left = max(len(f"left {remaining.render(task)}") for task in self.tasks)
             widths = {"fit": fit, "accuracy": ACCURACY_WIDTH, "left": left, "bar": BAR_WIDTH}
-            room = self.console.width - len("^C")  # which Ctrl-C prints behind the last bar
-            shown = fitting({**widths, "epochs": epochs}, room, gap=1)
+            shown = fitting({**widths, "epochs": epochs}, self.console.width, gap=1)
             self.columns = tuple(column for name in columns if name in shown for column in columns[name])
-            yield from (Constrain(table, room) for table in super().get_renderables())
+            yield from super().get_renderables()
 
     with _shown(Bars) as bars:
         tasks: dict[str, TaskID] = {}
@@ -156,10 +154,20 @@ def _shown(
     kind: "type[rich_progress.Progress]", *columns: "rich_progress.ProgressColumn"
 ) -> Iterator["rich_progress.Progress"]:
     """Yield bars on stderr, which are there from their `start` to the block's end."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleDimensions
+
+    class Narrower(Console):
+        @property
+        def size(self) -> ConsoleDimensions:
+            columns, lines = super().size
+            return ConsoleDimensions(columns - len("^C"), lines)  # which Ctrl-C prints behind the last bar
+
+        @size.setter
+        def size(self, _: tuple[int, int]) -> None:
+            raise AttributeError("it is the terminal's")
 
     # An epoch may take minutes: the speed is that of all since the first one.
-    bars = kind(*columns, console=Console(stderr=True), speed_estimate_period=float("inf"))
+    bars = kind(*columns, console=Narrower(stderr=True), speed_estimate_period=float("inf"))
     try:
         yield bars
     finally:

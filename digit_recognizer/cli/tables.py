@@ -227,7 +227,7 @@ def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for row in rows
     ]
     columns = [(name, itemgetter(name)) for name in rows[0]]
-    yield from table(columns, lines, ("against 0", "state", "errors", "p", "folds", "seconds", "digits"))
+    yield from table(columns, lines, ("verdict", "state", "errors", "p", "folds", "seconds", "digits"))
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

@@ -231,7 +231,7 @@ def _lines(path: Path, name: str) -> Iterator[bytes]:
             while line := file.readline(MAX_LINE + 1):
                 size += len(line)
                 if size > MAX_UNPACKED_BYTES:
-                    raise BadZipFile(f"it unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
+                    raise BadZipFile(f"it holds more than {MAX_UNPACKED_BYTES:,} bytes")
                 yield line
     except (OSError, *BROKEN_ARCHIVE) as error:
         raise unreadable(path, error) from None
@@ -240,8 +240,9 @@ def _lines(path: Path, name: str) -> Iterator[bytes]:
 @contextmanager
 def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
     if path.suffix != ".zip":
+        packed = path.suffix.lower() == ".gz"
         with open_plain(path) as file:
-            yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
+            yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if packed else file
         return
     with open_zip(read_plain(path, MAX_UNPACKED_BYTES)) as archive:
         # In whatever folder: programs pack a folder with its name.

@@ -1,4 +1,4 @@
-"""The drawing page of a run: one HTML file that holds its nets, and reads digits without a server.
+"""The drawing page of a run: one HTML file that holds its nets, and predicts digits without a server.
 
 The nets become layers of plain numbers, for page/net.js: a forward pass without TensorFlow or scikit-learn.
 """

@@ -99,7 +99,7 @@ class Cluster:
         if seconds := max((task.budget.seconds for task in tasks if task.budget), default=0.0):
             deque(self.call_all([(len, digits)] * len(self.workers())), maxlen=0)  # so that they are there
             left = max(1e-3, 1 - (time.monotonic() - began) / seconds)
-            end = began + seconds * (1 + LATE_SHARE) + LATE_SECONDS
+            end = time.monotonic() + seconds * (left + LATE_SHARE) + LATE_SECONDS
         tasks = [replace(task, threads=1, budget=task.budget and task.budget.times(left)) for task in tasks]
         with closing(self.call_all([(_fit, task, digits, topic) for task in tasks], end)) as called:
             for number, result in called:

@@ -1,5 +1,6 @@
 """A search for better settings of a recipe, and whether they are better on folds that it has not seen."""
 
+import time
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from digit_recognizer import drafts, pipeline, runs, training
+from digit_recognizer import drafts, environment, pipeline, runs, training
 from digit_recognizer.comparison import Comparison, compare
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.files import delete, locked, write_atomically
@@ -43,6 +44,7 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
 
     Raises a DigitRecognizerError for what the user can mend; finished fits stay for `asked.resume`.
     """
+    began = time.monotonic() - environment.seconds_running()
     try:
         with warnings.catch_warnings(action="ignore"):  # tqdm's, of a notebook without widgets
             import optuna
@@ -62,7 +64,7 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
         stack.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         stack.enter_context(training.on_cluster(asked.cluster))
-        search = Search(optuna, asked, say, on_progress)
+        search = Search(optuna, asked, began, say, on_progress)
         stack.enter_context(locked(journal.with_name(runs.LOCK), busy, delete=True))
         search.open(journal)
         try:

@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from digit_recognizer import data, environment, manifest, training
+from digit_recognizer import data, manifest, training
 from digit_recognizer.comparison import LEVEL, mid_p
 from digit_recognizer.errors import FitError, OptionError, RunError, shown
 from digit_recognizer.files import read_plain, write_atomically
@@ -38,11 +38,13 @@ def overrides(asked: Tune, values: Values) -> dict[str, object]:
 
 
 class Search:
-    """Candidates as Optuna's trials, with what came of each fold; number 0 is the recipe as it stands."""
+    """Candidates as Optuna's trials, with what came of each fold; number 0 is the recipe as it stands.
 
-    def __init__(self, optuna: Any, asked: Tune, say: OnNotice, show: OnProgress) -> None:
-        started = time.monotonic()
-        self._began = started - environment.seconds_running()
+    began: when the command did, on the monotonic clock.
+    """
+
+    def __init__(self, optuna: Any, asked: Tune, began: float, say: OnNotice, show: OnProgress) -> None:
+        started, self._began = time.monotonic(), began
         self._optuna, self._asked, self._say, self._show = optuna, asked, say, show
         self._space, (self._recipe,) = asked.searched, asked.tiers[-1]
         self._distributions = {name: self._distribution(each) for name, each in self._space.items()}
@@ -258,7 +260,7 @@ def _against(trial: Any, base: Any) -> dict[str, object]:
     alone, base_alone = _only_wrong(trial, base)
     p = mid_p(alone, base_alone)
     verdict = "cannot tell" if p >= LEVEL else "better" if alone < base_alone else "worse"
-    return {"against 0": verdict if trial.number else "-", "p": p}
+    return {"verdict": verdict if trial.number and trial.user_attrs else "-", "p": p}
 
 
 def _only_wrong(first: Any, second: Any) -> tuple[int, int]:
