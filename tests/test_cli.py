@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from conftest import DEADLINE, ROOT, TINY, TRAIN, set_options, typed
 
 from digit_recognizer import recipes, runs
@@ -338,3 +339,9 @@ def test_listed_runs_are_escaped_in_one_line(tmp_path: Path, tiny_run: runs.Run)
     assert_escaped(*lines)
     assert any(line.startswith("two\\nlines ") for line in lines)
     assert (len(lines), len({len(line) for line in lines})) == (4, 1)  # their columns are aligned
+
+
+def test_the_shell_completes_an_option_after_a_wrong_word() -> None:
+    completion = ShellComplete(commands.cli, {}, "digit-recognizer", "_DIGIT_RECOGNIZER_COMPLETE")
+    found = [item.value for item in completion.get_completions(["train", "cnn"], "--re")]
+    assert found == ["--refit", "--report", "--repeats", "--recipe", "--resume"]
