@@ -208,7 +208,7 @@ def _add_note(draft: Draft, error: BaseException) -> None:
     if draft.manifest is not None:
         error.add_note(f"{draft.folder} holds what was complete; {goes_on}.")
     elif fits := runs.count_fits(draft.folder):
-        error.add_note(f"{draft.folder} keeps {fits} finished fit{'s' * (fits > 1)}; {goes_on} from them.")
+        error.add_note(f"{draft.folder} keeps {fits} finished fit{'s' * (fits > 1)}; {goes_on} from there.")
     else:
         resume = "; without a complete fit there is nothing to resume" * isinstance(error, KeyboardInterrupt)
         error.add_note(f"No run was written{resume}.")

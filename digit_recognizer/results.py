@@ -197,7 +197,7 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
             if model.name != BLEND and not known:
                 distinct.append((run, run_name, model))
     if held_out is None or len(distinct) < 2:
-        raise RunError("a blend takes at least two different models; name runs that hold more")
+        raise RunError("a blend takes at least two different models; name runs that hold two")
     names = Counter(model.name for *_, model in distinct)
     return held_out, [
         _stored_model(

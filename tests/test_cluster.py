@@ -258,7 +258,7 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_run_goes_on_here(
         f"Error: the scheduler at {dask.address} is lost; start it again, or leave out --cl"
     )
     assert re.search(
-        r"lost keeps \d finished fits?; the same command with --resume goes on from them\.$", line
+        r"lost keeps \d finished fits?; the same command with --resume goes on from there\.$", line
     )
     kept = runs.count_fits(home / "submissions/lost")
     assert 1 <= kept < 4

@@ -238,7 +238,7 @@ def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path, parts: Parts) 
         draft.save_failure(failure)
         raise KeyboardInterrupt
     assert stop.value.__notes__ == [
-        f"{tmp_path / 'first'} keeps 1 finished fit; the same command with --resume goes on from them."
+        f"{tmp_path / 'first'} keeps 1 finished fit; the same command with --resume goes on from there."
     ]
     assert not (tmp_path / "first/run.json").exists()
     config = RunConfig.model_validate_json(CONFIG.model_dump_json())

@@ -249,7 +249,7 @@ def test_fits_beside_one_that_may_succeed_next_time_are_kept(
         fail_on(patch, "sklearn-mlp", error)
         train(job)
     assert stop.value.__notes__ == [
-        f"{job.out / job.name} keeps 1 finished fit; the same command with --resume goes on from them."
+        f"{job.out / job.name} keeps 1 finished fit; the same command with --resume goes on from there."
     ]
     begun = fail_on(monkeypatch, "none", error)
     run = train(changed(job, resume=True))

@@ -211,7 +211,7 @@ def test_a_stopped_command_leaves_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
     def stop(*_: object, **__: object) -> None:
         error = KeyboardInterrupt()
         error.add_note(
-            "submissions/a keeps 2 finished fits; the same command with --resume goes on from them."
+            "submissions/a keeps 2 finished fits; the same command with --resume goes on from there."
         )
         raise error
 
@@ -219,5 +219,15 @@ def test_a_stopped_command_leaves_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
     ended = typed("runs", cwd=tmp_path)
     assert (ended.code, ended.out) == (130, "")
     assert ended.err == (
-        "Stopped. submissions/a keeps 2 finished fits; the same command with --resume goes on from them.\n"
+        "Stopped. submissions/a keeps 2 finished fits; the same command with --resume goes on from there.\n"
     )
+
+
+def test_where_time_decides_the_table_tells_each_nets_epochs(tiny_run: runs.Run) -> None:
+    config = tiny_run.manifest.config.model_copy(update={"minutes": 0.5})
+    timed = runs.Run(tiny_run.folder, tiny_run.manifest.model_copy(update={"config": config}))
+    head, *lines = tables.scores(timed)
+    assert head.endswith("  epochs")
+    epochs = [str(net.epochs) for net in tiny_run.manifest.settings.values()]
+    assert [line.split()[-1] for line in lines[: len(epochs)]] == epochs
+    assert not next(tables.scores(tiny_run)).endswith("epochs")

@@ -89,17 +89,20 @@ def run_list(
         yield {"run": run.folder, **dict(run.manifest), "against_best": verdict, "kaggle": answer}
 
 
-SPARE_SCORES = ("95% interval", "test accuracy")
+SPARE_SCORES = ("95% interval", "test accuracy", "epochs")
 
 
 def scores(run: Run) -> Iterator[str]:
     """Yield each model's and the blend's validation accuracy, a line each."""
     on_test = any(score.test_accuracy is not None for score in run.manifest.scores.values())
+    epochs = {name: str(net.epochs) for name, net in run.manifest.settings.items()}
+    timed = run.manifest.config.minutes is not None  # which decided how many epochs each net had
     columns: Columns[tuple[str, ModelScore]] = [
         ("model", lambda row: row[0]),
         ("validation accuracy", lambda row: f"{row[1].accuracy:.4f}"),
         ("95% interval", lambda row: _interval(row[1])),
         *([("test accuracy", lambda row: _number(row[1].test_accuracy, ".4f"))] if on_test else []),
+        *([("epochs", lambda row: epochs.get(row[0], "-"))] if timed else []),
     ]
     yield from table(columns, run.manifest.scores.items(), SPARE_SCORES)
 
@@ -227,7 +230,7 @@ def candidates(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for row in rows
     ]
     columns = [(name, itemgetter(name)) for name in rows[0]]
-    yield from table(columns, lines, ("verdict", "state", "errors", "p", "folds", "seconds", "digits"))
+    yield from table(columns, lines, ("verdict", "state", "p", "folds", "seconds", "digits", "errors"))
 
 
 def recipes(listed: Iterable[Recipe]) -> Iterator[str]:

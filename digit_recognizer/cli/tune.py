@@ -42,9 +42,10 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
             json_result(**{**vars(found), "comparison": found.comparison.to_json()})
             return
         results(tables.candidates(found.candidates))
-        assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
-        which = "best candidate" if found.candidates[0]["candidate"] else "best candidate after number 0"
-        result(f"{which}: {' '.join(assignments)}")  # to be copied: in one line
         names = [found.run.name, found.as_it_stands.name]
         results(compare.lines(names, found.comparison.common, found.comparison))
+        assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
+        better = found.verdict == "better"
+        said = "better settings" if better else "Keep the recipe as it stands. The best other candidate was"
+        result(f"{said}: {' '.join(assignments)}")  # to be copied: in one line
         result(found.picture)

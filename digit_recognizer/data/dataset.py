@@ -261,6 +261,8 @@ def unreadable(path: Path, error: BaseException) -> DataError:
     reason, advice = str(error) or type(error).__name__, "download it again"
     if isinstance(error, OSError) and error.strerror:
         reason, advice = error.strerror, "expected a file that you may read"
+    if isinstance(error, FileNotFoundError):
+        advice = "look for it in another folder"
     if path.is_symlink() and isinstance(error, FileNotFoundError):
         reason = "a link to what is not there"
     return DataError(f"{path}: cannot be read ({reason}); {advice}")

@@ -72,7 +72,7 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
             settings = overrides(asked, {name: best[name] for name in asked.space})
             base_run = _validate(asked, base_name, asked.settings, say, on_progress)
             run = _validate(asked, name, settings, say, on_progress)  # the newest run
-            write_atomically(run.folder / PICTURE, _picture(rows, best, list(asked.space)))
+            write_atomically(run.folder / PICTURE, _picture(rows, list(asked.space)))
         except BaseException as error:
             how = f"the same command with --resume and --name {name} goes on"
             error.add_note(f"{journal.parent} keeps the search; {how}.")
@@ -95,7 +95,7 @@ def _validate(
     return pipeline.train(asked.model_copy(update=update), on_notice=say, on_progress=show)
 
 
-def _picture(rows: list[Row], best: Row, fields: list[str]) -> str:
+def _picture(rows: list[Row], fields: list[str]) -> str:
     """Return the picture of the out-of-fold accuracies: the recipe as it stands, then the best candidates."""
     scores, labels = {}, {0: "as it stands"}
     for row in sorted((row for row in rows if row["folds"]), key=lambda row: row["candidate"] > 0):
@@ -104,4 +104,4 @@ def _picture(rows: list[Row], best: Row, fields: list[str]) -> str:
         scores[label] = wilson(row["accuracy"], row["digits"])
     with drawing.own_settings():
         title = f"candidates: {' '.join(fields)}"
-        return figures.intervals(scores, labels[best["candidate"]], title).file()
+        return figures.intervals(scores, labels[rows[0]["candidate"]], title).file()
