@@ -14,7 +14,7 @@ from digit_recognizer.tuning.space import SEVERAL, Tune
 
 
 @click.command(cls=TrainingCommand)
-@option(Tune, "recipes", help="Recipe whose settings are searched. `recipes` lists them.")
+@option(Tune, "recipes", required=True, help="Recipe whose settings are searched. `recipes` lists them.")
 @with_options([option(Tune, name) for name in ("space", "trials")])
 @option(Tune, "minutes", help="Try candidates for so long instead, the comparison at the end included.")
 @with_options([option(Tune, name) for name in ("folds", "seed", "jobs", "cluster")])
@@ -25,7 +25,7 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     All candidates are fitted on the same folds; clearly worse ones end early. The best one and the recipe are
     then judged on other folds of the same digits: better, or the digits cannot tell. Both are stored as runs.
-    The last line on stdout is the path of a picture.
+    The last line on stdout is the path of a picture. It needs Optuna: pip install optuna.
     """
     several = [text for text in space if re.search(SEVERAL, text)]
     options["settings"] = dict(parse(text) for text in space if text not in several)
