@@ -89,7 +89,7 @@ def notebook_cell() -> OnProgress:
 def _epochs(progress: "Progress") -> str:
     """Return the epochs so far; where the time decides how many there will be, the share of it as well."""
     if progress.epochs is None:
-        return f"{progress.done:.0%}, {round(progress.epoch, 1):g} {progress.unit}s"
+        return f"{progress.done:.0%}, {progress.unit} {round(progress.epoch, 1):g}"
     return f"{progress.unit} {progress.epoch:.0f} of {progress.epochs}"
 
 

@@ -30,7 +30,8 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     several = [text for text in space if re.search(SEVERAL, text)]
     options["settings"] = dict(parse(text) for text in space if text not in several)
     parts = [text.partition("=")[::2] for text in several]
-    options["space"] = {name: [values for each, values in parts if each == name] for name, _ in parts}
+    searched = {name: [values for each, values in parts if each == name] for name, _ in parts}
+    options["space"] = searched or " ".join(space)  # which is refused
     asked = ask(Tune, **options)
     from digit_recognizer.cli import tables
     from digit_recognizer.tuning import judge

@@ -262,7 +262,7 @@ def unreadable(path: Path, error: BaseException) -> DataError:
     if isinstance(error, OSError) and error.strerror:
         reason, advice = error.strerror, "expected a file that you may read"
     if isinstance(error, FileNotFoundError):
-        advice = "look for it in another folder"
-    if path.is_symlink() and isinstance(error, FileNotFoundError):
+        if not path.is_symlink():
+            return DataError(f"{path}: there is no such file")
         reason = "a link to what is not there"
     return DataError(f"{path}: cannot be read ({reason}); {advice}")
