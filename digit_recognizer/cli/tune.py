@@ -44,7 +44,8 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
             return
         results(tables.candidates(found.candidates))
         names = [found.run.name, found.as_it_stands.name]
-        results(compare.lines(names, found.comparison.common, found.comparison))
+        on_others = compare.lines(names, found.comparison.common, found.comparison)
+        results(["On folds that the search has not seen:", *on_others])
         assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
         better = found.verdict == "better"
         said = "better settings" if better else "Keep the recipe as it stands. The best other candidate was"
