@@ -370,7 +370,7 @@ def test_a_file_that_kaggle_would_not_score_is_not_uploaded(
     write_run(user, "of-others", rows="0" * 64)  # its "kind" says competition; its rows decide
     for kind in ("openml", "train_test_overlap"):  # here the rows are the competition's, and the kind decides
         write_run(user, kind, kind=kind)
-    write_run(user, "validated", submission_model=None)
+    write_run(user, "validated", rows=SAMPLE, submission_model=None)
     if target == "deleted":
         (write_run(user, "deleted") / "submission.csv").unlink()
     if target == "changed":

@@ -90,15 +90,14 @@ def _find(target: str | None, out: Path, on_notice: OnText) -> tuple[Path, Run |
             raise NotSubmittedError(str(error)) from None
         on_notice(f"{error}; it is left out")  # of a CSV beside it, which is not what the run wrote
         return file, None
+    its_own = file.name == runs.SUBMISSION
+    if its_own and run.manifest.submission_model is None:
+        raise NotSubmittedError(f"{run.folder}: {runs.WITHOUT_SUBMISSION}")
     if reason := _why_not(run):
         raise NotSubmittedError(f"{file}: {reason}; `download` the competition's, `train` again")
     if run.is_running:
         raise NotSubmittedError(f"{run.folder}: is still running; wait for it, or stop it first")
-    if file.name != runs.SUBMISSION:
-        return file, None
-    if run.manifest.submission_model is None:
-        raise NotSubmittedError(f"{run.folder}: {runs.WITHOUT_SUBMISSION}")
-    return file, run
+    return file, run if its_own else None
 
 
 def _newest(out: Path, on_notice: OnText) -> Run:
