@@ -126,10 +126,10 @@ def load(folder: Path) -> Run:
     if manifest is None and is_running(folder):
         raise RunError(f"{folder}: is still running, and nothing of it is complete yet")
     if manifest is None:
-        what = (
-            "is an unfinished run" if (folder / CONFIG).exists() else f"holds no {MANIFEST}, so it is no run"
-        )
-        raise RunError(f"{folder}: {what}; `runs` lists the runs")
+        what = f"holds no {MANIFEST}, so it is no run; `runs` lists the runs"
+        if (folder / CONFIG).exists():
+            what = "is an unfinished run; `runs` says how to go on with it"
+        raise RunError(f"{folder}: {what}")
     run = Run(folder, manifest)
     if manifest.submission_model and not os.path.lexists(run.submission) and not run.is_running:
         with suppress(RunError):  # of a damaged run, or one that cannot be written

@@ -397,3 +397,9 @@ def test_a_place_that_cannot_be_written_raises_run_error(tmp_path: Path) -> None
             must_not_begin(out, None)
     with refused(r"file: cannot be written \(File exists\)"):
         must_not_begin(tmp_path, "file")
+
+
+def test_an_unfinished_run_is_named_as_such(tmp_path: Path) -> None:
+    cut_off(tmp_path, "first")
+    with refused("first: is an unfinished run; `runs` says how to go on with it$"):
+        runs.find(tmp_path, "first")
