@@ -103,6 +103,10 @@ class SubmissionError(DigitRecognizerError):
     """Kaggle would reject the submission CSV."""
 
 
+class RowCountError(SubmissionError):
+    """The submission CSV is not of as many test digits as were expected."""
+
+
 class RunError(DigitRecognizerError):
     """A run cannot be read, written or gone on with: its folder is damaged, or what fits it is lost."""
 

@@ -189,7 +189,7 @@ def predict(digits: Any, *, run: StrPath, out: StrPath | None = None) -> "list[P
     from digit_recognizer import inference, runs
 
     stored = runs.find(asked.out, str(asked.run))
-    records = list(inference.predict(stored, inference.files.given(digits)))
+    records = list(inference.predict(stored, inference.files.paths_or_array(digits)))
     failed = [each for each in records if isinstance(each, inference.Unread)]
     if failed and len(failed) == len(records):
         raise failed[0].error

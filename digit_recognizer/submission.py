@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer.errors import SubmissionError
+from digit_recognizer.errors import RowCountError, SubmissionError
 from digit_recognizer.files import read_plain, write_atomically
 
 HEADER = ["ImageId", "Label"]
@@ -72,7 +72,7 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
         image_id, label = row
         if not re.fullmatch("[0-9]{1,9}", image_id) or not 1 <= (number := int(image_id)) <= rows:
             expected = f"expected an integer from 1 to {rows:,}"
-            raise SubmissionError(f"{where}: found ImageId {image_id[:20]!r}, {expected}")
+            raise RowCountError(f"{where}: found ImageId {image_id[:20]!r}, {expected}")
         if not re.fullmatch("[0-9]", label):
             raise SubmissionError(f"{where}: found Label {label[:20]!r}, expected an integer from 0 to 9")
         if number in found:
@@ -81,7 +81,7 @@ def check_bytes(content: bytes, name: str, rows: int) -> Submission:
         found[number] = line, int(label)
     if len(found) < rows:
         missing = next(number for number in range(1, rows + 1) if number not in found)
-        raise SubmissionError(
+        raise RowCountError(
             f"{name}: found {len(found):,} rows, expected {rows:,}, one for each test digit; "
             f"ImageId {missing} is the first that is missing"
         )

@@ -73,6 +73,8 @@ def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: ru
         "ImageId 4 is the first that is missing. If it is not the competition's, give its "
         "number of test digits: --rows.\n"
     )
+    (tmp_path / "28,000.csv").write_text("ImageId,Label\n1,x\n")  # no other number of rows would help
+    assert "--rows" not in typed("check", "28,000.csv", cwd=tmp_path).err
     rows = "".join(f"{i},3\n" for i in range(1, 28_001))
     (tmp_path / "submission.csv").write_text(f"ImageId,Label\n{rows}")
     for kind, verdict in {

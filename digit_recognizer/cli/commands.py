@@ -20,7 +20,7 @@ from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
 from digit_recognizer.cli.tune import tune
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import DigitRecognizerError, RunError, SubmissionError, machine_fault
+from digit_recognizer.errors import DigitRecognizerError, RowCountError, RunError, machine_fault
 from digit_recognizer.job import Blend, Job, StoredRun
 from digit_recognizer.version import __version__
 
@@ -257,8 +257,8 @@ def check(target: str, rows: int | None, out: Path, as_json: bool) -> None:
     expected = rows or (manifest.config.data.rows.test if manifest else COMPETITION_ROWS["test.csv"])
     try:
         counts = {str(digit): count for digit, count in enumerate(submission.check(file, expected).counts)}
-    except SubmissionError as error:
-        if not (rows or manifest) and f"{expected:,}" in str(error).removeprefix(f"{file}: "):
+    except RowCountError as error:
+        if not (rows or manifest):
             error.add_note("If it is not the competition's, give its number of test digits: --rows.")
         raise
     competition = expected == COMPETITION_ROWS["test.csv"]  # as far as can be told of a file alone

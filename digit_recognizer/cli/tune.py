@@ -23,9 +23,10 @@ from digit_recognizer.tuning.space import SEVERAL, Tune
 def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Search for better settings of a recipe than it has.
 
-    All candidates are fitted on the same folds; clearly worse ones end early. The best one and the recipe are
-    then judged on other folds of the same digits: better, or the digits cannot tell. Both are stored as runs.
-    The last line on stdout is the path of a picture. It needs Optuna: pip install optuna.
+    All candidates are fitted on the same folds; those that are worse than the best so far are pruned. The
+    best one and the recipe are then judged on other folds of the same digits: better, or the digits cannot
+    tell. Both are stored as runs. The last line on stdout is the path of a picture. It needs Optuna: pip
+    install optuna.
     """
     several = [text for text in space if re.search(SEVERAL, text)]
     options["settings"] = dict(parse(text) for text in space if text not in several)

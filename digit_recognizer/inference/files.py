@@ -31,7 +31,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 EXPECTED = f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 TOO_LARGE = f"has more than {MAX_PIXELS:,} pixels; make it smaller"
 DAMAGED = "it is cut off or damaged"
-DIGITS = "expected paths of pictures and CSVs, an array of digits, or a DataFrame of their pixels"
+EXPECTED_DIGITS = "expected paths of pictures and CSVs, an array of digits, or a DataFrame of their pixels"
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what Pillow logs, PictureError says in one line
 
 
@@ -89,7 +89,7 @@ def read_csv(path: Path) -> Iterator[Chunk]:
         yield Chunk([Unread(str(path), error)], np.empty((0, PIXELS), np.uint8))
 
 
-def given(digits: Any) -> list[Path] | np.ndarray:
+def paths_or_array(digits: Any) -> list[Path] | np.ndarray:
     """Return what a notebook gives as paths, or as one array of any shape and type, for `check_pixels`.
 
     Raises DataError for what is neither, and for a DataFrame of other columns than pixel0 to pixel783.
@@ -99,7 +99,7 @@ def given(digits: Any) -> list[Path] | np.ndarray:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # of a method of the value's own
-        raise DataError(f"digits: found {shown(digits)} ({shown(error)}), {DIGITS}") from error
+        raise DataError(f"digits: found {shown(digits)} ({shown(error)}), {EXPECTED_DIGITS}") from error
 
 
 def _to_paths_or_array(digits: Any) -> list[Path] | np.ndarray:
@@ -130,7 +130,7 @@ def _path(value: object) -> Path:
         return to_path(value)
     except ValueError as error:
         reason = f" ({error})" if str(error) else ""
-        raise DataError(f"digits: found {shown(value)}{reason}, {DIGITS}") from error.__cause__
+        raise DataError(f"digits: found {shown(value)}{reason}, {EXPECTED_DIGITS}") from error.__cause__
 
 
 def check_pixels(pixels: np.ndarray) -> Iterator[Chunk]:
