@@ -36,6 +36,10 @@ class Clock:
         since = max(0, self.elapsed() - sum(self.laps.values()))
         self.laps[step] = round(self.laps.get(step, 0) + since, 2)
 
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each step so far, and in total."""
+        return {**self.laps, "total": round(self.elapsed(), 2)}
+
 
 @dataclass(frozen=True)
 class Model:
@@ -177,7 +181,7 @@ def describe(
         fits={name: fit for model in models for name, fit in model.fits.items()},
         failed_fits=dict(failed_fits or {}),
         stopped_early=stopped_early,
-        seconds={**clock.laps, "total": round(clock.elapsed(), 2)},
+        seconds=clock.seconds(),
     )
 
 

@@ -108,7 +108,7 @@ class Stages:
         early = f"{stopped}; {self._count()} fits were finished" if stopped else None
         earlier = self._draft.manifest
         if earlier and list(earlier.settings) == members:
-            news = {"stopped_early": early, "failed_fits": failed}
+            news = {"stopped_early": early, "failed_fits": failed, "seconds": clock.seconds()}
             runs.write_manifest(self._draft.folder, earlier.model_copy(update=news))
             return
         if not members:

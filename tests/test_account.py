@@ -145,6 +145,9 @@ def test_no_credentials(user: User, incomplete: str | None) -> None:
         f"with KAGGLE_KEY, nor {place}; make a token at https://www.kaggle.com/settings/api\n"
     )
     refused(user, 4, message, KAGGLE_API_TOKEN=" \n", KAGGLE_KEY=None)
+    ended = user.run("download", KAGGLE_API_TOKEN=None, **NO_PAIR)
+    said = f"Error: {message.rstrip()}. Without a Kaggle account, --source openml fetches MNIST instead.\n"
+    assert (ended.code, ended.err) == (4, said)
 
 
 @pytest.mark.parametrize(

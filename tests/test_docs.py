@@ -183,8 +183,9 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # so that TensorFlow is imported once, here
     monkeypatch.setattr(environment, "is_own_process", True)
     write_digits(tmp_path / "data", first_rows("train.csv.gz", 300), first_rows("test.csv.gz", 50))
-    (tmp_path / "docs").mkdir()
-    shutil.copy(ROOT / "docs/digit.png", tmp_path / "docs")
+    for file in ("docs/digit.png", "data/sample/test.csv.gz"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
     shown = [line for text in TEXTS.values() for line in blocks(text, "sh")]
     lines = [line for line in shown if line.startswith("python -m digit_recognizer")]
     assert len(lines) >= 10

@@ -156,12 +156,13 @@ def test_a_signal_while_a_stage_is_written_ends_the_run_as_stopped_early(
         if not written:
             os.kill(os.getpid(), signal.SIGINT)
         commit(draft, *arguments)
-        written.append(draft.manifest.stage)
+        written.append(draft.manifest)
 
     monkeypatch.setattr(drafts.Draft, "commit", interrupted_commit)
     run = train(staged_job(home, "written"))
-    assert written == [1]
+    assert [manifest.stage for manifest in written] == [1]
     assert run.manifest.stopped_early.startswith("interrupted; ")
+    assert run.manifest.seconds["total"] > written[0].seconds["total"]
 
 
 def test_a_signal_before_the_first_stage_leaves_the_finished_fits(home: Path) -> None:

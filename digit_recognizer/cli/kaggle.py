@@ -11,7 +11,7 @@ from pydantic import Field
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN, bounded, with_options
 from digit_recognizer.cli.progress import download_bar, spinner
 from digit_recognizer.cli.terminal import done, json_result, notice, result, results
-from digit_recognizer.errors import EXIT_CODES, StoppedError
+from digit_recognizer.errors import EXIT_CODES, CredentialsError, StoppedError
 from digit_recognizer.files import default_folder
 from digit_recognizer.leaderboard import COMPETITION
 
@@ -74,10 +74,13 @@ def download(source: str, data_dir: Path | None, force: bool, **reaching: Any) -
     else:
         from digit_recognizer.leaderboard import download
 
-        with _reach(**reaching) as kaggle, download_bar() as on_progress:
-            path = download.download(
-                kaggle, data_dir or default_folder("data"), force=force, on_progress=on_progress
-            )
+        folder = data_dir or default_folder("data")
+        try:
+            with _reach(**reaching) as kaggle, download_bar() as on_progress:
+                path = download.download(kaggle, folder, force=force, on_progress=on_progress)
+        except CredentialsError as error:
+            error.add_note("Without a Kaggle account, --source openml fetches MNIST instead.")
+            raise
     with done(f"The download is complete: {path}"):
         result(path)
 
