@@ -87,6 +87,10 @@ def blend_runs(
     runs.check_outside(out)
     parents = list({run.folder.resolve(): run for run in parents}.values())
     held_out, models = results.distinct_models(parents)
+    used = {path.parent.parent for model in models for path in model.sources.values()}
+    for run in parents:
+        if run.folder not in used:
+            on_notice(f"{run.folder.name} adds nothing: the runs named before it hold its models")
     config = parents[0].manifest.config.model_copy(
         update={
             "command": "ensemble",

@@ -105,6 +105,13 @@ def test_blends_of_a_strangers_run_and_of_blends_keep_valid_file_names(
     assert len(stored) == 4
 
 
+def test_a_run_that_adds_no_model_is_named(blends: dict[str, runs.Run], tmp_path: Path) -> None:
+    notices: list[str] = []
+    pipeline.blend_runs([blends["mean"], blends["train"]], "mean", out=tmp_path, on_notice=notices.append)
+    name = blends["train"].folder.name
+    assert notices == [f"{name} adds nothing: the runs named before it hold its models"]
+
+
 def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run, tmp_path: Path) -> None:
     name = tiny_run.manifest.name
     other = tmp_path / "elsewhere" / name
