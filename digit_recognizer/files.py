@@ -38,8 +38,8 @@ def user_path(name: str | os.PathLike[str]) -> Path:
         except FileNotFoundError:
             if str(path).startswith("~"):
                 raise OSError(errno.ENOENT, "there is no such user", str(path)) from None
-        except ValueError as error:  # Python's, of a NUL
-            raise OSError(errno.EINVAL, str(error), str(path)) from None
+        except ValueError:  # Python's, whose words differ between its versions
+            raise OSError(errno.EINVAL, "no path can hold a NUL or a lone surrogate", str(path)) from None
     return path
 
 
