@@ -154,9 +154,10 @@ def find(out: Path, name: str) -> Run:
     """Return the run of that name in `out`, or in the folder `name`; raises RunError if there is none."""
     folders = [folder for folder in (out / name, Path(name)) if folder.is_dir()]
     if not folders:
-        close = nearest(name, [path.parent.name for path in out.glob(f"[!.]*/{MANIFEST}")])
-        meant = f"did you mean {close}? " if close else ""
-        raise RunError(f"{(out / name).absolute()}: no such run; {meant}`runs` lists the runs")
+        names = [path.parent.name for path in out.glob(f"[!.]*/{MANIFEST}")]
+        meant = f"did you mean {close}? " if (close := nearest(name, names)) else ""
+        advice = "`runs` lists the runs" if names else "--out names another folder"
+        raise RunError(f"{(out / name).absolute()}: no such run; {meant}{advice}")
     return load(folders[0])
 
 

@@ -127,6 +127,12 @@ class Schedule(Record):
                 nets = ", ".join(f"{count} {recipe}" for recipe, count in counts.items())
                 shared = f", {tier.workers} at a time" if tier.workers > 1 else ""
                 yield f"Fits of {budget.seconds:.0f} s{shared}: {nets}"
+        budgets = [(member, member.budget) for member in self.tiers[-1].members if member.budget]
+        shares = {m.recipe: (b.seconds - b.predict) / b.epoch / m.settings.epochs for m, b in budgets}
+        for recipe, share in shares.items():
+            if share < MIN_EPOCHS_SHARE:
+                more = "more minutes, or a machine that is less busy, make it more accurate"
+                yield f"That is enough for about {share:.0%} of the epochs of {recipe}; {more}"
 
 
 def _seconds(fits: Sequence[FitTask]) -> float:

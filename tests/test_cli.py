@@ -143,7 +143,11 @@ def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
             "Error: --set epoch: no selected recipe has that field; did you",
         ),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),
-        (["check", "nowhere"], 1, "Error: FOLDER/submissions/nowhere: no such run; `runs` lists the runs"),
+        (
+            ["check", "nowhere"],
+            1,
+            "Error: FOLDER/submissions/nowhere: no such run; --out names another folder",
+        ),
         (["check", "nowhere.csv"], 1, "Error: nowhere.csv: cannot be read (No such file or directory)"),
     ],
 )

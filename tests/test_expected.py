@@ -80,11 +80,12 @@ def test_the_sentence_counts_errors() -> None:
     on_sample = "Expect 0.9700 to 0.9900 on the test digits, 40 to 120 errors of 4,000"
     assert said((0.97, 0.99, 4_000), "sample") == on_sample
     assert said((0.97, 0.99, 4_000), "sample", refit=True) == (
-        f"{on_sample}; wider than the validation accuracy's interval, as a fit on all rows predicts them"
+        f"{on_sample}; wider than the validation accuracy's interval, as it is not known how much better a "
+        "fit on all rows is"
     )
     assert said((0.97, 0.99, 4_000), "sample", split=SplitConfig(holdout=None, folds=5)) == (
-        f"{on_sample}; wider than the validation accuracy's interval, as the mean of the fold models "
-        "predicts them"
+        f"{on_sample}; wider than the validation accuracy's interval, as it is not known how much better the "
+        "mean of the fold models is"
     )
     assert said((0.9986, 1.0, TEST)) == (
         "Expect 0.9986 to 1.0000 on Kaggle, 0 to 39 errors of 28,000. That is too good to be true on this "

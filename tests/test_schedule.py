@@ -325,6 +325,15 @@ def test_a_schedule_comes_back_from_its_file_and_is_described_in_words(tmp_path:
     ]
 
 
+def test_a_net_that_has_time_for_few_of_its_epochs_is_named() -> None:
+    short = Schedule(tiers=(make_tier("softmax", 1, 2), make_tier("keras-mlp", 1, 10, workers=1)))
+    advice = "more minutes, or a machine that is less busy, make it more accurate"
+    assert list(short.describe())[1:] == [
+        "Fits of 10 s: 1 keras-mlp",
+        f"That is enough for about 20% of the epochs of keras-mlp; {advice}",  # 9 s of 0.5 s each, of 90
+    ]
+
+
 # Cores.
 
 

@@ -110,7 +110,7 @@ def test_candidates_follow_from_the_seed_and_their_number(home: Path) -> None:
     assert sorted(exclusive[1:], key=str) == values
 
 
-BAD = ("hidden=8", "epochs=4", "optimizer=sgd", "learning_rate=0.00001")
+BAD = ("hidden=8", "epochs=4", "optimizer=sgd", "learning_rate=1e-05")
 
 
 def test_bad_candidates_end_early_and_a_bad_start_is_bettered(home: Path) -> None:
@@ -130,7 +130,9 @@ def test_bad_candidates_end_early_and_a_bad_start_is_bettered(home: Path) -> Non
     }  # fmt: skip
     assert lines[0].startswith(("1 ", "2 ", "3 "))
     assert rows["1e-05"][0] == "0"
-    assert lines[-2] == "better settings: " + " ".join(set_options((*BAD[:3], "learning_rate=0.3")))
+    assert lines[-2] == f"better settings than {' '.join(set_options(BAD))}: " + " ".join(
+        set_options((*BAD[:3], "learning_rate=0.3"))
+    )
     assert lines[-3].startswith("bad is better than bad-as-it-stands, as they are fitted")
     assert lines[-1] == "submissions/bad/search.svg"
     picture = ElementTree.parse(home / lines[-1]).getroot()
@@ -175,8 +177,9 @@ def test_a_field_that_is_repeated_is_searched_for_all_its_values(home: Path) -> 
     options = set_options(("hidden=8", "epochs=1,2", "epochs=3,4"))
     ended = typed("tune", *RECIPE, *options, "--name", "repeated", cwd=home)
     assert ended.code == 0, ended.err
-    kept = "\nKeep the recipe as it stands. The best other candidate was: --set hidden=8 --set epochs="
+    kept = "\nKeep --set hidden=8. The best other candidate was: --set hidden=8 --set epochs="
     assert kept in ended.out  # it has 20 epochs
+    assert "There are 5 different candidates in all, the recipe as it stands among them" in ended.err
     epochs = {
         row.split()[1] for row in ended.out.splitlines()[1:] if row.split()[-1] in search.STATES.values()
     }

@@ -1,6 +1,7 @@
 """The command `tune`: a search for better settings of a recipe."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -47,8 +48,12 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
         names = [found.run.name, found.as_it_stands.name]
         on_others = compare.lines(names, found.comparison.common, found.comparison)
         results(["On folds that the search has not seen:", *on_others])
-        assignments = [f"--set {name}={format_value(value)}" for name, value in found.settings.items()]
+        base = _typed(options["settings"]) or "the recipe as it stands"
         better = found.verdict == "better"
-        said = "better settings" if better else "Keep the recipe as it stands. The best other candidate was"
-        result(f"{said}: {' '.join(assignments)}")  # to be copied: in one line
+        said = f"better settings than {base}" if better else f"Keep {base}. The best other candidate was"
+        result(f"{said}: {_typed(found.settings)}")  # to be copied: in one line
         result(found.picture)
+
+
+def _typed(settings: Mapping[str, object]) -> str:
+    return " ".join(f"--set {name}={format_value(value)}" for name, value in settings.items())

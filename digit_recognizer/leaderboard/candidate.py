@@ -114,8 +114,8 @@ def _newest(out: Path, on_notice: OnText) -> Run:
     newest, *others = found
     if better := comparison.better_than(newest, others):
         raise NotSubmittedError(
-            f"{out}: the newest run is {_described(newest)}, but {_described(better[0])} is better; name the "
-            "one to submit"
+            f"{out.absolute()}: the newest run is {_described(newest)}, but {_described(better[0])} is "
+            "better; name the one to submit"
         )
     on_notice(f"The newest run is {_described(newest)}. {expected.describe(newest.manifest)}")
     return newest

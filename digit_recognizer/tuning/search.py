@@ -152,8 +152,9 @@ class Search:
             kinds, state = {name: self._distributions[name] for name in values}, trials.TrialState.RUNNING
             self._study.add_trial(trials.create_trial(state=state, params=values, distributions=kinds))
         running, splits = self._running(), self._splits
-        if len(running) < self._workers:  # there are no more
-            self._limit = len(self._trials())
+        if len(running) < self._workers and self._limit > (count := len(self._trials())):
+            self._limit = count  # there are no more
+            self._say(f"There are {count} different candidates in all, the recipe as it stands among them")
         left = [[(trial, s) for s in splits if s.name not in trial.user_attrs] for trial in running]
         if left and not running[0].number:  # by which the others are judged
             return left[0]
