@@ -244,7 +244,10 @@ def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Path:
         if not (changed := config.difference_from(stored)):
             return folder
         equal = " with these settings, data, cores and library versions"
-        difference = difference or f"{equal}; {folder.name} has {changed}, and goes on by its own command"
+        difference = (
+            difference
+            or f"{equal}; {folder.name} has {changed}, and goes on by `{stored.resuming(folder.name)}`"
+        )
     run = f"run {name}" if name else "run"
     raise RunError(
         f"{out.absolute()}: holds no unfinished {run}{difference}; start this one without --resume"

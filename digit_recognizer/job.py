@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from itertools import chain, islice
@@ -16,7 +17,7 @@ from digit_recognizer.errors import DigitRecognizerError, OptionError, nearest, 
 from digit_recognizer.files import check_folder, default_folder, user_path
 from digit_recognizer.recipes import DEFAULT, Recipe, for_minutes, select
 from digit_recognizer.records import Options, explain
-from digit_recognizer.settings import FIELDS
+from digit_recognizer.settings import FIELDS, format_value
 
 HOLDOUT = 0.1
 MAX_NAMES = 100  # ends an endless iterator as well
@@ -179,6 +180,23 @@ class Job(NewRun):
                 "leave out --minutes, or take another recipe"
             )
         return self
+
+    @property
+    def typed(self) -> str:
+        """The options that differ from their defaults, as they are typed, but for name and --resume."""
+        defaults = {name: field.default for name, field in Job.model_fields.items()}
+        defaults["out"] = default_folder("submissions")
+        words: list[str] = []
+        for name in [name for name in defaults if name not in ("name", "resume", "write_submission")]:
+            value = getattr(self, name)
+            if name == "settings" and value:
+                value = tuple(f"{field}={format_value(each)}" for field, each in value.items())
+            if isinstance(value, bool) and value != defaults[name]:
+                words.append(flag_of(name) if value else "--no-ensemble")
+            elif value != defaults[name]:
+                values = value if isinstance(value, tuple) else (value,)
+                words += [word for each in values for word in (flag_of(name), str(each))]
+        return shlex.join(words)
 
     @property
     def tiers(self) -> list[list[Recipe]]:

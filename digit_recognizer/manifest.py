@@ -109,14 +109,21 @@ class RunConfig(Record):
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
     source_hash: ShortHash = Field(description="SHA-256 of the files that decide numbers, its start")
+    options: str = Field(default="", description="of the command, as they are typed")
+
+    def resuming(self, name: str) -> str:
+        """Return the command that goes on with the run, of that name."""
+        return " ".join(filter(None, [self.command, self.options, f"--name {name} --resume"]))
 
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.
 
-        The order of the recipes counts; the data's folder, and cores against a cluster's null, do not.
+        The order of the recipes counts; the data's folder, how options were typed, and cores against a
+        cluster's null, do not.
         """
         mine, others = (
-            {"recipes": ", ".join(config.recipes)} | _flat(config.model_dump(exclude={"data": {"source"}}))
+            {"recipes": ", ".join(config.recipes)}
+            | _flat(config.model_dump(exclude={"data": {"source"}, "options": True}))
             for config in (self, other)
         )
         for field in {**others, **mine}:

@@ -99,6 +99,7 @@ def blend_runs(
             "refit": all(run.manifest.config.refit for run in parents),
             "blend": True,
             "bfloat16": None,
+            "options": "",
             "versions": manifest.current_versions(),
             "source_hash": manifest.source_hash(),
             "ensemble": manifest.EnsembleConfig(runs=results.different_names(parents), method=method),
@@ -160,4 +161,5 @@ def _config(
         bfloat16=machine.bfloat16,
         versions=manifest.current_versions(),
         source_hash=manifest.source_hash(),
+        options=job.typed,
     )

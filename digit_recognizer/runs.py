@@ -14,7 +14,7 @@ import numpy as np
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError, nearest
 from digit_recognizer.files import delete, locked, read_plain, write_atomically, writing
-from digit_recognizer.manifest import Manifest, ModelScore, Rows
+from digit_recognizer.manifest import Manifest, ModelScore, Rows, RunConfig
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 from digit_recognizer.scoring import accuracy
@@ -202,7 +202,10 @@ def list_unfinished(out: Path) -> list[str]:
             when, how = "before a fit was finished", "its command starts it anew"
             if fits:
                 when = f"with {fits} finished fit{'s' * (fits > 1)}"
-                how = f"its command with --resume goes on, or delete {folder}"
+                command = "its command with --resume"
+                with suppress(RunError):  # which is raised when somebody goes on with it
+                    command = f"`{records.read(folder / CONFIG, RunConfig).resuming(folder.name)}`"
+                how = f"{command} goes on, or delete {folder}"
             lines.append(f"{folder.name} was cut off {when}; {how}")
     for folder in sorted(journal.parent for journal in out.glob(f"*-search/{JOURNAL}")):
         if not is_running(folder):

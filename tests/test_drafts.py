@@ -316,12 +316,12 @@ def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path, parts: Pa
         (
             {"seed": 4},
             None,
-            " with these .* versions; first has seed 3, not 4, and goes on by its own command",
+            " with these .* versions; first has seed 3, not 4, and goes on by `train --name first --resume`",
         ),
         (
             {"command": "validate"},
             None,
-            " with .* versions; first has command train, not validate, and .* command",
+            " with .* versions; first has command train, not validate, and .* --resume`",
         ),
         ({}, "second", " second"),
     ],

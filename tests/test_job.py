@@ -2,9 +2,11 @@
 
 import inspect
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import chdir
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -30,6 +32,7 @@ from digit_recognizer import (
     validate,
 )
 from digit_recognizer.cli import commands
+from digit_recognizer.cli.options import ask
 from digit_recognizer.errors import DigitRecognizerError
 from digit_recognizer.inference import models
 from digit_recognizer.job import Job
@@ -366,3 +369,21 @@ def test_a_wrong_call_is_refused_before_anything_slow_is_imported() -> None:
     modules = {name.split(".")[0] for name in loaded.stdout.split()}
     assert "pydantic" in modules
     assert not modules & {"numpy", "sklearn", "scipy", "keras", "tensorflow", "cv2", "pandas", "click"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"recipes": ["cnn", "keras-mlp"], "settings": {"epochs": 3, "hidden": [64, 32], "tta": False}},
+        {"minutes": 0.5, "seed": 7, "out": "other runs", "cluster": "tcp://localhost:8786"},
+        {"folds": 3, "repeats": 2, "refit": True, "ensemble": False, "jobs": 1, "data_dir": "~/my digits"},
+        {"holdout": 0.25, "recipes": "softmax", "settings": {"learning_rate": 1e-05}},
+    ],
+)
+def test_a_job_is_typed_as_it_was_asked(options: dict[str, Any], tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        job = Job(**options)
+        params = commands.cli.commands["train"].make_context("train", shlex.split(job.typed)).params
+        typed = {name: value for name, value in params.items() if name in Job.model_fields}
+        assert ask(Job, **typed) == job

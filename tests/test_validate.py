@@ -170,12 +170,12 @@ def test_a_killed_validate_resumes_and_repeats_no_finished_fold(
     assert 1 <= len(before) < 3
     listed = typed("runs", cwd=home)
     assert (
-        f"{name} was cut off with {len(before)} finished fit{'s' * (len(before) > 1)}; its command with "
-        "--resume goes on" in listed.err
+        f"{name} was cut off with {len(before)} finished fit{'s' * (len(before) > 1)}; `validate "
+        in listed.err
     )
     other = typed("train", *command[1:], "--resume", "--name", name, cwd=home)
     assert (other.code, other.out) == (1, "")
-    assert f"; {name} has command validate, not train, and goes on by its own command; start" in other.err
+    assert f"; {name} has command validate, not train, and goes on by `validate --" in other.err
 
     resumed = typed(*command, "--resume", "--name", name, cwd=home)
     assert resumed.code == 0, resumed.err
