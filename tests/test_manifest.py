@@ -57,10 +57,11 @@ def test_cores_are_compared_unless_a_cluster_has_fitted() -> None:
     assert cluster.difference_from(two) == two.difference_from(cluster) == ""
 
 
-def test_all_fields_of_a_config_are_compared() -> None:
+def test_all_fields_of_a_config_are_compared_but_how_they_were_typed() -> None:
     tested = {"command", "data", "recipes", "split", "seed", "refit", "minutes", "blend", "threads", "cores",
               "gpus", "bfloat16", "ensemble", "versions", "source_hash"}  # fmt: skip
-    assert set(RunConfig.model_fields) == tested
+    assert set(RunConfig.model_fields) == tested | {"options"}
+    assert CONFIG.model_copy(update={"options": "--seed 3"}).difference_from(CONFIG) == ""
 
 
 def test_another_version_of_a_library_is_a_difference() -> None:
