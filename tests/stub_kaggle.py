@@ -179,6 +179,20 @@ def reset(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
     return Response()
 
 
+def passing(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+    return answer()
+
+
+def first(act: Callable[[], object], then: Fault = passing) -> Fault:
+    """Do something while the request waits for its answer."""
+
+    def wait(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+        act()
+        return then(kaggle, request, answer)
+
+    return wait
+
+
 def hang(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
     kaggle.reached.set()
     kaggle.over.wait(60)
