@@ -92,12 +92,19 @@ class Result:
     err: str
 
 
-Run = Callable[..., Result]
-
-
 def environment() -> dict[str, str]:
     """Return what a program of its own needs to find the package."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run_program(*command: object, cwd: Path = ROOT, **variables: str | None) -> Result:
+    """Run a program in a process of its own; a variable that is None is not set there."""
+    ended = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={name: value for name, value in {**environment(), **variables}.items() if value is not None},
+        timeout=DEADLINE,
+    )  # fmt: skip
+    return Result(ended.returncode, ended.stdout, ended.stderr)
 
 
 def typed(
@@ -120,21 +127,6 @@ def typed(
     finally:
         signal.signal(signal.SIGTERM, handler)
     raise AssertionError("main did not exit")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Return a function that runs `python -m digit_recognizer ...`, as it is typed in an empty folder."""
-
-    def run(*arguments: object, cwd: Path = tmp_path, python: tuple[str, ...] = ()) -> Result:
-        command = [sys.executable, *python, "-m", "digit_recognizer", *map(str, arguments)]
-        ended = subprocess.run(
-            command, cwd=cwd, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            timeout=DEADLINE,
-        )  # fmt: skip
-        return Result(ended.returncode, ended.stdout, ended.stderr)
-
-    return run
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
-from conftest import DEADLINE, ROOT, TINY, TRAIN, set_options, typed
+from conftest import ROOT, TINY, TRAIN, Result, run_program, set_options, typed
 
 from digit_recognizer import recipes, runs
 from digit_recognizer.cli import commands
@@ -24,18 +23,9 @@ CSV = "ImageId,Label\n3,1\n1,1\n2,9\n"
 
 @pytest.mark.skipif(not INSTALLED.exists(), reason="`make install` makes the command")
 def test_the_installed_command_works_in_any_folder(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    told = f"{tmp_path / 'submissions'}: holds no runs yet; `train` makes one\n"
     for command in ([INSTALLED], [sys.executable, "-m", "digit_recognizer"]):
-        ended = subprocess.run(
-            [*command, "runs"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
-        told = f"{tmp_path / 'submissions'}: holds no runs yet; `train` makes one\n"
-        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", told)
+        assert run_program(*command, "runs", cwd=tmp_path, PYTHONPATH=None) == Result(0, "", told)
 
 
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "docs", None])

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
-from conftest import DEADLINE, TINY, environment, set_options, tiny_job, train, typed
+from conftest import TINY, run_program, set_options, tiny_job, train, typed
 
 import digit_recognizer
 from digit_recognizer import data, recipes, runs, training
@@ -119,15 +119,14 @@ def reference(both: tuple[dict[str, bytes], dict[str, bytes]]) -> dict[str, byte
 def typed_run(home: Path) -> runs.Run:
     """A run by the command line whose user has set everything otherwise."""
     (home / "keras.json").write_text('{"floatx": "float12"}')  # Keras itself refuses it
-    ended = subprocess.run(
-        [sys.executable, "-m", "digit_recognizer", "train", "--out", home, "--name", "typed", "--jobs", "1",
-         *(word for name in RECIPES for word in ("--recipe", name)),
-         *set_options(("channels=4,4", "strides=2,2", "hidden=8", "output=sigmoid", "epochs=1"))],
-        cwd=home, env={**environment(), **VARIABLES, "KERAS_HOME": str(home)},
-        capture_output=True, text=True, timeout=DEADLINE,
+    ended = run_program(
+        sys.executable, "-m", "digit_recognizer", "train", "--out", home, "--name", "typed", "--jobs", 1,
+        *(word for name in RECIPES for word in ("--recipe", name)),
+        *set_options(("channels=4,4", "strides=2,2", "hidden=8", "output=sigmoid", "epochs=1")),
+        cwd=home, **VARIABLES, KERAS_HOME=str(home),
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert "Warning" not in ended.stderr
+    assert ended.code == 0, ended.err
+    assert "Warning" not in ended.err
     return runs.load(home / "typed")
 
 
@@ -256,13 +255,10 @@ def test_with_a_read_only_shm_one_fit_is_done_after_the_other(home: Path, tiny: 
     command = [sys.executable, "-m", "digit_recognizer", "train", "--folds", "2", "--jobs", "2",
                "--recipe", "sklearn-mlp", "--recipe", "sklearn-mlp-plain", "--name", "shm",
                *set_options(TINY)]  # fmt: skip
-    ended = subprocess.run(
-        in_read_only_shm(command), cwd=home, env=environment(), capture_output=True, text=True,
-        timeout=DEADLINE,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    ended = run_program(*in_read_only_shm(command), cwd=home)
+    assert ended.code == 0, ended.err
     reason = "no semaphores, which Linux keeps in /dev/shm, or this is a daemon of multiprocessing"
-    told = [line for line in ended.stderr.splitlines() if "epoch" not in line]
+    told = [line for line in ended.err.splitlines() if "epoch" not in line]
     assert told[1:-1] == [ALONE.format(reason)]
     assert told[-1].startswith("Expect ")
     assert fitted(runs.load(home / "submissions/shm")) == tiny
@@ -352,10 +348,7 @@ def test_a_library_that_is_missing_or_broken_is_named(home: Path, monkeypatch: p
     [
         (MemoryError(), "Error: out of memory; close other programs"),
         (RuntimeError("can't start new thread"), "Error: no thread can be started; close other programs"),
-        (
-            ModuleNotFoundError("No module named 'scipy'", name="scipy"),
-            "Error: scipy cannot be imported (Modul",
-        ),
+        (ModuleNotFoundError("No scipy", name="scipy"), "Error: scipy cannot be imported (Modul"),
     ],
 )
 def test_what_the_machine_lacks_is_one_line(

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
@@ -15,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DEADLINE, ROOT
+from conftest import run_program
 
 from digit_recognizer import (
     FinishedRun,
@@ -360,9 +359,6 @@ def test_digits_are_read_from_all_that_holds_them(
 def test_a_wrong_call_is_refused_before_anything_slow_is_imported() -> None:
     call = "import sys, digit_recognizer\ntry: digit_recognizer.train(seed=-1)\n"
     code = f"{call}except digit_recognizer.errors.OptionError: print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE
-    )
-    modules = {name.split(".")[0] for name in loaded.stdout.split()}
+    modules = {name.split(".")[0] for name in run_program(sys.executable, "-c", code).out.split()}
     assert "pydantic" in modules
     assert not modules & {"numpy", "sklearn", "scipy", "keras", "tensorflow", "cv2", "pandas", "click"}

@@ -21,7 +21,7 @@ from conftest import (
     TRAIN,
     Result,
     changed,
-    environment,
+    run_program,
     set_options,
     tiny_job,
     train,
@@ -42,11 +42,7 @@ FEWER_EPOCHS = set_options(("epochs=30", "averaged_epochs=6"))
 def trained(home: Path) -> tuple[Path, Result]:
     """A run of the default recipes, on the first rows of the sample in data/."""
     words = ["train", *FEWER_EPOCHS, "--jobs", "2", "--name", "first"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "digit_recognizer", *words], cwd=home, env=environment(), capture_output=True,
-        text=True, timeout=DEADLINE,
-    )  # fmt: skip
-    return home, Result(ended.returncode, ended.stdout, ended.stderr)
+    return home, run_program(sys.executable, "-m", "digit_recognizer", *words, cwd=home)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, Run, typed
+from conftest import TEST, TRAIN, run_program, typed
 from PIL import Image
 from report_runs import FIGURES, MLP, Page, config_of, digits_in, fit, score_of, write_run
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -49,13 +50,11 @@ def test_an_older_report_is_replaced_by_the_same_bytes_whatever_is_set_of_matplo
 
 
 @pytest.mark.usefixtures("again")
-def test_a_matplotlibrc_that_ends_the_import_does_not_change_the_report(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
-) -> None:
+def test_a_matplotlibrc_that_ends_the_import_does_not_change_the_report(page: Path, tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("font.size: 30\n\xff\n", encoding="latin-1")
-    monkeypatch.setenv("MPLCONFIGDIR", "matplotlibrc")
-    monkeypatch.setenv("MPLBACKEND", "Qt4Agg")
-    result = run("report", "small", "--out", ".")
+    theirs = {"MPLCONFIGDIR": "matplotlibrc", "MPLBACKEND": "Qt4Agg"}
+    report = ("-m", "digit_recognizer", "report", "small", "--out", ".")
+    result = run_program(sys.executable, *report, cwd=tmp_path, **theirs)
     assert (result.code, result.out) == (0, "small/report/report.html\n"), result.err
     assert (tmp_path / result.out.strip()).read_bytes() == page.read_bytes()
     assert result.err == "" or "MPLCONFIGDIR" in result.err  # matplotlib's advice; its fonts take longer

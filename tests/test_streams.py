@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from conftest import DEADLINE, environment, set_options, typed
+from conftest import DEADLINE, Result, environment, run_program, set_options, typed
 
 import digit_recognizer
 from digit_recognizer import data, runs
@@ -137,8 +137,7 @@ def test_names_beyond_the_encoding_are_escaped(tmp_path: Path, folder: Path, tes
 def test_without_any_stream_it_trains(folder: Path, tmp_path: Path) -> None:
     words = ["train", "--data-dir", "digits", *SMALL, "--folds", "2", "--jobs", "2", "--name", "a"]
     command = f"exec {sys.executable} -m digit_recognizer {' '.join(words)} <&- >&- 2>&-"
-    ended = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment(), timeout=DEADLINE)
-    assert ended.returncode == 0
+    assert run_program("sh", "-c", command, cwd=tmp_path).code == 0
     assert runs.load(tmp_path / "submissions/a").submission.exists()
 
 
@@ -180,8 +179,5 @@ runpy.run_module("digit_recognizer", run_name="__main__")
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_the_commands_are_imported_is_one_line(number: int) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, str(int(number))], env=environment(), capture_output=True,
-        text=True, timeout=DEADLINE,
-    )  # fmt: skip
-    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Stopped.\n")
+    ended = run_program(sys.executable, "-c", INTERRUPTED, int(number))
+    assert ended == Result(130, "", "Stopped.\n")

@@ -1,7 +1,6 @@
 """One fit, and fits side by side: seeds, what a net sees, failures, GPUs."""
 
 import importlib
-import subprocess
 import sys
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PLAIN, TRAIN
+from conftest import PLAIN, TRAIN, run_program
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
@@ -244,6 +243,6 @@ def test_tensorflow_tells_when_it_keeps_fewer_threads() -> None:
         "    for after in (1, 2, 3): keras_net.limit_threads(after)\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads(), *(w.message for w in caught))"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ended.stdout.startswith("2 TensorFlow goes on with 2 of 3 threads")
-    assert ended.stdout.count("goes on") == 1
+    ended = run_program(sys.executable, "-c", program)
+    assert ended.out.startswith("2 TensorFlow goes on with 2 of 3 threads"), ended.err
+    assert ended.out.count("goes on") == 1
