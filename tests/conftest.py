@@ -220,9 +220,13 @@ def tiny_job(
     return changed(Job(**{**defaults, **options}), minutes=minutes)
 
 
-def changed(job: Job, **fields: object) -> Job:
-    """Return a job with other fields, unchecked."""
-    return job.model_copy(update=fields)
+def changed(record: Any, **fields: object) -> Any:
+    """Return a record with other fields, unchecked; a dot leads to a field of a field."""
+    for path, value in fields.items():
+        name, _, rest = path.partition(".")
+        found = changed(getattr(record, name), **{rest: value}) if rest else value
+        record = record.model_copy(update={name: found})
+    return record
 
 
 def train(job: Job, notices: list[str] | None = None) -> runs.Run:

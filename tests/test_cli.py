@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
-from conftest import ROOT, TINY, TRAIN, Result, run_program, set_options, typed
+from conftest import ROOT, TINY, TRAIN, Result, changed, run_program, set_options, typed
 
 from digit_recognizer import recipes, runs
 from digit_recognizer.cli import commands
@@ -87,10 +87,8 @@ def test_check_takes_a_runs_name_as_other_commands_do(tmp_path: Path, tiny_run: 
 
 
 def write_manifest(folder: Path, run: runs.Run, kind: str, rows: int) -> None:
-    config = run.manifest.config
-    data = config.data.model_copy(update={"kind": kind, "rows": Rows(train=TRAIN, test=rows)})
-    changed = run.manifest.model_copy(update={"config": config.model_copy(update={"data": data})})
-    runs.write_manifest(folder, changed)
+    data = {"config.data.kind": kind, "config.data.rows": Rows(train=TRAIN, test=rows)}
+    runs.write_manifest(folder, changed(run.manifest, **data))
 
 
 def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
@@ -282,7 +280,7 @@ def test_control_sequences_never_reach_the_terminal(
         for field in ("scores", "settings", "inference_fits")
     }
     others = {"name": EVIL, "blend": None, "main_model": manifest.models[0] + EVIL, "submission_model": None}
-    runs.write_manifest(tmp_path / EVIL / EVIL, manifest.model_copy(update={**renamed, **others}))
+    runs.write_manifest(tmp_path / EVIL / EVIL, changed(manifest, **renamed, **others))
     result = typed(*arguments, cwd=tmp_path)
     assert result.out + result.err
     assert_escaped(result.out, result.err)

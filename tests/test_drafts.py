@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, TEST, full_disk, make_config, tiny_job, train
+from conftest import DEADLINE, TEST, changed, full_disk, make_config, tiny_job, train
 from filelock import FileLock
 
 from digit_recognizer import drafts, files, pipeline, recipes, records, runs, submission
@@ -47,8 +47,7 @@ def commit(draft: Draft, parts: Parts, shift: int = 0, *, stopped_early: str | N
     moved = [replace(model, test=np.roll(model.test, shift, 0)) for model in models]
     draft.write_probabilities(held_out, moved)
     no_fits = {"inference_fits": dict.fromkeys(manifest.models, ()), "fits": {}}
-    manifest = manifest.model_copy(update={"stopped_early": stopped_early, **no_fits})
-    draft.commit(manifest, moved[-1].test.argmax(axis=1))
+    draft.commit(changed(manifest, stopped_early=stopped_early, **no_fits), moved[-1].test.argmax(axis=1))
 
 
 def cut_off(out: Path, name: str, *, fits: int = 1, config: RunConfig = CONFIG) -> Draft:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import changed
 from report_runs import MLP, Page, config_of, fit, predict, write_run
 
 from digit_recognizer import data, reports, runs
@@ -59,7 +60,7 @@ def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path
     predictions = [Predictions(name, predict(held_out.labels, 0.2), unread(digits)) for name in models]
     run = write_run(
         tmp_path / "out/n", digits, held_out, predictions, name="</title><script>",
-        fits={f"{name} holdout": fit("holdout", 1).model_copy(update={"model": name}) for name in names},
+        fits={f"{name} holdout": changed(fit("holdout", 1), model=name) for name in names},
         config=config_of(digits, models, versions={"digit_recognizer": "<script>"}),
         seconds={"<script>": 1.0}, failed_fits={"<script>": "<script>\x00"},
     )  # fmt: skip
@@ -124,10 +125,9 @@ def test_a_link_or_file_named_report_raises_run_error(again: runs.Run, tmp_path:
 
 @pytest.mark.parametrize("source", ["gone", "x" * 5_000, "a\x00b", "a\nb"])
 def test_a_source_that_is_no_folder_raises_run_error(small: runs.Run, source: str) -> None:
-    config = small.manifest.config
-    moved = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
+    moved = changed(small.manifest, **{"config.data.source": source})
     with pytest.raises(RunError) as error:
-        reports.write(replace(small, manifest=small.manifest.model_copy(update={"config": moved})))
+        reports.write(replace(small, manifest=moved))
     text = str(error.value)
     assert "no such folder; run small read its digits there, name their folder now with --data-dir" in text
     assert text.isprintable()

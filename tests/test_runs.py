@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, typed
+from conftest import TEST, TRAIN, changed, typed
 
 from digit_recognizer import runs
 from digit_recognizer.cli import tables
@@ -48,8 +48,7 @@ def test_what_a_run_stored_is_what_is_loaded(copied: runs.Run, tiny_run: runs.Ru
 
 def write_run(out: Path, name: str, run: runs.Run, created: datetime) -> None:
     (out / name).mkdir(parents=True)
-    changed = run.manifest.model_copy(update={"created": created, "name": name})
-    runs.write_manifest(out / name, changed)
+    runs.write_manifest(out / name, changed(run.manifest, created=created, name=name))
 
 
 def test_runs_are_found_by_name_or_folder(tmp_path: Path, copied: runs.Run) -> None:
