@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, changed, run_program, typed
+from conftest import TEST, TRAIN, Result, changed, run_program, typed
 from PIL import Image
 from report_runs import FIGURES, MLP, Page, config_of, digits_in, fit, score_of, write_run
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from digit_recognizer import data, drafts, records, reports, runs, scoring
+from digit_recognizer import data, drafts, reports, runs, scoring
 from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
@@ -336,15 +336,12 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
 
 def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> None:
     result = typed("report", cwd=tmp_path)
-    assert (result.code, result.out) == (1, "")
-    assert result.err == (
-        f"Error: {tmp_path / 'submissions'}: holds no run; `train` makes one, or name another folder with "
-        "--out\n"
-    )
+    told = f"{tmp_path}/submissions: holds no run; `train` makes one, or name another folder with --out"
+    assert result == Result(1, "", f"Error: {told}\n")
     for name, day in (("b", 2), ("a", 3), ("c", 1)):
         shutil.copytree(small.folder, tmp_path / "submissions" / name)
         created = datetime.fromisoformat(f"2026-01-0{day}T00:00:00+00:00")
-        records.write(tmp_path / "submissions" / name / "run.json", changed(small.manifest, created=created))
+        runs.write_manifest(tmp_path / "submissions" / name, changed(small.manifest, created=created))
     result = typed("report", "--json", "--png", cwd=tmp_path)
     assert json.loads(result.out) == {"run": "submissions/a", "report": "submissions/a/report/report.html"}
     files = {path.name: path for path in (tmp_path / "submissions/a/report").iterdir()}
