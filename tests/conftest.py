@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,6 +92,15 @@ class Result:
     out: str
     err: str
 
+    @property
+    def last_line(self) -> str:
+        return self.err.splitlines()[-1]
+
+    def refusal(self, code: int = 1) -> str:
+        """Return the one line that the command ended with; there must be nothing else."""
+        assert (self.code, self.out, self.err.count("\n")) == (code, "", 1), self
+        return self.last_line
+
 
 def environment() -> dict[str, str]:
     """Return what a program of its own needs to find the package."""
@@ -156,6 +166,24 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+@contextmanager
+def raises_line(error: type[Exception], match: str) -> Iterator[None]:
+    """Expect an error whose text is one line."""
+    with pytest.raises(error, match=match) as raised:
+        yield
+    assert "\n" not in str(raised.value)
+
+
+@contextmanager
+def memory_below(most: int) -> Iterator[None]:
+    """Expect the block to take at most so many bytes."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < most
 
 
 def full_disk(*_: object, **__: object) -> None:

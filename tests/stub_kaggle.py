@@ -27,8 +27,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-import conftest
-from conftest import DEADLINE, ROOT, typed
+from conftest import DEADLINE, ROOT, Result, typed
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -259,14 +258,6 @@ class Server(HTTPServer):
         }
 
 
-class Result(conftest.Result):
-    """How the program ended."""
-
-    @property
-    def last_line(self) -> str:
-        return self.err.splitlines()[-1]
-
-
 class ThisProcess(client.Process):
     """A thread of this process that runs `worker`: most tests need no other."""
 
@@ -321,7 +312,7 @@ class User:
             mock.patch.object(client, "Process", partial(ThisProcess, self.kaggle)),
         ):
             ended = typed(*arguments, cwd=self.folder)
-        return self._checked(Result(ended.code, ended.out, ended.err))
+        return self._checked(ended)
 
     def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str) -> Any:
         """Start a command in a process of its own."""

@@ -55,12 +55,10 @@ def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: ru
     write_manifest(tmp_path, tiny_run, "other", 3)
     assert typed("check", "submission.csv", cwd=tmp_path).code == 0
     (tmp_path / "run.json").unlink()
-    result = typed("check", "submission.csv", cwd=tmp_path)
-    assert (result.code, result.out) == (1, "")
-    assert result.err == (
+    assert typed("check", "submission.csv", cwd=tmp_path).refusal() == (
         "Error: submission.csv: found 3 rows, expected 28,000, one for each test digit; "
         "ImageId 4 is the first that is missing. If it is not the competition's, give its "
-        "number of test digits: --rows.\n"
+        "number of test digits: --rows."
     )
     (tmp_path / "28,000.csv").write_text("ImageId,Label\n1,x\n")  # no other number of rows would help
     assert "--rows" not in typed("check", "28,000.csv", cwd=tmp_path).err
@@ -118,11 +116,8 @@ def test_a_users_mistake_is_one_line_and_writes_nothing(
     tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "file").touch()
-    result = typed(*arguments, cwd=tmp_path)
-    assert result.code == code
-    assert result.out == ""
-    assert result.err.startswith(message.replace("FOLDER", str(tmp_path)))
-    assert result.err.count("\n") == 1
+    line = typed(*arguments, cwd=tmp_path).refusal(code)
+    assert line.startswith(message.replace("FOLDER", str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -146,20 +141,17 @@ def test_a_number_out_of_bounds_is_wrong_usage(
 ) -> None:
     command = ["check", "s.csv"] if option == "--rows" else ["validate" if option == "--repeats" else "train"]
     for text in [*beyond, *TEXTS]:
-        result = typed(*command, option, text, cwd=tmp_path)
-        assert (result.code, result.out) == (2, "")
-        assert result.err == (
+        assert typed(*command, option, text, cwd=tmp_path).refusal(2) == (
             f"Error: Invalid value for '{option}': found {text!r}, expected {allowed}. "
-            f"See: digit-recognizer {command[0]} --help\n"
+            f"See: digit-recognizer {command[0]} --help"
         )
 
 
 @pytest.mark.parametrize("command", [["train"], ["validate"], ["ensemble", "a", "b"]])
 def test_a_name_that_no_folder_can_have_is_wrong_usage(tmp_path: Path, command: list[str]) -> None:
     for name in ["", ".", "..", "../x", ".x", "a/b", "a b", "a\n", "é", "x" * 101, "-"]:
-        result = typed(*command, "--name", name, cwd=tmp_path)
-        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
-        assert f"Invalid value for '--name': found {shown(name)}, expected {NAMES}." in result.err
+        line = typed(*command, "--name", name, cwd=tmp_path).refusal(2)
+        assert f"Invalid value for '--name': found {shown(name)}, expected {NAMES}." in line
 
 
 OPTIONS_ALONE = "expected options alone; a recipe is given as --recipe NAME, a setting as --set FIELD=VALUE."
@@ -181,10 +173,9 @@ OPTIONS_ALONE = "expected options alone; a recipe is given as --recipe NAME, a s
     ],
 )
 def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = typed(*arguments, cwd=tmp_path)
-    assert (result.code, result.out) == (2, "")
     command = arguments[0] + " " if arguments[0] in commands.cli.commands else ""
-    assert result.err == f"Error: {message} See: digit-recognizer {command}--help\n"
+    line = f"Error: {message} See: digit-recognizer {command}--help"
+    assert typed(*arguments, cwd=tmp_path).refusal(2) == line
 
 
 def test_no_command_shows_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +199,7 @@ def test_a_disk_that_refuses_is_one_line_that_names_the_folder(folder: Path, tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (result.code, result.out) == (1, "")
-    last = result.err.splitlines()[-1]
-    assert re.match(r"Error: submissions/\S+: cannot be written \(File too large\)", last)
+    assert re.match(r"Error: submissions/\S+: cannot be written \(File too large\)", result.last_line)
     assert "Traceback" not in result.err
     assert not list(tmp_path.rglob("run.json"))
 
@@ -230,9 +220,8 @@ def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
     for command, parameter in PLACES:
         words, option = needed.get(command, []), parameter.opts[0]
         words = [*words, option, name] if option in PATH_OPTIONS else [name, *words[1:]]
-        result = typed(command, *words, cwd=tmp_path)
-        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result.err
-        assert result.err.startswith("Error: Invalid value for "), result.err
+        line = typed(command, *words, cwd=tmp_path).refusal(2)
+        assert line.startswith("Error: Invalid value for "), line
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 

@@ -159,9 +159,7 @@ def watched(job: Job, on_progress: Callable[[Progress], None]) -> runs.Run:
 def test_a_cluster_gives_the_bytes_and_curves_of_this_machine_and_moves_the_digits_once(
     dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "digit_recognizer.environment.is_own_process", True
-    )  # TensorFlow is imported here, once
+    monkeypatch.setattr("digit_recognizer.environment.is_own_process", True)  # TensorFlow: once, here
     rows = 2000, 1000
     write_digits(tmp_path / "data", *map(first_rows, ("train.csv.gz", "test.csv.gz"), rows))
     settings = ("hidden=16", "epochs=2", "averaged_epochs=1", *PLAIN)
@@ -201,12 +199,10 @@ def test_a_search_on_a_cluster_tries_the_same_candidates(dask: Dask, home: Path)
     rates = [{row["candidate"]: row["learning_rate"] for row in rows} for rows in (there, here)]
     assert len(rates[0]) == 5
     assert rates[0] == rates[1]
-    errors = [
-        {row["candidate"]: row["errors"] for row in rows if row["folds"] == 3} for rows in (there, here)
-    ]
-    both = errors[0].keys() & errors[1].keys()
+    whole = [{row["candidate"]: row["errors"] for row in rows if row["folds"] == 3} for rows in (there, here)]
+    both = whole[0].keys() & whole[1].keys()  # what is pruned depends on what has ended before
     assert len(both) > 1
-    assert {number: errors[0][number] for number in both} == {number: errors[1][number] for number in both}
+    assert [whole[0][number] for number in both] == [whole[1][number] for number in both]
 
 
 @pytest.mark.slow
@@ -235,10 +231,8 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_run_goes_on_here(
     try:
         scheduler = dask.start_scheduler()
         job = changed(slow_job(home), name="lost", jobs=None, cluster=dask.address)
-        with (
-            monkeypatch.context() as patched,
-            pytest.raises(RunError, match="has no workers; start one: dask"),
-        ):
+        alone = pytest.raises(RunError, match="has no workers; start one: dask")
+        with monkeypatch.context() as patched, alone:
             patched.setattr(cluster_module, "SECONDS", 0.5)
             train(job)
         dask.start_worker("--nthreads", "1")
@@ -251,15 +245,10 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_run_goes_on_here(
     finally:
         dask.end()
     assert process.returncode == 1
-    (line,) = [
-        line for line in err.splitlines() if not re.match("Read |Workers of|sklearn-mlp-plain fold", line)
-    ]
-    assert line.startswith(
-        f"Error: the scheduler at {dask.address} is lost; start it again, or leave out --cl"
-    )
-    assert re.search(
-        r"lost keeps \d finished fits?; the same command with --resume goes on from there\.$", line
-    )
+    usual = re.compile("Read |Workers of|sklearn-mlp-plain fold")
+    (line,) = [line for line in err.splitlines() if not usual.match(line)]
+    assert line.startswith(f"Error: the scheduler at {dask.address} is lost; start it again, or leave out --")
+    assert re.search(r"lost keeps \d finished fits?; the same command with --resume goes on from th", line)
     kept = runs.count_fits(home / "submissions/lost")
     assert 1 <= kept < 4
     notices: list[str] = []
@@ -335,12 +324,9 @@ def test_ctrl_c_ends_the_fits_on_the_cluster(dask: Dask, home: Path) -> None:
 def test_a_scheduler_that_does_not_answer_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(cluster_module, "SECONDS", 0.3)
-    ended = typed("train", "--cluster", "tcp://127.0.0.1:1", "--name", "unreachable", cwd=home)
-    assert ended.code == 1
-    assert re.fullmatch(
-        r"Error: --cluster: no scheduler answers at tcp://127.0.0.1:1 \(.*\); start one "
-        r"there\n", ended.err,
-    )  # fmt: skip
+    line = typed("train", "--cluster", "tcp://127.0.0.1:1", "--name", "unreachable", cwd=home).refusal()
+    told = r"Error: --cluster: no scheduler answers at tcp://127.0.0.1:1 \(.*\); start one there"
+    assert re.fullmatch(told, line)
     assert not (home / "submissions/unreachable").exists()
 
 

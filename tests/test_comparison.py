@@ -226,8 +226,8 @@ def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) ->
     assert said.items() >= {"verdict": "worse", **counts}.items()
     (tmp_path / "bad").rename(tmp_path / "{bad}")  # a name is no format
     assert "{bad} alone for 5; " in typed("compare", "good", "{bad}", "--out", ".", cwd=tmp_path).out
-    result = typed("compare", "good", "none", "--out", ".", cwd=tmp_path)
-    assert (result.code, result.out) == (1, "")
+    assert typed("compare", "good", "none", "--out", ".", cwd=tmp_path).refusal()
     result = typed("compare", "good", "near", "--out", ".", "--data-dir", ".", cwd=tmp_path)
-    refused = "Error: --data-dir is for --report, as nothing else reads the digits; give both\n"
-    assert (result.code, result.out, result.err) == (2, "", refused)
+    assert (
+        result.refusal(2) == "Error: --data-dir is for --report, as nothing else reads the digits; give both"
+    )

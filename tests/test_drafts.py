@@ -3,14 +3,15 @@
 import errno
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, TEST, changed, full_disk, make_config, tiny_job, train
+from conftest import DEADLINE, TEST, changed, full_disk, make_config, raises_line, tiny_job, train
 from filelock import FileLock
 
 from digit_recognizer import drafts, files, pipeline, recipes, records, runs, submission
@@ -70,12 +71,7 @@ def contents(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@contextmanager
-def refused(match: str) -> Iterator[None]:
-    """Expect a RunError of one line before the block begins."""
-    with pytest.raises(RunError, match=match) as refusal:
-        yield
-    assert "\n" not in str(refusal.value)
+refused = partial(raises_line, RunError)
 
 
 def must_not_begin(out: Path, name: str | None, *, resume: bool = False, config: RunConfig = CONFIG) -> None:

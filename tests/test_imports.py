@@ -27,13 +27,7 @@ SLOW = {
 }  # fmt: skip
 ONLY_IN = {
     "click": {
-        "cli.commands",
-        "cli.compare",
-        "cli.draw",
-        "cli.kaggle",
-        "cli.options",
-        "cli.predict",
-        "cli.tune",
+        f"cli.{file}" for file in ("commands", "compare", "draw", "kaggle", "options", "predict", "tune")
     },
     "PIL": {"inference.files", "reports.page"},
     "rich": {"cli.progress"},

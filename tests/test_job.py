@@ -125,9 +125,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_run: runs.Run) -
 
     monkeypatch.setattr(pipeline, "train", record)
     monkeypatch.setattr(pipeline, "blend_runs", record)
-    monkeypatch.setattr(
-        reports, "write", lambda *given, **options: record(*given, **options) and Path("page")
-    )
+    monkeypatch.setattr(reports, "write", lambda *given, **_: record(*given) and Path("page"))
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     Path("file").touch()

@@ -58,8 +58,7 @@ def test_a_csv_that_cannot_be_written_is_refused_before_the_digits_are_read(
         (run / "run.json").rename(run / "config.json")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     ended = typed("predict", "test.csv", "--run", tiny_run.folder, "--csv", name, cwd=tmp_path)
-    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert ended.err.startswith(f"Error: {name}: cannot be written (")
+    assert ended.refusal().startswith(f"Error: {name}: cannot be written (")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -220,9 +219,7 @@ def test_what_is_no_model_of_the_run_is_refused_unrun(
     write(path)
     picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
     for words in (("predict", picture, "--run", stranger), ("draw", stranger, "--no-open")):
-        ended = typed(*words, cwd=tmp_path)
-        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-        assert ended.err.startswith(f"Error: {path}: ")
+        assert typed(*words, cwd=tmp_path).refusal().startswith(f"Error: {path}: ")
     assert not (tmp_path / "ran").exists()
 
 
@@ -252,8 +249,7 @@ def test_a_manifest_that_lies_is_refused_in_one_line(
     (stranger / runs.MANIFEST).write_text(json.dumps(manifest | {field: value}))
     picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
     ended = typed("predict", picture, "--run", stranger, cwd=tmp_path)
-    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert ended.err.startswith(f"Error: {stranger / runs.MANIFEST}: ")
+    assert ended.refusal().startswith(f"Error: {stranger / runs.MANIFEST}: ")
 
 
 def test_a_csv_is_read_in_parts_as_it_is_whole(
@@ -278,8 +274,7 @@ def test_a_csv_is_read_in_parts_as_it_is_whole(
     lines[121] = "256" + lines[121][1:]
     path.write_text("\n".join(lines))
     ended = typed("predict", path, "--run", tiny_run.folder, "--csv", "read.csv", cwd=tmp_path)
-    assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert "row 121 below the header" in ended.err
+    assert "row 121 below the header" in ended.refusal()
 
 
 def test_a_phones_further_pictures_are_no_animation(digits: data.Dataset, tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, changed, typed
+from conftest import TEST, TRAIN, changed, memory_below, raises_line, typed
 
 from digit_recognizer import runs
 from digit_recognizer.cli import tables
@@ -65,9 +64,8 @@ def test_no_run_is_made_and_no_page_written_in_another(copied: runs.Run, tmp_pat
     out = f"runs/tiny/{inside}".rstrip("/")
     before = sorted(copied.folder.rglob("*"))
     for words in (["train"], ["ensemble", copied.folder], ["compare", *[copied.folder] * 2, "--report"]):
-        ended = typed(*words, "--out", out, cwd=tmp_path)
         reason = "cannot be written (it belongs to the run tiny); name a place outside"
-        assert (ended.code, ended.out, ended.err) == (1, "", f"Error: {out}: {reason}\n")
+        assert typed(*words, "--out", out, cwd=tmp_path).refusal() == f"Error: {out}: {reason}"
     assert sorted(copied.folder.rglob("*")) == before
 
 
@@ -121,8 +119,7 @@ def test_a_damaged_manifest_is_told_and_hides_no_other_run(tmp_path: Path, copie
     reason = (
         "runs/damaged/run.json: name: field required; train that run again, or use the version that wrote it"
     )
-    named = typed("report", "damaged", "--out", "runs", cwd=tmp_path)
-    assert (named.code, named.out, named.err) == (1, "", f"Error: {reason}\n")
+    assert typed("report", "damaged", "--out", "runs", cwd=tmp_path).refusal() == f"Error: {reason}"
     listed = typed("runs", "--out", "runs", cwd=tmp_path)
     assert (listed.code, listed.err) == (0, f"{reason}; it is left out\n")
     assert [line.split()[0] for line in listed.out.splitlines()] == ["run", "tiny"]
@@ -202,9 +199,8 @@ def test_probabilities_of_another_shape_raise_run_error(
     with np.load(path) as stored:
         arrays = dict(stored)
     np.savez(path, **{**arrays, name: array})
-    with pytest.raises(RunError, match=rf"probabilities-1\.npz: is damaged \(.*{name}[ .]") as error:
+    with raises_line(RunError, rf"probabilities-1\.npz: is damaged \(.*{name}[ .]"):
         copied.predictions()
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -216,11 +212,6 @@ def test_probabilities_that_unpack_to_gigabytes_are_refused_unread(
         np.savez_compressed(path, rows=np.zeros(5_000_000))
     else:
         os.truncate(path, 2**31)
-    tracemalloc.start()
-    with pytest.raises(
-        RunError, match="its arrays are larger than the file" if compressed else "is larger tha"
-    ):
+    reason = "its arrays are larger than the file" if compressed else "is larger tha"
+    with memory_below(2**22), pytest.raises(RunError, match=reason):
         copied.predictions()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**22

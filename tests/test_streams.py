@@ -56,9 +56,8 @@ def test_results_that_cannot_be_written_end_each_command_in_one_line(
     (tmp_path / "tiny").symlink_to(tiny_run.folder)
     result = typed(*arguments, cwd=tmp_path, stdout=safe(Full(tmp_path / "full", "w")))
     assert result.code == 1
-    line = result.err.splitlines()[-1]
-    assert line.startswith("Error: stdout: cannot be written (No space left on device)")
-    assert note in line
+    assert result.last_line.startswith("Error: stdout: cannot be written (No space left on device)")
+    assert note in result.last_line
     assert "Traceback" not in result.err
 
 

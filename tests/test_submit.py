@@ -350,10 +350,8 @@ def test_a_file_that_kaggle_would_not_score_is_not_uploaded(
         write_csv(write_run(user, "changed") / "submission.csv", label=5)
     if "broken" in str(target):
         (write_run(user, "broken") / "run.json").write_text("{}")
-    result = user.run("submit", *([target] if target else []))
-    assert (result.code, result.out) == (3, "")
-    assert result.err.startswith(f"Error: {message.format(folder=user.folder)}")
-    assert result.err.count("\n") == 1
+    line = user.run("submit", *([target] if target else [])).refusal(3)
+    assert line.startswith(f"Error: {message.format(folder=user.folder)}")
     assert user.kaggle.seen == []
 
 
@@ -447,11 +445,9 @@ def test_the_same_file_is_submitted_once_unless_forced(user: User) -> None:
 )  # fmt: skip
 def test_a_damaged_ledger_is_named_with_the_field(user: User, content: str, message: str) -> None:
     damage(user, content)
-    result = user.run("submit", "file.csv")
-    assert result.code == 3
-    assert result.err.startswith("Error: submissions/.submitted.json: ")
-    assert message in result.err
-    assert result.err.count("\n") == 1
+    line = user.run("submit", "file.csv").refusal(3)
+    assert line.startswith("Error: submissions/.submitted.json: ")
+    assert message in line
 
 
 # Once, whatever happens.
@@ -805,16 +801,14 @@ def test_seconds_that_are_no_positive_number_are_a_usage_error(user: User, optio
         user.run("submit", "file.csv", option, value),
         user.run("submit", "file.csv", **{variable: value}),
     ):
-        assert (result.code, result.out) == (2, "")
-        assert result.err.count("\n") == 1
+        assert result.refusal(2)
     assert user.kaggle.seen == []
 
 
 def test_a_long_message_is_refused_before_any_work(user: User) -> None:
     limit = candidate.MESSAGE_LIMIT
-    result = user.run("submit", "nowhere.csv", "-m", "m" * (limit + 1))
-    assert result.code == 2
-    assert result.err == f"Error: --message: found {limit + 1} characters, expected at most {limit}\n"
+    line = f"Error: --message: found {limit + 1} characters, expected at most {limit}"
+    assert user.run("submit", "nowhere.csv", "-m", "m" * (limit + 1)).refusal(2) == line
     assert user.run("submit", "file.csv", "-m", "m" * limit).code == 0
     description = user.kaggle.submissions[0]["description"]
     assert ledger.TAG.match(description)  # first, lest a cut take it
