@@ -28,7 +28,7 @@ from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, 
 from digit_recognizer.recipes import RECIPES
 from digit_recognizer.settings import Settings, parse
 
-pytest_plugins = ["report_runs"]
+pytest_plugins = ["report_runs", "stub_kaggle"]
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = 600, 150  # rows of the sample that the tests use
 DEADLINE = 120  # seconds that a test waits for another process, at most
@@ -301,26 +301,6 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
         if not (out / "sample").exists():
             train(Job(holdout=0.01, data_dir=data.sample_folder(), out=out, name="sample"))
         return runs.load(out / "sample")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    """A Kaggle on loopback, for a module's tests."""
-    import stub_kaggle
-
-    with stub_kaggle.serving() as server:
-        yield server
-
-
-@pytest.fixture
-def user(server: Any, tmp_path: Path) -> Iterator[Any]:
-    """Someone at a terminal, for whom that Kaggle is new."""
-    import stub_kaggle
-
-    server.kaggle = stub_kaggle.Kaggle()
-    (tmp_path / "work").mkdir()
-    yield stub_kaggle.User(server, tmp_path / "work")
-    server.kaggle.over.set()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

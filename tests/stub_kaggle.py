@@ -19,7 +19,7 @@ import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
+import pytest
 from conftest import DEADLINE, ROOT, Result, typed
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -38,12 +39,9 @@ SIGNATURE = "X-Goog-Signature-5ec2e7"
 SECRETS = (KEY, TOKEN, SIGNATURE, b64encode(f"{USER}:{KEY}".encode()).decode())
 PAGE = "<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 STEPS = {
-    "IntrospectToken": "log in",
-    "ListSubmissions": "list",
-    "StartSubmissionUpload": "start",
-    "CreateSubmission": "create",
-    "DownloadDataFiles": "find archive",
-}
+    "IntrospectToken": "log in", "ListSubmissions": "list", "StartSubmissionUpload": "start",
+    "CreateSubmission": "create", "DownloadDataFiles": "find archive",
+}  # fmt: skip
 
 Answer = Callable[[], Response]
 Fault = Callable[["Kaggle", Request, Answer], Response]
@@ -131,12 +129,9 @@ class Kaggle:
     def list_submission(self, ref: int, description: str, **fields: Any) -> None:
         """Add a submission to the list, as if it had been made from elsewhere."""
         submission = {
-            "ref": ref,
-            "date": "2026-11-21T10:00:00.123Z",
+            "ref": ref, "date": "2026-11-21T10:00:00.123Z", "description": description, "status": "PENDING",
             "fileName": self.names[-1] if self.names else "submission.csv",
-            "description": description,
-            "status": "PENDING",
-        }
+        }  # fmt: skip
         self.submissions.insert(0, submission | fields)
 
     def _find_archive(self, request: Request) -> Response:
@@ -243,19 +238,12 @@ class Server(HTTPServer):
         """All that tells the client where to go and who it is; nothing of the tester's own."""
         proxy = f"http://127.0.0.1:{self.port}"
         return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(home),
-            "http_proxy": proxy,
-            "https_proxy": proxy,
-            "no_proxy": "",
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "KAGGLE_USERNAME": USER,
-            "KAGGLE_KEY": KEY,
-            "DIGIT_RECOGNIZER_TIMEOUT": "20",
-            "DIGIT_RECOGNIZER_RETRY_DELAY": "0.05",
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home),
+            "http_proxy": proxy, "https_proxy": proxy, "no_proxy": "",
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY,
+            "DIGIT_RECOGNIZER_TIMEOUT": "20", "DIGIT_RECOGNIZER_RETRY_DELAY": "0.05",
             "DIGIT_RECOGNIZER_MAX_WAIT": "20",
-        }
+        }  # fmt: skip
 
 
 class ThisProcess(client.Process):
@@ -318,14 +306,9 @@ class User:
         """Start a command in a process of its own."""
         return subprocess.Popen(
             [*(command or (sys.executable, "-m", "digit_recognizer")), *map(str, arguments)],
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+            cwd=self.folder, env={**self.environment, **environment}, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
 
     def run_process(self, *arguments: object, **options: Any) -> Result:
         """Run a command in a process of its own, as `start` does."""
@@ -354,12 +337,20 @@ class User:
         return result
 
 
-@contextmanager
-def serving() -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A Kaggle on loopback, for a module's tests."""
     server = Server()
     server.start()
-    try:
-        yield server
-    finally:
-        server.kaggle.over.set()
-        server.stop()
+    yield server
+    server.kaggle.over.set()
+    server.stop()
+
+
+@pytest.fixture
+def user(server: Server, tmp_path: Path) -> Iterator[User]:
+    """Someone at a terminal, for whom that Kaggle is new."""
+    server.kaggle = Kaggle()
+    (tmp_path / "work").mkdir()
+    yield User(server, tmp_path / "work")
+    server.kaggle.over.set()

@@ -17,8 +17,9 @@ def put(user: User, name: str, content: str | bytes | dict[str, object]) -> Path
     """Write a file into the user's home."""
     path = user.home / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content) if isinstance(content, dict) else content
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    if not isinstance(content, bytes):
+        content = (content if isinstance(content, str) else json.dumps(content)).encode()
+    path.write_bytes(content)
     return path
 
 
@@ -135,10 +136,8 @@ def test_no_credentials(user: User, incomplete: str | None) -> None:
     if incomplete is not None:
         put(user, place, incomplete)
         place += ", which holds no username and key"
-    message = (
-        "no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME "
-        f"with KAGGLE_KEY, nor {place}; make a token at https://www.kaggle.com/settings/api"
-    )
+    places = "neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with KAGGLE_KEY, nor"
+    message = f"no Kaggle credentials: {places} {place}; make a token at https://www.kaggle.com/settings/api"
     refused(user, 4, message, KAGGLE_API_TOKEN=" \n", KAGGLE_KEY=None)
 
 
@@ -157,11 +156,8 @@ def test_no_credentials(user: User, incomplete: str | None) -> None:
 )
 def test_wrong_credentials(user: User, variables: dict[str, str], named: str) -> None:
     result = user.run("submissions", "--verbose", **variables)
-    assert result.code == 4
-    assert result.last_line == (
-        f"Error: Kaggle does not accept the credentials of {named} "
-        "make new ones at https://www.kaggle.com/settings/api"
-    )
+    told = f"the credentials of {named} make new ones at https://www.kaggle.com/settings/api"
+    assert (result.code, result.last_line) == (4, f"Error: Kaggle does not accept {told}")
     assert not [value for value in variables.values() if value in result.err]
     assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
 

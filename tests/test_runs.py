@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -116,30 +117,31 @@ def test_a_damaged_manifest_is_told_and_hides_no_other_run(tmp_path: Path, copie
     damaged = copied.folder.with_name("damaged")
     damaged.mkdir()
     (damaged / "run.json").write_text('{"format": 4}')
-    reason = (
-        "runs/damaged/run.json: name: field required; train that run again, or use the version that wrote it"
-    )
+    advice = "train that run again, or use the version that wrote it"
+    reason = f"runs/damaged/run.json: name: field required; {advice}"
     assert typed("report", "damaged", "--out", "runs", cwd=tmp_path).refusal() == f"Error: {reason}"
     listed = typed("runs", "--out", "runs", cwd=tmp_path)
     assert (listed.code, listed.err) == (0, f"{reason}; it is left out\n")
     assert [line.split()[0] for line in listed.out.splitlines()] == ["run", "tiny"]
 
 
-@pytest.mark.parametrize("kind", ["endless", "pipe", "folder", "errors", "values"])
+BAD: dict[str, Callable[[Path], object]] = {
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "errors": lambda path: path.write_text(
+        '{"scores": {' + ",".join(f'"{n}":{{}}' for n in range(2000)) + "}}"
+    ),
+    "values": lambda path: path.write_text('{"scores": [' + "0," * 600_000 + "0]}"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
 def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kind: str) -> None:
     bad = copied.folder.with_name("bad")
     bad.mkdir()
     path = bad / "run.json"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "errors":
-        path.write_text('{"scores": {' + ",".join(f'"{n}":{{}}' for n in range(2000)) + "}}")
-    elif kind == "values":
-        path.write_text('{"scores": [' + "0," * 600_000 + "0]}")
-    else:
-        path.symlink_to("/dev/zero")
+    BAD[kind](path)
     problems: list[str] = []
     listed = runs.list_all(copied.folder.parent, problems.append)
     assert [run.folder for run in listed] == [copied.folder]

@@ -265,9 +265,9 @@ def test_a_killed_submit_takes_its_client_with_it_and_the_next_sends_the_file_on
 
 @pytest.mark.slow
 def test_submits_of_one_file_at_once_make_one_submission(user: User) -> None:
-    processes = [user.start("submit", "file.csv", "--no-wait") for _ in range(5)]
+    processes = [user.start("submit", "file.csv", "--no-wait") for _ in range(3)]
     results = [user.finish(process) for process in processes]
-    assert sorted(result.code for result in results) == [0, 3, 3, 3, 3], results
+    assert sorted(result.code for result in results) == [0, 3, 3], results
     assert len(user.kaggle.submissions) == 1
     for result in results:
         if result.code == 3:
@@ -871,9 +871,8 @@ def test_submissions_are_matched_to_runs(user: User) -> None:
     assert user.run("submit", "file.csv", "-m", "by hand").code == 0
     (user.folder / "submissions/.submitted.json").unlink()
     rows = listed(user)
-    assert [(row["ref"], row["run"], row["status"]) for row in rows] == [
-        (4001, None, "COMPLETE"), (4000, "mine", "COMPLETE"),
-    ]  # fmt: skip
+    assert [(row["ref"], row["run"]) for row in rows] == [(4001, None), (4000, "mine")]
+    assert {row["status"] for row in rows} == {"COMPLETE"}
     assert {rows[0][name] for name in ("validation", "gap", "expected_score", "in_interval")} == {None}
     assert (rows[1]["expected_score"], rows[1]["in_interval"]) == (EXPECTED, "inside")
     assert rows[0]["errors"] == rows[1]["errors"] == 1
@@ -964,10 +963,8 @@ def test_the_script_behaves_the_same_from_everywhere(user: User) -> None:
     write_csv(user.folder / "my file.csv")
     home = user.folder / "a clone"
     script, python = home / "scripts/submit.sh", home / ".venv/bin/python"
-    for file, content in (
-        (script, (ROOT / "scripts/submit.sh").read_text()),
-        (python, f'#!/bin/sh\nexec {sys.executable} "$@"\n'),
-    ):
+    program = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    for file, content in {script: (ROOT / "scripts/submit.sh").read_text(), python: program}.items():
         file.parent.mkdir(parents=True)
         file.write_text(content)
         file.chmod(0o755)
