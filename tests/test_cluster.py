@@ -11,10 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -62,51 +62,50 @@ OTHER = "from digit_recognizer import manifest; manifest.source_hash = lambda: '
 
 
 class Dask:
-    """Programs of Dask; what is left of them is killed in the end."""
+    """A scheduler and its workers, each a program of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.address = folder, ""
-        self._numbers, self._programs = count(), list[subprocess.Popen[bytes]]()
+        self.folder, self.programs = folder, list[subprocess.Popen[bytes]]()
 
-    def _start(self, *arguments: str, preload: str = "") -> subprocess.Popen[bytes]:
-        number = next(self._numbers)
-        if preload:
-            (self.folder / f"preload_{number}.py").write_text(preload)
-            arguments = (*arguments, "--preload", str(self.folder / f"preload_{number}.py"))
-        with (self.folder / f"{number}.log").open("w") as log:
-            command = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
+    def start(self, *arguments: object) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "dask", *map(str, arguments), "--no-dashboard"]
+        with (self.folder / f"{len(self.programs)}.log").open("w") as log:
             program = subprocess.Popen(
                 command, cwd=self.folder, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        self._programs.append(program)
+        self.programs.append(program)
         return program
 
-    def start_scheduler(self) -> subprocess.Popen[bytes]:
+    def start_scheduler(self) -> None:
         file = self.folder / "scheduler.json"
-        where = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
-        program = self._start("scheduler", *where, preload=COUNT)
+        where = ("--host", "127.0.0.1", "--port", 0, "--scheduler-file", file)
+        self.scheduler = self.start("scheduler", *where, "--preload", COUNT)
         wait_until(lambda: file.exists() and file.read_text().endswith("}"))
         self.address = json.loads(file.read_text())["address"]
-        return program
 
-    def start_worker(self, *arguments: str, preload: str = "") -> subprocess.Popen[bytes]:
-        options = ("--no-nanny", "--local-directory", str(self.folder), *arguments)
-        return self._start("worker", self.address, *options, preload=preload)
+    def start_worker(self, *options: object, threads: int = 1) -> subprocess.Popen[bytes]:
+        where = (self.address, "--no-nanny", "--local-directory", self.folder)
+        return self.start("worker", *where, "--nthreads", threads, *options)
 
-    @contextmanager
-    def client(self) -> Iterator[Any]:
-        from distributed import Client
-
-        with Client(self.address, set_as_default=False) as client:
-            yield client
+    def client(self) -> Any:
+        return importlib.import_module("distributed").Client(self.address, set_as_default=False)
 
     def wait_for(self, workers: int) -> None:
         with self.client() as client:
             wait_until(lambda: len(client.nthreads()) == workers)
 
-    def end(self) -> None:
-        for program in self._programs:
+
+@contextmanager
+def started(folder: Path) -> Iterator[Dask]:
+    """Start a scheduler; it and what was started for it is killed in the end."""
+    pytest.importorskip("distributed")
+    dask = Dask(folder)
+    try:
+        dask.start_scheduler()
+        yield dask
+    finally:
+        for program in dask.programs:
             program.kill()
             program.wait(DEADLINE)
 
@@ -114,16 +113,10 @@ class Dask:
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
     """A scheduler and two workers."""
-    pytest.importorskip("distributed")
-    dask = Dask(tmp_path_factory.mktemp("dask"))
-    try:
-        dask.start_scheduler()
-        for _ in range(2):
-            dask.start_worker("--nthreads", "1")
+    with started(tmp_path_factory.mktemp("dask")) as dask:
+        dask.start_worker(), dask.start_worker()
         dask.wait_for(2)
         yield dask
-    finally:
-        dask.end()
 
 
 def slow_job(home: Path) -> Job:
@@ -207,7 +200,7 @@ def test_a_search_on_a_cluster_tries_the_same_candidates(dask: Dask, home: Path)
 
 @pytest.mark.slow
 def test_the_fit_of_a_worker_that_is_killed_is_done_again(dask: Dask, home: Path, whole: runs.Run) -> None:
-    third = dask.start_worker("--nthreads", "1")
+    third = dask.start_worker()
     dask.wait_for(3)
     job = changed(slow_job(home), name="killed", jobs=None, cluster=dask.address)
     firsts: Counter[str] = Counter()
@@ -226,24 +219,19 @@ def test_the_fit_of_a_worker_that_is_killed_is_done_again(dask: Dask, home: Path
 def test_a_scheduler_that_is_killed_is_one_line_and_the_run_goes_on_here(
     tmp_path: Path, home: Path, whole: runs.Run, monkeypatch: pytest.MonkeyPatch, start: Any
 ) -> None:
-    pytest.importorskip("distributed")
-    dask = Dask(tmp_path)
-    try:
-        scheduler = dask.start_scheduler()
+    with started(tmp_path) as dask:
         job = changed(slow_job(home), name="lost", jobs=None, cluster=dask.address)
         alone = pytest.raises(RunError, match="has no workers; start one: dask")
         with monkeypatch.context() as patched, alone:
             patched.setattr(cluster_module, "SECONDS", 0.5)
             train(job)
-        dask.start_worker("--nthreads", "1")
+        dask.start_worker()
         words = ["--recipe", "sklearn-mlp-plain", *set_options(SLOW), "--folds", 4, "--name", "lost"]
         process = start("-m", "digit_recognizer", "train", *words, "--cluster", dask.address, cwd=home)
         fits = home / "submissions/lost/fits"
         wait_until(lambda: fits.exists() and list(fits.glob("*.npz")), process)
-        scheduler.kill()
+        dask.scheduler.kill()
         _, err = process.communicate(timeout=DEADLINE)
-    finally:
-        dask.end()
     assert process.returncode == 1
     usual = re.compile("Read |Workers of|sklearn-mlp-plain fold")
     (line,) = [line for line in err.splitlines() if not usual.match(line)]
@@ -260,8 +248,8 @@ def test_a_scheduler_that_is_killed_is_one_line_and_the_run_goes_on_here(
 @pytest.mark.slow
 def test_workers_that_may_give_other_numbers_are_refused_by_name(dask: Dask, home: Path) -> None:
     others = {
-        "source_hash another, expected": dask.start_worker("--nthreads", "1", preload=OTHER),
-        "--nthreads 2, expected 1": dask.start_worker("--nthreads", "2"),
+        "source_hash another, expected": dask.start_worker("--preload", OTHER),
+        "--nthreads 2, expected 1": dask.start_worker(threads=2),
     }
     dask.wait_for(4)
     for number, left in ((4, dict(others)), (3, {})):
@@ -276,7 +264,7 @@ def test_workers_that_may_give_other_numbers_are_refused_by_name(dask: Dask, hom
 
 @pytest.mark.slow
 def test_the_minutes_are_used_and_kept_on_all_workers_though_one_is_killed(dask: Dask, home: Path) -> None:
-    third = dask.start_worker("--nthreads", "1")
+    third = dask.start_worker()
     dask.wait_for(3)
     with training.on_cluster(dask.address):  # so that no time goes by with imports
         training.import_libraries([MLPSettings()], workers=3, threads=1)
@@ -346,12 +334,13 @@ def test_digits_that_come_late_leave_the_fits_what_is_always_theirs(monkeypatch:
         time.sleep(0.3)  # longer than the fit's budget
         yield from ()
 
-    client = SimpleNamespace(id="", subscribe_topic=lambda *_: None, submit=lambda *_: None)
     monkeypatch.setattr(cluster_module.Cluster, "call_all", call_all)
     monkeypatch.setattr(cluster_module.Cluster, "workers", lambda self: ["tcp://worker"])
     monkeypatch.setattr(cluster_module, "_facts", lambda _: {})
     split = Split("holdout", np.arange(9), np.arange(9, 10))
     task = FitTask("net", MLPSettings(), split, seed=0, budget=Budget(seconds=0.1, epoch=0.01, predict=0.0))
     data = SimpleNamespace(train=None, test=None)
-    assert list(cluster_module.Cluster(client, "tcp://scheduler").fit_all([task], data, print)) == []
+    assert (
+        list(cluster_module.Cluster(mock.MagicMock(), "tcp://scheduler").fit_all([task], data, print)) == []
+    )
     assert left[1] > 0.9 * cluster_module.LATE_SECONDS
