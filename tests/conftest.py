@@ -139,18 +139,21 @@ def typed(
     raise AssertionError("main did not exit")
 
 
+def start_program(*command: object, **options: Any) -> subprocess.Popen[str]:
+    """Start a program in a session of its own."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    defaults = {"env": environment(), "text": True, "start_new_session": True, **streams}
+    return subprocess.Popen(list(map(str, command)), **{**defaults, **options})
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return a function that starts a program in a session of its own; what is left of it is killed."""
+    """Return a function that starts Python in a folder; what is left of it is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)], cwd=cwd, env=environment(), text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
+        started.append(start_program(sys.executable, *arguments, cwd=cwd))
+        return started[-1]
 
     yield start
     for process in started:

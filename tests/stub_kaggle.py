@@ -12,7 +12,6 @@ import queue
 import secrets
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -28,7 +27,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DEADLINE, ROOT, Result, typed
+from conftest import DEADLINE, ROOT, Result, start_program, typed
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -304,11 +303,8 @@ class User:
 
     def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str) -> Any:
         """Start a command in a process of its own."""
-        return subprocess.Popen(
-            [*(command or (sys.executable, "-m", "digit_recognizer")), *map(str, arguments)],
-            cwd=self.folder, env={**self.environment, **environment}, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        command = command or (sys.executable, "-m", "digit_recognizer")
+        return start_program(*command, *arguments, cwd=self.folder, env={**self.environment, **environment})
 
     def run_process(self, *arguments: object, **options: Any) -> Result:
         """Run a command in a process of its own, as `start` does."""

@@ -23,9 +23,9 @@ from conftest import (
     PLAIN,
     TEST,
     changed,
-    environment,
     first_rows,
     set_options,
+    start_program,
     tiny_job,
     train,
     typed,
@@ -65,17 +65,13 @@ class Dask:
     """A scheduler and its workers, each a program of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.programs = folder, list[subprocess.Popen[bytes]]()
+        self.folder, self.programs = folder, list[subprocess.Popen[str]]()
 
-    def start(self, *arguments: object) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "dask", *map(str, arguments), "--no-dashboard"]
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        command = (sys.executable, "-m", "dask", *arguments, "--no-dashboard")
         with (self.folder / f"{len(self.programs)}.log").open("w") as log:
-            program = subprocess.Popen(
-                command, cwd=self.folder, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        self.programs.append(program)
-        return program
+            self.programs.append(start_program(*command, cwd=self.folder, stdout=log, stderr=log))
+        return self.programs[-1]
 
     def start_scheduler(self) -> None:
         file = self.folder / "scheduler.json"
@@ -84,7 +80,7 @@ class Dask:
         wait_until(lambda: file.exists() and file.read_text().endswith("}"))
         self.address = json.loads(file.read_text())["address"]
 
-    def start_worker(self, *options: object, threads: int = 1) -> subprocess.Popen[bytes]:
+    def start_worker(self, *options: object, threads: int = 1) -> subprocess.Popen[str]:
         where = (self.address, "--no-nanny", "--local-directory", self.folder)
         return self.start("worker", *where, "--nthreads", threads, *options)
 

@@ -3,14 +3,13 @@
 import io
 import os
 import signal
-import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
 import pytest
-from conftest import DEADLINE, Result, environment, run_program, set_options, typed
+from conftest import DEADLINE, Result, environment, run_program, set_options, start_program, typed
 
 import digit_recognizer
 from digit_recognizer import data, runs
@@ -147,11 +146,10 @@ def test_a_closed_terminal_ends_a_run_as_sigterm_does(folder: Path, tmp_path: Pa
     import termios
 
     master, slave = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "digit_recognizer", "train", "--data-dir", folder, *SMALL, "--minutes", "0.5",
-         "--jobs", "2", "--name", "a"],
-        cwd=tmp_path, env=environment() | {"TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    process = start_program(
+        sys.executable, "-m", "digit_recognizer", "train", "--data-dir", folder, *SMALL, "--minutes", "0.5",
+        "--jobs", "2", "--name", "a", cwd=tmp_path, env=environment() | {"TERM": "xterm"},
+        stdin=slave, stdout=slave, stderr=slave, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(slave)
     try:
