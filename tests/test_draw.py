@@ -289,12 +289,7 @@ def test_without_a_run_the_sample_is_trained_on(
     read_by: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs: list[pipeline.Job] = []
-
-    def train_nothing(job: pipeline.Job, **_: Any) -> runs.Run:
-        jobs.append(job)
-        return read_by
-
-    monkeypatch.setattr(pipeline, "train", train_nothing)
+    monkeypatch.setattr(pipeline, "train", lambda job, **_: jobs.append(job) or read_by)
     ended = typed("draw", "--no-open", cwd=tmp_path)
     assert ended.code == 0
     assert ended.err.count("\n") == 1

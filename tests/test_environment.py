@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import joblib
@@ -55,15 +56,6 @@ ALONE = "One fit is done after the other, as no process can be started: {}"
 FOREIGN_JSON = {"image_data_format": "channels_first", "floatx": "float64", "epsilon": 0.1, "backend": "jax"}
 
 
-def make_tasks(digits: data.Dataset) -> list[FitTask]:
-    """Return the fits of all recipes, as a plain `train` does them on this machine."""
-    nets = {recipe.name: recipe.settings for recipe in recipes.select(RECIPES, SETTINGS)}
-    looked = Machine.look(list(nets.values()), jobs=1)
-    splits = make_splits(digits.train.labels, digits.first_rows, holdout=0.1, folds=None, repeats=1, seed=0)
-    adapted = {name: looked.adapt(settings) for name, settings in nets.items()}
-    return training.make_fits(adapted, splits, refit=False, seed=0)
-
-
 def fit_here(task: FitTask, digits: data.Dataset) -> dict[str, bytes]:
     """Return the bytes of all arrays of a fit in this very process, by name."""
     result = training.fit(task, digits.train, digits.test)
@@ -89,8 +81,12 @@ def blended(run: runs.Run) -> list[bytes]:
 
 
 def fit_twice(_: object, digits: data.Dataset) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Return the bytes of all fits in a process of its own, clean, and then with a notebook's settings."""
-    tasks, clean, foreign = make_tasks(digits), {}, {}
+    """Return the bytes of all fits as `train` does them, clean, and then with a notebook's settings."""
+    nets = {recipe.name: recipe.settings for recipe in recipes.select(RECIPES, SETTINGS)}
+    looked = Machine.look(list(nets.values()), jobs=1)
+    splits = make_splits(digits.train.labels, digits.first_rows, holdout=0.1, folds=None, repeats=1, seed=0)
+    adapted = {name: looked.adapt(settings) for name, settings in nets.items()}
+    tasks, clean, foreign = training.make_fits(adapted, splits, refit=False, seed=0), {}, {}
     for task in tasks:
         clean |= fit_here(task, digits)
     with notebook():
@@ -354,10 +350,7 @@ def test_a_library_that_is_missing_or_broken_is_named(home: Path, monkeypatch: p
 def test_what_the_machine_lacks_is_one_line(
     home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
-    def fail(_: Path) -> data.Dataset:
-        raise error
-
-    monkeypatch.setattr(data, "load", fail)
+    monkeypatch.setattr(data, "load", mock.Mock(side_effect=error))
     assert typed("train", cwd=home).refusal().startswith(line)
 
 

@@ -3,7 +3,7 @@
 import ast
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -85,15 +85,11 @@ def test_a_library_is_imported_in_its_files_alone(library: str) -> None:
     assert users == ONLY_IN[library]
 
 
-def is_installed() -> bool:
-    """Return whether the package is in this environment, as `make install` puts it there."""
-    try:
-        return distribution("digit-recognizer").read_text("direct_url.json") is not None
-    except PackageNotFoundError:
-        return False
+# Whether the package is in this environment, as `make install` puts it there.
+INSTALLED = any(found.read_text("direct_url.json") for found in distributions(name="digit-recognizer"))
 
 
-@pytest.mark.skipif(not is_installed(), reason="the package is not installed here")
+@pytest.mark.skipif(not INSTALLED, reason="the package is not installed here")
 def test_beside_a_folder_of_its_name_the_installed_package_is_imported(tmp_path: Path) -> None:
     (tmp_path / "digit_recognizer" / "data").mkdir(parents=True)  # as in the folder above a clone
     code = "import digit_recognizer.data; print(digit_recognizer.data.__file__)"

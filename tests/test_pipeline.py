@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ def test_a_damaged_fit_is_fitted_again_with_equal_numbers(
 ) -> None:
     job = tiny_job(home, name="damaged")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="write"):
-        patch.setattr(results, "evaluate", raise_os_error)
+        patch.setattr(results, "evaluate", mock.Mock(side_effect=OSError("write")))
         train(job)
     fits = sorted((home / "submissions/damaged/fits").iterdir())
     assert len(fits) == 4
@@ -283,14 +284,10 @@ def test_a_damaged_fit_is_fitted_again_with_equal_numbers(
         np.testing.assert_array_equal(after.test, before.test)
 
 
-def raise_os_error(*_: object, **__: object) -> None:
-    raise OSError("write")
-
-
 def test_a_run_of_another_command_is_not_resumed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = tiny_job(home, name="cut")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="write"):
-        patch.setattr(results, "evaluate", raise_os_error)
+        patch.setattr(results, "evaluate", mock.Mock(side_effect=OSError("write")))
         train(job)
     for other, difference in {
         "write_submission": (False, "command train, not validate"),

@@ -22,11 +22,7 @@ def test_a_stage_that_is_complete_meanwhile_does_not_end_the_report(
 ) -> None:
     load, probabilities = data.load, runs.probabilities_file(again.folder, 1)
 
-    def go_on(folder: Path) -> data.Dataset:
-        probabilities.unlink()
-        return load(folder)
-
-    monkeypatch.setattr(data, "load", go_on)
+    monkeypatch.setattr(data, "load", lambda folder: probabilities.unlink() or load(folder))
     assert reports.write(again).exists()
 
 

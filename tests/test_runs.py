@@ -46,11 +46,6 @@ def test_what_a_run_stored_is_what_is_loaded(copied: runs.Run, tiny_run: runs.Ru
         np.testing.assert_array_equal(after.test, before.test, strict=True)
 
 
-def write_run(out: Path, name: str, run: runs.Run, created: datetime) -> None:
-    (out / name).mkdir(parents=True)
-    runs.write_manifest(out / name, changed(run.manifest, created=created, name=name))
-
-
 def test_runs_are_found_by_name_or_folder(tmp_path: Path, copied: runs.Run) -> None:
     assert runs.find(copied.folder.parent, "tiny").folder == copied.folder
     assert runs.find(Path("elsewhere"), str(copied.folder)).folder == copied.folder
@@ -86,7 +81,8 @@ def test_runs_of_two_time_zones_are_listed_by_the_moment(tmp_path: Path, tiny_ru
         ".unfinished": noon + timedelta(days=1),
     }
     for name, created in moments.items():
-        write_run(tmp_path, name, tiny_run, created)
+        (tmp_path / name).mkdir()
+        runs.write_manifest(tmp_path / name, changed(tiny_run.manifest, created=created, name=name))
     (tmp_path / "no run").mkdir()
     problems: list[str] = []
     listed = runs.list_all(tmp_path, problems.append)
@@ -150,16 +146,13 @@ def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kin
     assert len(problems[0]) < 300
 
 
-def damage(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
-
-
 def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> None:
     path = copied.folder / "probabilities-1.npz"
     content = path.read_bytes()
     cut = [content[:length] for length in (0, 2, 100, len(content) // 2, len(content) - 1)]
     step = len(content) // 100
-    flipped = [damage(content, place) for place in range(0, len(content), step)]
+    places = range(0, len(content), step)
+    flipped = [content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :] for at in places]
     messages = []
     for spoilt in [*cut, *flipped]:
         path.write_bytes(spoilt)

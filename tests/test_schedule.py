@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import ceil
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -424,9 +425,6 @@ def test_measuring_tells_seconds_of_an_epoch_and_of_the_predictions(
 def test_no_memory_for_measuring_is_one_line(
     measure: Callable[..., list[Cost]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_out(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(training.machine, "map_on_workers", run_out)
+    monkeypatch.setattr(training.machine, "map_on_workers", mock.Mock(side_effect=MemoryError))
     with pytest.raises(RunError, match="out of memory while the speed of the nets is measured"):
         measure(SKLEARN)

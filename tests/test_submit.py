@@ -679,10 +679,7 @@ def test_a_score_that_is_no_share_is_no_accuracy(user: User, score: str) -> None
 
 
 def test_an_attempt_whose_end_is_unknown_is_looked_for_by_the_next(user: User) -> None:
-    def go_dark(kaggle: Any, request: Any, answer: Any) -> Any:
-        kaggle.always["list"] = reset
-        return accepting_then(reset)(kaggle, request, answer)
-
+    go_dark = first(lambda: user.kaggle.always.update({"list": reset}), accepting_then(reset))
     user.kaggle.faults["create"] = [go_dark]
     run = write_run(user)
     result = user.run("submit")

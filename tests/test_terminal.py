@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
+from unittest import mock
 
 import pytest
 from conftest import Result, changed, typed
@@ -204,12 +205,9 @@ def test_commands_that_talk_to_kaggle_fit_the_terminal(user: Any, monkeypatch: p
 
 
 def test_a_stopped_command_leaves_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def stop(*_: object, **__: object) -> None:
-        error = KeyboardInterrupt()
-        error.add_note("submissions/a keeps 2 finished fits.")
-        raise error
-
-    monkeypatch.setattr(runs, "list_all", stop)
+    error = KeyboardInterrupt()
+    error.add_note("submissions/a keeps 2 finished fits.")
+    monkeypatch.setattr(runs, "list_all", mock.Mock(side_effect=error))
     stopped = Result(130, "", "Stopped. submissions/a keeps 2 finished fits.\n")
     assert typed("runs", cwd=tmp_path) == stopped
 

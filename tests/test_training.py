@@ -6,6 +6,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -198,13 +199,10 @@ ResourceExhaustedError = type("ResourceExhaustedError", (Exception,), {})  # nam
 def test_a_fit_that_cannot_succeed_is_a_failure_and_a_bug_raises(
     digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, error: Exception | None, reason: str | None
 ) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
     settings = SETTINGS.replace(optimizer="sgd", learning_rate=1e6, learning_rate_schedule="constant")
     task = FitTask("sklearn-mlp", settings, folds_of(digits)[0], 0)
     if error:
-        monkeypatch.setattr(fit_module, "_fit", fail)
+        monkeypatch.setattr(fit_module, "_fit", mock.Mock(side_effect=error))
     if reason is None:
         with pytest.raises(ZeroDivisionError):
             training.fit(task, digits.train, digits.test)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from xml.etree import ElementTree
 
 import optuna
@@ -153,11 +154,8 @@ def test_the_best_is_judged_on_folds_that_the_search_has_not_seen(home: Path, fi
 def test_a_search_whose_comparison_has_begun_keeps_its_best(
     home: Path, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_off(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(judge, "_validate", cut_off)
+        patch.setattr(judge, "_validate", mock.Mock(side_effect=KeyboardInterrupt))
         find("compared", RATES, trials=3)
     (line,) = [line for line in runs.list_unfinished(home / "submissions") if "compared" in line]
     assert line == "compared-search was cut off; its command with --name compared --resume goes on"
