@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +28,7 @@ from digit_recognizer.manifest import DataConfig, Fingerprint, Rows, RunConfig, 
 from digit_recognizer.recipes import RECIPES
 from digit_recognizer.settings import Settings, parse
 
-pytest_plugins = ["report_runs"]
+pytest_plugins = ["report_runs", "stub_kaggle"]
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = 600, 150  # rows of the sample that the tests use
 DEADLINE = 120  # seconds that a test waits for another process, at most
@@ -91,13 +92,29 @@ class Result:
     out: str
     err: str
 
+    @property
+    def last_line(self) -> str:
+        return self.err.splitlines()[-1]
 
-Run = Callable[..., Result]
+    def refusal(self, code: int = 1) -> str:
+        """Return the one line that the command ended with; there must be nothing else."""
+        assert (self.code, self.out, self.err.count("\n")) == (code, "", 1), self
+        return self.last_line
 
 
 def environment() -> dict[str, str]:
     """Return what a program of its own needs to find the package."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run_program(*command: object, cwd: Path = ROOT, **variables: str | None) -> Result:
+    """Run a program in a process of its own; a variable that is None is not set there."""
+    ended = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={name: value for name, value in {**environment(), **variables}.items() if value is not None},
+        timeout=DEADLINE,
+    )  # fmt: skip
+    return Result(ended.returncode, ended.stdout, ended.stderr)
 
 
 def typed(
@@ -122,33 +139,21 @@ def typed(
     raise AssertionError("main did not exit")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Return a function that runs `python -m digit_recognizer ...`, as it is typed in an empty folder."""
-
-    def run(*arguments: object, cwd: Path = tmp_path, python: tuple[str, ...] = ()) -> Result:
-        command = [sys.executable, *python, "-m", "digit_recognizer", *map(str, arguments)]
-        ended = subprocess.run(
-            command, cwd=cwd, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            timeout=DEADLINE,
-        )  # fmt: skip
-        return Result(ended.returncode, ended.stdout, ended.stderr)
-
-    return run
+def start_program(*command: object, **options: Any) -> subprocess.Popen[str]:
+    """Start a program in a session of its own."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    defaults = {"env": environment(), "text": True, "start_new_session": True, **streams}
+    return subprocess.Popen(list(map(str, command)), **{**defaults, **options})
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return a function that starts a program in a session of its own; what is left of it is killed."""
+    """Return a function that starts Python in a folder; what is left of it is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)], cwd=cwd, env=environment(), text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
+        started.append(start_program(sys.executable, *arguments, cwd=cwd))
+        return started[-1]
 
     yield start
     for process in started:
@@ -164,6 +169,24 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+@contextmanager
+def raises_line(error: type[Exception], match: str) -> Iterator[None]:
+    """Expect an error whose text is one line."""
+    with pytest.raises(error, match=match) as raised:
+        yield
+    assert "\n" not in str(raised.value)
+
+
+@contextmanager
+def memory_below(most: int) -> Iterator[None]:
+    """Expect the block to take at most so many bytes."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < most
 
 
 def full_disk(*_: object, **__: object) -> None:
@@ -228,9 +251,13 @@ def tiny_job(
     return changed(Job(**{**defaults, **options}), minutes=minutes)
 
 
-def changed(job: Job, **fields: object) -> Job:
-    """Return a job with other fields, unchecked."""
-    return job.model_copy(update=fields)
+def changed(record: Any, **fields: object) -> Any:
+    """Return a record with other fields, unchecked; a dot leads to a field of a field."""
+    for path, value in fields.items():
+        name, _, rest = path.partition(".")
+        found = changed(getattr(record, name), **{rest: value}) if rest else value
+        record = record.model_copy(update={name: found})
+    return record
 
 
 def train(job: Job, notices: list[str] | None = None) -> runs.Run:
@@ -277,26 +304,6 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
         if not (out / "sample").exists():
             train(Job(holdout=0.01, data_dir=data.sample_folder(), out=out, name="sample"))
         return runs.load(out / "sample")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    """A Kaggle on loopback, for a module's tests."""
-    import stub_kaggle
-
-    with stub_kaggle.serving() as server:
-        yield server
-
-
-@pytest.fixture
-def user(server: Any, tmp_path: Path) -> Iterator[Any]:
-    """Someone at a terminal, for whom that Kaggle is new."""
-    import stub_kaggle
-
-    server.kaggle = stub_kaggle.Kaggle()
-    (tmp_path / "work").mkdir()
-    yield stub_kaggle.User(server, tmp_path / "work")
-    server.kaggle.over.set()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

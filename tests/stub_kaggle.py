@@ -12,14 +12,13 @@ import queue
 import secrets
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,8 +26,8 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-import conftest
-from conftest import DEADLINE, ROOT, typed
+import pytest
+from conftest import DEADLINE, ROOT, Result, start_program, typed
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -39,12 +38,9 @@ SIGNATURE = "X-Goog-Signature-5ec2e7"
 SECRETS = (KEY, TOKEN, SIGNATURE, b64encode(f"{USER}:{KEY}".encode()).decode())
 PAGE = "<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 STEPS = {
-    "IntrospectToken": "log in",
-    "ListSubmissions": "list",
-    "StartSubmissionUpload": "start",
-    "CreateSubmission": "create",
-    "DownloadDataFiles": "find archive",
-}
+    "IntrospectToken": "log in", "ListSubmissions": "list", "StartSubmissionUpload": "start",
+    "CreateSubmission": "create", "DownloadDataFiles": "find archive",
+}  # fmt: skip
 
 Answer = Callable[[], Response]
 Fault = Callable[["Kaggle", Request, Answer], Response]
@@ -132,12 +128,9 @@ class Kaggle:
     def list_submission(self, ref: int, description: str, **fields: Any) -> None:
         """Add a submission to the list, as if it had been made from elsewhere."""
         submission = {
-            "ref": ref,
-            "date": "2026-11-21T10:00:00.123Z",
+            "ref": ref, "date": "2026-11-21T10:00:00.123Z", "description": description, "status": "PENDING",
             "fileName": self.names[-1] if self.names else "submission.csv",
-            "description": description,
-            "status": "PENDING",
-        }
+        }  # fmt: skip
         self.submissions.insert(0, submission | fields)
 
     def _find_archive(self, request: Request) -> Response:
@@ -177,6 +170,20 @@ def reset(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     os.close(connection.detach())  # with that linger, a RST
     return Response()
+
+
+def passing(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+    return answer()
+
+
+def first(act: Callable[[], object], then: Fault = passing) -> Fault:
+    """Do something while the request waits for its answer."""
+
+    def wait(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
+        act()
+        return then(kaggle, request, answer)
+
+    return wait
 
 
 def hang(kaggle: Kaggle, request: Request, answer: Answer) -> Response:
@@ -230,27 +237,12 @@ class Server(HTTPServer):
         """All that tells the client where to go and who it is; nothing of the tester's own."""
         proxy = f"http://127.0.0.1:{self.port}"
         return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(home),
-            "http_proxy": proxy,
-            "https_proxy": proxy,
-            "no_proxy": "",
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "KAGGLE_USERNAME": USER,
-            "KAGGLE_KEY": KEY,
-            "DIGIT_RECOGNIZER_TIMEOUT": "20",
-            "DIGIT_RECOGNIZER_RETRY_DELAY": "0.05",
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home),
+            "http_proxy": proxy, "https_proxy": proxy, "no_proxy": "",
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY,
+            "DIGIT_RECOGNIZER_TIMEOUT": "20", "DIGIT_RECOGNIZER_RETRY_DELAY": "0.05",
             "DIGIT_RECOGNIZER_MAX_WAIT": "20",
-        }
-
-
-class Result(conftest.Result):
-    """How the program ended."""
-
-    @property
-    def last_line(self) -> str:
-        return self.err.splitlines()[-1]
+        }  # fmt: skip
 
 
 class ThisProcess(client.Process):
@@ -307,20 +299,12 @@ class User:
             mock.patch.object(client, "Process", partial(ThisProcess, self.kaggle)),
         ):
             ended = typed(*arguments, cwd=self.folder)
-        return self._checked(Result(ended.code, ended.out, ended.err))
+        return self._checked(ended)
 
     def start(self, *arguments: object, command: tuple[str, ...] = (), **environment: str) -> Any:
         """Start a command in a process of its own."""
-        return subprocess.Popen(
-            [*(command or (sys.executable, "-m", "digit_recognizer")), *map(str, arguments)],
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        command = command or (sys.executable, "-m", "digit_recognizer")
+        return start_program(*command, *arguments, cwd=self.folder, env={**self.environment, **environment})
 
     def run_process(self, *arguments: object, **options: Any) -> Result:
         """Run a command in a process of its own, as `start` does."""
@@ -349,12 +333,20 @@ class User:
         return result
 
 
-@contextmanager
-def serving() -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A Kaggle on loopback, for a module's tests."""
     server = Server()
     server.start()
-    try:
-        yield server
-    finally:
-        server.kaggle.over.set()
-        server.stop()
+    yield server
+    server.kaggle.over.set()
+    server.stop()
+
+
+@pytest.fixture
+def user(server: Server, tmp_path: Path) -> Iterator[User]:
+    """Someone at a terminal, for whom that Kaggle is new."""
+    server.kaggle = Kaggle()
+    (tmp_path / "work").mkdir()
+    yield User(server, tmp_path / "work")
+    server.kaggle.over.set()

@@ -10,26 +10,25 @@ from stub_kaggle import KEY, TOKEN, USER, Fault, User, hang, page, refusing, res
 
 NO_PAIR = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
 PAIR = {"username": USER, "key": KEY}
-NEW = "; make new credentials at https://www.kaggle.com/settings/api\n"
+NEW = "; make new credentials at https://www.kaggle.com/settings/api"
 
 
 def put(user: User, name: str, content: str | bytes | dict[str, object]) -> Path:
     """Write a file into the user's home."""
     path = user.home / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content) if isinstance(content, dict) else content
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    if not isinstance(content, bytes):
+        content = (content if isinstance(content, str) else json.dumps(content)).encode()
+    path.write_bytes(content)
     return path
 
 
 def refused(user: User, code: int, message: str, **environment: str | None) -> str:
     """Let a command be refused, in one line and before anything is sent; return the line."""
-    result = user.run("submissions", **environment)
-    assert (result.code, result.out) == (code, "")
-    assert result.err.startswith(f"Error: {message}")
-    assert result.err.count("\n") == 1
+    line = user.run("submissions", **environment).refusal(code)
+    assert line.startswith(f"Error: {message}")
     assert user.kaggle.seen == []
-    return result.err
+    return line
 
 
 @pytest.mark.parametrize(
@@ -114,10 +113,7 @@ def test_a_file_that_cannot_be_read_is_named(user: User, name: str, content: obj
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            '{"username": "ada", "key"',
-            "Invalid JSON: EOF while parsing an object at line 1 column 25, expect",
-        ),
+        ('{"username": "ada", "key"', "Invalid JSON: EOF while parsing an object at line 1 column 25, ex"),
         ("[" * 10_000, "Invalid JSON: recursion limit exceeded at line 1 column 202, expected {"),
         (json.dumps([PAIR]), 'Input should be an object, expected {"username": ..., "key": ...}; make new'),
         (json.dumps(TOKEN), "Input should be an object, expected {"),
@@ -140,10 +136,8 @@ def test_no_credentials(user: User, incomplete: str | None) -> None:
     if incomplete is not None:
         put(user, place, incomplete)
         place += ", which holds no username and key"
-    message = (
-        "no Kaggle credentials: neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME "
-        f"with KAGGLE_KEY, nor {place}; make a token at https://www.kaggle.com/settings/api\n"
-    )
+    places = "neither KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with KAGGLE_KEY, nor"
+    message = f"no Kaggle credentials: {places} {place}; make a token at https://www.kaggle.com/settings/api"
     refused(user, 4, message, KAGGLE_API_TOKEN=" \n", KAGGLE_KEY=None)
     ended = user.run("download", KAGGLE_API_TOKEN=None, **NO_PAIR)
     said = f"Error: {message.rstrip()}. Without a Kaggle account, --source openml fetches MNIST instead.\n"
@@ -165,11 +159,8 @@ def test_no_credentials(user: User, incomplete: str | None) -> None:
 )
 def test_wrong_credentials(user: User, variables: dict[str, str], named: str) -> None:
     result = user.run("submissions", "--verbose", **variables)
-    assert result.code == 4
-    assert result.last_line == (
-        f"Error: Kaggle does not accept the credentials of {named} "
-        "make new ones at https://www.kaggle.com/settings/api"
-    )
+    told = f"the credentials of {named} make new ones at https://www.kaggle.com/settings/api"
+    assert (result.code, result.last_line) == (4, f"Error: Kaggle does not accept {told}")
     assert not [value for value in variables.values() if value in result.err]
     assert set(user.kaggle.seen) == ({"log in"} if "KAGGLE_API_TOKEN" in variables else {"list"})
 
@@ -198,9 +189,8 @@ def test_a_proxy_that_is_not_there(user: User) -> None:
     refused(user, 7, "", http_proxy="socks5://127.0.0.1:9")
     result = user.run("submissions", http_proxy="http://127.0.0.1:9")
     assert result.code == 7
-    assert result.last_line.startswith(
-        "Error: asking Kaggle for the submissions: the proxy cannot be reached"
-    )
+    told = "Error: asking Kaggle for the submissions: the proxy cannot be reached"
+    assert result.last_line.startswith(told)
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
@@ -209,10 +199,7 @@ def test_a_proxy_that_is_not_there(user: User) -> None:
     [
         (lambda path: None, "cannot be read (No such file or directory)"),
         (os.mkfifo, "cannot be read (is no plain file)"),
-        (
-            lambda path: path.write_text("-----BEGIN CERTIFICATE-----\n"),
-            "holds no certificates in PEM format",
-        ),
+        (lambda path: path.write_text("-----BEGIN CERT"), "holds no certificates in PEM format"),
     ],
 )
 def test_certificates_that_cannot_be_used_are_named(
@@ -220,7 +207,7 @@ def test_certificates_that_cannot_be_used_are_named(
 ) -> None:
     path = user.home / "ca.pem"
     make(path)
-    refused(user, 7, f"{variable}: {path} {message}; correct or unset it\n", **{variable: str(path)})
+    refused(user, 7, f"{variable}: {path} {message}; correct or unset it", **{variable: str(path)})
 
 
 def test_certificates_that_can_be_used(user: User) -> None:
@@ -254,7 +241,7 @@ def test_a_proxy_that_cannot_be_used_is_named_and_not_told(user: User, value: st
         environment = {"http_proxy": None, "https_proxy": None, variable: value}
         message = f"{variable}: is no address of a proxy, expected http://HOST:PORT or http://USER:PASSWORD@"
         line = refused(user, 7, message, **environment)
-        assert line.endswith("; socks5:// needs PySocks (pip install PySocks); correct or unset it\n")
+        assert line.endswith("; socks5:// needs PySocks (pip install PySocks); correct or unset it")
         assert "hunt" not in line
 
 
@@ -269,5 +256,5 @@ def test_the_proxy_is_the_one_that_the_client_uses(user: User) -> None:
 @pytest.mark.parametrize("value", ["localhost", "STAGING", "https://www.kaggle.com"])
 def test_an_odd_environment_of_kaggles_is_named(user: User, value: str) -> None:
     """The client would take it for production."""
-    message = f"KAGGLE_API_ENVIRONMENT: found {value!r}, expected PROD or LOCALHOST; correct or unset it\n"
+    message = f"KAGGLE_API_ENVIRONMENT: found {value!r}, expected PROD or LOCALHOST; correct or unset it"
     refused(user, 7, message, KAGGLE_API_ENVIRONMENT=value)

@@ -60,13 +60,8 @@ def test_tta_views_are_the_image_and_four_shifts(images: np.ndarray) -> None:
     point = np.zeros((1, 784), np.float32)
     point[0, 5 * 28 + 9] = 1
     views = list(augment.tta_views(point))
-    assert sorted(divmod(int(view.argmax()), 28) for view in views) == [
-        (4, 9),
-        (5, 8),
-        (5, 9),
-        (5, 10),
-        (6, 9),
-    ]
+    places = {divmod(int(view.argmax()), 28) for view in views}
+    assert places == {(4, 9), (5, 8), (5, 9), (5, 10), (6, 9)}
     np.testing.assert_array_equal(views[0], point)
     corner = np.zeros((1, 784), np.float32)
     corner[0, 0] = 1

@@ -3,14 +3,12 @@
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
-from conftest import DEADLINE, ROOT, TINY, TRAIN, set_options, typed
+from conftest import ROOT, TINY, TRAIN, Result, changed, run_program, set_options, typed
 
 from digit_recognizer import recipes, runs
 from digit_recognizer.cli import commands
@@ -24,18 +22,9 @@ CSV = "ImageId,Label\n3,1\n1,1\n2,9\n"
 
 @pytest.mark.skipif(not INSTALLED.exists(), reason="`make install` makes the command")
 def test_the_installed_command_works_in_any_folder(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    told = f"{tmp_path / 'submissions'}: holds no runs yet; `train` makes one\n"
     for command in ([INSTALLED], [sys.executable, "-m", "digit_recognizer"]):
-        ended = subprocess.run(
-            [*command, "runs"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
-        told = f"{tmp_path / 'submissions'}: holds no runs yet; `train` makes one\n"
-        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", told)
+        assert run_program(*command, "runs", cwd=tmp_path, PYTHONPATH=None) == Result(0, "", told)
 
 
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "docs", None])
@@ -66,12 +55,10 @@ def test_check_goes_by_the_manifest_beside_the_file(tmp_path: Path, tiny_run: ru
     write_manifest(tmp_path, tiny_run, "other", 3)
     assert typed("check", "submission.csv", cwd=tmp_path).code == 0
     (tmp_path / "run.json").unlink()
-    result = typed("check", "submission.csv", cwd=tmp_path)
-    assert (result.code, result.out) == (1, "")
-    assert result.err == (
+    assert typed("check", "submission.csv", cwd=tmp_path).refusal() == (
         "Error: submission.csv: found 3 rows, expected 28,000, one for each test digit; "
         "ImageId 4 is the first that is missing. If it is not the competition's, give its "
-        "number of test digits: --rows.\n"
+        "number of test digits: --rows."
     )
     (tmp_path / "28,000.csv").write_text("ImageId,Label\n1,x\n")  # no other number of rows would help
     assert "--rows" not in typed("check", "28,000.csv", cwd=tmp_path).err
@@ -97,27 +84,9 @@ def test_check_takes_a_runs_name_as_other_commands_do(tmp_path: Path, tiny_run: 
     assert missed.err == f"Error: {out}/tinny: no such run; did you mean tiny? `runs` lists the runs\n"
 
 
-def test_a_report_after_the_data_has_moved_says_how_to_name_its_folder(
-    tmp_path: Path, tiny_run: runs.Run
-) -> None:
-    config = tiny_run.manifest.config
-    for source in ("data", "nowhere"):
-        data = config.data.model_copy(update={"source": source})
-        (tmp_path / "data").mkdir(exist_ok=True)
-        changed = {"config": config.model_copy(update={"data": data})}
-        shutil.copytree(tiny_run.folder, tmp_path / source / "run")
-        runs.write_manifest(tmp_path / source / "run", tiny_run.manifest.model_copy(update=changed))
-        result = typed("report", f"{source}/run", cwd=tmp_path)
-        assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
-        assert result.err.startswith(f"Error: {source}: ")
-        assert "with --data-dir" in result.err
-
-
 def write_manifest(folder: Path, run: runs.Run, kind: str, rows: int) -> None:
-    config = run.manifest.config
-    data = config.data.model_copy(update={"kind": kind, "rows": Rows(train=TRAIN, test=rows)})
-    changed = run.manifest.model_copy(update={"config": config.model_copy(update={"data": data})})
-    runs.write_manifest(folder, changed)
+    data = {"config.data.kind": kind, "config.data.rows": Rows(train=TRAIN, test=rows)}
+    runs.write_manifest(folder, changed(run.manifest, **data))
 
 
 def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
@@ -137,11 +106,7 @@ def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
         (["train", "--folds", "3", "--holdout", "0.2"], 2, "Error: --holdout and --folds exclude each other"),
         (["train", "--repeats", "3"], 2, "Error: --repeats: found 3 without --folds; give --folds as well."),
         (["train", "--set", "epochs=1_0"], 2, "Error: --set epochs: found '1_0', expected an integer from 1"),
-        (
-            ["validate", "--set", "epoch=3"],
-            2,
-            "Error: --set epoch: no selected recipe has that field; did you",
-        ),
+        (["validate", "--set", "epoch=3"], 2, "Error: --set epoch: no selected recipe has that field; did"),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),
         (
             ["check", "nowhere"],
@@ -155,11 +120,8 @@ def test_a_users_mistake_is_one_line_and_writes_nothing(
     tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "file").touch()
-    result = typed(*arguments, cwd=tmp_path)
-    assert result.code == code
-    assert result.out == ""
-    assert result.err.startswith(message.replace("FOLDER", str(tmp_path)))
-    assert result.err.count("\n") == 1
+    line = typed(*arguments, cwd=tmp_path).refusal(code)
+    assert line.startswith(message.replace("FOLDER", str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -183,50 +145,41 @@ def test_a_number_out_of_bounds_is_wrong_usage(
 ) -> None:
     command = ["check", "s.csv"] if option == "--rows" else ["validate" if option == "--repeats" else "train"]
     for text in [*beyond, *TEXTS]:
-        result = typed(*command, option, text, cwd=tmp_path)
-        assert (result.code, result.out) == (2, "")
-        assert result.err == (
+        assert typed(*command, option, text, cwd=tmp_path).refusal(2) == (
             f"Error: Invalid value for '{option}': found {text!r}, expected {allowed}. "
-            f"See: digit-recognizer {command[0]} --help\n"
+            f"See: digit-recognizer {command[0]} --help"
         )
 
 
 @pytest.mark.parametrize("command", [["train"], ["validate"], ["ensemble", "a", "b"]])
 def test_a_name_that_no_folder_can_have_is_wrong_usage(tmp_path: Path, command: list[str]) -> None:
     for name in ["", ".", "..", "../x", ".x", "a/b", "a b", "a\n", "é", "x" * 101, "-"]:
-        result = typed(*command, "--name", name, cwd=tmp_path)
-        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
-        assert f"Invalid value for '--name': found {shown(name)}, expected {NAMES}." in result.err
+        line = typed(*command, "--name", name, cwd=tmp_path).refusal(2)
+        assert f"Invalid value for '--name': found {shown(name)}, expected {NAMES}." in line
+
+
+OPTIONS_ALONE = "expected options alone; a recipe is given as --recipe NAME, a setting as --set FIELD=VALUE."
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message", "command"),
+    ("arguments", "message"),
     [
-        (["train", "--epochs", "2"], "No such option '--epochs'; give --set epochs=2.", " train"),
-        (["validate", "--hiden=64,8"], "No such option '--hiden'; give --set hidden=64,8.", " validate"),
-        (["train", "--lr", "0.1"], "No such option '--lr'; give --set learning_rate=0.1.", " train"),
-        (["train", "--batch", "64"], "No such option '--batch'; give --set batch_size=64.", " train"),
-        (
-            ["train", "--hidden-layer-sizes=8"],
-            "No such option '--hidden-layer-sizes'; give --set hidden=8.",
-            " train",
-        ),
-        (["train", "--tta"], "No such option '--tta'; give --set tta=VALUE.", " train"),
-        (["train", "--zzz", "2"], "No such option '--zzz'.", " train"),
-        (
-            ["train", "cnn"],
-            "found 'cnn', expected options alone; a recipe is given as --recipe NAME, a setting as --set "
-            "FIELD=VALUE.",
-            " train",
-        ),
-        (["nosuch"], "No such command 'nosuch'.", ""),
-        (["check"], "Missing argument 'FILE|RUN'.", " check"),
+        (["train", "--epochs", "2"], "No such option '--epochs'; give --set epochs=2."),
+        (["validate", "--hiden=64,8"], "No such option '--hiden'; give --set hidden=64,8."),
+        (["train", "--lr", "0.1"], "No such option '--lr'; give --set learning_rate=0.1."),
+        (["train", "--batch", "64"], "No such option '--batch'; give --set batch_size=64."),
+        (["train", "--hidden-layer-sizes=8"], "No such option '--hidden-layer-sizes'; give --set hidden=8."),
+        (["train", "--tta"], "No such option '--tta'; give --set tta=VALUE."),
+        (["train", "--zzz", "2"], "No such option '--zzz'."),
+        (["train", "cnn"], f"found 'cnn', {OPTIONS_ALONE}"),
+        (["nosuch"], "No such command 'nosuch'."),
+        (["check"], "Missing argument 'FILE|RUN'."),
     ],
 )
-def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: str, command: str) -> None:
-    result = typed(*arguments, cwd=tmp_path)
-    assert (result.code, result.out) == (2, "")
-    assert result.err == f"Error: {message} See: digit-recognizer{command} --help\n"
+def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    command = arguments[0] + " " if arguments[0] in commands.cli.commands else ""
+    line = f"Error: {message} See: digit-recognizer {command}--help"
+    assert typed(*arguments, cwd=tmp_path).refusal(2) == line
 
 
 def test_no_command_shows_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,35 +203,29 @@ def test_a_disk_that_refuses_is_one_line_that_names_the_folder(folder: Path, tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (result.code, result.out) == (1, "")
-    last = result.err.splitlines()[-1]
-    assert re.match(r"Error: submissions/\S+: cannot be written \(File too large\)", last)
+    assert re.match(r"Error: submissions/\S+: cannot be written \(File too large\)", result.last_line)
     assert "Traceback" not in result.err
     assert not list(tmp_path.rglob("run.json"))
+
+
+PATH_OPTIONS = {"--data-dir", "--out", "--run", "--csv"}
+PLACES = [
+    (name, parameter)
+    for name, command in commands.cli.commands.items()
+    for parameter in command.params
+    if parameter.param_type_name == "argument" or parameter.opts[0] in PATH_OPTIONS
+]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "loop", "a\0b", ""], ids=["long", "loop", "NUL", "empty"])
 def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    options = {
-        "train": ["--data-dir", "--out"],
-        "validate": ["--data-dir", "--out"],
-        "ensemble": [None, "--out"],
-        "runs": ["--out"],
-        "report": [None, "--out", "--data-dir"],
-        "draw": [None, "--out"],
-        "predict": [None, "--run", "--csv", "--out"],
-        "check": [None, "--out"],
-        "download": ["--data-dir"],
-        "submit": [None, "--out"],
-        "submissions": ["--out"],
-    }
-    for command, named in options.items():
-        needed = {"ensemble": ["a", "b"], "predict": ["x.png"], "check": ["x"]}.get(command, [])
-        for option in named:
-            typed_words = [option, name] if option else [name]
-            result = typed(command, *(needed if option else []), *typed_words, cwd=tmp_path)
-            assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result.err
-            assert result.err.startswith("Error: Invalid value for "), result.err
+    needed = {"ensemble": ["a", "b"], "compare": ["a", "b"], "predict": ["x.png"], "check": ["x"]}
+    for command, parameter in PLACES:
+        words, option = needed.get(command, []), parameter.opts[0]
+        words = [*words, option, name] if option in PATH_OPTIONS else [name, *words[1:]]
+        line = typed(command, *words, cwd=tmp_path).refusal(2)
+        assert line.startswith("Error: Invalid value for "), line
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
@@ -290,48 +237,26 @@ def assert_escaped(*texts: str) -> None:
         assert all(char.isprintable() or char == "\n" for char in text), text
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["check", f"{EVIL}.csv"],
-        ["check", f"{EVIL}.csv", "--rows", "3"],
-        ["check", "nowhere" + EVIL],
-        ["train", "--data-dir", EVIL],
-        ["train", "--name", EVIL],
-        ["train", "--recipe", EVIL],
-        ["train", "--set", f"epochs={EVIL}"],
-        ["train", "--set", EVIL],
-        ["train", "--out", f"file/{EVIL}"],
-        ["train", "--seed", EVIL],
-        ["train", EVIL],
-        [EVIL],
-        ["ensemble", EVIL, EVIL + "2"],
-        ["report", EVIL],
-        ["runs", "--out", EVIL],
-        ["runs", "--out", f"{EVIL}-empty"],
-        ["submit", "--dry-run", EVIL],
-    ],
-)
-def test_control_sequences_never_reach_the_terminal(
-    tmp_path: Path, tiny_run: runs.Run, arguments: list[str]
-) -> None:
+@pytest.mark.parametrize("line", [
+    "check EVIL.csv", "check EVIL.csv --rows 3", "check nowhereEVIL", "train --data-dir EVIL",
+    "train --name EVIL", "train --recipe EVIL", "train --set epochs=EVIL", "train --set EVIL",
+    "train --out file/EVIL", "train --seed EVIL", "train EVIL", "EVIL", "ensemble EVIL EVIL2", "report EVIL",
+    "runs --out EVIL", "runs --out EVIL-empty", "submit --dry-run EVIL",
+])  # fmt: skip
+def test_control_sequences_never_reach_the_terminal(tmp_path: Path, tiny_run: runs.Run, line: str) -> None:
     (tmp_path / "file").touch()
-    (tmp_path / f"{EVIL}.csv").write_text("ImageId,Label\n3,1\n1,1\n2,9\n")
+    (tmp_path / f"{EVIL}.csv").write_text(CSV)
     (tmp_path / EVIL / EVIL).mkdir(parents=True)
     (tmp_path / EVIL / f"{EVIL}-damaged").mkdir()
     (tmp_path / EVIL / f"{EVIL}-damaged" / "run.json").write_text("{")
-    scores = tiny_run.manifest.scores
-    renamed = {name + EVIL: scores[name] for name in tiny_run.manifest.models}
-    changed = tiny_run.manifest.model_copy(
-        update={
-            "name": EVIL, "blend": None, "scores": renamed, "main_model": next(iter(renamed)),
-            "submission_model": None,
-            "settings": {name + EVIL: value for name, value in tiny_run.manifest.settings.items()},
-            "inference_fits": {name + EVIL: fits for name, fits in tiny_run.manifest.inference_fits.items()},
-        }
-    )  # fmt: skip
-    runs.write_manifest(tmp_path / EVIL / EVIL, changed)
-    result = typed(*arguments, cwd=tmp_path)
+    manifest = tiny_run.manifest
+    renamed = {
+        field: {name + EVIL: getattr(manifest, field)[name] for name in manifest.models}
+        for field in ("scores", "settings", "inference_fits")
+    }
+    others = {"name": EVIL, "blend": None, "main_model": manifest.models[0] + EVIL, "submission_model": None}
+    runs.write_manifest(tmp_path / EVIL / EVIL, changed(manifest, **renamed, **others))
+    result = typed(*line.replace("EVIL", EVIL).split(" "), cwd=tmp_path)
     assert result.out + result.err
     assert_escaped(result.out, result.err)
 

@@ -1,13 +1,12 @@
 import gzip
 import os
-import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TEST, TRAIN
+from conftest import ROOT, TEST, TRAIN, memory_below, raises_line
 
 from digit_recognizer import data
 from digit_recognizer.errors import DataError
@@ -86,11 +85,7 @@ def test_find_looks_in_the_usual_folders_in_order(
         ("digit-recognizer (1).zip", "", r"found digit-recognizer \(1\)\.zip"),
         ("sample_submission.csv", "", r"found sample_submission\.csv"),
         ("digits/train.csv", "", r"found digits/train\.csv; .* name its folder with --data-dir"),
-        (
-            "test.csv",
-            "",
-            r"holds neither train\.csv, train\.csv\.gz nor digit-recognizer\.zip, but found test",
-        ),
+        ("test.csv", "", r"holds neither train\.csv, train\.csv\.gz nor digit-recognizer\.zip, but found"),
         ("train.csv", "nowhere", r"data/train\.csv: cannot be read \(a link to what is not there\)"),
         ("", "nowhere", r"data: cannot be read \(a link to what is not there\)"),
         ("", "file", r"data: cannot be read \(Not a directory\)"),
@@ -104,31 +99,30 @@ def test_a_data_folder_with_anything_else_is_refused_and_no_sample_is_taken(
     path = tmp_path / "data" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(tmp_path / target) if target else path.touch()
-    with pytest.raises(DataError, match=found) as error:
+    with raises_line(DataError, found):
         data.load(data.find(None))
-    assert "\n" not in str(error.value)
 
 
 def test_the_sample_is_recognized_in_any_folder(tmp_path: Path) -> None:
     for file in (ROOT / "data" / "sample").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     sample = data.load(tmp_path)
-    assert sample.kind == "sample"
-    assert sample.test_labels is not None
-    assert len(sample.train.labels) == 6000
-    assert len(sample.test_labels) == 4000
+    assert (sample.kind, len(sample.train), len(sample.test_labels)) == ("sample", 6000, 4000)
+
+
+def write_labels(folder: Path) -> None:
+    (folder / "test_labels.csv").write_text("ImageId,Label\n" + "".join(f"{i + 1},3\n" for i in range(TEST)))
 
 
 def test_labels_of_the_competitions_test_rows_are_never_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "test_labels.csv").write_text("ImageId,Label\n" + "".join(f"{i + 1},3\n" for i in range(TEST)))
+    write_labels(folder)
     other = data.load(folder)
-    assert other.kind == "other"
-    assert other.test_labels is not None
+    assert (other.kind, len(other.test_labels)) == ("other", TEST)
     monkeypatch.setitem(data.KNOWN_FINGERPRINTS, other.fingerprint["test"], "competition")
-    assert data.load(folder).kind == "competition"
-    assert data.load(folder).test_labels is None
+    competitions = data.load(folder)
+    assert (competitions.kind, competitions.test_labels) == ("competition", None)
 
 
 @pytest.mark.parametrize("packed", [pack, squeeze])
@@ -192,9 +186,7 @@ def test_an_archive_of_another_kind_raises_data_error(
 def test_what_was_compressed_twice_is_told(folder: Path, packed: Callable[[Path], Path]) -> None:
     for path in folder.iterdir():
         path.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(
-        DataError, match=r"train\.csv\S*( \(train\.csv\))?: is compressed twice; unpack it once$"
-    ):
+    with pytest.raises(DataError, match=r"train\.csv\S*( \(train\.csv\))?: is compressed twice; unpack"):
         data.load(packed(folder))
 
 
@@ -231,12 +223,9 @@ def test_a_packed_bomb_takes_little_memory(folder: Path, train_csv: str) -> None
         file.write(train_csv.encode() + row * 5_000)
         for _ in range(10):
             file.write(b"5\n" * 5_000_000)
-    tracemalloc.start()
-    with pytest.raises(DataError, match=r"row 5601 below the header is cut short: found 1 of 785"):
+    told = "row 5601 below the header is cut short: found 1 of 785"
+    with memory_below(2**28), pytest.raises(DataError, match=told):
         data.load(folder)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**28
 
 
 @pytest.mark.parametrize("packed", [pack, squeeze])
@@ -260,16 +249,15 @@ def test_a_damaged_archive_raises_data_error_or_gives_the_same_digits(
 
 
 def add_to_train(folder: Path, rows: list[str]) -> None:
-    (folder / "train.csv").write_text(
-        (folder / "train.csv").read_text() + "".join(f"{row}\n" for row in rows)
-    )
+    with (folder / "train.csv").open("a") as file:
+        file.writelines(f"{row}\n" for row in rows)
 
 
 def test_test_rows_among_the_train_rows_are_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, test_csv: str
 ) -> None:
     test_rows = test_csv.splitlines()[1:]
-    (folder / "test_labels.csv").write_text("ImageId,Label\n" + "".join(f"{i + 1},3\n" for i in range(TEST)))
+    write_labels(folder)
     monkeypatch.setitem(data.KNOWN_FINGERPRINTS, data.load(folder).fingerprint["test"], "competition")
     add_to_train(folder, [f"3,{row}" for row in (test_rows[6], test_rows[4], test_rows[4])])
     dataset = data.load(folder)

@@ -18,10 +18,8 @@ from digit_recognizer.cli import commands
 from scripts import docs
 
 README = ROOT / "README.md"
-PAGES = [
-    *docs.PAGES,
-    *(ROOT / name for name in ("CONTRIBUTING.md", "data/README.md", "submissions/README.md")),
-]
+OTHERS = ("CONTRIBUTING.md", "data/README.md", "submissions/README.md")
+PAGES = [*docs.PAGES, *(ROOT / name for name in OTHERS)]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 ALL_TEXT = "\n".join(TEXTS.values())
 PROGRAM = re.compile(r"(?:^|[\s(!])(?:\.venv[/\\]\S+/)?python -m digit_recognizer ([a-z].*)")
@@ -34,15 +32,9 @@ OPTIONS = {
 } | {"--help"}
 # Paths that the program makes, and keys in `probabilities.npz`.
 MADE_BY_RUNS = {
-    "draw.html",
-    "fits/",
-    "report/",
-    "data/openml/",
-    "submissions/.submitted.json",
-    "submissions/NAME-search",
-    "NAME/out_of_fold",
-    "NAME/test",
-}
+    "draw.html", "fits/", "report/", "data/openml/", "submissions/.submitted.json", "submissions/NAME-search",
+    "NAME/out_of_fold", "NAME/test",
+}  # fmt: skip
 
 
 def blocks(text: str, kind: str) -> list[str]:
@@ -106,11 +98,8 @@ def test_links_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("page", TEXTS)
 def test_paths_exist(page: str) -> None:
     roots = [ROOT, ROOT / "digit_recognizer", (ROOT / page).parent]
-    for code in inline_code(TEXTS[page]):
-        if code in MADE_BY_RUNS or not re.fullmatch(
-            r"[\w./-]+\.(py|md|sh|html|css)|[\w/-]+/|[\w-]+/[\w./-]+", code
-        ):
-            continue
+    path = re.compile(r"[\w./-]+\.(py|md|sh|html|css)|[\w/-]+/|[\w-]+/[\w./-]+")
+    for code in filter(path.fullmatch, set(inline_code(TEXTS[page])) - MADE_BY_RUNS):
         assert any((root / code).exists() for root in roots), code
 
 
@@ -163,10 +152,8 @@ def test_every_exit_code_is_documented() -> None:
 @pytest.mark.slow
 def test_the_make_targets_and_scripts_exist() -> None:
     shown = [line for text in TEXTS.values() for line in [*blocks(text, "sh"), *inline_code(text)]]
-    targets = [
-        word for line in shown if line.startswith("make ") for word in shlex.split(line, comments=True)
-    ]
-    targets = [target for target in targets if re.fullmatch("(?!make$)[a-z-]+", target)]
+    words = [shlex.split(line, comments=True) for line in shown if line.startswith("make ")]
+    targets = [word for _, *line in words for word in line if re.fullmatch("[a-z-]+", word)]
     assert targets[:2] == ["train", "test"]
     command = ["make", "--dry-run", *dict.fromkeys(targets)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=DEADLINE)
@@ -177,9 +164,8 @@ def test_the_make_targets_and_scripts_exist() -> None:
 @pytest.mark.slow
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, recipe in recipes.RECIPES.items():  # their whole training is tested elsewhere
-        monkeypatch.setitem(
-            recipes.RECIPES, name, replace(recipe, settings=recipe.settings.replace(epochs=2))
-        )
+        short = replace(recipe, settings=recipe.settings.replace(epochs=2))
+        monkeypatch.setitem(recipes.RECIPES, name, short)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # so that TensorFlow is imported once, here
     monkeypatch.setattr(environment, "is_own_process", True)
     write_digits(tmp_path / "data", first_rows("train.csv.gz", 300), first_rows("test.csv.gz", 50))

@@ -55,9 +55,7 @@ STROKES: list[list[list[Point]]] = [
     [[*arc(0.5, 0.3, 0.25, 0.3, 0, -360), (0.74, 0.6), (0.68, 1)]],
 ]
 # Height of the digit and its box's left and top, of the board's side; points between two events of the mouse.
-VARIANTS = [
-    (0.35, 0.06, 0.6, 1), (0.55, 0.42, 0.04, 3), (0.8, 0.17, 0.16, 2),
-]  # fmt: skip
+VARIANTS = [(0.35, 0.06, 0.6, 1), (0.55, 0.42, 0.04, 3), (0.8, 0.17, 0.16, 2)]
 
 
 def draw(shown: Any, strokes: list[list[Point]], size: float, left: float, top: float, speed: int) -> None:
@@ -99,7 +97,7 @@ def open_page(open_file: Any, page: Path) -> Any:
     return partial(open_file, page)
 
 
-def test_the_page_is_small_and_holds_the_run(read_by: runs.Run, page: Path) -> None:
+def test_the_page_is_small(read_by: runs.Run, page: Path) -> None:
     assert page == read_by.folder / "draw.html"
     assert page.stat().st_size < 1_000_000
 
@@ -291,12 +289,7 @@ def test_without_a_run_the_sample_is_trained_on(
     read_by: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs: list[pipeline.Job] = []
-
-    def train_nothing(job: pipeline.Job, **_: Any) -> runs.Run:
-        jobs.append(job)
-        return read_by
-
-    monkeypatch.setattr(pipeline, "train", train_nothing)
+    monkeypatch.setattr(pipeline, "train", lambda job, **_: jobs.append(job) or read_by)
     ended = typed("draw", "--no-open", cwd=tmp_path)
     assert ended.code == 0
     assert ended.err.count("\n") == 1

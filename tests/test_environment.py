@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import joblib
 import numpy as np
 import pytest
 import sklearn
-from conftest import DEADLINE, TINY, environment, set_options, tiny_job, train, typed
+from conftest import TINY, run_program, set_options, tiny_job, train, typed
 
 import digit_recognizer
 from digit_recognizer import data, recipes, runs, training
@@ -55,15 +56,6 @@ ALONE = "One fit is done after the other, as no process can be started: {}"
 FOREIGN_JSON = {"image_data_format": "channels_first", "floatx": "float64", "epsilon": 0.1, "backend": "jax"}
 
 
-def make_tasks(digits: data.Dataset) -> list[FitTask]:
-    """Return the fits of all recipes, as a plain `train` does them on this machine."""
-    nets = {recipe.name: recipe.settings for recipe in recipes.select(RECIPES, SETTINGS)}
-    looked = Machine.look(list(nets.values()), jobs=1)
-    splits = make_splits(digits.train.labels, digits.first_rows, holdout=0.1, folds=None, repeats=1, seed=0)
-    adapted = {name: looked.adapt(settings) for name, settings in nets.items()}
-    return training.make_fits(adapted, splits, refit=False, seed=0)
-
-
 def fit_here(task: FitTask, digits: data.Dataset) -> dict[str, bytes]:
     """Return the bytes of all arrays of a fit in this very process, by name."""
     result = training.fit(task, digits.train, digits.test)
@@ -89,8 +81,12 @@ def blended(run: runs.Run) -> list[bytes]:
 
 
 def fit_twice(_: object, digits: data.Dataset) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Return the bytes of all fits in a process of its own, clean, and then with a notebook's settings."""
-    tasks, clean, foreign = make_tasks(digits), {}, {}
+    """Return the bytes of all fits as `train` does them, clean, and then with a notebook's settings."""
+    nets = {recipe.name: recipe.settings for recipe in recipes.select(RECIPES, SETTINGS)}
+    looked = Machine.look(list(nets.values()), jobs=1)
+    splits = make_splits(digits.train.labels, digits.first_rows, holdout=0.1, folds=None, repeats=1, seed=0)
+    adapted = {name: looked.adapt(settings) for name, settings in nets.items()}
+    tasks, clean, foreign = training.make_fits(adapted, splits, refit=False, seed=0), {}, {}
     for task in tasks:
         clean |= fit_here(task, digits)
     with notebook():
@@ -119,15 +115,14 @@ def reference(both: tuple[dict[str, bytes], dict[str, bytes]]) -> dict[str, byte
 def typed_run(home: Path) -> runs.Run:
     """A run by the command line whose user has set everything otherwise."""
     (home / "keras.json").write_text('{"floatx": "float12"}')  # Keras itself refuses it
-    ended = subprocess.run(
-        [sys.executable, "-m", "digit_recognizer", "train", "--out", home, "--name", "typed", "--jobs", "1",
-         *(word for name in RECIPES for word in ("--recipe", name)),
-         *set_options(("channels=4,4", "strides=2,2", "hidden=8", "output=sigmoid", "epochs=1"))],
-        cwd=home, env={**environment(), **VARIABLES, "KERAS_HOME": str(home)},
-        capture_output=True, text=True, timeout=DEADLINE,
+    ended = run_program(
+        sys.executable, "-m", "digit_recognizer", "train", "--out", home, "--name", "typed", "--jobs", 1,
+        *(word for name in RECIPES for word in ("--recipe", name)),
+        *set_options(("channels=4,4", "strides=2,2", "hidden=8", "output=sigmoid", "epochs=1")),
+        cwd=home, **VARIABLES, KERAS_HOME=str(home),
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert "Warning" not in ended.stderr
+    assert ended.code == 0, ended.err
+    assert "Warning" not in ended.err
     return runs.load(home / "typed")
 
 
@@ -256,13 +251,10 @@ def test_with_a_read_only_shm_one_fit_is_done_after_the_other(home: Path, tiny: 
     command = [sys.executable, "-m", "digit_recognizer", "train", "--folds", "2", "--jobs", "2",
                "--recipe", "sklearn-mlp", "--recipe", "sklearn-mlp-plain", "--name", "shm",
                *set_options(TINY)]  # fmt: skip
-    ended = subprocess.run(
-        in_read_only_shm(command), cwd=home, env=environment(), capture_output=True, text=True,
-        timeout=DEADLINE,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    ended = run_program(*in_read_only_shm(command), cwd=home)
+    assert ended.code == 0, ended.err
     reason = "no semaphores, which Linux keeps in /dev/shm, or this is a daemon of multiprocessing"
-    told = [line for line in ended.stderr.splitlines() if "epoch" not in line]
+    told = [line for line in ended.err.splitlines() if "epoch" not in line]
     assert told[1:-1] == [ALONE.format(reason)]
     assert told[-1].startswith("Expect ")
     assert fitted(runs.load(home / "submissions/shm")) == tiny
@@ -354,23 +346,14 @@ def test_a_library_that_is_missing_or_broken_is_named(home: Path, monkeypatch: p
     [
         (MemoryError(), "Error: out of memory; close other programs"),
         (RuntimeError("can't start new thread"), "Error: no thread can be started; close other programs"),
-        (
-            ModuleNotFoundError("No module named 'scipy'", name="scipy"),
-            "Error: scipy cannot be imported (Modul",
-        ),
+        (ModuleNotFoundError("No scipy", name="scipy"), "Error: scipy cannot be imported (Modul"),
     ],
 )
 def test_what_the_machine_lacks_is_one_line(
     home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
-    def fail(_: Path) -> data.Dataset:
-        raise error
-
-    monkeypatch.setattr(data, "load", fail)
-    ended = typed("train", cwd=home)
-    assert (ended.code, ended.out) == (1, "")
-    (told,) = ended.err.splitlines()
-    assert told.startswith(line)
+    monkeypatch.setattr(data, "load", mock.Mock(side_effect=error))
+    assert typed("train", cwd=home).refusal().startswith(line)
 
 
 @pytest.mark.slow

@@ -11,13 +11,7 @@ from digit_recognizer import data
 from digit_recognizer.errors import FitError
 from digit_recognizer.nets import augment, pipelines, progress
 from digit_recognizer.nets.augment import CHUNK, distort
-from digit_recognizer.nets.epochs import (
-    Call,
-    EarlyStopping,
-    check_finite,
-    hold_back,
-    iter_epochs,
-)
+from digit_recognizer.nets.epochs import Call, EarlyStopping, check_finite, hold_back, iter_epochs
 from digit_recognizer.nets.progress import STEPS_PER_CALL, Budget, Steps, Timer, learning_rates
 from digit_recognizer.settings import KerasSettings, MLPSettings, NetSettings
 
@@ -196,11 +190,8 @@ def test_no_row_held_back_for_patience_is_trained_on_as_another_one(digits: data
     train, train_indices, valid, _ = hold_back(pixels, indices, np.random.RandomState(0))
     assert not {row.tobytes() for row in train} & {row.tobytes() for row in valid}
     assert len(train) == len(train_indices) > 0.7 * len(pixels)
-    same = np.ones((200, 784))
-    assert [len(side) for side in hold_back(same, np.arange(200) % 10, np.random.RandomState(0))[::2]] == [
-        180,
-        20,
-    ]
+    same = hold_back(np.ones((200, 784)), np.arange(200) % 10, np.random.RandomState(0))
+    assert [len(side) for side in same[::2]] == [180, 20]
 
 
 def test_patience_counts_epochs_without_a_lower_loss() -> None:

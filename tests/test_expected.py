@@ -53,9 +53,8 @@ def test_the_best_of_equal_models_owes_its_lead_to_chance() -> None:
     assert optimism(models) == pytest.approx(1.539 * sigma, rel=0.05)
     assert optimism([models[0]] * 10) == pytest.approx(0, abs=0.1 * sigma)
     assert optimism(models[:1]) == 0
-    assert optimism([models[0], model(840)]) == pytest.approx(
-        0, abs=0.1 * sigma
-    )  # it is no luck to be better
+    better = optimism([models[0], model(840)])  # which is no luck
+    assert better == pytest.approx(0, abs=0.1 * sigma)
 
 
 def test_optimism_is_subtracted_from_a_chosen_model_not_from_a_blend() -> None:
@@ -68,9 +67,8 @@ def test_optimism_is_subtracted_from_a_chosen_model_not_from_a_blend() -> None:
 
 def said(expected: tuple[float, float, int] | None, kind: str = "competition", **changes: object) -> str:
     """Return the sentence of a run that expects a score from low to high of so many digits."""
-    score = expected and ExpectedScore(
-        **dict(zip(("low", "high", "rows"), expected, strict=True)), value=0.99
-    )
+    low, high, rows = expected or (0, 0, 0)
+    score = ExpectedScore(low=low, high=high, rows=rows, value=0.99) if expected else None
     return describe(SimpleNamespace(expected_score=score, config=config(kind, **changes)))
 
 
@@ -79,14 +77,11 @@ def test_the_sentence_counts_errors() -> None:
     assert said((0.9957, 0.9969, TEST)) == on_kaggle
     on_sample = "Expect 0.9700 to 0.9900 on the test digits, 40 to 120 errors of 4,000"
     assert said((0.97, 0.99, 4_000), "sample") == on_sample
-    assert said((0.97, 0.99, 4_000), "sample", refit=True) == (
-        f"{on_sample}; wider than the validation accuracy's interval, as it is not known how much better a "
-        "fit on all rows is"
-    )
-    assert said((0.97, 0.99, 4_000), "sample", split=SplitConfig(holdout=None, folds=5)) == (
-        f"{on_sample}; wider than the validation accuracy's interval, as it is not known how much better the "
-        "mean of the fold models is"
-    )
+    wider = f"{on_sample}; wider than the validation accuracy's interval, as it is not known how much better"
+    refit = said((0.97, 0.99, 4_000), "sample", refit=True)
+    assert refit == f"{wider} a fit on all rows is"
+    folds = said((0.97, 0.99, 4_000), "sample", split=SplitConfig(holdout=None, folds=5))
+    assert folds == f"{wider} the mean of the fold models is"
     assert said((0.9986, 1.0, TEST)) == (
         "Expect 0.9986 to 1.0000 on Kaggle, 0 to 39 errors of 28,000. That is too good to be true on this "
         "competition: full MNIST holds its test digits"

@@ -244,17 +244,17 @@ def test_an_output_that_will_be_refused_is_refused_first(
     }.items():
         with pytest.raises(WriteError, match=rf"{path}: cannot be written \({reason}"):
             files.check_output(path, keep=[plain])
-    (tmp_path / "dangling").symlink_to("nowhere")
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to("nowhere")
     for path, reason in {
-        tmp_path / "dangling": "it is a link to what is not there",
-        tmp_path / "dangling" / "runs": "No such file or directory",
+        dangling: "it is a link to what is not there",
+        dangling / "runs": "No such file or directory",
+        plain / "runs": "Not a directory",
+        plain: "Not a directory",
     }.items():
         with pytest.raises(WriteError, match=rf"{path}: cannot be written \({reason}"):
             files.check_folder(path)
-    (tmp_path / "dangling").unlink()
-    for path in (plain / "runs", plain):
-        with pytest.raises(WriteError, match=rf"{path}: cannot be written \(Not a directory"):
-            files.check_folder(path)
+    dangling.unlink()
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full_disk)
         for check in (files.check_output, files.check_folder):

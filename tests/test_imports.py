@@ -1,14 +1,13 @@
 """The order of the modules: each imports only from earlier ones, and quick commands import nothing slow."""
 
 import ast
-import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, ROOT, environment
+from conftest import ROOT, run_program
 
 from digit_recognizer import runs
 
@@ -28,13 +27,7 @@ SLOW = {
 }  # fmt: skip
 ONLY_IN = {
     "click": {
-        "cli.commands",
-        "cli.compare",
-        "cli.draw",
-        "cli.kaggle",
-        "cli.options",
-        "cli.predict",
-        "cli.tune",
+        f"cli.{file}" for file in ("commands", "compare", "draw", "kaggle", "options", "predict", "tune")
     },
     "PIL": {"inference.files", "reports.page"},
     "rich": {"cli.progress"},
@@ -92,22 +85,16 @@ def test_a_library_is_imported_in_its_files_alone(library: str) -> None:
     assert users == ONLY_IN[library]
 
 
-def is_installed() -> bool:
-    """Return whether the package is in this environment, as `make install` puts it there."""
-    try:
-        return distribution("digit-recognizer").read_text("direct_url.json") is not None
-    except PackageNotFoundError:
-        return False
+# Whether the package is in this environment, as `make install` puts it there.
+INSTALLED = any(found.read_text("direct_url.json") for found in distributions(name="digit-recognizer"))
 
 
-@pytest.mark.skipif(not is_installed(), reason="the package is not installed here")
+@pytest.mark.skipif(not INSTALLED, reason="the package is not installed here")
 def test_beside_a_folder_of_its_name_the_installed_package_is_imported(tmp_path: Path) -> None:
     (tmp_path / "digit_recognizer" / "data").mkdir(parents=True)  # as in the folder above a clone
     code = "import digit_recognizer.data; print(digit_recognizer.data.__file__)"
-    imported = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE
-    )
-    assert imported.stdout.endswith("__init__.py\n"), imported.stderr
+    imported = run_program(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=None)
+    assert imported.out.endswith("__init__.py\n"), imported.err
 
 
 def test_the_wheel_holds_every_sub_package() -> None:
@@ -134,12 +121,10 @@ for line in sys.argv[1:]:
 def test_quick_commands_import_nothing_slow(tiny_run: runs.Run) -> None:
     helps = [f"{command} --help".strip() for command in ("", "train", "ensemble", "report", "submit")]
     lines = [*helps, "--version", "recipes", f"check {tiny_run.folder}/submission.csv", "runs --out ."]
-    ended = subprocess.run(
-        [sys.executable, "-c", QUICK, *lines], cwd=tiny_run.folder.parent,
-        env=environment() | {"OPENBLAS_NUM_THREADS": ""}, capture_output=True, text=True, timeout=DEADLINE,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    imported = [line.split() for line in ended.stdout.splitlines() if line.startswith("Imported after")]
+    program = (sys.executable, "-c", QUICK, *lines)
+    ended = run_program(*program, cwd=tiny_run.folder.parent, OPENBLAS_NUM_THREADS=None)
+    assert ended.code == 0, ended.err
+    imported = [line.split() for line in ended.out.splitlines() if line.startswith("Imported after")]
     assert len(imported) == len(lines)
     for words, line in zip(lines, imported, strict=True):
         assert "click" in line

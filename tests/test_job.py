@@ -3,7 +3,6 @@
 import inspect
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import chdir
@@ -17,7 +16,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DEADLINE, ROOT
+from conftest import run_program
 
 from digit_recognizer import (
     FinishedRun,
@@ -129,9 +128,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_run: runs.Run) -
 
     monkeypatch.setattr(pipeline, "train", record)
     monkeypatch.setattr(pipeline, "blend_runs", record)
-    monkeypatch.setattr(
-        reports, "write", lambda *given, **options: record(*given, **options) and Path("page")
-    )
+    monkeypatch.setattr(reports, "write", lambda *given, **_: record(*given) and Path("page"))
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     Path("file").touch()
@@ -363,10 +360,7 @@ def test_digits_are_read_from_all_that_holds_them(
 def test_a_wrong_call_is_refused_before_anything_slow_is_imported() -> None:
     call = "import sys, digit_recognizer\ntry: digit_recognizer.train(seed=-1)\n"
     code = f"{call}except digit_recognizer.errors.OptionError: print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE
-    )
-    modules = {name.split(".")[0] for name in loaded.stdout.split()}
+    modules = {name.split(".")[0] for name in run_program(sys.executable, "-c", code).out.split()}
     assert "pydantic" in modules
     assert not modules & {"numpy", "sklearn", "scipy", "keras", "tensorflow", "cv2", "pandas", "click"}
 

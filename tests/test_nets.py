@@ -1,7 +1,6 @@
 import pickle
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, ROOT, from_bytes, to_bytes
+from conftest import from_bytes, to_bytes
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -51,16 +50,15 @@ def net_of(settings: Settings, seed: int = 0) -> KerasNet | EpochwiseMLPClassifi
     return NETS[settings.net](settings, seed)
 
 
-def may_fail(net: KerasNet | EpochwiseMLPClassifier) -> dict[str, str]:
-    """Return scikit-learn's checks that float32 sums in several threads pass or not, by chance."""
-    rounding = (
-        "TensorFlow rounds the last bit of a row's float32 as its place in the batch and threads have it"
-    )
-    return {"check_methods_sample_order_invariance": rounding} if isinstance(net, KerasNet) else {}
+# TensorFlow rounds the last bit of a row's float32 as its place in the batch and threads have it.
+BY_CHANCE = {"check_methods_sample_order_invariance": "sums of float32 in several threads"}
 
 
 @pytest.mark.slow
-@parametrize_with_checks([net_of(settings) for settings in CHECKED], expected_failed_checks=may_fail)
+@parametrize_with_checks(
+    [net_of(settings) for settings in CHECKED],
+    expected_failed_checks=lambda net: BY_CHANCE if isinstance(net, KerasNet) else {},
+)
 def test_nets_pass_scikit_learns_estimator_checks(estimator: object, check: object) -> None:
     check(estimator)
 
@@ -219,24 +217,6 @@ def test_ctrl_c_stops_a_keras_net_within_an_epoch(rows: Rows) -> None:
 
 
 @pytest.mark.slow
-def test_a_convolutional_net_with_all_kinds_of_layers_learns(
-    digits: data.Dataset, test_labels: list[int]
-) -> None:
-    settings = KerasSettings(
-        channels=(8, 16), kernel_sizes=(5,), strides=(1,), tta=True, label_smoothing=0.05,
-        hidden=(32,), batch_norm=True, dropout=(0.1,), optimizer="rmsprop", weight_decay=0.05,
-        learning_rate=0.003, learning_rate_schedule="cosine", activation="gelu", epochs=12, batch_size=16,
-    )  # fmt: skip
-    classifier = pipelines.build(settings, seed=0).fit(digits.train.pixels, digits.train.labels)
-    kinds = [type(layer).__name__ for layer in classifier[-1].model_.layers]
-    assert kinds == [
-        "Reshape", *["Conv2D", "BatchNormalization", "Activation"] * 2, "Flatten",
-        "Dense", "BatchNormalization", "Activation", "Dropout", "Dense",
-    ]  # fmt: skip
-    assert (classifier.predict(digits.test) == test_labels).mean() > 0.8
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("mixed", "near"), [(False, 1e-3), (True, 0.05)])
 def test_images_are_normalised_as_keras_does(training: bool, mixed: bool, near: float, rows: Rows) -> None:
@@ -330,24 +310,7 @@ def test_a_net_read_back_predicts_bit_identically(settings: Settings, digits: da
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)  # of sigmoids, too
     loaded = from_bytes(content, settings.replace(learning_rate=1e6))  # nothing is trained
     assert loaded.predict_proba(digits.test).tobytes() == probabilities.tobytes()
-    np.testing.assert_array_equal(loaded.predict(digits.test), classifier.predict(digits.test))
     assert to_bytes(loaded) == content
-
-
-def test_reading_an_mlp_needs_no_tensorflow(digits: data.Dataset, tmp_path: Path) -> None:
-    settings = MLPSettings(epochs=1, preprocessing="pca")
-    classifier = pipelines.build(settings, seed=1).fit(digits.train.pixels, digits.train.labels)
-    (tmp_path / "net.npz").write_bytes(to_bytes(classifier))
-    code = (
-        "import sys; from pathlib import Path; from digit_recognizer.nets import arrays, pipelines;"
-        "from digit_recognizer.settings import MLPSettings;"
-        "settings = MLPSettings(epochs=1, preprocessing='pca');"
-        "pipelines.from_arrays(arrays.read_arrays(Path(sys.argv[1]).read_bytes()), settings);"
-        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "net.npz")], cwd=ROOT, check=True, timeout=DEADLINE
-    )
 
 
 @pytest.fixture(scope="module")
@@ -359,10 +322,18 @@ def mlp_arrays(digits: data.Dataset) -> dict[str, np.ndarray]:
 FILE_SETTINGS = MLPSettings(hidden=(4,), epochs=1, preprocessing="standardize")
 
 
+def test_reading_an_mlp_needs_no_tensorflow(
+    mlp_arrays: dict[str, np.ndarray], digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("tensorflow", "keras"):
+        monkeypatch.setitem(sys.modules, library, None)  # an import raises
+    assert from_bytes(write_arrays(mlp_arrays), FILE_SETTINGS).predict_proba(digits.test).any()
+
+
 def refused(content: bytes, settings: Settings = FILE_SETTINGS) -> str:
-    with pytest.raises(ValueError, match="not a model") as error:
+    """Return the one line that says why this is not a model of these settings."""
+    with pytest.raises(ValueError, match=r"^[^\n]*not a model[^\n]*$") as error:
         from_bytes(content, settings)
-    assert "\n" not in str(error.value)
     return str(error.value)
 
 
@@ -416,7 +387,7 @@ def test_a_keras_file_of_other_settings_raises_value_error(digits: data.Dataset)
     assert "layer0/kernel is" in refused(content, FILE_SETTINGS.replace(preprocessing="scale"))
 
 
-def header(dtype: str, shape: str) -> bytes:
+def header(shape: str, dtype: str = "<f4") -> bytes:
     return f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
 
 
@@ -428,29 +399,25 @@ def npz(header: bytes, numbers: bytes = b"0123", name: str = "a.npy", compressio
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"PK\x05\x06",
-        b"\x80\x04pickle",
-        npz(header("<f4", "(1000000, 1000000)")),
-        npz(header("<f4", "(-1, -1)")),
-        npz(header("|O", "(1,)"), pickle.dumps([print])),
-        npz(header("<f4", "(1,)"), compression=ZIP_DEFLATED),
-        npz(header("<f4", "(1,)"), name="a\x1b[2J\n.npy"),
-        npz(header("<f4", "(1,)")).replace(b"0123", b"9999"),
-        npz(b"__import__('os').abort()\n"),
-        npz(b"{'descr': '<f4'\n"),
-        npz(b"((((" * 2000 + b"\n"),
-    ],
-    ids=[
-        "empty", "no-zip", "pickle", "huge", "negative", "objects", "compressed", "name", "flipped", "code",
-        "cut", "nested",
-    ],
-)  # fmt: skip
-def test_a_file_that_is_no_model_raises_value_error(content: bytes) -> None:
-    refused(content)
+NO_MODELS = {
+    "empty": b"",
+    "no zip": b"PK\x05\x06",
+    "pickle": b"\x80\x04pickle",
+    "huge": npz(header("(1000000, 1000000)")),
+    "negative": npz(header("(-1, -1)")),
+    "objects": npz(header("(1,)", "|O"), pickle.dumps([print])),
+    "compressed": npz(header("(1,)"), compression=ZIP_DEFLATED),
+    "name": npz(header("(1,)"), name="a\x1b[2J\n.npy"),
+    "flipped": npz(header("(1,)")).replace(b"0123", b"9999"),
+    "code": npz(b"__import__('os').abort()\n"),
+    "cut": npz(b"{'descr': '<f4'\n"),
+    "nested": npz(b"((((" * 2000 + b"\n"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_MODELS)
+def test_a_file_that_is_no_model_raises_value_error(kind: str) -> None:
+    refused(NO_MODELS[kind])
 
 
 def test_a_truncated_or_altered_file_raises_value_error(mlp_arrays: dict[str, np.ndarray]) -> None:

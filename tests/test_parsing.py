@@ -1,10 +1,9 @@
 import io
-import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN
+from conftest import TEST, TRAIN, memory_below
 
 from digit_recognizer import data
 from digit_recognizer.data import parsing
@@ -132,11 +131,8 @@ def test_a_bad_file_raises_data_error_in_one_line(
     "-0", "+5", "0x10", "1_0", "5 5", "65536", str(2**32), str(2**63), str(2**64), str(2**64 + 255), "\u0665",
 ])  # fmt: skip
 def test_a_wrong_value_is_refused_with_its_row_and_column(few: str, value: str) -> None:
-    for row, column, name, highest in (
-        (1, 1, "label", 9),
-        (FEW, 9, "pixel7", 255),
-        (2, 785, "pixel783", 255),
-    ):
+    cells = {(1, 1): ("label", 9), (FEW, 9): ("pixel7", 255), (2, 785): ("pixel783", 255)}
+    for (row, column), (name, highest) in cells.items():
         assert refusal(cell(row, column, value)(few)) == (
             f"row {row} below the header, column {name}: found {value.strip() or 'nothing'}, expected an "
             f"integer from 0 to {highest}; download the file again"
@@ -184,15 +180,10 @@ ENDLESS_HEADERS = {
     ],
 )
 def test_a_file_of_any_shape_is_refused_in_little_memory(content: bytes, message: str) -> None:
-    tracemalloc.start()
-    found = refusal(content)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert found.startswith(message)
-    assert peak < 2**27
+    with memory_below(2**27):
+        assert refusal(content).startswith(message)
 
 
 def test_a_train_csv_in_place_of_test_csv_is_refused(few: str) -> None:
-    assert "has a column 'label', expected pixels alone; were train.csv and test.csv swapped?" in refusal(
-        few, parsing.PIXEL_COLUMNS
-    )
+    told = "has a column 'label', expected pixels alone; were train.csv and test.csv swapped?"
+    assert told in refusal(few, parsing.PIXEL_COLUMNS)

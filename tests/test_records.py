@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PLAIN, make_config
+from conftest import PLAIN, make_config, raises_line
 from pydantic_core import to_jsonable_python
 
 from digit_recognizer import expected, recipes, records, runs
@@ -152,11 +152,9 @@ def test_a_file_that_holds_no_manifest_raises_run_error(
     tmp_path: Path, content: str | bytes, message: str
 ) -> None:
     (tmp_path / "run.json").write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(RunError, match=message) as error:
+    advice = "; train that run again, or use the version that wrote it"
+    with raises_line(RunError, rf"^{tmp_path}/run\.json: .*{message}.*{advice}$"):
         runs.load(tmp_path)
-    assert str(error.value).startswith(f"{tmp_path / 'run.json'}: ")
-    assert str(error.value).endswith("; train that run again, or use the version that wrote it")
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -206,10 +204,7 @@ WEIGHTED = {"method": "weighted", "inverse_temperatures": [1.0, 1.0], "inverse_t
         (WEIGHTED | {"weights": [0.2] * 5}, "another number of temperatures than of weights"),
         (STACKED | {"coefficients": [[1e300] * 20] * 10}, "less than or equal to 1000000"),
         (STACKED | {"coefficients": [[1.0] * 20]}, "other numbers of coefficients, intercepts and classes"),
-        (
-            STACKED | {"coefficients": [[1.0] * 20] * 10, "intercepts": [-1e300] * 10},
-            "greater than or equal to -1000000",
-        ),
+        (STACKED | {"coefficients": [[1.0] * 20] * 10, "intercepts": [-1e300] * 10}, "equal to -1000000"),
         (STACKED | {"coefficients": [[1.0] * 20] * 10, "classes": [0] * 10}, "names a class twice"),
     ],
 )
@@ -218,6 +213,5 @@ def test_a_blend_that_would_answer_nonsense_is_refused(
 ) -> None:
     document = json.loads(tiny_run.manifest.model_dump_json())
     (tmp_path / "run.json").write_text(json.dumps({**document, "blend": blend}))
-    with pytest.raises(RunError, match=rf"run\.json: .*blend.*{message}") as error:
+    with raises_line(RunError, rf"run\.json: .*blend.*{message}"):
         runs.load(tmp_path)
-    assert "\n" not in str(error.value)

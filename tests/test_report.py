@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, Run, typed
+from conftest import TEST, TRAIN, Result, changed, run_program, typed
 from PIL import Image
 from report_runs import FIGURES, MLP, Page, config_of, digits_in, fit, score_of, write_run
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from digit_recognizer import data, drafts, records, reports, runs, scoring
+from digit_recognizer import data, drafts, reports, runs, scoring
 from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
@@ -49,13 +50,11 @@ def test_an_older_report_is_replaced_by_the_same_bytes_whatever_is_set_of_matplo
 
 
 @pytest.mark.usefixtures("again")
-def test_a_matplotlibrc_that_ends_the_import_does_not_change_the_report(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
-) -> None:
+def test_a_matplotlibrc_that_ends_the_import_does_not_change_the_report(page: Path, tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("font.size: 30\n\xff\n", encoding="latin-1")
-    monkeypatch.setenv("MPLCONFIGDIR", "matplotlibrc")
-    monkeypatch.setenv("MPLBACKEND", "Qt4Agg")
-    result = run("report", "small", "--out", ".")
+    theirs = {"MPLCONFIGDIR": "matplotlibrc", "MPLBACKEND": "Qt4Agg"}
+    report = ("-m", "digit_recognizer", "report", "small", "--out", ".")
+    result = run_program(sys.executable, *report, cwd=tmp_path, **theirs)
     assert (result.code, result.out) == (0, "small/report/report.html\n"), result.err
     assert (tmp_path / result.out.strip()).read_bytes() == page.read_bytes()
     assert result.err == "" or "MPLCONFIGDIR" in result.err  # matplotlib's advice; its fonts take longer
@@ -267,12 +266,11 @@ def test_rows_of_repeated_folds_are_shown_once_and_text_is_escaped(
     twice = np.concatenate([model.out_of_fold, turned])
     again = HeldOut(*(np.tile(array, 2) for array in (held_out.rows, held_out.folds, held_out.labels)))
     probabilities = {"sklearn-mlp": twice[::-1], "keras-mlp": twice, BLEND: twice}
-    config = config_of(digits, ["sklearn-mlp"])
     run = write_run(
         tmp_path / "twice", digits, again,
         [Predictions(name, each, model.test) for name, each in probabilities.items()],
         scores={name: score_of(again, each, test_accuracy=0.9) for name, each in probabilities.items()},
-        config=config.model_copy(update={"data": config.data.model_copy(update={"source": "<b>&</b> more"})}),
+        config=changed(config_of(digits, ["sklearn-mlp"]), **{"data.source": "<b>&</b> more"}),
         blend=WeightedCombiner(
             weights=(0.25, 0.75), inverse_temperatures=(0.5, 0.8), inverse_temperature=1.25, converged=False
         ),
@@ -312,13 +310,13 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
     members = [replace(model, name=f"cnn-{number}") for number in (1, 2)]
     cnn = RECIPES["cnn"].settings
     raw = score_of(held_out, model.out_of_fold)
-    adjusted = raw.model_copy(update={"accuracy": raw.accuracy + 0.01, "raw": raw})
+    adjusted = changed(raw, accuracy=raw.accuracy + 0.01, raw=raw)
     run = write_run(
         tmp_path / "quick", digits, held_out, members,
         scores={member.name: adjusted for member in members},
         config=config_of(digits, ["cnn"], minutes=2.0, cores=2, threads=None),
         settings={"cnn-1": cnn.replace(epochs=11), "cnn-2": cnn.replace(epochs=13)},
-        fits={"cnn-1 fold 1": fit("fold 1", 2, "cnn-1").model_copy(update={"recipe": "cnn"})},
+        fits={"cnn-1 fold 1": changed(fit("fold 1", 2, "cnn-1"), recipe="cnn")},
     )  # fmt: skip
     epochs = [{"train_loss": 0.5, "train_accuracy": 0.9, "valid_loss": 0.5, "valid_accuracy": 0.8}]
     so_far = [
@@ -338,16 +336,12 @@ def test_a_minutes_run_is_reported_while_it_is_fitted(
 
 def test_the_command_reports_the_newest_run(small: runs.Run, tmp_path: Path) -> None:
     result = typed("report", cwd=tmp_path)
-    assert (result.code, result.out) == (1, "")
-    assert result.err == (
-        f"Error: {tmp_path / 'submissions'}: holds no run; `train` makes one, or name another folder with "
-        "--out\n"
-    )
+    told = f"{tmp_path}/submissions: holds no run; `train` makes one, or name another folder with --out"
+    assert result == Result(1, "", f"Error: {told}\n")
     for name, day in (("b", 2), ("a", 3), ("c", 1)):
         shutil.copytree(small.folder, tmp_path / "submissions" / name)
         created = datetime.fromisoformat(f"2026-01-0{day}T00:00:00+00:00")
-        changed = small.manifest.model_copy(update={"created": created})
-        records.write(tmp_path / "submissions" / name / "run.json", changed)
+        runs.write_manifest(tmp_path / "submissions" / name, changed(small.manifest, created=created))
     result = typed("report", "--json", "--png", cwd=tmp_path)
     assert json.loads(result.out) == {"run": "submissions/a", "report": "submissions/a/report/report.html"}
     files = {path.name: path for path in (tmp_path / "submissions/a/report").iterdir()}

@@ -16,14 +16,9 @@ from digit_recognizer.blending import WeightedCombiner
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 
 pytestmark = pytest.mark.slow
-LIGHT = {
-    "page": "rgb(243, 245, 248)", "ink": "rgb(28, 37, 48)", "right": "rgb(21, 115, 71)",
-    "wrong": "rgb(192, 39, 52)",
-}  # fmt: skip
-DARK = {
-    "page": "rgb(14, 18, 23)", "ink": "rgb(232, 236, 241)", "right": "rgb(76, 195, 138)",
-    "wrong": "rgb(255, 128, 134)",
-}  # fmt: skip
+# Of the page, the ink, what is right and what is wrong.
+LIGHT = ["rgb(243, 245, 248)", "rgb(28, 37, 48)", "rgb(21, 115, 71)", "rgb(192, 39, 52)"]
+DARK = ["rgb(14, 18, 23)", "rgb(232, 236, 241)", "rgb(76, 195, 138)", "rgb(255, 128, 134)"]
 
 CLIPPED = """all => all.filter(e => {
     const box = e.getBoundingClientRect(), section = e.closest("section").getBoundingClientRect();
@@ -59,7 +54,7 @@ def colours(shown: Any, selector: str, name: str) -> set[str]:
     ("width", "scheme", "expected"), [(1280, "light", LIGHT), (390, "dark", DARK), (320, "light", LIGHT)]
 )
 def test_a_browser_shows_it_all_and_requests_nothing(
-    open_file: Any, page: Path, width: int, scheme: str, expected: dict[str, str]
+    open_file: Any, page: Path, width: int, scheme: str, expected: list[str]
 ) -> None:
     shown = open_file(page, viewport={"width": width, "height": 1000}, color_scheme=scheme)
     shown.eval_on_selector_all("details", "all => all.forEach(details => details.open = true)")
@@ -68,10 +63,11 @@ def test_a_browser_shows_it_all_and_requests_nothing(
     assert shown.eval_on_selector_all("body *:not(svg, svg *)", OVERFLOWING) == []
     assert shown.eval_on_selector_all("img", "all => all.every(image => image.naturalWidth)")
 
-    assert colours(shown, "body", "backgroundColor") == {expected["page"]}
-    assert colours(shown, ".examples .right strong", "color") == {expected["right"]}
-    assert colours(shown, ".examples .wrong strong", "color") == {expected["wrong"]}
-    assert colours(shown, "#confusions svg text", "fill") > {expected["ink"]}
+    paper, ink, right, wrong = expected
+    assert colours(shown, "body", "backgroundColor") == {paper}
+    assert colours(shown, ".examples .right strong", "color") == {right}
+    assert colours(shown, ".examples .wrong strong", "color") == {wrong}
+    assert colours(shown, "#confusions svg text", "fill") > {ink}
     assert colours(shown, ".digit", "filter") == {"none" if scheme == "light" else "invert(1)"}
 
 
@@ -88,18 +84,16 @@ def test_the_page_is_short_until_all_misclassified_digits_are_asked_for(
 
 
 def test_a_dark_page_is_printed_light_and_whole(open_file: Any, page: Path) -> None:
-    shown = open_file(
-        page, viewport={"width": 680, "height": 1000}, color_scheme="dark"
-    )  # pixels within the margins of A4
+    a4 = {"width": 680, "height": 1000}  # pixels within its margins
+    shown = open_file(page, viewport=a4, color_scheme="dark")
     shown.emulate_media(media="print")
     assert colours(shown, "body", "backgroundColor") == {"rgb(255, 255, 255)"}
-    assert colours(shown, "#confusions svg text", "fill") > {LIGHT["ink"]}
+    assert colours(shown, "#confusions svg text", "fill") > {LIGHT[1]}
     assert colours(shown, ".digit", "filter") == {"none"}
     assert colours(shown, "nav", "display") == {"none"}
     assert shown.evaluate("document.documentElement.scrollWidth") == 680
-    heights = shown.eval_on_selector_all(
-        "#misclassified li", "all => all.map(e => e.getBoundingClientRect().height)"
-    )
+    measure = "all => all.map(e => e.getBoundingClientRect().height)"
+    heights = shown.eval_on_selector_all("#misclassified li", measure)
     assert len(heights) > 24
     assert 0 not in heights
     assert shown.eval_on_selector_all("img, svg.figure, table", CLIPPED) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import changed
 from report_runs import MLP, Page, config_of, fit, predict, write_run
 
 from digit_recognizer import data, reports, runs
@@ -21,11 +22,7 @@ def test_a_stage_that_is_complete_meanwhile_does_not_end_the_report(
 ) -> None:
     load, probabilities = data.load, runs.probabilities_file(again.folder, 1)
 
-    def go_on(folder: Path) -> data.Dataset:
-        probabilities.unlink()
-        return load(folder)
-
-    monkeypatch.setattr(data, "load", go_on)
+    monkeypatch.setattr(data, "load", lambda folder: probabilities.unlink() or load(folder))
     assert reports.write(again).exists()
 
 
@@ -59,7 +56,7 @@ def test_hostile_names_stay_inside_the_page(digits: data.Dataset, tmp_path: Path
     predictions = [Predictions(name, predict(held_out.labels, 0.2), unread(digits)) for name in models]
     run = write_run(
         tmp_path / "out/n", digits, held_out, predictions, name="</title><script>",
-        fits={f"{name} holdout": fit("holdout", 1).model_copy(update={"model": name}) for name in names},
+        fits={f"{name} holdout": changed(fit("holdout", 1), model=name) for name in names},
         config=config_of(digits, models, versions={"digit_recognizer": "<script>"}),
         seconds={"<script>": 1.0}, failed_fits={"<script>": "<script>\x00"},
     )  # fmt: skip
@@ -91,10 +88,8 @@ def test_hundreds_of_models_make_a_page_of_the_most_accurate(digits: data.Datase
     assert [row[0] for row in dom.rows("scores")[1:5]] == ["m249", "m0", "m2", "m4"]
     assert "And 50 more, in run.json." in dom.find("section", id="scores")[0][1]
     assert len(dom.rows("scores")) == 201
-    assert (
-        f"m249 and the {figures.MAX_INTERVALS - 1} most accurate others."
-        in dom.find("figcaption", "scores")[0][1]
-    )
+    drawn = f"m249 and the {figures.MAX_INTERVALS - 1} most accurate others."
+    assert drawn in dom.find("figcaption", "scores")[0][1]
     assert len(html.read_bytes()) < 500_000
 
 
@@ -112,22 +107,20 @@ def test_a_link_or_file_named_report_raises_run_error(again: runs.Run, tmp_path:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "photo.png").touch()
-    (again.folder / "report").symlink_to(precious)
-    with pytest.raises(RunError, match="report: is a link or a file"):
-        reports.write(again)
+    report = again.folder / "report"
+    for make in (lambda: report.symlink_to(precious), report.touch):
+        make()
+        with pytest.raises(RunError, match="report: is a link or a file"):
+            reports.write(again)
+        report.unlink()
     assert [path.name for path in precious.iterdir()] == ["photo.png"]
-    (again.folder / "report").unlink()
-    (again.folder / "report").touch()
-    with pytest.raises(RunError, match="report: is a link or a file"):
-        reports.write(again)
 
 
 @pytest.mark.parametrize("source", ["gone", "x" * 5_000, "a\x00b", "a\nb"])
 def test_a_source_that_is_no_folder_raises_run_error(small: runs.Run, source: str) -> None:
-    config = small.manifest.config
-    moved = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
+    moved = changed(small.manifest, **{"config.data.source": source})
     with pytest.raises(RunError) as error:
-        reports.write(replace(small, manifest=small.manifest.model_copy(update={"config": moved})))
+        reports.write(replace(small, manifest=moved))
     text = str(error.value)
     assert "no such folder; run small read its digits there, name their folder now with --data-dir" in text
     assert text.isprintable()
@@ -140,7 +133,5 @@ def test_other_digits_raise_run_error(again: runs.Run, folder: Path, train_csv: 
     (folder / "train.csv").write_text(f"{head}\n{(int(first[0]) + 1) % 10}{first[1:]}\n{rest}")
     with pytest.raises(RunError) as error:
         reports.write(again, folder)
-    assert str(error.value) == (
-        f"{folder}: train.csv holds other digits than run small was made from; "
-        "name their folder with --data-dir"
-    )
+    told = "train.csv holds other digits than run small was made from; name their folder with --data-dir"
+    assert str(error.value) == f"{folder}: {told}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
-from conftest import TEST, TRAIN
+from conftest import TEST, TRAIN, changed
 
 from digit_recognizer import data, pipeline, runs, submission, training
 from digit_recognizer.manifest import Method
@@ -97,7 +97,7 @@ def test_an_optimiser_that_fails_gives_equal_weights_and_no_temperature_and_a_no
 def test_blends_of_a_strangers_run_and_of_blends_keep_valid_file_names(
     tiny_run: runs.Run, tmp_path: Path
 ) -> None:
-    run = runs.Run(tiny_run.folder, tiny_run.manifest.model_copy(update={"name": "../my <run>"}))
+    run = runs.Run(tiny_run.folder, changed(tiny_run.manifest, name="../my <run>"))
     for letter in "abc":
         run = pipeline.blend_runs([run], "mean", out=tmp_path, name=letter * 100, on_notice=pytest.fail)
     stored = {path.name for path in (run.folder / "fits").iterdir()}
@@ -122,11 +122,7 @@ def test_models_of_two_runs_with_the_same_name_are_told_apart(tiny_run: runs.Run
     run = pipeline.blend_runs(
         [tiny_run, runs.load(other)], "mean", out=tmp_path, name="both", on_notice=pytest.fail
     )
-    assert sorted(run.manifest.settings) == sorted(
-        f"{model.name}@{run_name}"
-        for run_name in (name, f"{name}-2")
-        for model in models
-        if model.name != "blend"
-    )
-    assert run.manifest.config.ensemble.runs == (name, f"{name}-2")
+    parents, nets = (name, f"{name}-2"), [model.name for model in models[:-1]]
+    assert list(run.manifest.settings) == [f"{net}@{parent}" for parent in parents for net in nets]
+    assert run.manifest.config.ensemble.runs == parents
     assert len(list((run.folder / "fits").iterdir())) == 8

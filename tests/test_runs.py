@@ -2,14 +2,14 @@
 
 import os
 import shutil
-import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, typed
+from conftest import TEST, TRAIN, changed, memory_below, raises_line, typed
 
 from digit_recognizer import runs
 from digit_recognizer.cli import tables
@@ -46,12 +46,6 @@ def test_what_a_run_stored_is_what_is_loaded(copied: runs.Run, tiny_run: runs.Ru
         np.testing.assert_array_equal(after.test, before.test, strict=True)
 
 
-def write_run(out: Path, name: str, run: runs.Run, created: datetime) -> None:
-    (out / name).mkdir(parents=True)
-    changed = run.manifest.model_copy(update={"created": created, "name": name})
-    runs.write_manifest(out / name, changed)
-
-
 def test_runs_are_found_by_name_or_folder(tmp_path: Path, copied: runs.Run) -> None:
     assert runs.find(copied.folder.parent, "tiny").folder == copied.folder
     assert runs.find(Path("elsewhere"), str(copied.folder)).folder == copied.folder
@@ -66,9 +60,8 @@ def test_no_run_is_made_and_no_page_written_in_another(copied: runs.Run, tmp_pat
     out = f"runs/tiny/{inside}".rstrip("/")
     before = sorted(copied.folder.rglob("*"))
     for words in (["train"], ["ensemble", copied.folder], ["compare", *[copied.folder] * 2, "--report"]):
-        ended = typed(*words, "--out", out, cwd=tmp_path)
         reason = "cannot be written (it belongs to the run tiny); name a place outside"
-        assert (ended.code, ended.out, ended.err) == (1, "", f"Error: {out}: {reason}\n")
+        assert typed(*words, "--out", out, cwd=tmp_path).refusal() == f"Error: {out}: {reason}"
     assert sorted(copied.folder.rglob("*")) == before
 
 
@@ -88,7 +81,8 @@ def test_runs_of_two_time_zones_are_listed_by_the_moment(tmp_path: Path, tiny_ru
         ".unfinished": noon + timedelta(days=1),
     }
     for name, created in moments.items():
-        write_run(tmp_path, name, tiny_run, created)
+        (tmp_path / name).mkdir()
+        runs.write_manifest(tmp_path / name, changed(tiny_run.manifest, created=created, name=name))
     (tmp_path / "no run").mkdir()
     problems: list[str] = []
     listed = runs.list_all(tmp_path, problems.append)
@@ -119,31 +113,31 @@ def test_a_damaged_manifest_is_told_and_hides_no_other_run(tmp_path: Path, copie
     damaged = copied.folder.with_name("damaged")
     damaged.mkdir()
     (damaged / "run.json").write_text('{"format": 4}')
-    reason = (
-        "runs/damaged/run.json: name: field required; train that run again, or use the version that wrote it"
-    )
-    named = typed("report", "damaged", "--out", "runs", cwd=tmp_path)
-    assert (named.code, named.out, named.err) == (1, "", f"Error: {reason}\n")
+    advice = "train that run again, or use the version that wrote it"
+    reason = f"runs/damaged/run.json: name: field required; {advice}"
+    assert typed("report", "damaged", "--out", "runs", cwd=tmp_path).refusal() == f"Error: {reason}"
     listed = typed("runs", "--out", "runs", cwd=tmp_path)
     assert (listed.code, listed.err) == (0, f"{reason}; it is left out\n")
     assert [line.split()[0] for line in listed.out.splitlines()] == ["run", "tiny"]
 
 
-@pytest.mark.parametrize("kind", ["endless", "pipe", "folder", "errors", "values"])
+BAD: dict[str, Callable[[Path], object]] = {
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "errors": lambda path: path.write_text(
+        '{"scores": {' + ",".join(f'"{n}":{{}}' for n in range(2000)) + "}}"
+    ),
+    "values": lambda path: path.write_text('{"scores": [' + "0," * 600_000 + "0]}"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
 def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kind: str) -> None:
     bad = copied.folder.with_name("bad")
     bad.mkdir()
     path = bad / "run.json"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "errors":
-        path.write_text('{"scores": {' + ",".join(f'"{n}":{{}}' for n in range(2000)) + "}}")
-    elif kind == "values":
-        path.write_text('{"scores": [' + "0," * 600_000 + "0]}")
-    else:
-        path.symlink_to("/dev/zero")
+    BAD[kind](path)
     problems: list[str] = []
     listed = runs.list_all(copied.folder.parent, problems.append)
     assert [run.folder for run in listed] == [copied.folder]
@@ -152,16 +146,13 @@ def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kin
     assert len(problems[0]) < 300
 
 
-def damage(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
-
-
 def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> None:
     path = copied.folder / "probabilities-1.npz"
     content = path.read_bytes()
     cut = [content[:length] for length in (0, 2, 100, len(content) // 2, len(content) - 1)]
     step = len(content) // 100
-    flipped = [damage(content, place) for place in range(0, len(content), step)]
+    places = range(0, len(content), step)
+    flipped = [content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :] for at in places]
     messages = []
     for spoilt in [*cut, *flipped]:
         path.write_bytes(spoilt)
@@ -203,9 +194,8 @@ def test_probabilities_of_another_shape_raise_run_error(
     with np.load(path) as stored:
         arrays = dict(stored)
     np.savez(path, **{**arrays, name: array})
-    with pytest.raises(RunError, match=rf"probabilities-1\.npz: is damaged \(.*{name}[ .]") as error:
+    with raises_line(RunError, rf"probabilities-1\.npz: is damaged \(.*{name}[ .]"):
         copied.predictions()
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -217,11 +207,6 @@ def test_probabilities_that_unpack_to_gigabytes_are_refused_unread(
         np.savez_compressed(path, rows=np.zeros(5_000_000))
     else:
         os.truncate(path, 2**31)
-    tracemalloc.start()
-    with pytest.raises(
-        RunError, match="its arrays are larger than the file" if compressed else "is larger tha"
-    ):
+    reason = "its arrays are larger than the file" if compressed else "is larger tha"
+    with memory_below(2**22), pytest.raises(RunError, match=reason):
         copied.predictions()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**22

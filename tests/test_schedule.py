@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import ceil
-from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from conftest import TRAIN, Clock
 
-from digit_recognizer import recipes, records, schedule, training
+from digit_recognizer import recipes, schedule, training
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import OptionError, RunError
 from digit_recognizer.nets.progress import Budget
@@ -118,10 +118,10 @@ def test_every_member_is_fitted_on_every_fold(
 
 
 def test_each_recipe_that_the_user_names_gets_a_net_in_turn(fill: Fill) -> None:
-    assert names(fill(("cnn", "keras-mlp"), minutes=9)) == ["cnn-1", "keras-mlp-1"]
-    assert names(fill(("cnn", "keras-mlp"), minutes=9, folds=5, cores=1)) == ["cnn-1", "keras-mlp-1"]
-    four = fill(("cnn", "keras-mlp"), minutes=60)
-    assert names(four) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
+    both = ("cnn", "keras-mlp")
+    for options in ({"minutes": 9}, {"minutes": 9, "folds": 5, "cores": 1}):
+        assert names(fill(both, **options)) == ["cnn-1", "keras-mlp-1"]
+    assert names(fill(both, minutes=60)) == ["cnn-1", "keras-mlp-1", "cnn-2", "keras-mlp-2"]
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,8 @@ def test_a_quick_tier_gives_an_early_submission(fill: Fill) -> None:
     quick, main = fill(QUICK, BEST, minutes=10).tiers
     assert (quick.members[0].name, main.members[0].name) == ("keras-mlp-1", "cnn-1")
     assert seconds(quick) == pytest.approx(60, abs=0.1)
-    assert total(Schedule(tiers=(quick, main))) == pytest.approx(
-        600 - end(len(quick.members) + len(main.members))
-    )
+    left = 600 - end(len(quick.members) + len(main.members))
+    assert total(Schedule(tiers=(quick, main))) == pytest.approx(left)
     quick, _ = fill(QUICK, ("cnn-small",), minutes=2).tiers
     assert seconds(quick) == pytest.approx((120 - END_SECONDS) / 8, abs=0.1)
 
@@ -279,10 +278,8 @@ def test_workers_that_join_or_leave_change_the_rounds_that_are_left(
 
 
 def test_a_resumed_run_takes_no_more_workers_than_the_machine_has() -> None:
-    limited = TWO_TIERS.limited_to(1)
-    assert [(tier.workers, tier.members) for tier in limited.tiers] == [
-        (1, tier.members) for tier in TWO_TIERS.tiers
-    ]
+    one = [(1, tier.members) for tier in TWO_TIERS.tiers]
+    assert [(tier.workers, tier.members) for tier in TWO_TIERS.limited_to(1).tiers] == one
     assert TWO_TIERS.limited_to(16) == TWO_TIERS
 
 
@@ -291,20 +288,21 @@ def test_folds_fill_rounds_across_members(clock: Clock) -> None:
     planned = Schedule(tiers=(make_tier("cnn", 2, 10),))
     rounds = [fits for _, fits in planned.budgeted_rounds(planned.tasks(splits, refit=False, seed=0))]
     assert [[task.name for task in fits] for fits in rounds] == [
-        ["cnn-1 fold 1", "cnn-1 fold 2"],
-        ["cnn-1 fold 3", "cnn-2 fold 1"],
-        ["cnn-2 fold 2", "cnn-2 fold 3"],
-    ]
-    assert {(task.recipe, task.threads, task.settings) for fits in rounds for task in fits} == {
-        ("cnn", 1, CNN)
-    }
+        ["cnn-1 fold 1", "cnn-1 fold 2"], ["cnn-1 fold 3", "cnn-2 fold 1"], ["cnn-2 fold 2", "cnn-2 fold 3"],
+    ]  # fmt: skip
+    fitted = {(task.recipe, task.threads, task.settings) for fits in rounds for task in fits}
+    assert fitted == {("cnn", 1, CNN)}
 
 
-def test_without_minutes_all_is_one_round_and_there_is_nothing_to_say() -> None:
+def test_a_schedule_is_described_in_words_and_without_minutes_it_is_one_round() -> None:
     planned = Schedule(tiers=(make_tier("cnn", 5, None),))
     assert list(rounds_of(planned)) == [[(f"cnn-{n}", None) for n in range(1, 6)]]
     assert list(rounds_of(planned, finished=[member.name for member in planned.members])) == []
     assert list(planned.describe()) == []
+    assert list(TWO_TIERS.describe()) == [
+        "Fits of 50 s, 2 at a time: 2 keras-mlp",
+        "Fits of 175 s, 2 at a time: 4 cnn",
+    ]
 
 
 def test_quick_members_count_until_there_are_better_ones() -> None:
@@ -314,15 +312,6 @@ def test_quick_members_count_until_there_are_better_ones() -> None:
     assert TWO_TIERS.best_members(["keras-mlp-1", "keras-mlp-2", "cnn-2"]) == [main[1]]
     assert TWO_TIERS.members_left(["keras-mlp-1"]) == [*quick, *main]
     assert TWO_TIERS.members_left(["cnn-2"]) == list(main)
-
-
-def test_a_schedule_comes_back_from_its_file_and_is_described_in_words(tmp_path: Path) -> None:
-    records.write(tmp_path / "schedule.json", TWO_TIERS)
-    assert records.read(tmp_path / "schedule.json", Schedule) == TWO_TIERS
-    assert list(TWO_TIERS.describe()) == [
-        "Fits of 50 s, 2 at a time: 2 keras-mlp",
-        "Fits of 175 s, 2 at a time: 4 cnn",
-    ]
 
 
 def test_a_net_that_has_time_for_few_of_its_epochs_is_named() -> None:
@@ -393,9 +382,8 @@ def test_each_tier_is_measured_and_fitted_on_the_cores_that_suit_it(
     filled = fill(QUICK, BEST, minutes=minutes, cores=cores)
     assert measured == [("keras-mlp", *quick), ("cnn", *best)]
     assert [(tier.workers, tier.threads) for tier in filled.tiers] == [quick, best]
-    assert {task.threads for task in filled.tasks(HOLDOUT, refit=False, seed=0) if task.recipe == "cnn"} == {
-        best[1]
-    }
+    tasks = filled.tasks(HOLDOUT, refit=False, seed=0)
+    assert {task.threads for task in tasks if task.recipe == "cnn"} == {best[1]}
 
 
 @pytest.mark.parametrize(
@@ -443,18 +431,9 @@ def test_measuring_tells_seconds_of_an_epoch_and_of_the_predictions(
     assert measure(DENSE, refit=True) == [pytest.approx((0.002 * 600, 0.01 * rows))]
 
 
-def test_a_short_fit_measures_a_net(measure: Callable[..., list[Cost]]) -> None:
-    (cost,) = measure(SKLEARN.replace(hidden=(8,)))
-    assert 1e-4 < cost.epoch < 3
-    assert 1e-4 < cost.predict < 10
-
-
 def test_no_memory_for_measuring_is_one_line(
     measure: Callable[..., list[Cost]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_out(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(training.machine, "map_on_workers", run_out)
+    monkeypatch.setattr(training.machine, "map_on_workers", mock.Mock(side_effect=MemoryError))
     with pytest.raises(RunError, match="out of memory while the speed of the nets is measured"):
         measure(SKLEARN)

@@ -77,10 +77,8 @@ def holdouts(right: np.ndarray, margins: np.ndarray, count: int) -> np.ndarray:
     for seed in range(count):
         rows = np.sort(np.random.default_rng(seed).choice(ROWS, int(SHARE * ROWS), replace=False))
         each = estimate(held_out(right[rows], rows), ROWS, margins)
-        inside = each.score.low <= right.mean() <= each.score.high
-        found.append(
-            (each.score.accuracy - right.mean(), each.raw.accuracy - right.mean(), inside, each.worth)
-        )
+        both = (each.score.accuracy - right.mean(), each.raw.accuracy - right.mean())
+        found.append((*both, each.score.low <= right.mean() <= each.score.high, each.worth))
     return np.array(found)
 
 

@@ -38,11 +38,7 @@ def test_the_seed_decides_the_split(digits: data.Dataset) -> None:
     [
         (labels_of(*[50] * 10), {"holdout": 0.01}, r"expected at least 10 rows on both sides"),
         (labels_of(*[50] * 10), {"holdout": 0.999}, r"expected at least 10 rows on both sides"),
-        (
-            labels_of(*[50] * 9, 1),
-            {},
-            r"found 1 rows of digit 9, expected at least 2 to split into a holdout",
-        ),
+        (labels_of(*[50] * 9, 1), {}, r"found 1 rows of digit 9, expected at least 2 to split into a hold"),
         (labels_of(*[50] * 9), {}, r"found 0 rows of digit 9"),
         (labels_of(*[50] * 9, 4), {"folds": 5}, r"found 4 rows of digit 9, expected at least 5 .* 5 folds"),
         (labels_of(*[50] * 9, 2), {"holdout": 0.9}, r"some digit has no row left to train on"),

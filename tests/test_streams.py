@@ -3,14 +3,13 @@
 import io
 import os
 import signal
-import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
 import pytest
-from conftest import DEADLINE, environment, set_options, typed
+from conftest import DEADLINE, Result, environment, run_program, set_options, start_program, typed
 
 import digit_recognizer
 from digit_recognizer import data, runs
@@ -56,9 +55,8 @@ def test_results_that_cannot_be_written_end_each_command_in_one_line(
     (tmp_path / "tiny").symlink_to(tiny_run.folder)
     result = typed(*arguments, cwd=tmp_path, stdout=safe(Full(tmp_path / "full", "w")))
     assert result.code == 1
-    line = result.err.splitlines()[-1]
-    assert line.startswith("Error: stdout: cannot be written (No space left on device)")
-    assert note in line
+    assert result.last_line.startswith("Error: stdout: cannot be written (No space left on device)")
+    assert note in result.last_line
     assert "Traceback" not in result.err
 
 
@@ -137,8 +135,7 @@ def test_names_beyond_the_encoding_are_escaped(tmp_path: Path, folder: Path, tes
 def test_without_any_stream_it_trains(folder: Path, tmp_path: Path) -> None:
     words = ["train", "--data-dir", "digits", *SMALL, "--folds", "2", "--jobs", "2", "--name", "a"]
     command = f"exec {sys.executable} -m digit_recognizer {' '.join(words)} <&- >&- 2>&-"
-    ended = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment(), timeout=DEADLINE)
-    assert ended.returncode == 0
+    assert run_program("sh", "-c", command, cwd=tmp_path).code == 0
     assert runs.load(tmp_path / "submissions/a").submission.exists()
 
 
@@ -149,11 +146,10 @@ def test_a_closed_terminal_ends_a_run_as_sigterm_does(folder: Path, tmp_path: Pa
     import termios
 
     master, slave = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "digit_recognizer", "train", "--data-dir", folder, *SMALL, "--minutes", "0.5",
-         "--jobs", "2", "--name", "a"],
-        cwd=tmp_path, env=environment() | {"TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    process = start_program(
+        sys.executable, "-m", "digit_recognizer", "train", "--data-dir", folder, *SMALL, "--minutes", "0.5",
+        "--jobs", "2", "--name", "a", cwd=tmp_path, env=environment() | {"TERM": "xterm"},
+        stdin=slave, stdout=slave, stderr=slave, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(slave)
     try:
@@ -180,8 +176,5 @@ runpy.run_module("digit_recognizer", run_name="__main__")
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_the_commands_are_imported_is_one_line(number: int) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, str(int(number))], env=environment(), capture_output=True,
-        text=True, timeout=DEADLINE,
-    )  # fmt: skip
-    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "Stopped.\n")
+    ended = run_program(sys.executable, "-c", INTERRUPTED, int(number))
+    assert ended == Result(130, "", "Stopped.\n")

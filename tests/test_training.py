@@ -1,16 +1,16 @@
 """One fit, and fits side by side: seeds, what a net sees, failures, GPUs."""
 
 import importlib
-import subprocess
 import sys
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import PLAIN, TRAIN
+from conftest import PLAIN, TRAIN, run_program
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
@@ -183,8 +183,7 @@ def test_a_fits_log_begins_anew_and_is_read_up_to_its_last_whole_line(tmp_path: 
     assert training.read_log(tmp_path / "missing") == []
 
 
-class ResourceExhaustedError(Exception):
-    """Named like TensorFlow's."""
+ResourceExhaustedError = type("ResourceExhaustedError", (Exception,), {})  # named like TensorFlow's
 
 
 @pytest.mark.parametrize(
@@ -200,13 +199,10 @@ class ResourceExhaustedError(Exception):
 def test_a_fit_that_cannot_succeed_is_a_failure_and_a_bug_raises(
     digits: data.Dataset, monkeypatch: pytest.MonkeyPatch, error: Exception | None, reason: str | None
 ) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
     settings = SETTINGS.replace(optimizer="sgd", learning_rate=1e6, learning_rate_schedule="constant")
     task = FitTask("sklearn-mlp", settings, folds_of(digits)[0], 0)
     if error:
-        monkeypatch.setattr(fit_module, "_fit", fail)
+        monkeypatch.setattr(fit_module, "_fit", mock.Mock(side_effect=error))
     if reason is None:
         with pytest.raises(ZeroDivisionError):
             training.fit(task, digits.train, digits.test)
@@ -244,6 +240,6 @@ def test_tensorflow_tells_when_it_keeps_fewer_threads() -> None:
         "    for after in (1, 2, 3): keras_net.limit_threads(after)\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads(), *(w.message for w in caught))"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ended.stdout.startswith("2 TensorFlow goes on with 2 of 3 threads")
-    assert ended.stdout.count("goes on") == 1
+    ended = run_program(sys.executable, "-c", program)
+    assert ended.out.startswith("2 TensorFlow goes on with 2 of 3 threads"), ended.err
+    assert ended.out.count("goes on") == 1
