@@ -11,13 +11,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.epochs import (
-    Call,
-    EpochwiseClassifier,
-    TrainEpoch,
-    check_finite,
-    check_probabilities,
-)
+from digit_recognizer.nets.epochs import Call, EpochwiseClassifier, TrainEpoch, check_finite
 from digit_recognizer.settings import MLPSettings
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, scikit-learn's defaults
@@ -55,10 +49,9 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
         for values in [*self._get_weights(), *moments]:
             values[np.abs(values) < TINY] = 0
 
-    def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
-        """Return quicker probabilities, for learning curves; X: float32, taken as it is."""
+    def _predict(self, X: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
-            return check_probabilities(self.mlp_.predict_proba(X))
+            return self.mlp_.predict_proba(X)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that a fitted net is, besides its settings and classes."""
