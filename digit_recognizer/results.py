@@ -17,7 +17,7 @@ from digit_recognizer.job import Method
 from digit_recognizer.manifest import EpochMetrics, ExpectedScore, FitRecord, Manifest, ModelScore, RunConfig
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
-from digit_recognizer.training import FitResult, OnNotice, collect_predictions, inference_fits
+from digit_recognizer.training import FitResult, OnNotice, collect_predictions, file_name, inference_fits
 
 
 class Clock:
@@ -73,10 +73,10 @@ class Evaluation:
         return next(model.labels for model in self.predictions if model.name == self.main_model)
 
 
-def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: bool) -> Model:
-    """Return the model that its fits make; use_actual_epochs: instead of those that its settings say."""
+def from_fits(name: str, results: Sequence[FitResult]) -> Model:
+    """Return the model that its fits make, with the epochs that they had if time decided."""
     settings = results[0].task.settings
-    if use_actual_epochs:
+    if results[0].task.budget:
         epochs = max(result.curve[-1]["epoch"] for result in results)
         settings = settings.model_copy(update={"epochs": max(1, round(epochs))})
     fits = {
@@ -84,7 +84,7 @@ def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: boo
             model=result.task.model,
             recipe=result.task.recipe,
             split=result.task.split.name,
-            file=f"{result.task.file_name}.npz",
+            file=f"{file_name(result.task.name)}.npz",
             seconds=round(result.seconds, 2),
             curve=tuple(EpochMetrics(**metrics) for metrics in result.curve),
         )

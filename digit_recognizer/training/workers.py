@@ -19,8 +19,7 @@ from digit_recognizer.data import Dataset
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import cluster
-from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, fit, limited_threads
-from digit_recognizer.training.history import OnProgress, Progress
+from digit_recognizer.training.fit import FitTask, OnProgress, Outcome, Progress, fit, limited_threads
 
 OnNotice = Callable[[str], None]
 POLL_SECONDS = 0.1  # between looks whether fits go on
@@ -32,7 +31,7 @@ _pipe: tuple[Connection, Connection] | None = None  # from all of them to this o
 
 def fit_all(
     tasks: Sequence[FitTask], data: Dataset, *, workers: int, on_progress: OnProgress, on_notice: OnNotice
-) -> Generator[FitResult | FitFailure, None, None]:
+) -> Generator[Outcome, None, None]:
     """Fit all in `workers` processes, or on a cluster, in as many threads as the first has; yield each then.
 
     A single worker is this very process where it may be, see `_stays_here`; for others, `on_progress` is
