@@ -98,11 +98,9 @@ class Draft:
         that is missing.
         """
         stage, path = self._next_stage(), self.folder / runs.SUBMISSION
-        update: dict[str, object] = {"stage": stage}
-        content = b"" if labels is None else submission.to_bytes(labels)
-        if content:
-            checked = submission.check_bytes(content, str(path), manifest.config.data.rows.test)
-            update["submission_sha256"] = checked.sha256
+        content = None if labels is None else submission.to_bytes(labels)
+        checked = content and submission.check_bytes(content, str(path), manifest.config.data.rows.test)
+        update = {"stage": stage, "submission_sha256": checked and checked.sha256}
         with writing(path):  # else the earlier stage's would stay, as if somebody had changed it
             path.unlink(missing_ok=True)
         runs.write_manifest(self.folder, manifest.model_copy(update=update))

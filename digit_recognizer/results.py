@@ -106,10 +106,9 @@ def evaluate(
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = {model.predictions.name: model.predictions for model in models}
     fit_seconds = {model.predictions.name: model.fit_seconds for model in models}
-    combiner = None
+    fit_seconds[BLEND], combiner = sum(fit_seconds.values()), None
     if method is not None and len(models) > 1:
         combiner, predictions[BLEND] = blending.blend(list(predictions.values()), held_out, method)
-        fit_seconds[BLEND] = sum(model.fit_seconds for model in models)
         if not combiner.converged:
             on_notice("The weights of the blend could not be found; its models are weighted equally")
     margins = references.margins(config.data.fingerprint.train, config.data.rows.train)

@@ -32,12 +32,12 @@ def build_model(
     rng: np.random.RandomState,
     *,
     mixed: bool,
-    momentum: float = 0.99,
+    steps: int,
 ) -> Any:
     """Return a new `keras.Sequential` from rows of `features` values to logits or sigmoids.
 
     Shapes are those of `cnn` and, if it has no convolutions, of `keras-mlp`, both on 28x28 pixels. mixed:
-    compute all layers but the last in bfloat16, with weights of float32. momentum: of batch normalisation.
+    compute all layers but the last in bfloat16, with weights of float32. steps: about so many of training.
     """
     keras = import_keras()
     layers = keras.layers
@@ -51,7 +51,7 @@ def build_model(
     def add(layer: Any) -> None:
         net.append(layer)
         if settings.batch_norm:
-            net.append(layers.BatchNormalization(momentum=momentum, dtype=dtype))
+            net.append(layers.BatchNormalization(momentum=choose_momentum(steps), dtype=dtype))
         net.append(layers.Activation(settings.activation, dtype=dtype))
 
     if settings.channels:

@@ -38,15 +38,9 @@ class KerasNet(EpochwiseClassifier):
     fit = own_keras_settings()(EpochwiseClassifier.fit)
 
     def _build(self, rng: np.random.RandomState, steps: int) -> TrainEpoch:
-        settings = self._settings
-        self.model_ = build_model(
-            settings,
-            self.n_features_in_,
-            len(self.classes_),
-            rng,
-            mixed=settings.bfloat16 and settings.is_convolutional,
-            momentum=keras_model.choose_momentum(steps),
-        )
+        settings, features, classes = self._settings, self.n_features_in_, len(self.classes_)
+        mixed = settings.bfloat16 and settings.is_convolutional
+        self.model_ = build_model(settings, features, classes, rng, mixed=mixed, steps=steps)
         take_steps = _make_training(settings, self.model_)
 
         def train(calls: Iterator[Call], class_indices: np.ndarray, _: int) -> None:
@@ -79,7 +73,7 @@ class KerasNet(EpochwiseClassifier):
         expected_kernels = keras_model.kernel_shapes(settings, features, len(classes))
         if kernels != expected_kernels:  # known before the memory is taken
             raise ValueError(f"not a model of these settings: kernels {kernels}, expected {expected_kernels}")
-        model = build_model(settings, features, len(classes), np.random.RandomState(0), mixed=mixed)
+        model = build_model(settings, features, len(classes), np.random.RandomState(0), mixed=mixed, steps=1)
         weights = keras_model.named_weights(model)
         expected = {name: (tuple(weight.shape), np.float32) for name, weight in weights.items()}
         check_arrays(arrays, {"mixed_bfloat16": ((), np.bool_), **expected})

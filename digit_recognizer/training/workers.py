@@ -53,12 +53,8 @@ def fit_all(
 def import_libraries(nets: Sequence[Settings], *, workers: int, threads: int) -> None:
     """Import what the nets need in the processes that are to fit them; raise LibraryError if that fails."""
     first_of_kind = {net.net: net for net in reversed(nets)}
-    map_on_workers(
-        _import_libraries,
-        [(net, threads) for net in first_of_kind.values()],
-        workers=workers,
-        threads=threads,
-    )
+    calls = [(net, threads) for net in first_of_kind.values()]
+    map_on_workers(_import_libraries, calls, workers=workers, threads=threads)
 
 
 def _import_libraries(net: Settings, threads: int) -> None:
