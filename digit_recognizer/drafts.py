@@ -1,8 +1,4 @@
-"""A run's folder while it is filled: `run.json` is the commit, and true at any moment.
-
-docs/runs.md lists its files. config.json, schedule.json, logs/ and a lock, which the system ends with its
-process, are there until the run is complete; fits/, the probabilities, run.json and submission.csv stay.
-"""
+"""A run's folder while it is filled: `run.json` is the commit, and true at any moment."""
 
 import json
 from collections.abc import Iterator, Sequence
