@@ -1,7 +1,4 @@
-"""A scikit-learn classifier that is fitted epoch by epoch: what both kinds of nets share.
-
-An epoch comes in calls of a few steps on augmented rows; early stopping, averaged weights and divergence.
-"""
+"""A scikit-learn classifier that is fitted epoch by epoch: what both kinds of nets share."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

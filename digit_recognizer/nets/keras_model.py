@@ -99,37 +99,26 @@ def kernel_shapes(settings: KerasSettings, features: int, classes: int) -> list[
 
 
 def forward(model: Any, rows: Any, *, training: bool) -> Any:
-    """Return what `model(rows)` does, but with batch normalisation of images as one operation."""
-    for layer in model.layers:
-        if hasattr(layer, "moving_mean") and len(rows.shape) == 4:
-            rows = _fused_batch_norm(layer, rows, training=training)
-        else:
-            rows = layer(rows, training=training)
-    return rows
-
-
-def _fused_batch_norm(layer: Any, images: Any, *, training: bool) -> Any:
-    """Return what the BatchNormalization layer gives for images, in one operation instead of Keras's several.
+    """Return what `model(rows)` does, but with batch normalisation of images as one operation, not several.
 
     12,600 rows on two threads take 4.0 s instead of 5.2 s. The moving variance averages unbiased batch
     variances, Keras's averages biased ones: over thousands of pixels that hardly differs.
     """
     import tensorflow as tf
 
-    images, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        images,
-        layer.gamma.value,
-        layer.beta.value,
-        mean=layer.moving_mean.value,
-        variance=layer.moving_variance.value,
-        epsilon=layer.epsilon,
-        is_training=training,
-        exponential_avg_factor=1 - layer.momentum,
-    )
-    if training:
-        layer.moving_mean.assign(mean)
-        layer.moving_variance.assign(variance)
-    return images
+    for layer in model.layers:
+        if not hasattr(layer, "moving_mean") or len(rows.shape) != 4:
+            rows = layer(rows, training=training)
+            continue
+        rows, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            rows, layer.gamma.value, layer.beta.value, mean=layer.moving_mean.value,
+            variance=layer.moving_variance.value, epsilon=layer.epsilon, is_training=training,
+            exponential_avg_factor=1 - layer.momentum,
+        )  # fmt: skip
+        if training:
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
+    return rows
 
 
 def named_weights(model: Any) -> dict[str, Any]:

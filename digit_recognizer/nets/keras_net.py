@@ -26,11 +26,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 class KerasNet(EpochwiseClassifier):
     """A Keras network of dense layers, with convolutions before them if the settings have `channels`.
 
-    settings are `settings.KerasSettings`.
-
-    Attributes
-    ----------
-    model_ : keras.Sequential
+    settings are `settings.KerasSettings`; `model_` is a `keras.Sequential`.
     """
 
     settings_type = KerasSettings

@@ -19,14 +19,7 @@ TINY = 1e-20  # far below any weight that matters, far above float32's denormal 
 
 
 class EpochwiseMLPClassifier(EpochwiseClassifier):
-    """MLPClassifier fitted by `partial_fit`, with the weights of its last epochs averaged.
-
-    settings are `settings.MLPSettings`.
-
-    Attributes
-    ----------
-    mlp_ : MLPClassifier, fitted
-    """
+    """MLPClassifier, `mlp_`, fitted by `partial_fit`; settings are `settings.MLPSettings`."""
 
     settings_type = MLPSettings
 
@@ -97,14 +90,9 @@ def _make_mlp(settings: MLPSettings, random_state: Any) -> MLPClassifier:
 class InPlaceAdam:
     """Adam with scikit-learn's formulas and defaults, but without new arrays at each step.
 
-    An epoch takes 0.6 of the time. MLPClassifier keeps the optimizer that it finds in `_optimizer`, and
-    makes its own if it looks elsewhere. D. Kingma and J. Ba, "Adam: A Method for
-    Stochastic Optimization", ICLR 2015.
-
-    Attributes
-    ----------
-    ms, vs : list of ndarray, first and second moments of each weight
-    rates : deque of float, learning rates of the steps to come
+    An epoch takes 0.6 of the time. MLPClassifier keeps the optimizer that it finds in `_optimizer`, and makes
+    its own if it looks elsewhere. ms, vs: first and second moments of each weight; rates: of the steps to
+    come. D. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
     """
 
     def __init__(self) -> None:

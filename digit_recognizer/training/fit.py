@@ -206,17 +206,29 @@ def fit(task: FitTask, train: Digits, test: np.ndarray, on_progress: OnProgress 
 def _fit(
     task: FitTask, train: Digits, test: np.ndarray, timer: Timer | None, on_progress: OnProgress
 ) -> FitResult:
+    from sklearn.metrics import log_loss
+
     from digit_recognizer.nets import pipelines
 
     started = time.perf_counter()
-    split, curve = task.split, list[Metrics]()
+    split, curve, prepared = task.split, list[Metrics](), dict[str, np.ndarray]()
+    sides = {"train": split.train[:CURVE_ROWS], "valid": split.valid}
     classifier = pipelines.build(task.settings, task.seed)
-    measure = _make_measure(classifier, train, {"train": split.train[:CURVE_ROWS], "valid": split.valid})
 
     def on_epoch_end(epochs: float) -> None:
-        curve.append({"epoch": epochs, **measure()})
+        metrics = {"epoch": epochs}
+        for side, rows in sides.items():
+            if not len(rows):
+                continue
+            if side not in prepared:  # only the net changes from epoch to epoch
+                prepared[side] = classifier[:-1].transform(train.pixels[rows])
+            labels = train.labels[rows]
+            probabilities = classifier[-1].predict_proba_without_tta(prepared[side])
+            metrics[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
+            metrics[f"{side}_accuracy"] = accuracy(labels, probabilities)
+        curve.append(metrics)
         done = timer.now if timer else epochs / task.settings.epochs
-        on_progress(task.progress(min(0.99, done), curve[-1]))  # 1 is for the result
+        on_progress(task.progress(min(0.99, done), metrics))  # 1 is for the result
 
     classifier.fit(
         train.pixels[split.train], train.labels[split.train], net__on_epoch_end=on_epoch_end, net__timer=timer
@@ -234,28 +246,6 @@ def _fit(
         final["valid_accuracy"] = accuracy(train.labels[split.valid], result.valid)
     on_progress(task.progress(1.0, final))
     return result
-
-
-def _make_measure(classifier: Any, train: Digits, sides: dict[str, np.ndarray]) -> Callable[[], Metrics]:
-    """Return a function that measures the net as it is, on the rows of both sides of a learning curve."""
-    from sklearn.metrics import log_loss
-
-    prepared: dict[str, np.ndarray] = {}
-
-    def measure() -> Metrics:
-        metrics: Metrics = {}
-        for side, rows in sides.items():
-            if not len(rows):
-                continue
-            if side not in prepared:  # only the net changes from epoch to epoch
-                prepared[side] = classifier[:-1].transform(train.pixels[rows])
-            labels = train.labels[rows]
-            probabilities = classifier[-1].predict_proba_without_tta(prepared[side])
-            metrics[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
-            metrics[f"{side}_accuracy"] = accuracy(labels, probabilities)
-        return metrics
-
-    return measure
 
 
 def _predict(classifier: Any, pixels: np.ndarray) -> np.ndarray:

@@ -44,11 +44,10 @@ def fit_all(
     if pool is None:
         yield from (fit(task, data.train, data.test, on_progress) for task in tasks)
         return
-    reader, _ = _get_pipe()
 
     def listen() -> None:
-        while reader.poll():
-            on_progress(reader.recv())
+        while _pipe and _pipe[0].poll():
+            on_progress(_pipe[0].recv())
 
     calls = [(fit, task, data.train, data.test, _tell) for task in tasks]
     with closing(_call_all(pool, calls, workers, listen)) as called:
@@ -178,6 +177,8 @@ def _start_processes(
         return None
     from joblib.externals.loky import get_reusable_executor
 
+    global _pipe
+    _pipe = _pipe or multiprocessing.Pipe(duplex=False)
     others = set(multiprocessing.active_children())
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     # What a killed process leaves is cleaned up by others; that is no news. Nor is one that is half started.
@@ -186,7 +187,7 @@ def _start_processes(
         with quiet, signals.kept_from_children(), signals.Hold() as hold:
             pool: Executor = get_reusable_executor(
                 max_workers=workers, timeout=IDLE_SECONDS, env=dict.fromkeys(names, str(threads)),
-                initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
+                initializer=_begin_worker, initargs=(os.getpid(), _pipe[1]),
             )  # fmt: skip
             pool.submit(int)  # which starts them
             with hold.released():
@@ -211,13 +212,6 @@ def _begin_worker(parent: int, to_parent: Connection) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _get_pipe() -> tuple[Connection, Connection]:
-    global _pipe
-    if _pipe is None:
-        _pipe = multiprocessing.Pipe(duplex=False)
-    return _pipe
 
 
 def _tell(progress: Progress) -> None:
