@@ -101,10 +101,15 @@ def blend(models: Sequence[Predictions], held_out: HeldOut, method: str) -> tupl
     holdout, on its other four fifths. With folds, the models that predicted those other rows were fitted on
     it, so its label is not wholly unknown. The test rows' weights are learned on all held-out rows.
     """
-    fit_combiner = METHODS[method]
+    from sklearn.model_selection import KFold
+
+    fit_combiner, folds = METHODS[method], held_out.folds
+    if len(np.unique(folds)) == 1:
+        folds = np.zeros(len(held_out.rows), int)
+        for number, (_, inside) in enumerate(KFold(5, shuffle=True, random_state=0).split(folds)):
+            folds[inside] = number
     probabilities = [model.out_of_fold for model in models]
     out_of_fold = np.zeros_like(probabilities[0])
-    folds = _folds(held_out)
     for fold in np.unique(folds):
         inside = folds == fold
         known = ~np.isin(held_out.rows, held_out.rows[inside])
@@ -113,18 +118,6 @@ def blend(models: Sequence[Predictions], held_out: HeldOut, method: str) -> tupl
     combiner = fit_combiner(probabilities, held_out.labels)
     test = combiner.combine([model.test for model in models]).astype(np.float32)
     return combiner, Predictions(BLEND, out_of_fold, test)
-
-
-def _folds(held_out: HeldOut) -> np.ndarray:
-    """Return the number of each row's fold; a single holdout is cut into five."""
-    from sklearn.model_selection import KFold
-
-    if len(np.unique(held_out.folds)) > 1:
-        return held_out.folds
-    folds = np.zeros(len(held_out.rows), int)
-    for number, (_, inside) in enumerate(KFold(5, shuffle=True, random_state=0).split(folds)):
-        folds[inside] = number
-    return folds
 
 
 def fit_mean(models: list[np.ndarray], labels: np.ndarray) -> MeanCombiner:

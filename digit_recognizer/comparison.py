@@ -96,25 +96,24 @@ def against_best(runs: Sequence[Run]) -> list[Literal["best", "cannot tell", "wo
 
     The best is that whose interval begins highest: one of few held-out digits can be accurate by luck.
     """
-    best: dict[str, Run] = {}
-    for run in runs:
-        digits = run.manifest.config.data.fingerprint.train
-        if digits not in best or run.main_score.low > best[digits].main_score.low:
-            best[digits] = run
     known: dict[Path, HeldOutDigits | None] = {}
-    highest = [best[run.manifest.config.data.fingerprint.train] for run in runs]
+    bests = [max(_on_same_digits(runs, run), key=lambda other: other.main_score.low) for run in runs]
     return [
-        "best" if run is other else "worse" if _is_better(other, run, known) else "cannot tell"
-        for run, other in zip(runs, highest, strict=True)
+        "best" if run is best else "worse" if _is_better(best, run, known) else "cannot tell"
+        for run, best in zip(runs, bests, strict=True)
     ]
 
 
 def better_than(run: Run, others: Sequence[Run]) -> list[Run]:
     """Return those of the others on the same training digits that are better, the best first."""
-    digits, known = run.manifest.config.data.fingerprint.train, dict[Path, HeldOutDigits | None]()
-    same = [other for other in others if other.manifest.config.data.fingerprint.train == digits]
-    found = [other for other in same if _is_better(other, run, known)]
+    known: dict[Path, HeldOutDigits | None] = {}
+    found = [other for other in _on_same_digits(others, run) if _is_better(other, run, known)]
     return sorted(found, key=lambda other: other.main_score.low, reverse=True)
+
+
+def _on_same_digits(runs: Sequence[Run], run: Run) -> list[Run]:
+    digits = run.manifest.config.data.fingerprint.train
+    return [other for other in runs if other.manifest.config.data.fingerprint.train == digits]
 
 
 def _is_better(first: Run, second: Run, known: dict[Path, HeldOutDigits | None]) -> bool:

@@ -1,10 +1,7 @@
-"""A run's folder while it is filled: `run.json` is the commit, and true at any moment.
+"""A run's folder while it is filled: `run.json` is the commit, and true at any moment."""
 
-docs/runs.md lists its files. config.json, schedule.json, logs/ and a lock, which the system ends with its
-process, are there until the run is complete; fits/, the probabilities, run.json and submission.csv stay.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from digit_recognizer import records, runs, submission
+from digit_recognizer import records, runs, submission, training
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import delete, is_partial, locked, write_atomically, writing
+from digit_recognizer.files import delete, is_partial, locked, open_plain, write_atomically, writing
 from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.runs import CONFIG, FITS, LOCK
 from digit_recognizer.schedule import Member, Schedule
-from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, read_log
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Metrics, OnNotice, Outcome, Progress
 
 SCHEDULE, LOGS = "schedule.json", "logs"
-MAX_REASON = 1000  # characters
+MAX_REASON, MAX_LOG_BYTES = 1000, 1 << 24  # characters of a failure's reason; a log has some KB
 LOCK_SECONDS = 1.0  # to wait for the lock: another command may look whether the run is being fitted
 
 
@@ -38,11 +35,6 @@ class Draft:
         """What the latest complete stage gave; None before there is one."""
         return runs.read_manifest(self.folder)
 
-    @property
-    def logs(self) -> Path:
-        """The folder of the fits' learning curves so far."""
-        return self.folder / LOGS
-
     def save_schedule(self, schedule: Schedule) -> Schedule:
         """Store the schedule, so that a resumed run fits the same; return it."""
         records.write(self.folder / SCHEDULE, schedule)
@@ -53,19 +45,16 @@ class Draft:
         path = self.folder / SCHEDULE
         return records.read(path, Schedule) if path.exists() else None
 
-    def save_fit(self, result: FitResult) -> None:
-        """Store a fit, whole or not at all."""
-        write_atomically(self._path(result.task), result.to_bytes())
+    def save_fit(self, outcome: Outcome) -> None:
+        """Store a fit, or why it failed by its settings, so that a resumed run does not repeat it."""
+        if isinstance(outcome, FitResult):
+            write_atomically(self._path(outcome.task), outcome.to_bytes())
+        elif outcome.deterministic:
+            write_atomically(self._path(outcome.task, "failed"), outcome.reason)
 
-    def save_failure(self, failure: FitFailure) -> None:
-        """Store why a fit failed by its settings, so that a resumed run does not repeat it."""
-        write_atomically(self._path(failure.task, "failed"), failure.reason)
-
-    def load_fits(
-        self, tasks: Sequence[FitTask], on_notice: Callable[[str], None]
-    ) -> dict[str, FitResult | FitFailure]:
+    def load_fits(self, tasks: Sequence[FitTask], on_notice: OnNotice) -> dict[str, Outcome]:
         """Return the stored outcomes of the tasks, by name; a damaged one is a notice and is left out."""
-        outcomes: dict[str, FitResult | FitFailure] = {}
+        outcomes: dict[str, Outcome] = {}
         for task in tasks:
             path, failed = self._path(task), self._path(task, "failed")
             try:
@@ -79,7 +68,17 @@ class Draft:
         return outcomes
 
     def _path(self, task: FitTask, ending: str = "npz") -> Path:
-        return self.folder / FITS / f"{task.file_name}.{ending}"
+        return self.folder / FITS / f"{training.file_name(task.name)}.{ending}"
+
+    def log(self, progress: Progress) -> None:
+        """Add an epoch to the fit's log, which progress without metrics empties; a full disk ends no fit."""
+        file = self.folder / LOGS / f"{training.file_name(progress.fit)}.jsonl"
+        with suppress(OSError):
+            if not progress.metrics:
+                file.unlink(missing_ok=True)
+            elif progress.done < 1:
+                with file.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(progress.metrics) + "\n")
 
     def write_probabilities(self, held_out: HeldOut, predictions: Sequence[Predictions]) -> None:
         """Write those of the next stage, beside those of the latest."""
@@ -95,11 +94,9 @@ class Draft:
         that is missing.
         """
         stage, path = self._next_stage(), self.folder / runs.SUBMISSION
-        update: dict[str, object] = {"stage": stage}
-        content = b"" if labels is None else submission.to_bytes(labels)
-        if content:
-            checked = submission.check_bytes(content, str(path), manifest.config.data.rows.test)
-            update["submission_sha256"] = checked.sha256
+        content = None if labels is None else submission.to_bytes(labels)
+        checked = content and submission.check_bytes(content, str(path), manifest.config.data.rows.test)
+        update = {"stage": stage, "submission_sha256": checked and checked.sha256}
         with writing(path):  # else the earlier stage's would stay, as if somebody had changed it
             path.unlink(missing_ok=True)
         runs.write_manifest(self.folder, manifest.model_copy(update=update))
@@ -216,14 +213,22 @@ def _add_note(draft: Draft, error: BaseException) -> None:
 
 def curves_so_far(run: runs.Run) -> Iterator[tuple[Member, list[Metrics]]]:
     """Yield the learning curves so far, of each fit of each member, of a run that is still being fitted."""
-    draft = Draft(run.folder)
-    if not run.is_running or (schedule := draft.load_schedule()) is None:
+    if not run.is_running or (schedule := Draft(run.folder).load_schedule()) is None:
         return
     for member in schedule.members:
         for split in ("holdout", "fold-*", "all-*"):  # not all: `cnn-small-holdout` is not of `cnn`
-            for log in sorted(draft.logs.glob(f"{member.name}-{split}.jsonl")):
-                if curve := read_log(log):
+            for file in sorted((run.folder / LOGS).glob(f"{member.name}-{split}.jsonl")):
+                if curve := read_log(file):
                     yield member, curve
+
+
+def read_log(file: Path) -> list[Metrics]:
+    """Return the metrics after each epoch that a fit has logged so far."""
+    curve: list[Metrics] = []
+    with suppress(FileNotFoundError, ValueError), open_plain(file) as log:  # a full disk cuts a line off
+        for line in log.read(MAX_LOG_BYTES).splitlines():
+            curve.append(json.loads(line))
+    return curve
 
 
 def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Path:

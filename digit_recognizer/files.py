@@ -1,8 +1,4 @@
-"""Plain files to read, files and folders that appear whole or not at all, and locks between processes.
-
-Where the user names a path, `user_path` takes it, and `check_output` and `write_output` write to it; where
-none is named, `default_folder` is it.
-"""
+"""Plain files to read, files and folders that appear whole or not at all, and locks between processes."""
 
 import errno
 import os

@@ -6,16 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    AwareDatetime,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, AliasChoices, AwareDatetime, Field, PlainSerializer, model_validator
 
 from digit_recognizer.blending import Combiner
 from digit_recognizer.errors import printable
@@ -30,11 +21,10 @@ from digit_recognizer.version import __version__
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "tensorflow", "keras", "opencv-python-headless")
 BESIDE = ("cli", "inference", "leaderboard", "reports")  # what stands in these folders decides no number
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", max_length=200)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 NonNegative = Annotated[float, Field(ge=0, le=10**9)]
-ShortHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 # JSON can hold no bytes that are no Unicode: they stand there as \udcff.
 FolderName = Annotated[
@@ -108,7 +98,9 @@ class RunConfig(Record):
     bfloat16: bool | None = Field(default=None, description="in convolutional nets; null if no recipe asks")
     ensemble: EnsembleConfig | None = Field(default=None, description="of `ensemble`, else null")
     versions: dict[str, str] = Field(description="of this package, Python and the deciding libraries")
-    source_hash: ShortHash = Field(description="SHA-256 of the files that decide numbers, its start")
+    source_hash: str = Field(
+        pattern=r"^[0-9a-f]{16}$", description="SHA-256 of the files that decide numbers, its start"
+    )
     options: str = Field(default="", description="of the command, as they are typed")
 
     def resuming(self, name: str) -> str:
@@ -189,10 +181,8 @@ class FitRecord(Record):
     curve: tuple[EpochMetrics, ...] = Field(description="metrics after each epoch")
 
 
-class Manifest(Record):
+class Manifest(Record, extra="ignore"):  # earlier versions of the package wrote further fields
     """What `run.json` says."""
-
-    model_config = ConfigDict(extra="ignore")  # earlier versions of the package wrote further fields
 
     format: Literal[4] = Field(default=4, description="of this file")
     name: str = Field(description="of the run")

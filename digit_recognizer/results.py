@@ -17,7 +17,7 @@ from digit_recognizer.job import Method
 from digit_recognizer.manifest import EpochMetrics, ExpectedScore, FitRecord, Manifest, ModelScore, RunConfig
 from digit_recognizer.predictions import BLEND, HeldOut, Predictions
 from digit_recognizer.settings import Settings
-from digit_recognizer.training import FitResult, OnNotice, collect_predictions, inference_fits
+from digit_recognizer.training import FitResult, OnNotice, collect_predictions, file_name, inference_fits
 
 
 class Clock:
@@ -77,10 +77,10 @@ class Evaluation:
         return next(model.labels for model in self.predictions if model.name == self.main_model)
 
 
-def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: bool) -> Model:
-    """Return the model that its fits make; use_actual_epochs: instead of those that its settings say."""
+def from_fits(name: str, results: Sequence[FitResult]) -> Model:
+    """Return the model that its fits make, with the epochs that they had if time decided."""
     settings = results[0].task.settings
-    if use_actual_epochs:
+    if results[0].task.budget:
         epochs = max(result.curve[-1]["epoch"] for result in results)
         settings = settings.model_copy(update={"epochs": max(1, round(epochs))})
     fits = {
@@ -88,7 +88,7 @@ def from_fits(name: str, results: Sequence[FitResult], *, use_actual_epochs: boo
             model=result.task.model,
             recipe=result.task.recipe,
             split=result.task.split.name,
-            file=f"{result.task.file_name}.npz",
+            file=f"{file_name(result.task.name)}.npz",
             seconds=round(result.seconds, 2),
             curve=tuple(EpochMetrics(**metrics) for metrics in result.curve),
         )
@@ -110,10 +110,9 @@ def evaluate(
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = {model.predictions.name: model.predictions for model in models}
     fit_seconds = {model.predictions.name: model.fit_seconds for model in models}
-    combiner = None
+    fit_seconds[BLEND], combiner = sum(fit_seconds.values()), None
     if method is not None and len(models) > 1:
         combiner, predictions[BLEND] = blending.blend(list(predictions.values()), held_out, method)
-        fit_seconds[BLEND] = sum(model.fit_seconds for model in models)
         if not combiner.converged:
             on_notice("The weights of the blend could not be found; its models are weighted equally")
     margins = references.margins(config.data.fingerprint.train, config.data.rows.train)

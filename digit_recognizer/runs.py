@@ -1,7 +1,4 @@
-"""A run's folder as it is read: `run.json` says what is complete, even while the run is still being fitted.
-
-`drafts` fills the folder.
-"""
+"""A run's folder as it is read: `run.json` says what is complete, even while the run is being fitted."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

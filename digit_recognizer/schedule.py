@@ -61,10 +61,7 @@ class Tier(Record):
 
 
 class Schedule(Record):
-    """The tiers, in order: members of a later one replace those of earlier ones, which are less accurate.
-
-    A resumed run reads it from its draft.
-    """
+    """The tiers, in order: members of a later one replace those of earlier ones, which are less accurate."""
 
     tiers: tuple[Tier, ...] = Field(min_length=1)
 
@@ -153,20 +150,18 @@ def fill_minutes(
     """Return the schedule that fills the minutes with the best tier that has time for half of its epochs.
 
     tiers: recipes that are fitted in turn, from the quickest tier to the best. Each is measured only if there
-    is time for all epochs of the one before. elapsed: seconds since the start. Raises OptionError if there is
-    no time to train.
+    is time for all epochs of the one before. elapsed: since the start. Raises OptionError without any time.
     """
     fits, held_out = len(splits) + refit, sum(len(split.valid) for split in splits)
     named = len(tiers[0]) if len(tiers) == 1 else 1  # each recipe that the user named gets a net
     plans: list[_Plan] = []
 
     def seconds_for(plan: _Plan) -> tuple[float, float]:
-        """Return the seconds of a first, quick tier, 0 without one, and of the plan's tier."""
         seconds = minutes * 60 - elapsed() - END_SECONDS
         soon = min(FIRST_TIER_SHARE * seconds, FIRST_TIER_SECONDS)
         if plan is plans[0] or plans[0].epochs_share(soon) <= 0:
             soon = 0.0
-        return soon, seconds - soon
+        return soon, seconds - soon  # of a first, quick tier, 0 without one, and of the plan's tier
 
     for recipes, (workers, threads) in zip(tiers, _share_cores(tiers, machine, minutes, fits), strict=True):
         nets, began = [recipe.settings for recipe in recipes], elapsed()
@@ -175,10 +170,13 @@ def fill_minutes(
         if late and plans:
             break
         plan = _Plan(recipes, [], workers, threads, fits, named, BLEND_SECONDS * held_out)
-        plan = plan.guess(minutes * 60 - elapsed()) if late else plan.measure(splits, data, refit=refit)
-        plans.append(plan)
-        _, seconds = seconds_for(plan)
-        if late or plan.epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
+        if late:
+            costs = plan.guess(minutes * 60 - elapsed())
+        else:
+            costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
+        plans.append(replace(plan, costs=costs))
+        _, seconds = seconds_for(plans[-1])
+        if late or plans[-1].epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
             break
     enough = [plan for plan in plans if plan.epochs_share(seconds_for(plan)[1]) >= MIN_EPOCHS_SHARE]
     best = [plans[0], *enough][-1]
@@ -216,21 +214,14 @@ class _Plan:
     min_members: int
     member_seconds: float  # of each in the last blend
 
-    def measure(self, splits: Sequence[Split], data: Dataset, *, refit: bool) -> "_Plan":
-        """Return the plan with costs that are measured now."""
-        nets = [recipe.settings for recipe in self.recipes]
-        workers, threads = self.workers, self.threads
-        costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
-        return replace(self, costs=costs)
-
-    def guess(self, seconds: float) -> "_Plan":
-        """Return the plan to fill so many seconds by costs that nobody has measured.
+    def guess(self, seconds: float) -> list[Cost]:
+        """Return costs, which nobody has measured, to fill so many seconds by.
 
         An epoch and the predictions take about as long as each other. If an epoch takes longer than a quarter
         of its fit, the timer keeps more for the predictions.
         """
         quarter = max(1e-3, self.fit_seconds(seconds - END_SECONDS, self.min_members)) / 4
-        return replace(self, costs=[Cost(quarter, quarter)] * len(self.recipes))
+        return [Cost(quarter, quarter)] * len(self.recipes)
 
     def fit_seconds(self, seconds: float, count: int | None = None) -> float:
         """Return the seconds of each fit if `count` members fill the time, or as many as fill it best."""

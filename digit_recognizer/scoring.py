@@ -170,11 +170,11 @@ class Calibration:
         return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.counts))
 
 
-def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> Calibration:
-    """Return accuracy by confidence in `bins` bins of equal width: `labels` (n,), `probabilities` (n, 10)."""
+def calibration(labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
+    """Return accuracy by confidence in ten bins of equal width: `labels` (n,), `probabilities` (n, 10)."""
     confidence = probabilities.max(axis=1).clip(max=1).astype(float)  # float32's sums can pass 1
     right = probabilities.argmax(axis=1) == labels
-    _, inside = np.unique(np.ceil(confidence * bins), return_inverse=True)
+    _, inside = np.unique(np.ceil(confidence * 10), return_inverse=True)
     counts, hits, sums = (np.bincount(inside, weights) for weights in (None, right, confidence))
     scores = [wilson(float(hit / count), count) for hit, count in zip(hits, counts, strict=True)]
     low, high = np.transpose([(score.low, score.high) for score in scores])

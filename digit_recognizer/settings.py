@@ -138,7 +138,6 @@ class MLPSettings(NetSettings):
 
 
 Settings = Annotated[KerasSettings | MLPSettings, Field(discriminator="net")]
-AnySettings = TypeVar("AnySettings", bound=NetSettings)
 
 
 @cache
@@ -165,7 +164,7 @@ def parse(assignment: str) -> tuple[str, object]:
     return name, fields[name].read(text) if name in fields else text
 
 
-def override(settings: AnySettings, overrides: Mapping[str, object]) -> AnySettings:
+def override(settings: Settings, overrides: Mapping[str, object]) -> Settings:
     """Return the settings with those values put in that are of fields of theirs.
 
     Raises OptionError, with what is expected, if they do not take a value.

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-NUMBERS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def _numbers() -> list[int]:

@@ -11,7 +11,7 @@ from digit_recognizer.manifest import RunConfig
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Schedule, Tier
-from digit_recognizer.training import FitFailure, FitResult, FitTask, OnNotice, OnProgress, Progress
+from digit_recognizer.training import FitFailure, FitResult, FitTask, OnNotice, OnProgress, Outcome, Progress
 
 
 class Stages:
@@ -78,14 +78,11 @@ class Stages:
         return None
 
     def _on_progress(self, progress: Progress) -> None:
-        training.write_log(self._draft.logs, progress)
+        self._draft.log(progress)
         self._show(progress)
 
-    def _keep(self, outcome: FitResult | FitFailure) -> None:
-        if isinstance(outcome, FitResult):
-            self._draft.save_fit(outcome)
-        elif outcome.deterministic:
-            self._draft.save_failure(outcome)
+    def _keep(self, outcome: Outcome) -> None:
+        self._draft.save_fit(outcome)
         self._outcomes[outcome.task.name] = outcome  # once it is stored: Ctrl-C may come in between
         if isinstance(outcome, FitFailure):
             self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
@@ -113,10 +110,7 @@ class Stages:
             return
         if not members:
             return
-        models = [
-            results.from_fits(name, self._results_of(name), use_actual_epochs=config.minutes is not None)
-            for name in members
-        ]
+        models = [results.from_fits(name, self._results_of(name)) for name in members]
         evaluation = results.evaluate(
             models, held_out, config, "weighted" if config.blend else None, clock, self._on_notice
         )

@@ -20,7 +20,7 @@ from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import Manifest, RunConfig
 from digit_recognizer.predictions import HeldOut, Predictions
 from digit_recognizer.splits import Split
-from digit_recognizer.training import FitFailure, FitResult, FitTask
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Progress
 
 Parts = tuple[Manifest, HeldOut, list[Predictions]]
 CONFIG = make_config()
@@ -225,7 +225,7 @@ def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path, parts: Parts) 
     with pytest.raises(KeyboardInterrupt), drafts.start(tmp_path, "first", CONFIG) as draft:
         assert draft.load_fits([TASK], pytest.fail) == {}
         draft.save_fit(FIT)
-        draft.save_failure(failure)
+        draft.save_fit(failure)
         raise KeyboardInterrupt
     assert not (tmp_path / "first/run.json").exists()
     config = RunConfig.model_validate_json(CONFIG.model_dump_json())
@@ -325,7 +325,7 @@ def test_what_was_cut_off_before_a_fit_is_begun_anew(tmp_path: Path, parts: Part
     assert "cut off before a fit was finished" in runs.list_unfinished(tmp_path)[0]
     with drafts.start(tmp_path, "first", CONFIG) as draft:
         assert contents(draft.folder) == ["config.json", "fits", "lock", "logs"]
-        assert contents(draft.logs) == []
+        assert contents(draft.folder / "logs") == []
         commit(draft, parts)
     assert contents(tmp_path) == ["first"]
 
@@ -387,3 +387,18 @@ def test_an_unfinished_run_is_named_as_such(tmp_path: Path) -> None:
     cut_off(tmp_path, "first")
     with refused("first: is an unfinished run; `runs` says how to go on with it$"):
         runs.find(tmp_path, "first")
+
+
+def test_a_fits_log_begins_anew_and_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+    draft, file = drafts.Draft(tmp_path), tmp_path / "logs" / "net-fold-1.jsonl"
+    file.parent.mkdir()
+    file.write_text("of a fit that was cut off\n")
+    first = {"epoch": 1.0, "valid_loss": 0.5}
+    for done, metrics in ((0.0, {}), (0.5, first), (1.0, first)):
+        draft.log(Progress("net fold 1", done, metrics.get("epoch", 0), 2, metrics))
+    drafts.Draft(tmp_path / "no folder").log(Progress("net fold 1", 0.5, 1, 2, first))
+    assert drafts.read_log(file) == [first]
+    with file.open("a") as log:
+        log.write('{"epoch": 2.0, "valid_l')
+    assert drafts.read_log(file) == [first]
+    assert drafts.read_log(tmp_path / "missing") == []

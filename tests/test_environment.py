@@ -61,7 +61,7 @@ def fit_here(task: FitTask, digits: data.Dataset) -> dict[str, bytes]:
     result = training.fit(task, digits.train, digits.test)
     arrays = {"valid": result.valid, "test": result.test}
     arrays |= {f"model/{name}": array for name, array in result.model.items()}
-    return {f"{task.file_name} {name}": array.tobytes() for name, array in arrays.items()}
+    return {f"{training.file_name(task.name)} {name}": array.tobytes() for name, array in arrays.items()}
 
 
 def fitted(run: runs.Run) -> dict[str, bytes]:

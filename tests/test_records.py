@@ -10,7 +10,7 @@ import pytest
 from conftest import PLAIN, make_config, raises_line
 from pydantic_core import to_jsonable_python
 
-from digit_recognizer import expected, recipes, records, runs
+from digit_recognizer import expected, recipes, records, runs, training
 from digit_recognizer.cli import tables
 from digit_recognizer.errors import RunError
 from digit_recognizer.manifest import RunConfig
@@ -119,7 +119,8 @@ def test_every_field_of_a_schedule_is_read_or_named(tmp_path: Path) -> None:
         tasks = schedule.tasks([split], refit=False, seed=0)
         rounds = list(schedule.budgeted_rounds(tasks))
         assert all(tasks for _, tasks in rounds)
-        assert all(Path(task.file_name).name == task.file_name for _, tasks in rounds for task in tasks)
+        files = [training.file_name(task.name) for _, tasks in rounds for task in tasks]
+        assert all(Path(name).name == name for name in files)
         schedule.best_members(["sklearn-mlp-1"])
 
     assert check_every_field(file, make_schedule(), read_and_use) > 100

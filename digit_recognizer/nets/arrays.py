@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from io import BytesIO
 from math import prod
-from tokenize import TokenError
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -20,11 +19,6 @@ HEADER = re.compile(
     re.DOTALL,
 )
 NAME = re.compile(r"[A-Za-z0-9@._+/-]{1,250}\.npy")
-# What zipfile and numpy raise for content that is no such file.
-UNREADABLE = (
-    BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, SyntaxError, TokenError,
-    ValueError,
-)  # fmt: skip
 Expected = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
 
@@ -51,7 +45,7 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
             if sum(entry.file_size for entry in entries) > len(content):
                 raise ValueError("its arrays are larger than the file")
             return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in entries}
-    except UNREADABLE as error:
+    except (BadZipFile, EOFError, OverflowError, RuntimeError, ValueError) as error:  # zipfile's, too
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"not a model's or run's .npz file: {reason}") from error
 

@@ -1,6 +1,6 @@
 """Training images distorted anew each epoch, images deskewed, predictions averaged over shifted images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 
 import cv2
@@ -53,7 +53,6 @@ def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> No
 
 # What training images go through, in this order, by its strength at the start of a training, a field of
 # `settings.NetSettings`; with `_end`, another one is its strength at the end.
-AUGMENTATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], None]]
 AUGMENTATIONS = {"augment_strength": distort}
 
 

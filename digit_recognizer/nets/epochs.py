@@ -1,7 +1,4 @@
-"""A scikit-learn classifier that is fitted epoch by epoch: what both kinds of nets share.
-
-An epoch comes in calls of a few steps on augmented rows; early stopping, averaged weights and divergence.
-"""
+"""A scikit-learn classifier that is fitted epoch by epoch: what both kinds of nets share."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,8 +59,7 @@ class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
     _build: Callable[[np.random.RandomState, int], TrainEpoch]
     _get_weights: Callable[[], list[np.ndarray]]
     _set_weights: Callable[[Sequence[np.ndarray]], None]
-    # Quicker probabilities, for learning curves, of float32 rows that are taken as they are.
-    predict_proba_without_tta: Callable[[np.ndarray], np.ndarray]
+    _predict: Callable[[np.ndarray], np.ndarray]
 
     def __init__(self, settings: Any = None, random_state: Any = None) -> None:
         self.settings = settings
@@ -110,6 +106,16 @@ class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float32, reset=False)
         views = tta_views(X) if self._settings.tta else [X]
         return np.mean([self.predict_proba_without_tta(view) for view in views], axis=0)
+
+    def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
+        """Return quicker probabilities, for learning curves; X: float32, taken as it is.
+
+        Raises FitError if any is not finite, as huge weights make them.
+        """
+        probabilities = self._predict(X)
+        if not np.isfinite(probabilities).all():
+            raise FitError("the net diverged: its predictions are not finite; try a lower learning_rate")
+        return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of shape (n,)."""
@@ -234,13 +240,6 @@ def check_finite(arrays: Iterable[np.ndarray], epoch: int) -> None:
         raise FitError(
             f"the net diverged: its weights are not finite after epoch {epoch}; try a lower learning_rate"
         )
-
-
-def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Return the probabilities; raise FitError if any is not finite, as huge weights make them."""
-    if not np.isfinite(probabilities).all():
-        raise FitError("the net diverged: its predictions are not finite; try a lower learning_rate")
-    return probabilities
 
 
 class _Average:

@@ -13,17 +13,10 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from digit_recognizer.nets import keras_model
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.epochs import Call, EpochwiseClassifier, TrainEpoch, check_probabilities
-from digit_recognizer.nets.keras_model import (
-    build_model,
-    choose_momentum,
-    forward,
-    import_keras,
-    kernel_shapes,
-    named_weights,
-    own_keras_settings,
-)
+from digit_recognizer.nets.epochs import Call, EpochwiseClassifier, TrainEpoch
+from digit_recognizer.nets.keras_model import build_model, forward, import_keras, own_keras_settings
 from digit_recognizer.predictions import PREDICT_BATCH
 from digit_recognizer.settings import KerasSettings
 
@@ -33,11 +26,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 class KerasNet(EpochwiseClassifier):
     """A Keras network of dense layers, with convolutions before them if the settings have `channels`.
 
-    settings are `settings.KerasSettings`.
-
-    Attributes
-    ----------
-    model_ : keras.Sequential
+    settings are `settings.KerasSettings`; `model_` is a `keras.Sequential`.
     """
 
     settings_type = KerasSettings
@@ -45,15 +34,9 @@ class KerasNet(EpochwiseClassifier):
     fit = own_keras_settings()(EpochwiseClassifier.fit)
 
     def _build(self, rng: np.random.RandomState, steps: int) -> TrainEpoch:
-        settings = self._settings
-        self.model_ = build_model(
-            settings,
-            self.n_features_in_,
-            len(self.classes_),
-            rng,
-            mixed=settings.bfloat16 and settings.is_convolutional,
-            momentum=choose_momentum(steps),
-        )
+        settings, features, classes = self._settings, self.n_features_in_, len(self.classes_)
+        mixed = settings.bfloat16 and settings.is_convolutional
+        self.model_ = build_model(settings, features, classes, rng, mixed=mixed, steps=steps)
         take_steps = _make_training(settings, self.model_)
 
         def train(calls: Iterator[Call], class_indices: np.ndarray, _: int) -> None:
@@ -63,20 +46,19 @@ class KerasNet(EpochwiseClassifier):
         return train
 
     @own_keras_settings()
-    def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
-        """Return quicker probabilities, for learning curves; X: float32, taken as it is."""
+    def _predict(self, X: np.ndarray) -> np.ndarray:
         keras = import_keras()
         starts = range(0, len(X), PREDICT_BATCH)
         parts = [forward(self.model_, X[start : start + PREDICT_BATCH], training=False) for start in starts]
         outputs = np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
         if self._settings.output == "softmax":
-            return check_probabilities(softmax(outputs, axis=1))
-        return check_probabilities(outputs / outputs.sum(axis=1, keepdims=True))
+            return softmax(outputs, axis=1)
+        return outputs / outputs.sum(axis=1, keepdims=True)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that a fitted net is, besides its settings and classes."""
         mixed = any(layer.compute_dtype == "bfloat16" for layer in self.model_.layers)
-        weights = {name: weight.numpy() for name, weight in named_weights(self.model_).items()}
+        weights = {name: weight.numpy() for name, weight in keras_model.named_weights(self.model_).items()}
         return {"mixed_bfloat16": np.array(mixed), **weights}
 
     @own_keras_settings()
@@ -84,11 +66,11 @@ class KerasNet(EpochwiseClassifier):
         """Load the weights of `to_arrays`; raise ValueError if they are of other settings."""
         settings, mixed = self._settings, bool(np.any(arrays.get("mixed_bfloat16", False)))
         kernels = [array.shape for name, array in arrays.items() if name.endswith("/kernel")]
-        expected_kernels = kernel_shapes(settings, features, len(classes))
+        expected_kernels = keras_model.kernel_shapes(settings, features, len(classes))
         if kernels != expected_kernels:  # known before the memory is taken
             raise ValueError(f"not a model of these settings: kernels {kernels}, expected {expected_kernels}")
-        model = build_model(settings, features, len(classes), np.random.RandomState(0), mixed=mixed)
-        weights = named_weights(model)
+        model = build_model(settings, features, len(classes), np.random.RandomState(0), mixed=mixed, steps=1)
+        weights = keras_model.named_weights(model)
         expected = {name: (tuple(weight.shape), np.float32) for name, weight in weights.items()}
         check_arrays(arrays, {"mixed_bfloat16": ((), np.bool_), **expected})
         for name, weight in weights.items():
@@ -109,7 +91,13 @@ def _make_training(
     keras = import_keras()
     import tensorflow as tf
 
-    optimizer = _make_optimizer(settings)
+    optimizers = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+    }
+    optimizer = optimizers[settings.optimizer](settings.learning_rate, weight_decay=settings.weight_decay)
     optimizer.build(model.trainable_variables)
     loss = keras.losses.CategoricalCrossentropy(
         from_logits=settings.output == "softmax", label_smoothing=settings.label_smoothing
@@ -138,17 +126,6 @@ def _make_training(
         tf.while_loop(lambda number: number < count, step, [tf.constant(0)], parallel_iterations=1)
 
     return steps
-
-
-def _make_optimizer(settings: KerasSettings) -> Any:
-    keras = import_keras()
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
-    }
-    return optimizers[settings.optimizer](settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def visible_gpus() -> int:

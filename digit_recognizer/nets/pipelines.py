@@ -1,14 +1,9 @@
-"""Pipelines from pixels to a net, as recipes' settings say.
-
-To their callers all nets are scikit-learn classifiers: `fit`, `predict_proba`, `classes_`. They fit epoch by
-epoch, or for as long as a timer says, and call back after each epoch, when they are able to predict.
-"""
+"""Pipelines from pixels to a net, as recipes' settings say, as they are and as fitted arrays."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import DTypeLike
-from sklearn.base import TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -62,28 +57,22 @@ def from_arrays(arrays: Mapping[str, np.ndarray], settings: Settings) -> Pipelin
 
     Raises ValueError in one line if these are not exactly the arrays that the settings need.
     """
-    classifier, arrays = build(settings, seed=0), dict(arrays)
-    features = PIXELS
+    classifier, arrays, features = build(settings, seed=0), dict(arrays), PIXELS
     for name, step in classifier.steps[:-1]:
-        if name in FITTED:
-            features = _load_step(name, step, arrays)
+        if name not in FITTED:
+            continue
+        rows = {"components": arrays.get("pca/components", np.empty(0)).shape[:1]}  # PCA chose how many
+        expected = {
+            f"{name}/{attribute}": ((*rows.get(attribute, ()), PIXELS), dtype)
+            for attribute, dtype in FITTED[name].items()
+        }
+        fitted = {key: arrays.pop(key) for key in expected if key in arrays}
+        check_arrays(fitted, expected)
+        step.n_features_in_ = PIXELS
+        for key, array in fitted.items():
+            setattr(step, f"{key.partition('/')[2]}_", array)
+        if name == "pca":  # scikit-learn 1.6 looks at its dtype, but uses it only to whiten
+            features = len(step.components_)
+            step.explained_variance_ = np.ones(features, np.float32)
     classifier[-1].load_arrays(arrays, features, np.arange(CLASSES))
     return classifier
-
-
-def _load_step(name: str, step: TransformerMixin, arrays: dict[str, np.ndarray]) -> int:
-    """Move the step's arrays into it; return how many values its rows have."""
-    rows = {"components": arrays.get("pca/components", np.empty(0)).shape[:1]}  # PCA chose how many
-    expected = {
-        f"{name}/{attribute}": ((*rows.get(attribute, ()), PIXELS), dtype)
-        for attribute, dtype in FITTED[name].items()
-    }
-    fitted = {key: arrays.pop(key) for key in expected if key in arrays}
-    check_arrays(fitted, expected)
-    step.n_features_in_ = PIXELS
-    for key, array in fitted.items():
-        setattr(step, f"{key.partition('/')[2]}_", array)
-    features = len(fitted.get("pca/components", step.mean_))
-    if name == "pca":  # scikit-learn 1.6 looks at its dtype, but uses it only to whiten
-        step.explained_variance_ = np.ones(features, np.float32)
-    return features

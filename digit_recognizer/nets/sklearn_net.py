@@ -11,13 +11,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from digit_recognizer.nets.arrays import check_arrays
-from digit_recognizer.nets.epochs import (
-    Call,
-    EpochwiseClassifier,
-    TrainEpoch,
-    check_finite,
-    check_probabilities,
-)
+from digit_recognizer.nets.epochs import Call, EpochwiseClassifier, TrainEpoch, check_finite
 from digit_recognizer.settings import MLPSettings
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, scikit-learn's defaults
@@ -25,14 +19,7 @@ TINY = 1e-20  # far below any weight that matters, far above float32's denormal 
 
 
 class EpochwiseMLPClassifier(EpochwiseClassifier):
-    """MLPClassifier fitted by `partial_fit`, with the weights of its last epochs averaged.
-
-    settings are `settings.MLPSettings`.
-
-    Attributes
-    ----------
-    mlp_ : MLPClassifier, fitted
-    """
+    """MLPClassifier, `mlp_`, fitted by `partial_fit`; settings are `settings.MLPSettings`."""
 
     settings_type = MLPSettings
 
@@ -55,10 +42,9 @@ class EpochwiseMLPClassifier(EpochwiseClassifier):
         for values in [*self._get_weights(), *moments]:
             values[np.abs(values) < TINY] = 0
 
-    def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
-        """Return quicker probabilities, for learning curves; X: float32, taken as it is."""
+    def _predict(self, X: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
-            return check_probabilities(self.mlp_.predict_proba(X))
+            return self.mlp_.predict_proba(X)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that a fitted net is, besides its settings and classes."""
@@ -104,14 +90,9 @@ def _make_mlp(settings: MLPSettings, random_state: Any) -> MLPClassifier:
 class InPlaceAdam:
     """Adam with scikit-learn's formulas and defaults, but without new arrays at each step.
 
-    An epoch takes 0.6 of the time. MLPClassifier keeps the optimizer that it finds in `_optimizer`, and
-    makes its own if it looks elsewhere. D. Kingma and J. Ba, "Adam: A Method for
-    Stochastic Optimization", ICLR 2015.
-
-    Attributes
-    ----------
-    ms, vs : list of ndarray, first and second moments of each weight
-    rates : deque of float, learning rates of the steps to come
+    An epoch takes 0.6 of the time. MLPClassifier keeps the optimizer that it finds in `_optimizer`, and makes
+    its own if it looks elsewhere. ms, vs: first and second moments of each weight; rates: of the steps to
+    come. D. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
     """
 
     def __init__(self) -> None:

@@ -6,14 +6,18 @@ from digit_recognizer.training.fit import (
     FitFailure,
     FitResult,
     FitTask,
+    Metrics,
+    OnProgress,
+    Outcome,
+    Progress,
     collect_predictions,
+    file_name,
     fit,
     inference_fits,
     limited_threads,
     make_fits,
     read_model,
 )
-from digit_recognizer.training.history import Metrics, OnProgress, Progress, read_log, write_log
 from digit_recognizer.training.machine import Cost, Machine, cpu_count, measure
 from digit_recognizer.training.workers import (
     OnNotice,

@@ -14,8 +14,7 @@ from typing import Any
 from digit_recognizer import manifest
 from digit_recognizer.data import Dataset
 from digit_recognizer.errors import LibraryError, RunError
-from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, fit
-from digit_recognizer.training.history import OnProgress, Progress
+from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, OnProgress, Progress, fit
 
 SECONDS = 10.0  # to wait for the scheduler, and for a worker when there is none
 LOOK_SECONDS = 1.0  # between looks for workers that have joined

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -16,15 +17,35 @@ from digit_recognizer.manifest import EpochMetrics
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.nets.progress import Budget, Timer
 from digit_recognizer.predictions import Predictions, mean_of_fits
+from digit_recognizer.scoring import accuracy
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import ALL_ROWS, Split
-from digit_recognizer.training.history import Metrics, OnProgress, Progress, file_name
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 CURVE, MODEL = "curve/", "model/"  # what begins the names of their arrays in a fit's file
 CURVE_ROWS = 2048  # training digits that the learning curve's training side is measured on
+
+# After an epoch: epoch, the number so far, and train_loss, train_accuracy, valid_loss, valid_accuracy.
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fit is.
+
+    done: 0 before the first epoch, the share of its epochs or of its time after each, 1 with its result.
+    epoch: the epochs so far, of `epochs`, which is None if the time decides. metrics: of the latest epoch.
+    unit: what is counted; a search tells of candidates.
+    """
+
+    fit: str
+    done: float
+    epoch: float
+    epochs: int | None
+    metrics: Metrics
+    unit: str = "epoch"
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -48,15 +69,15 @@ class FitTask:
         """The name on the screen."""
         return f"{self.model} {self.split.name}"
 
-    @property
-    def file_name(self) -> str:
-        """The name of its files, without the ending."""
-        return file_name(self.name)
-
     def progress(self, done: float = 0.0, metrics: Metrics | None = None) -> Progress:
         """Return how far the fit is, with the metrics of its latest epoch."""
         epochs = None if self.budget else self.settings.epochs
         return Progress(self.name, done, metrics["epoch"] if metrics else 0.0, epochs, metrics or {})
+
+
+def file_name(fit: str) -> str:
+    """Return what the files of a fit are called, without the ending."""
+    return fit.replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -126,6 +147,9 @@ class FitFailure:
     deterministic: bool = False
 
 
+Outcome = FitResult | FitFailure
+
+
 def make_fits(
     models: dict[str, Settings], splits: Sequence[Split], *, refit: bool, seed: int
 ) -> list[FitTask]:
@@ -136,24 +160,16 @@ def make_fits(
     if refit:
         rows = np.union1d(splits[0].train, splits[0].valid)
         splits = [*splits, Split(ALL_ROWS, rows, rows[:0])]
-    return [
-        FitTask(model, settings, split, _fit_seed(seed, model, split.name))
-        for model, settings in models.items()
-        for split in splits
-    ]
-
-
-def _fit_seed(seed: int, model: str, split: str) -> int:
-    entropy = [seed, crc32(model.encode()), crc32(split.encode())]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    fits = []
+    for (model, settings), split in product(models.items(), splits):
+        entropy = [seed, crc32(model.encode()), crc32(split.name.encode())]
+        own_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        fits.append(FitTask(model, settings, split, own_seed))
+    return fits
 
 
 def collect_predictions(model: str, results: Sequence[FitResult]) -> Predictions:
-    """Return a model's predictions from all its fits.
-
-    out_of_fold: the splits' held-out rows, in the order of `results`. test: the mean over the fits, see
-    `mean_of_fits`, or, with `refit`, the prediction of the fit on all rows.
-    """
+    """Return a model's predictions from all its fits, out-of-fold rows in the order of `results`."""
     return Predictions(
         model,
         out_of_fold=np.concatenate([result.valid for result in results]),
@@ -166,9 +182,7 @@ def inference_fits(results: Sequence[FitResult]) -> list[FitResult]:
     return [result for result in results if result.task.split.name == ALL_ROWS] or list(results)
 
 
-def fit(
-    task: FitTask, train: Digits, test: np.ndarray, on_progress: OnProgress = lambda _: None
-) -> FitResult | FitFailure:
+def fit(task: FitTask, train: Digits, test: np.ndarray, on_progress: OnProgress = lambda _: None) -> Outcome:
     """Fit one model afresh on its split's training rows; the held-out rows are only predicted.
 
     on_progress: called after each epoch, and with the result; who asks for the fit tells its beginning.
@@ -192,17 +206,29 @@ def fit(
 def _fit(
     task: FitTask, train: Digits, test: np.ndarray, timer: Timer | None, on_progress: OnProgress
 ) -> FitResult:
+    from sklearn.metrics import log_loss
+
     from digit_recognizer.nets import pipelines
 
     started = time.perf_counter()
-    split, curve = task.split, list[Metrics]()
+    split, curve, prepared = task.split, list[Metrics](), dict[str, np.ndarray]()
+    sides = {"train": split.train[:CURVE_ROWS], "valid": split.valid}
     classifier = pipelines.build(task.settings, task.seed)
-    measure = _make_measure(classifier, train, {"train": split.train[:CURVE_ROWS], "valid": split.valid})
 
     def on_epoch_end(epochs: float) -> None:
-        curve.append({"epoch": epochs, **measure()})
+        metrics = {"epoch": epochs}
+        for side, rows in sides.items():
+            if not len(rows):
+                continue
+            if side not in prepared:  # only the net changes from epoch to epoch
+                prepared[side] = classifier[:-1].transform(train.pixels[rows])
+            labels = train.labels[rows]
+            probabilities = classifier[-1].predict_proba_without_tta(prepared[side])
+            metrics[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
+            metrics[f"{side}_accuracy"] = accuracy(labels, probabilities)
+        curve.append(metrics)
         done = timer.now if timer else epochs / task.settings.epochs
-        on_progress(task.progress(min(0.99, done), curve[-1]))  # 1 is for the result
+        on_progress(task.progress(min(0.99, done), metrics))  # 1 is for the result
 
     classifier.fit(
         train.pixels[split.train], train.labels[split.train], net__on_epoch_end=on_epoch_end, net__timer=timer
@@ -215,39 +241,14 @@ def _fit(
         curve=curve,
         seconds=time.perf_counter() - started,
     )
-    final: Metrics = {}
+    final = dict(curve[-1])
     if len(split.valid):  # what the run will state, with test-time augmentation, which the curve is without
-        right = result.valid.argmax(axis=1) == train.labels[split.valid]
-        final["valid_accuracy"] = float(right.mean())
-    on_progress(task.progress(1.0, *({**last, **final} for last in curve[-1:])))
+        final["valid_accuracy"] = accuracy(train.labels[split.valid], result.valid)
+    on_progress(task.progress(1.0, final))
     return result
 
 
-def _make_measure(
-    classifier: "Pipeline", train: Digits, sides: dict[str, np.ndarray]
-) -> Callable[[], Metrics]:
-    """Return a function that measures the net as it is, on the rows of both sides of a learning curve."""
-    from sklearn.metrics import accuracy_score, log_loss
-
-    prepared: dict[str, np.ndarray] = {}
-
-    def measure() -> Metrics:
-        metrics: Metrics = {}
-        for side, rows in sides.items():
-            if not len(rows):
-                continue
-            if side not in prepared:  # only the net changes from epoch to epoch
-                prepared[side] = classifier[:-1].transform(train.pixels[rows])
-            labels = train.labels[rows]
-            probabilities = classifier[-1].predict_proba_without_tta(prepared[side])
-            metrics[f"{side}_loss"] = float(log_loss(labels, probabilities, labels=range(CLASSES)))
-            metrics[f"{side}_accuracy"] = float(accuracy_score(labels, probabilities.argmax(axis=1)))
-        return metrics
-
-    return measure
-
-
-def _predict(classifier: "Pipeline", pixels: np.ndarray) -> np.ndarray:
+def _predict(classifier: Any, pixels: np.ndarray) -> np.ndarray:
     if not len(pixels):
         return np.zeros((0, CLASSES), np.float32)
     return classifier.predict_proba(pixels).astype(np.float32)

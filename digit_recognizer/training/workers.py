@@ -6,9 +6,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,11 +19,10 @@ from digit_recognizer.data import Dataset
 from digit_recognizer.errors import LibraryError, RunError
 from digit_recognizer.settings import Settings
 from digit_recognizer.training import cluster
-from digit_recognizer.training.fit import FitFailure, FitResult, FitTask, fit, limited_threads
-from digit_recognizer.training.history import OnProgress, Progress
+from digit_recognizer.training.fit import FitTask, OnProgress, Outcome, Progress, fit, limited_threads
 
 OnNotice = Callable[[str], None]
-POLL_SECONDS = 0.1  # between looks whether fits go on
+POLL_SECONDS = 0.1  # between looks at what fits tell
 GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # in /dev: NVIDIA's, AMD's, in Windows' Linux
 IDLE_SECONDS = 300  # after which a process without a fit ends
 _to_parent: Connection | None = None  # in a process that fits for another one
@@ -32,21 +31,26 @@ _pipe: tuple[Connection, Connection] | None = None  # from all of them to this o
 
 def fit_all(
     tasks: Sequence[FitTask], data: Dataset, *, workers: int, on_progress: OnProgress, on_notice: OnNotice
-) -> Generator[FitResult | FitFailure, None, None]:
+) -> Generator[Outcome, None, None]:
     """Fit all in `workers` processes, or on a cluster, in as many threads as the first has; yield each then.
 
-    A single worker is this very process where it may be, see `_stays_here`; for others, `on_progress` is
+    A single worker is this very process where it may be, see `_stays_here`. On a cluster, `on_progress` is
     called in a thread. Raises RunError if a process is killed.
     """
     if cluster.current:
         yield from cluster.current.fit_all(tasks, data, on_progress)
         return
-    if workers == 1 and _stays_here([task.settings for task in tasks]):
+    pool = _start_processes([task.settings for task in tasks], workers, tasks[0].threads, on_notice)
+    if pool is None:
         yield from (fit(task, data.train, data.test, on_progress) for task in tasks)
         return
+
+    def listen() -> None:
+        while _pipe and _pipe[0].poll():
+            on_progress(_pipe[0].recv())
+
     calls = [(fit, task, data.train, data.test, _tell) for task in tasks]
-    called = _call_all(calls, workers, tasks[0].threads, on_notice)
-    with _listening({task.name for task in tasks}, on_progress), closing(called):
+    with closing(_call_all(pool, calls, workers, listen)) as called:
         for _, result in called:
             yield result
 
@@ -54,12 +58,8 @@ def fit_all(
 def import_libraries(nets: Sequence[Settings], *, workers: int, threads: int) -> None:
     """Import what the nets need in the processes that are to fit them; raise LibraryError if that fails."""
     first_of_kind = {net.net: net for net in reversed(nets)}
-    map_on_workers(
-        _import_libraries,
-        [(net, threads) for net in first_of_kind.values()],
-        workers=workers,
-        threads=threads,
-    )
+    calls = [(net, threads) for net in first_of_kind.values()]
+    map_on_workers(_import_libraries, calls, workers=workers, threads=threads)
 
 
 def _import_libraries(net: Settings, threads: int) -> None:
@@ -80,13 +80,19 @@ def map_on_workers(
     is killed.
     """
     calls = [(function, *args) for args in arguments for _ in range(workers)]
-    here = workers == 1 and _stays_here([settings for settings, *_ in arguments])
-    ended = dict(_call_all(calls, 0 if here else workers, threads))
+    if cluster.current:
+        ended = dict(cluster.current.call_all(calls))
+    elif pool := _start_processes([settings for settings, *_ in arguments], workers, threads):
+        ended = dict(_call_all(pool, calls, workers))
+    else:
+        ended = {number: function(*args) for number, (function, *args) in enumerate(calls)}
     return [[ended[i * workers + worker] for worker in range(workers)] for i in range(len(arguments))]
 
 
 def stop_workers() -> None:
     """Kill the processes that wait for further fits; they would take seconds to end by themselves."""
+    global _pipe
+    _pipe = None  # it may hold what a fit that is cut off has told, or a part of that
     if "joblib" in sys.modules:
         from joblib.externals.loky import get_reusable_executor
 
@@ -127,18 +133,11 @@ def why_no_processes() -> str:
 
 
 def _call_all(
-    calls: Sequence[tuple[Any, ...]], workers: int, threads: int, on_notice: OnNotice = lambda _: None
+    pool: Executor, calls: Sequence[tuple[Any, ...]], workers: int, listen: Callable[[], None] = lambda: None
 ) -> Generator[tuple[int, Any], None, None]:
-    """Yield each call's number and what it returns, as it ends; 0 workers: in this process."""
-    if cluster.current:
-        yield from cluster.current.call_all(calls)
-        return
+    """Yield each call's number and what it returns, as it ends; `listen` is called all the while."""
     from joblib.externals.loky import BrokenProcessPool
 
-    pool = _start_processes(workers, threads, on_notice) if workers else None
-    if pool is None:
-        yield from ((number, function(*args)) for number, (function, *args) in enumerate(calls))
-        return
     rest, running = iter(enumerate(calls)), dict[Future[Any], int]()
     try:
         while True:
@@ -148,7 +147,9 @@ def _call_all(
                     running[pool.submit(*call)] = number
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            ended = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done
+            listen()
+            for future in ended:
                 yield running.pop(future), future.result()
     except BrokenProcessPool:
         stop_workers()
@@ -165,10 +166,19 @@ def _call_all(
         raise
 
 
-def _start_processes(workers: int, threads: int, on_notice: OnNotice) -> Executor | None:
-    """Return as many processes, those there are if they suit; None, with a notice, if there can be none."""
+def _start_processes(
+    nets: Sequence[Settings], workers: int, threads: int, on_notice: OnNotice = lambda _: None
+) -> Executor | None:
+    """Return processes for the nets, those there are if they suit; None if this one is to fit.
+
+    So is a single worker, see `_stays_here`, and, with a notice, if no processes can be started.
+    """
+    if workers == 1 and _stays_here(nets):
+        return None
     from joblib.externals.loky import get_reusable_executor
 
+    global _pipe
+    _pipe = _pipe or multiprocessing.Pipe(duplex=False)
     others = set(multiprocessing.active_children())
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     # What a killed process leaves is cleaned up by others; that is no news. Nor is one that is half started.
@@ -177,7 +187,7 @@ def _start_processes(workers: int, threads: int, on_notice: OnNotice) -> Executo
         with quiet, signals.kept_from_children(), signals.Hold() as hold:
             pool: Executor = get_reusable_executor(
                 max_workers=workers, timeout=IDLE_SECONDS, env=dict.fromkeys(names, str(threads)),
-                initializer=_begin_worker, initargs=(os.getpid(), _get_pipe()[1]),
+                initializer=_begin_worker, initargs=(os.getpid(), _pipe[1]),
             )  # fmt: skip
             pool.submit(int)  # which starts them
             with hold.released():
@@ -204,40 +214,7 @@ def _begin_worker(parent: int, to_parent: Connection) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _get_pipe() -> tuple[Connection, Connection]:
-    global _pipe
-    if _pipe is None:
-        _pipe = multiprocessing.Pipe(duplex=False)
-    return _pipe
-
-
 def _tell(progress: Progress) -> None:
     """Send it to the process that asked for the fit; so short a message is written whole, or not at all."""
-    (_to_parent or _get_pipe()[1]).send(progress)
-
-
-@contextmanager
-def _listening(fits: Collection[str], on_progress: OnProgress) -> Iterator[None]:
-    """Pass on what these fits tell until the block ends; not what others do that were cut off before."""
-    reader, stop = _get_pipe()[0], threading.Event()
-
-    def told() -> Iterator[Progress]:
-        while not stop.is_set() or reader.poll():
-            if reader.poll(POLL_SECONDS) and (progress := reader.recv()).fit in fits:
-                yield progress
-
-    def listen() -> None:
-        try:
-            for progress in told():
-                on_progress(progress)
-        finally:
-            for _ in told():  # else the fits would wait for who reads
-                pass
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    assert _to_parent
+    _to_parent.send(progress)
