@@ -30,7 +30,6 @@ ONLY_IN = {
     "click": {
         "cli.commands",
         "cli.compare",
-        "cli.draw",
         "cli.kaggle",
         "cli.options",
         "cli.predict",
