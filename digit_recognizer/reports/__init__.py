@@ -2,7 +2,7 @@
 
 report_data: all that the page says, read and checked before anything is written
 figures: what is drawn     drawing: in which colours, as SVG and PNG
-page: template.html and style.css filled in, and the folder written
+page: the templates and style.css filled in, and written
 """
 
-from digit_recognizer.reports.page import write
+from digit_recognizer.reports.page import write, write_differences

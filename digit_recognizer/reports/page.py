@@ -1,17 +1,18 @@
-"""The page of a report: the template filled in with data and figures, and the folder written."""
+"""The pages: templates filled in with data and figures, and written."""
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
 
 from digit_recognizer import scoring
+from digit_recognizer.comparison import Comparison
 from digit_recognizer.data import SIDE
 from digit_recognizer.errors import RunError
-from digit_recognizer.files import atomic_folder, check_folder, writing
+from digit_recognizer.files import atomic_folder, check_folder, write_atomically, writing
 from digit_recognizer.manifest import Manifest
 from digit_recognizer.reports import drawing, figures, report_data
 from digit_recognizer.reports.drawing import LIGHT, Picture
@@ -52,7 +53,17 @@ def write(run: Run, data_dir: Path | None = None, *, png: bool = False) -> Path:
             figures.class_counts(report.class_counts),
             *(figures.curves(report.curves, metric) for metric in figures.METRICS if report.curves),
         ]
-        files = {PAGE: _render(report, pictures).encode(errors="backslashreplace")}
+        page = _render(
+            "template.html",
+            **vars(report),
+            confusions=scoring.confusions(report.confusion),
+            svg={picture.name: picture.svg() for picture in pictures},
+            settings=_settings_tables(report.manifest),
+            max_rows=MAX_ROWS,
+            max_curves=figures.MAX_CURVES,
+            max_intervals=figures.MAX_INTERVALS,
+        )
+        files = {PAGE: page.encode(errors="backslashreplace")}
         for picture in [*pictures, *_draw_digits(report)] if png else []:
             files[f"{picture.name}.png"] = picture.png()
     with writing(final), atomic_folder(final) as folder:
@@ -75,7 +86,44 @@ def _draw_digits(report: ReportData) -> list[Picture]:
     return [figures.digit_grid(name, digits) for name, digits in grids.items() if digits]
 
 
-def render(template: str, **values: object) -> str:
+def write_differences(
+    runs: Sequence[Run],
+    names: Sequence[str],
+    compared: Comparison,
+    said: Iterable[str],
+    out: Path,
+    data_dir: Path | None,
+) -> Path:
+    """Write the page of two runs into the folder `out` and return its path.
+
+    names: of the runs on the page; said: how they compare, in words. data_dir: where their digits are, if not
+    where the first one read them.
+    Raises RunError if files do not belong together, DataError if the digits cannot be read, WriteError if the
+    page cannot be written.
+    """
+    digits = report_data.digits_of(runs[0], data_dir).train
+    sides = [compared.only_first, compared.only_second]
+    shown = [rows[: report_data.MAX_MISCLASSIFIED] for rows in sides]
+    examples = []
+    for run in runs:
+        held_out, main = run.main_predictions()
+        known, first = np.unique(held_out.rows, return_index=True)  # repeated folds predict a row again
+        places = [first[np.searchsorted(known, rows)] for rows in shown]
+        examples.append([report_data.examples(digits, held_out, main.out_of_fold, each) for each in places])
+    pairs = [list(zip(*side, strict=True)) for side in zip(*examples, strict=True)]
+    page = _render(
+        "differences.html",
+        names=names,
+        said=list(said),
+        sides=list(zip(names, map(len, sides), pairs, strict=True)),
+    )
+    path = out / f"{'-vs-'.join(run.folder.resolve().name for run in runs)}.html"
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page)
+    return path
+
+
+def _render(template: str, **values: object) -> str:
     """Return a page of that template in this folder."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -88,19 +136,6 @@ def render(template: str, **values: object) -> str:
     )
     environment.filters |= {"percent": percent, "shorten": shorten, "setting": _format, "png": _png_uri}
     return environment.get_template(template).render(values)
-
-
-def _render(report: ReportData, pictures: Iterable[Picture]) -> str:
-    return render(
-        "template.html",
-        **vars(report),
-        confusions=scoring.confusions(report.confusion),
-        svg={picture.name: picture.svg() for picture in pictures},
-        settings=_settings_tables(report.manifest),
-        max_rows=MAX_ROWS,
-        max_curves=figures.MAX_CURVES,
-        max_intervals=figures.MAX_INTERVALS,
-    )
 
 
 def _settings_tables(manifest: Manifest) -> list[SettingsTable]:
