@@ -19,10 +19,10 @@ from conftest import typed
 from PIL import Image
 from pydantic_core import to_json
 
-from digit_recognizer import data, pipeline, runs
+from digit_recognizer import data, inference, pipeline, runs
 from digit_recognizer.errors import PictureError
-from digit_recognizer.inference import models, preparation
 from digit_recognizer.inference import page as drawing_page
+from digit_recognizer.inference import preparation
 from digit_recognizer.nets import pipelines
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
@@ -106,7 +106,7 @@ def test_the_page_is_small_and_holds_the_run(read_by: runs.Run, page: Path) -> N
 
 
 def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, read_by: runs.Run) -> None:
-    shown, predict_proba = open_page(), models.load(read_by)
+    shown, predict_proba = open_page(), inference.load(read_by)
     assert status(shown) == ""
     right = 0
     for variant in VARIANTS:
@@ -266,7 +266,7 @@ def test_blends_predict_the_same(
     rows = digits.test[:40]
     net = to_json(drawing_page.read_net(run)).decode()
     probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
-    assert np.abs(probabilities - models.load(run)(rows)).max() <= LIMIT
+    assert np.abs(probabilities - inference.load(run)(rows)).max() <= LIMIT
 
 
 def test_the_page_opens_where_there_is_a_display(

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from digit_recognizer import runs
 from digit_recognizer.data import CLASSES, PIXELS
 from digit_recognizer.files import check_folder, write_atomically
-from digit_recognizer.inference.models import Arrays, read_fits, submission_models
+from digit_recognizer.inference import Arrays, read_fits, submission_models
 from digit_recognizer.nets.arrays import Expected, check_arrays
 from digit_recognizer.nets.keras_model import kernel_shapes
 from digit_recognizer.settings import KerasSettings, Settings
