@@ -105,6 +105,7 @@ def write_differences(
     Raises RunError if files do not belong together, DataError if the digits cannot be read, WriteError if the
     page cannot be written.
     """
+    check_folder(out, "; choose another --out")
     digits = report_data.digits_of(runs[0], data_dir).train
     sides = [compared.only_first, compared.only_second]
     shown = [rows[: report_data.MAX_MISCLASSIFIED] for rows in sides]
@@ -122,7 +123,8 @@ def write_differences(
         sides=list(zip(names, map(len, sides), pairs, strict=True)),
     )
     path = out / f"{'-vs-'.join(run.folder.resolve().name for run in runs)}.html"
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page)
     return path
 
