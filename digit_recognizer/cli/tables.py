@@ -150,9 +150,7 @@ RUN_COLUMNS: Columns[tuple[Run, KaggleOutcome | None, str]] = [
     ("public score", lambda row: _number(row[1].public_score if row[1] else None, ".5f")),
     ("seconds", lambda row: _number(row[0].manifest.seconds.get("total"), ".0f")),
 ]
-SPARE_RUNS = (
-    "public score", "against best", "recipes", "data", "95% interval", "created", "seconds",
-)  # fmt: skip
+SPARE_RUNS = ("public score", "against best", "recipes", "data", "95% interval", "created", "seconds")
 
 
 def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str]) -> Iterator[str]:
