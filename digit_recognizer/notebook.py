@@ -12,10 +12,10 @@ from digit_recognizer.job import Blend, Job, Method, StoredRun, check_call, in_p
 from digit_recognizer.tuning.space import Tune
 
 if TYPE_CHECKING:
-    from digit_recognizer.cli.progress import OnProgress
     from digit_recognizer.inference import Prediction
     from digit_recognizer.manifest import ExpectedScore, ModelScore
     from digit_recognizer.runs import Run
+    from digit_recognizer.training import OnProgress
     from digit_recognizer.tuning.judge import Found
 
 StrPath = str | PathLike[str]

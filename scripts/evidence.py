@@ -28,7 +28,7 @@ from sklearn.metrics import log_loss
 from digit_recognizer import comparison, data, expected, runs, scoring
 from digit_recognizer.blending import apply_temperature, fit_inverse_temperature
 from digit_recognizer.data import references
-from digit_recognizer.inference.models import read_fits
+from digit_recognizer.inference import read_fits
 from digit_recognizer.nets import pipelines
 from digit_recognizer.predictions import BLEND, mean_of_fits
 from digit_recognizer.recipes import RECIPES

@@ -202,6 +202,16 @@ def test_the_page_shows_the_digits_that_they_differ_on(make: Make, tmp_path: Pat
     assert "<script" not in page
 
 
+def test_a_page_that_cannot_be_written_is_one_line(make: Make, tmp_path: Path) -> None:
+    make("good", EVERY, EVERY[:10]), make("bad", EVERY, EVERY[5:40])
+    (tmp_path / "file").touch()
+    result = typed("compare", "good", "bad", "--report", "--out", "file", cwd=tmp_path)
+    assert result.code == 1
+    assert result.err == (
+        "Error: file: cannot be written (Not a directory); choose another --out. The runs are compared.\n"
+    )
+
+
 def test_the_command_says_it_in_words_and_in_json(make: Make, tmp_path: Path) -> None:
     for name, errors in {"good": EVERY[:10], "bad": EVERY[5:40], "near": EVERY[5:17]}.items():
         make(name, EVERY, errors)

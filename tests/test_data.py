@@ -129,7 +129,7 @@ def test_labels_of_the_competitions_test_rows_are_never_read(
 def test_unpacking_stops_at_a_limit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, packed: Callable[[Path], Path]
 ) -> None:
-    monkeypatch.setattr("digit_recognizer.data.dataset.MAX_UNPACKED_BYTES", 2**20)
+    monkeypatch.setattr("digit_recognizer.data.MAX_UNPACKED_BYTES", 2**20)
     with pytest.raises(DataError, match=r"cannot be read \(it holds more than 1,048,576 bytes\)"):
         data.load(packed(folder))
 
@@ -173,7 +173,7 @@ def test_an_archive_of_another_kind_raises_data_error(
     if kind == "deflate64":
         path.write_bytes(patched(path.read_bytes(), flags=0, method=9))
     if kind == "large":
-        monkeypatch.setattr("digit_recognizer.data.dataset.MAX_UNPACKED_BYTES", 2**20)
+        monkeypatch.setattr("digit_recognizer.data.MAX_UNPACKED_BYTES", 2**20)
         os.truncate(path, 2**21)
     (folder / "train.csv").unlink()
     with pytest.raises(DataError) as error:

@@ -17,11 +17,12 @@ import pytest
 from browsers import browser, open_file  # noqa: F401
 from conftest import typed
 from PIL import Image
+from pydantic_core import to_json
 
-from digit_recognizer import data, pipeline, runs
+from digit_recognizer import data, inference, pipeline, runs
 from digit_recognizer.errors import PictureError
-from digit_recognizer.inference import models, preparation
 from digit_recognizer.inference import page as drawing_page
+from digit_recognizer.inference import preparation
 from digit_recognizer.nets import pipelines
 from digit_recognizer.settings import KerasSettings, MLPSettings, Settings
 
@@ -103,7 +104,7 @@ def test_the_page_is_small(read_by: runs.Run, page: Path) -> None:
 
 
 def test_drawn_digits_are_read_right_and_as_predict_reads_them(open_page: Any, read_by: runs.Run) -> None:
-    shown, predict_proba = open_page(), models.load(read_by)
+    shown, predict_proba = open_page(), inference.load(read_by)
     assert status(shown) == ""
     right = 0
     for variant in VARIANTS:
@@ -249,9 +250,9 @@ def test_every_kind_of_net_predicts_the_same(open_page: Any, digits: data.Datase
     classifier = pipelines.build(settings, 0).fit(digits.train.pixels, digits.train.labels)
     stored = pipelines.to_arrays(classifier)
     model = drawing_page.make_model(settings, [drawing_page.fuse_batch_norm(stored, settings)])
-    net = drawing_page.Net(models=(model,), blend=None)
+    net = json.dumps({"models": [model], "blend": None})
     rows = digits.test[:40]
-    probabilities = np.array(open_page().evaluate(FORWARD, [net.model_dump_json(), rows.tolist()]))
+    probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
     assert np.abs(probabilities - classifier.predict_proba(rows)).max() <= LIMIT
 
 
@@ -261,9 +262,9 @@ def test_blends_predict_the_same(
 ) -> None:
     run = pipeline.blend_runs([tiny_run], method, out=tmp_path, name=None, on_notice=print)
     rows = digits.test[:40]
-    net = drawing_page.read_net(run).model_dump_json()
+    net = to_json(drawing_page.read_net(run)).decode()
     probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
-    assert np.abs(probabilities - models.load(run)(rows)).max() <= LIMIT
+    assert np.abs(probabilities - inference.load(run)(rows)).max() <= LIMIT
 
 
 def test_the_page_opens_where_there_is_a_display(

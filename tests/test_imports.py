@@ -27,15 +27,15 @@ SLOW = {
 }  # fmt: skip
 ONLY_IN = {
     "click": {
-        f"cli.{file}" for file in ("commands", "compare", "draw", "kaggle", "options", "predict", "tune")
+        f"cli.{file}" for file in ("commands", "compare", "kaggle", "options", "predict", "tune")
     },
-    "PIL": {"inference.files", "reports.page"},
+    "PIL": {"inference.files", "reports.__init__"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment", "inference.paper", "inference.preparation"},
     "dask": {"training.cluster"},
     "distributed": {"training.cluster"},
     "filelock": {"files"},
-    "jinja2": {"inference.page", "reports.page"},
+    "jinja2": {"inference.page", "reports.__init__"},
     "joblib": {"training.machine", "training.workers"},
     "keras": {"nets.keras_model"},
     "kaggle": {"leaderboard.worker"},

@@ -22,6 +22,7 @@ from digit_recognizer import (
     FinishedRun,
     data,
     ensemble,
+    inference,
     pipeline,
     predict,
     report,
@@ -33,7 +34,6 @@ from digit_recognizer import (
 from digit_recognizer.cli import commands
 from digit_recognizer.cli.options import ask
 from digit_recognizer.errors import DigitRecognizerError
-from digit_recognizer.inference import models
 from digit_recognizer.job import Job
 from digit_recognizer.recipes import RECIPES
 
@@ -297,7 +297,7 @@ NO_DIGITS: list[tuple[Any, str]] = [
 def test_what_is_no_digits_is_refused_before_a_net_is_read(
     asked: list[Any], tiny_run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "load", lambda run: pytest.fail("a net was read"))
+    monkeypatch.setattr(inference, "load", lambda run: pytest.fail("a net was read"))
     for digits, message in NO_DIGITS:
         assert message in refused(lambda digits=digits: predict(digits, run=tiny_run.folder))
 
@@ -342,7 +342,7 @@ def test_digits_are_read_from_all_that_holds_them(
     asked: list[Any], tiny_run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[np.ndarray] = []
-    monkeypatch.setattr(models, "load", lambda run: lambda pixels: read.append(pixels) or np.eye(10)[:3])
+    monkeypatch.setattr(inference, "load", lambda run: lambda pixels: read.append(pixels) or np.eye(10)[:3])
     FRAME.to_csv("x.csv", index=False)
     images = X.reshape(-1, 28, 28)
     for digits in (

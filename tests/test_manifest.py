@@ -78,7 +78,7 @@ def test_a_change_of_code_that_decides_numbers_is_a_difference(
     package = tmp_path / "digit_recognizer"
     shutil.copytree(ROOT / "digit_recognizer", package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(manifest, "__file__", str(package / "manifest.py"))
-    for file in ("cli/tables.py", "reports/page.py", "leaderboard/client.py"):
+    for file in ("cli/tables.py", "reports/__init__.py", "leaderboard/client.py"):
         (package / file).write_text("")
     assert manifest.source_hash() == CONFIG.source_hash
     seen = {CONFIG.source_hash}

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from digit_recognizer import data, runs
+from digit_recognizer import data, inference, runs
 from digit_recognizer.errors import PictureError
-from digit_recognizer.inference import models
 from digit_recognizer.inference.preparation import prepare
 
 Rng = np.random.Generator
@@ -274,7 +273,7 @@ def test_parts_of_a_digit_are_joined_and_dots_left_out(inks: list[np.ndarray]) -
 
 @pytest.mark.slow
 def test_digits_of_any_size_and_paper_are_predicted_nearly_as_well(sample_run: runs.Run) -> None:
-    sample, predict_proba = data.load(data.sample_folder()), models.load(sample_run)
+    sample, predict_proba = data.load(data.sample_folder()), inference.load(sample_run)
     test, labels, rng = sample.test[:100], np.array(sample.test_labels[:100]), np.random.default_rng(0)
 
     def on_paper(ink: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ from werkzeug import Response
 
 from digit_recognizer import data, errors
 from digit_recognizer.cli import kaggle as cli_kaggle
+from digit_recognizer.files import locked
 from digit_recognizer.leaderboard import account, candidate, ledger
 from digit_recognizer.leaderboard.ledger import KaggleOutcome
 from digit_recognizer.manifest import Manifest
@@ -455,7 +456,7 @@ def test_a_damaged_ledger_is_named_with_the_field(user: User, content: str, mess
 
 def test_a_file_that_another_process_is_submitting_is_refused(user: User) -> None:
     sha256 = write_csv(user.folder / "file.csv")
-    with ledger.only_submitter(user.folder / "submissions", user.folder / "file.csv", sha256):
+    with locked(user.folder / f"submissions/.submitting-{sha256[:12]}.lock", TimeoutError(), delete=True):
         result = user.run("submit", "file.csv")
         write_csv(user.folder / "other.csv", label=5)
         assert user.run("submit", "other.csv").code == 0

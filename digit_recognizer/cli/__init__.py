@@ -3,8 +3,6 @@
 import sys
 from contextlib import ExitStack
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Run the command that was typed, and exit; this process runs no other."""

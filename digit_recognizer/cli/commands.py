@@ -13,9 +13,8 @@ from pydantic import Field
 from digit_recognizer import signals
 from digit_recognizer.cli import kaggle, options
 from digit_recognizer.cli.compare import compare
-from digit_recognizer.cli.draw import draw
 from digit_recognizer.cli.options import JSON, NAME, OUT, RUN, ask, bounded, option
-from digit_recognizer.cli.predict import chosen, predict
+from digit_recognizer.cli.predict import chosen, draw, predict
 from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result, results
 from digit_recognizer.cli.tune import tune
@@ -98,11 +97,10 @@ def _show(run: "Run", as_json: bool, with_report: bool = False) -> None:
             notice(f"Report: {report}")
         if as_json:
             json_result(**tables.summary(run), **({"report": report} if report else {}))
-            notice(expected.describe(run.manifest))
-            return
-        results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
-        results(tables.footer(run))
-        result(path)
+        else:
+            results(tables.folds(run) if run.manifest.config.command == "validate" else tables.scores(run))
+            results(tables.footer(run))
+            result(path)
         notice(expected.describe(run.manifest))
 
 

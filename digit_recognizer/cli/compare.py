@@ -48,9 +48,9 @@ def compare(
             results(said)
         page = None
         if with_report:
-            from digit_recognizer.reports import differences
+            from digit_recognizer import reports
 
-            page = differences.write(pair, names, compared, said, out, data_dir)
+            page = reports.write_differences(pair, names, compared, said, out, data_dir)
         if as_json:
             json_result(**compared.to_json(), report=page)
         elif page:

@@ -48,13 +48,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "recipes": {"type": str, "multiple": True, "metavar": "NAME"},
     "settings": {"type": parse, "multiple": True, "metavar": "FIELD=VALUE"},
     "cluster": {"metavar": "ADDRESS"},
-    "space": {
-        "type": str,
-        "multiple": True,
-        "metavar": "FIELD=A,B|LOW..HIGH",
-        "default": None,
-        "required": True,
-    },
+    "space": {"type": str, "multiple": True, "metavar": "FIELD=A,B|LOW..HIGH"},
     "ensemble": {"flag": "--ensemble/--no-ensemble"},
 }
 
@@ -68,7 +62,8 @@ def bounded(annotation: Any, help: str | None) -> dict[str, Any]:
 def option(record: type[Asked], name: str, *, help: str | None = None, **attributes: Any) -> Decorator:
     """Return the option for a record's field, with its description; `attributes` are click's."""
     field = record.model_fields[name]
-    made: dict[str, Any] = {"help": help or field.description, "default": field.default}
+    made: dict[str, Any] = {"help": help or field.description, "required": field.is_required()}
+    made["default"] = None if field.is_required() else field.default
     special = SPECIAL.get(name, {})
     if field.annotation is bool:
         made["is_flag"] = True

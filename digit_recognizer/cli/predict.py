@@ -1,19 +1,24 @@
-"""The command `predict`: the digits that a run sees in pictures and CSVs."""
+"""The commands `predict` and `draw`: what a run's nets see in pictures, CSVs and drawings."""
 
+import os
+import sys
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from digit_recognizer.cli.options import JSON, OUT, PATH, RUN
+from digit_recognizer.cli.progress import train_visibly
 from digit_recognizer.cli.terminal import done, json_result, notice, path_result, result
 from digit_recognizer.errors import RunError
+from digit_recognizer.job import Job
 
 if TYPE_CHECKING:
     from digit_recognizer.runs import Run
 
 
-def find_newest(out: Path) -> "Run | None":
+def _find_newest(out: Path) -> "Run | None":
     """Return the newest run in `out` that nobody is fitting, and say which; None without any."""
     from digit_recognizer import runs
 
@@ -27,7 +32,7 @@ def chosen(out: Path, name: str | None) -> "Run":
     """Return the run of that name or folder, or the newest in `out`; raise RunError if there is none."""
     from digit_recognizer import runs
 
-    if run := runs.find(out, name) if name else find_newest(out):
+    if run := runs.find(out, name) if name else _find_newest(out):
         return run
     raise RunError(f"{out.absolute()}: holds no run; `train` makes one, or name another folder with --out")
 
@@ -79,3 +84,31 @@ def predict(
         notice(f"{csv_file} is not written: {failed} of {len(images)} files could not be read")
     if failed:
         click.get_current_context().exit(1)
+
+
+@click.command()
+@click.argument("name", metavar="[RUN]", required=False, type=RUN)
+@OUT
+@click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
+@JSON
+def draw(name: str | None, out: Path, no_open: bool, as_json: bool) -> None:
+    """Write a page to draw digits on, which a run's nets predict.
+
+    Without RUN, the newest's. One HTML file, which works without a server or network, on a phone too. It
+    opens in the browser where there is a display. Without any run, the default recipes are trained on the
+    sample first. The last line on stdout is the page's path.
+    """
+    from digit_recognizer import data
+    from digit_recognizer.inference import page
+
+    run = chosen(out, name) if name else _find_newest(out)
+    if run is None:
+        notice(f"{out.absolute()}: holds no run yet; the default recipes are trained on the sample first")
+        run = train_visibly(Job(out=out, data_dir=data.sample_folder()))
+    path = page.write(run)
+    # A browser would have a window; on Linux the environment names a display.
+    has_display = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    with done(f"The page is written: {path}"):
+        if has_display and not no_open:
+            webbrowser.open(path.resolve().as_uri())
+        path_result(path, as_json, run=run.folder, page=path)

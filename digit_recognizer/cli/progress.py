@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 
     from digit_recognizer.job import Job
     from digit_recognizer.runs import Run
-    from digit_recognizer.training import Progress
+    from digit_recognizer.training import OnProgress, Progress
 
-OnProgress = Callable[["Progress"], None]
 LINE_SECONDS = 10.0  # between lines of a fit where there is no terminal
 BAR_WIDTH, ACCURACY_WIDTH = 3, len("validation accuracy 0.9999")
 CELL_SECONDS = 0.5  # between updates of a notebook's cell
 
 
 @contextmanager
-def show_progress() -> Iterator[OnProgress]:
+def show_progress() -> "Iterator[OnProgress]":
     """Yield a callback that shows how far each fit is, the time left and the accuracy so far, on stderr."""
     from rich.console import Console
 
@@ -42,7 +41,7 @@ def train_visibly(job: "Job") -> "Run":
         return pipeline.train(job, on_notice=notice, on_progress=on_progress)
 
 
-def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProgress:
+def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> "OnProgress":
     """Return a callback that writes a line about a fit at its end and every `seconds`."""
     first: dict[str, tuple[float, float]] = {}  # when how much was seen first; fits wait for a process
     written: dict[str, float] = {}
@@ -65,7 +64,7 @@ def lines(write: Callable[[str], None], seconds: float = LINE_SECONDS) -> OnProg
     return on_progress
 
 
-def notebook_cell() -> OnProgress:
+def notebook_cell() -> "OnProgress":
     """Return a callback that keeps a table of the fits up to date in the notebook's cell."""
     import html
 
@@ -99,7 +98,7 @@ def _accuracy(progress: "Progress") -> str:
 
 
 @contextmanager
-def _bars() -> Iterator[OnProgress]:
+def _bars() -> "Iterator[OnProgress]":
     from rich import progress as rich_progress
     from rich.console import RenderableType
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -157,14 +156,10 @@ def _shown(
     from rich.console import Console, ConsoleDimensions
 
     class Narrower(Console):
-        @property
+        @property  # type: ignore[misc]  # nobody sets it
         def size(self) -> ConsoleDimensions:
             columns, lines = super().size
             return ConsoleDimensions(columns - len("^C"), lines)  # which Ctrl-C prints behind the last bar
-
-        @size.setter
-        def size(self, _: tuple[int, int]) -> None:
-            raise AttributeError("it is the terminal's")
 
     # An epoch may take minutes: the speed is that of all since the first one.
     bars = kind(*columns, console=Narrower(stderr=True), speed_estimate_period=float("inf"))

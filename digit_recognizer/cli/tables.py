@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from digit_recognizer.cli import terminal
 from digit_recognizer.data import COMPETITION_ROWS
 from digit_recognizer.errors import printable
+from digit_recognizer.leaderboard.ledger import KaggleOutcome, KaggleSubmission
 from digit_recognizer.manifest import ModelScore
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.recipes import Recipe
@@ -17,11 +18,8 @@ from digit_recognizer.scoring import Interval
 from digit_recognizer.settings import format_value
 from digit_recognizer.splits import fold_name
 
-if TYPE_CHECKING:
-    from digit_recognizer.leaderboard.ledger import KaggleOutcome, KaggleSubmission
-
 Row = TypeVar("Row")
-Outcomes = Mapping[str, "KaggleOutcome"]
+Outcomes = Mapping[str, KaggleOutcome]
 Columns = Sequence[tuple[str, Callable[[Row], str]]]
 GAP = 2  # between columns
 
@@ -141,7 +139,7 @@ def _weights(run: Run) -> dict[str, float] | None:
     return dict(zip(run.manifest.models, blend.weights, strict=True)) if blend else None
 
 
-RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None", str]] = [
+RUN_COLUMNS: Columns[tuple[Run, KaggleOutcome | None, str]] = [
     ("run", lambda row: row[0].folder.name),
     ("created", lambda row: f"{row[0].manifest.created:%Y-%m-%d %H:%M}"),
     ("recipes", lambda row: "+".join(row[0].manifest.models)),
@@ -152,9 +150,7 @@ RUN_COLUMNS: Columns[tuple[Run, "KaggleOutcome | None", str]] = [
     ("public score", lambda row: _number(row[1].public_score if row[1] else None, ".5f")),
     ("seconds", lambda row: _number(row[0].manifest.seconds.get("total"), ".0f")),
 ]
-SPARE_RUNS = (
-    "public score", "against best", "recipes", "data", "95% interval", "created", "seconds",
-)  # fmt: skip
+SPARE_RUNS = ("public score", "against best", "recipes", "data", "95% interval", "created", "seconds")
 
 
 def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str]) -> Iterator[str]:
@@ -165,7 +161,7 @@ def runs(listed: Sequence[Run], outcomes: Outcomes, against_best: Iterable[str])
     yield from table(RUN_COLUMNS, rows, [head for head in SPARE_RUNS if not (mixed and head == "data")])
 
 
-SUBMISSION_COLUMNS: Columns["KaggleSubmission"] = [
+SUBMISSION_COLUMNS: Columns[KaggleSubmission] = [
     ("run", lambda listed: listed.run or listed.file_name),
     ("ref", lambda listed: str(listed.ref)),
     ("date (UTC)", lambda listed: f"{listed.date:%Y-%m-%d %H:%M}" if listed.date else "-"),
@@ -182,7 +178,7 @@ SPARE_SUBMISSIONS = (
 )  # fmt: skip
 
 
-def submissions(listed: Sequence["KaggleSubmission"]) -> Iterator[str]:
+def submissions(listed: Sequence[KaggleSubmission]) -> Iterator[str]:
     """Yield a line for each submission, and one more with Kaggle's reason for each that failed."""
     yield from table(SUBMISSION_COLUMNS, listed, SPARE_SUBMISSIONS)
     for each in listed:
@@ -190,7 +186,7 @@ def submissions(listed: Sequence["KaggleSubmission"]) -> Iterator[str]:
             yield f"{each.ref}: {each.error_description}"
 
 
-def scored(outcome: "KaggleOutcome") -> str:
+def scored(outcome: KaggleOutcome) -> str:
     """Return the line with the public score, its errors, and what was expected."""
     if outcome.public_score is None:
         return f"Submission {outcome.ref}: complete, but Kaggle shows no public score"
@@ -202,7 +198,7 @@ def scored(outcome: "KaggleOutcome") -> str:
     return said + (f", expected {_interval(outcome.expected)}: {outcome.place}" if outcome.expected else "")
 
 
-def submission(listed: "KaggleSubmission") -> dict[str, object]:
+def submission(listed: KaggleSubmission) -> dict[str, object]:
     """Return a submission as `submissions --json` prints it."""
     score, validation = listed.public_score, listed.validation
     return {

@@ -102,11 +102,9 @@ class _Table:
             expected = f"{'label, ' if 'label' in wanted else ''}pixel0 to pixel{PIXELS - 1}"
             raise DataError(f"{name}: the header lacks {missing[0]}{more}; expected {expected}")
         if ("label" in counts) != ("label" in wanted):
-            has = (
-                "has no column 'label'"
-                if "label" in wanted
-                else "has a column 'label', expected pixels alone"
-            )
+            has = "has a column 'label', expected pixels alone"
+            if "label" in wanted:
+                has = "has no column 'label'"
             raise DataError(f"{name}: {has}; were train.csv and test.csv swapped?")
         for column in wanted:
             if counts[column] > 1:

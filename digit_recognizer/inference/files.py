@@ -193,11 +193,9 @@ def _decode(content: bytes) -> np.ndarray:
     except Image.DecompressionBombError:
         raise PictureError(TOO_LARGE) from None
     except Image.UnidentifiedImageError:
-        kind = _kind_of(content)
-        found = (
-            f"is {kind}, {EXPECTED}; export it as one" if kind else f"is no picture, {EXPECTED}, or a .csv"
-        )
-        raise PictureError(found) from None
+        if kind := _kind_of(content):
+            raise PictureError(f"is {kind}, {EXPECTED}; export it as one") from None
+        raise PictureError(f"is no picture, {EXPECTED}, or a .csv") from None
     except OSError as error:
         raise PictureError(f"cannot be read ({error.strerror or DAMAGED})") from None
     except (EOFError, SyntaxError, TypeError, ValueError, struct.error):  # what Pillow raises for damage

@@ -5,23 +5,21 @@ The nets become layers of plain numbers, for page/net.js: a forward pass without
 
 import base64
 import hashlib
-from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+from pydantic_core import to_json
 
 from digit_recognizer import runs
-from digit_recognizer.blending import AnyCombiner
 from digit_recognizer.data import CLASSES, PIXELS
 from digit_recognizer.files import check_folder, write_atomically
-from digit_recognizer.inference.models import Arrays, read_fits, submission_models
+from digit_recognizer.inference import Arrays, read_fits, submission_models
 from digit_recognizer.nets.arrays import Expected, check_arrays
 from digit_recognizer.nets.keras_model import kernel_shapes
-from digit_recognizer.records import Record
 from digit_recognizer.settings import KerasSettings, Settings
 
 PAGE = "draw.html"
@@ -29,84 +27,63 @@ FILES = Path(__file__).parent / "page"
 SOURCES = ("net.js", "prepare.js", "draw.js", "draw.css")
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # the arrays of a batch normalisation
 EPSILON = 1e-3  # that Keras adds to a variance in it
-
-
-class Layer(Record):
-    """A dense layer or a convolution; kernel: floats of `bits` bits, bias: of 32, both in base64."""
-
-    shape: tuple[int, ...]  # (in, out), or (rows, columns, in, out)
-    stride: int
-    bits: Literal[16, 32]
-    kernel: str
-    bias: str
-
-
-class Model(Record):
-    """A model: the geometric mean of its fits, see `predictions.mean_of_fits`."""
-
-    deskew: bool
-    tta: bool
-    activation: str
-    output: Literal["softmax", "sigmoid"] = "softmax"
-    global_pool: bool = False
-    fits: tuple[tuple[Layer, ...], ...]
-
-
-class Net(Record):
-    """All that the page's forward pass needs."""
-
-    models: tuple[Model, ...]
-    blend: AnyCombiner | None
+# Of a dense layer, of shape (in, out), or a convolution, (rows, columns, in, out): stride, kernel and bias in
+# base64, and the `bits` of the kernel's floats, 16 or 32; the bias has floats of 32.
+Layer = dict[str, Any]
 
 
 def write(run: runs.Run) -> Path:
     """Write the run's page into its folder and return its path.
 
+    Its policy allows the scripts and the style in it by their hashes.
     Raises RunError if a model cannot be read or, before that, if the page cannot be written.
     """
-    path = run.folder / PAGE
-    check_folder(run.folder)
-    write_atomically(path, render(run, read_net(run)))
-    return path
-
-
-def render(run: runs.Run, net: Net) -> str:
-    """Return the page's text; its policy allows the scripts and the style in it by their hashes."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    path = run.folder / PAGE
+    check_folder(run.folder)
     environment = Environment(
         loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     sources = {name: (FILES / name).read_text(encoding="utf-8") for name in SOURCES}
-    return environment.get_template(PAGE).render(
+    content = environment.get_template(PAGE).render(
         run=run,
         models=submission_models(run)[0],
         sources=sources,
         hashes={name: _hash(text) for name, text in sources.items()},
-        net=net.model_dump_json(),
+        net=to_json(read_net(run)).decode(),
         classes=range(CLASSES),
     )
+    write_atomically(path, content)
+    return path
 
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def read_net(run: runs.Run) -> Net:
-    """Return the run's models, and how they are blended, as its submission was made."""
+def read_net(run: runs.Run) -> dict[str, Any]:
+    """Return the run's models, and how they are blended, as its submission was made: a value for JSON."""
     names, combiner = submission_models(run)
     settings = run.manifest.settings
     fits = [read_fits(run, name, partial(fuse_batch_norm, settings=settings[name])) for name in names]
-    models = tuple(make_model(settings[name], each) for name, each in zip(names, fits, strict=True))
-    return Net(models=models, blend=combiner)
+    models = [make_model(settings[name], each) for name, each in zip(names, fits, strict=True)]
+    return {"models": models, "blend": combiner}
 
 
-def make_model(settings: Settings, fits: Iterable[tuple[Layer, ...]]) -> Model:
-    """Return the model of these settings whose fits have these layers."""
-    return Model(**settings.model_dump(include=set(Model.model_fields)), fits=tuple(fits))
+def make_model(settings: Settings, fits: list[list[Layer]]) -> dict[str, Any]:
+    """Return the model of these settings, the geometric mean of its fits (`predictions.mean_of_fits`)."""
+    return {
+        "deskew": settings.deskew,
+        "tta": settings.tta,
+        "activation": settings.activation,
+        "output": getattr(settings, "output", "softmax"),
+        "global_pool": getattr(settings, "global_pool", False),
+        "fits": fits,
+    }
 
 
-def fuse_batch_norm(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
+def fuse_batch_norm(arrays: Arrays, settings: Settings) -> list[Layer]:
     """Return the net's layers, with what comes before the first and batch normalisation folded into them.
 
     Raises ValueError if these are not exactly the arrays of a net of these settings.
@@ -118,7 +95,7 @@ def fuse_batch_norm(arrays: Arrays, settings: Settings) -> tuple[Layer, ...]:
     folded[0] = _with_preprocessing(*folded[0], arrays)
     given, convolutions = getattr(settings, "strides", ()), len(getattr(settings, "channels", ()))
     strides = [*given, *[2] * (convolutions - len(given)), *[1] * (len(layers) - convolutions)]
-    return tuple(_encode(*layer, stride) for layer, stride in zip(folded, strides, strict=True))
+    return [_encode(*layer, stride) for layer, stride in zip(folded, strides, strict=True)]
 
 
 def _describe(settings: Settings, features: int) -> tuple[list[list[str]], Expected]:
@@ -172,10 +149,6 @@ def _encode(kernel: np.ndarray, bias: np.ndarray, stride: int) -> Layer:
     with np.errstate(over="ignore"):
         halves = kernel.astype("<f2")
     fits = np.allclose(halves, kernel, rtol=1e-3, atol=1e-6)  # weights of standardised pixels can be huge
-    return Layer(
-        shape=kernel.shape,
-        stride=stride,
-        bits=16 if fits else 32,
-        kernel=base64.b64encode((halves if fits else kernel.astype("<f4")).tobytes()).decode(),
-        bias=base64.b64encode(bias.astype("<f4").tobytes()).decode(),
-    )
+    numbers = {"kernel": halves if fits else kernel.astype("<f4"), "bias": bias.astype("<f4")}
+    encoded = {name: base64.b64encode(array.tobytes()).decode() for name, array in numbers.items()}
+    return {"shape": kernel.shape, "stride": stride, "bits": 16 if fits else 32, **encoded}

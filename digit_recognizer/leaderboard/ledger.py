@@ -4,7 +4,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,13 +171,3 @@ def match(
     except DigitRecognizerError as error:
         on_notice(str(error))
     return matched
-
-
-def only_submitter(out: Path, file: Path, sha256: str) -> AbstractContextManager[None]:
-    """Hold the right to submit the file with that SHA-256, which ends with the process at the latest.
-
-    Raises NotSubmittedError if another process has it, that submits from the same `out`.
-    """
-    busy = f"{file}: another command is submitting this very file now; `submissions` shows what becomes of it"
-    lock = out / f".submitting-{sha256[:HASH_DIGITS]}.lock"
-    return locked(lock, NotSubmittedError(busy), delete=True)

@@ -5,6 +5,7 @@ from itertools import islice
 
 from digit_recognizer import errors
 from digit_recognizer.errors import KaggleError, NetworkError, NotSubmittedError, RunError, StoppedError
+from digit_recognizer.files import locked
 from digit_recognizer.leaderboard import ledger
 from digit_recognizer.leaderboard.candidate import Candidate, already_submitted
 from digit_recognizer.leaderboard.client import PAGES, Kaggle
@@ -20,14 +21,19 @@ def submit(candidate: Candidate, kaggle: Kaggle, *, force: bool = False) -> Kagg
     Ctrl-C, and what `Kaggle` raises.
     """
     sha256 = candidate.sent.file_sha256
-    with ledger.only_submitter(candidate.out, candidate.file, sha256):
+    now = "another command is submitting this very file now; `submissions` shows what becomes of it"
+    busy = NotSubmittedError(f"{candidate.file}: {now}")
+    with locked(candidate.out / f".submitting-{sha256[:HASH_DIGITS]}.lock", busy, delete=True):
         # Read again: the process that held the lock before this one may have submitted the file.
         previous = ledger.read(candidate.out).get(sha256)
         try:
             if not force and (earlier := _find_earlier(candidate, previous, kaggle)):
                 return earlier
             token = kaggle.upload(candidate.content, errors.printable(candidate.file.name))
-            sent = _store_sent(candidate)
+            try:
+                sent = _store_sent(candidate)
+            except RunError as error:
+                raise NotSubmittedError(f"{error}; nothing was submitted") from None
         except KeyboardInterrupt:
             unknown = previous is not None and not previous.accepted
             whether = ", and it is still not known whether Kaggle has the file from the attempt before"
@@ -67,10 +73,10 @@ def _find_earlier(
 
 
 def _store_sent(candidate: Candidate) -> KaggleOutcome:
-    try:
-        return _store(candidate, candidate.sent, submitted_at=_now())
-    except RunError as error:
-        raise NotSubmittedError(f"{error}; nothing was submitted") from None
+    """Store that the file is sent now, and return that."""
+    sent = candidate.sent.model_copy(update={"submitted_at": datetime.now(UTC).replace(microsecond=0)})
+    ledger.update(candidate.out, {sent.file_sha256: sent})
+    return sent
 
 
 def _send(
@@ -111,30 +117,22 @@ def _look(candidate: Candidate, kaggle: Kaggle, failure: str, seconds: float = 0
             return listed.ref
     except KaggleError as error:
         known = f"It is not known whether Kaggle has the file ({error})"
-    _store(candidate, candidate.sent, submitted_at=_now())
+    _store_sent(candidate)
     raise NetworkError(  # `_find_earlier` keeps this promise
         f"{failure}{known}; the same command looks for it first, and submits it again only if the list still "
         f"does not have it {kaggle.list_lag:g} seconds from now (--list-lag)"
     )
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def _store(candidate: Candidate, outcome: KaggleOutcome, **news: object) -> KaggleOutcome:
-    """Store what became of the file, and return that."""
-    outcome = outcome.model_copy(update=news)
-    ledger.update(candidate.out, {outcome.file_sha256: outcome})
-    return outcome
-
-
 def _accept(candidate: Candidate, outcome: KaggleOutcome, ref: int, **news: object) -> KaggleOutcome:
     """Store that the submission is in, and what Kaggle says of it; return that."""
+    news = {"ref": ref, "status": "PENDING", "public_score": None, **news}
+    outcome = outcome.model_copy(update=news)
     try:
-        return _store(candidate, outcome, **{"ref": ref, "status": "PENDING", "public_score": None, **news})
+        ledger.update(candidate.out, {outcome.file_sha256: outcome})
     except errors.DigitRecognizerError as error:
         raise RunError(f"the file is in, submission {ref}, but this cannot be stored: {error}") from None
+    return outcome
 
 
 def wait_for_score(candidate: Candidate, outcome: KaggleOutcome, kaggle: Kaggle) -> KaggleOutcome:

@@ -10,7 +10,7 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
@@ -99,11 +99,12 @@ def _shorten(attribute: str) -> str:
     return " ".join(re.sub(r"(\.\d\d)\d+", r"\1", attribute).split())
 
 
-def new_figure(height: float, width: float = WIDTH) -> "Figure":
-    """Return an empty figure of that many inches."""
+def new_figure(height: float, width: float = WIDTH, **rows: Any) -> "tuple[Figure, Any]":
+    """Return an empty figure of that many inches and its axes; rows: of `subplots`, for more than one."""
     from matplotlib.figure import Figure  # pyplot's figures would be the whole process's
 
-    return Figure((width, height), layout="constrained")
+    figure = Figure((width, height), layout="constrained")
+    return figure, figure.subplots(**rows)
 
 
 @contextmanager

@@ -31,8 +31,7 @@ def curves(fits: Mapping[str, Sequence[Curve]], metric: str) -> Picture:
     """
     recipes = list(fits)[:MAX_CURVES]
     lines = {(recipe, side): _by_epoch(fits[recipe], side, metric) for recipe in recipes for side in SIDES}
-    figure = new_figure(3.2 + 0.2 * -(-(len(recipes) + len(SIDES)) // 2))
-    axes = figure.subplots()
+    figure, axes = new_figure(3.2 + 0.2 * -(-(len(recipes) + len(SIDES)) // 2))
     values, valid = (
         np.concatenate([line.compressed() for (_, side), line in lines.items() if side in sides])
         for sides in (SIDES, ["valid"])
@@ -95,8 +94,7 @@ def confusion(matrix: np.ndarray) -> Picture:
         f"Confusion matrix as a heat map: {matrix.trace():,} of {matrix.sum():,} predictions are right and "
         f"on the diagonal. {worst if errors.any() else 'All other cells are empty.'}"
     )
-    figure = new_figure(4.8)
-    axes = figure.subplots()
+    figure, axes = new_figure(4.8)
     for (row, column), count in np.ndenumerate(matrix):
         colour = (LIGHT["right"], 0.22) if row == column else (LIGHT["heat"], count / max(1, errors.max()))
         axes.bar(column, 1, 1, row - 0.5, color=colour, edgecolor=LIGHT["line"], linewidth=0.8)
@@ -119,8 +117,7 @@ def reliability(calibration: Calibration) -> Picture:
         f"Reliability diagram, expected calibration error {calibration.error:.4f}. "
         f"Predictions by mean probability: {'; '.join(bins)}."
     )
-    figure = new_figure(4.8)
-    top, bottom = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    figure, (top, bottom) = new_figure(4.8, nrows=2, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], ":", color=LIGHT["muted"])
     top.text(0.03, 0.09, "perfectly calibrated", color=LIGHT["muted"], rotation=38, fontsize=9.5)
     bounds = [accuracy - calibration.low, calibration.high - accuracy]
@@ -141,8 +138,7 @@ def intervals(scores: Mapping[str, Accuracy], main_model: str, title: str = "") 
         f"{_label(name)} {score.accuracy:.4f} from {score.low:.4f} to {score.high:.4f}"
         for name, score in models
     ]
-    figure = new_figure(1.1 + 0.5 * len(models))
-    axes = figure.subplots()
+    figure, axes = new_figure(1.1 + 0.5 * len(models))
     for place, (name, score) in enumerate(models):
         colour = SERIES[0] if name == main_model else LIGHT["muted"]
         axes.plot([score.low, score.high], [place, place], color=colour, linewidth=3, alpha=0.55)
@@ -166,8 +162,7 @@ def class_counts(sets: Mapping[str, np.ndarray]) -> Picture:
         f"{name}: {', '.join(f'{digit} {count:,}' for digit, count in enumerate(counts))}"
         for name, counts in sets.items()
     ]
-    figure = new_figure(3.4)
-    axes = figure.subplots()
+    figure, axes = new_figure(3.4)
     width = 0.8 / len(sets)
     for i, (name, counts) in enumerate(sets.items()):
         places = np.arange(CLASSES) + (i - (len(sets) - 1) / 2) * width
@@ -183,8 +178,7 @@ def class_counts(sets: Mapping[str, np.ndarray]) -> Picture:
 def digit_grid(name: str, digits: Sequence[tuple[np.ndarray, str, str]]) -> Picture:
     """Draw digits for a slide: of each its pixels, of shape (784,), its title, and the title's colour."""
     rows = -(-len(digits) // GRID_COLUMNS)
-    figure = new_figure(1.3 * rows, 1.2 * GRID_COLUMNS)
-    axes = figure.subplots()
+    figure, axes = new_figure(1.3 * rows, 1.2 * GRID_COLUMNS)
     for place, (pixels, title, colour) in enumerate(digits):
         top, left = 40 * (place // GRID_COLUMNS), 40 * (place % GRID_COLUMNS)
         extent = (left, left + SIDE, top + SIDE, top)

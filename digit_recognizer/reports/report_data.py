@@ -189,19 +189,17 @@ def _curves(run: Run) -> tuple[dict[str, list[Curve]], list[str]]:
     for fit in fits:
         curve = [epoch.model_dump(exclude_none=True) for epoch in fit.curve]
         listed.append((fit.recipe or fit.model, fit.model, curve))
-    by_recipe: dict[str, list[Curve]] = {}
-    models: dict[str, set[str]] = {}
+    by_recipe: dict[str, list[tuple[str, Curve]]] = {}
     for recipe, model, curve in listed:
         if curve:
-            by_recipe.setdefault(recipe, []).append(curve[:MAX_EPOCHS])
-            models.setdefault(recipe, set()).add(model)
+            by_recipe.setdefault(recipe, []).append((model, curve[:MAX_EPOCHS]))
     # Unscored members before the first scored one are of an earlier, quicker stage, which is finished.
     names = dict.fromkeys(member.name for member, _ in going_on)
     since = dropwhile(lambda name: name not in scores, names)
-    shown = {
-        min(models[recipe]) if len(models[recipe]) == 1 else recipe: curves[:MAX_FITS]
-        for recipe, curves in by_recipe.items()
-    }
+    shown = {}
+    for recipe, found in by_recipe.items():
+        models = {model for model, _ in found}
+        shown[models.pop() if len(models) == 1 else recipe] = [curve for _, curve in found[:MAX_FITS]]
     return shown, [name for name in since if name not in scores]
 
 
