@@ -20,6 +20,7 @@ import digit_recognizer
 from digit_recognizer import comparison, runs
 from digit_recognizer.cli import commands
 from digit_recognizer.errors import FitError, OptionError, RunError
+from digit_recognizer.files import delete
 from digit_recognizer.tuning import judge, search
 from digit_recognizer.tuning.space import Tune
 
@@ -166,6 +167,11 @@ def test_a_search_whose_comparison_has_begun_keeps_its_best(
         find("compared", RATES, trials=3)
     (line,) = [line for line in runs.list_unfinished(home / "submissions") if "compared" in line]
     assert line == "compared-search was cut off; its command with --name compared --resume goes on"
+    for name in ("compared", "compared-as-it-stands"):  # somebody has taken it meanwhile
+        typed("validate", *RECIPE, "--set", "epochs=1", "--name", name, cwd=home)
+        with pytest.raises(RunError, match=f"{name}: is not of this search, which needs the name; rename"):
+            find("compared", RATES, trials=9, resume=True)
+        delete(home / "submissions" / name)
     found = find("compared", RATES, trials=9, resume=True)
     assert len(found.candidates) == 3
     assert runs.list_newest(home / "submissions", pytest.fail)[0].folder == found.run
