@@ -172,6 +172,8 @@ def test_a_search_whose_comparison_has_begun_keeps_its_best(
         with pytest.raises(RunError, match=f"{name}: is not of this search, which needs the name; rename"):
             find("compared", RATES, trials=9, resume=True)
         delete(home / "submissions" / name)
+    with (home / "submissions" / "compared-search" / "search.jsonl").open("a") as journal:  # of a stranger's
+        journal.write('{"op_code": 2, "worker_id": "", "study_id": 0, "user_attr": {"best": "x"}}\n')
     found = find("compared", RATES, trials=9, resume=True)
     assert len(found.candidates) == 3
     assert runs.list_newest(home / "submissions", pytest.fail)[0].folder == found.run
@@ -286,9 +288,17 @@ def test_another_search_is_not_gone_on_with(home: Path, find: Find, folder: Path
     journal.write_text(journal.read_text() + '{"op_code": 8, "tri')  # as a killed process may leave it
     assert find("kept", RATES, resume=True, trials=3).run.name == "kept"
     unfinished.mkdir()
-    journal.write_text("{}\n{}\n")
-    with pytest.raises(RunError, match=r"kept-search/search\.jsonl: is damaged"):
-        find("kept", RATES, resume=True)
+    study = '{"op_code": 0, "worker_id": "", "study_name": "tune", "directions": [1]}\n'
+    other = '{"op_code": 2, "worker_id": "", "study_id": 0, "user_attr": {"search": "x"}}\n'
+    for hostile in (
+        "{}\n{}\n",
+        study + other,
+        "[" * 2**16 + "]" * 2**16 + "\n",
+        "[" + "[]," * 2**21 + "[]]\n",
+    ):
+        journal.write_text(hostile)
+        with pytest.raises(RunError, match=r"kept-search/search\.jsonl: is damaged"):
+            find("kept", RATES, resume=True)
     with pytest.raises(RunError, match="exists already; take another --name"):
         find("judged", RATES)
 
