@@ -142,8 +142,11 @@ class LibraryError(DigitRecognizerError):
 
 def machine_fault(error: Exception) -> str | None:
     """Return in one line what the machine or the installation is to blame for; None for a bug."""
-    if isinstance(error, ImportError):
-        return str(LibraryError.of_import(error))
+    try:
+        if isinstance(error, ImportError):
+            return str(LibraryError.of_import(error))
+    except MemoryError as memory:  # the system's loader had too little
+        error = memory
     if isinstance(error, MemoryError):
         return "out of memory; close other programs, or raise its limit (ulimit -v)"
     if isinstance(error, FileNotFoundError) and error.filename is None:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +168,7 @@ def describe(
     """Return what `run.json` says of a run called `name`."""
     return Manifest(
         name=name,
-        created=datetime.now().astimezone(),
+        created=_now(),
         config=config,
         scores=evaluation.scores,
         main_model=evaluation.main_model,
@@ -182,6 +182,14 @@ def describe(
         stopped_early=stopped_early,
         seconds=clock.seconds(),
     )
+
+
+def _now() -> datetime:
+    """Return the moment with the offset of the time zone here; in UTC if that is no zone, as of TZ=XXX+99."""
+    try:
+        return datetime.now().astimezone()
+    except ValueError:
+        return datetime.now(UTC)
 
 
 def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:

@@ -22,7 +22,7 @@ from conftest import TINY, run_program, set_options, tiny_job, train, typed
 import digit_recognizer
 from digit_recognizer import data, recipes, runs, training
 from digit_recognizer.environment import own_settings
-from digit_recognizer.errors import LibraryError
+from digit_recognizer.errors import LibraryError, machine_fault
 from digit_recognizer.nets import keras_model
 from digit_recognizer.splits import make_splits
 from digit_recognizer.training import FitTask, Machine
@@ -49,7 +49,7 @@ VARIABLES = {
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "TF_USE_LEGACY_KERAS": "1",
     "TF_XLA_FLAGS": "--no_such_flag",
-    "TZ": "Nowhere/Bad",
+    "TZ": "XXX+99",
     "XLA_FLAGS": "--no_such_flag",
 }
 ALONE = "One fit is done after the other, as no process can be started: {}"
@@ -337,8 +337,10 @@ def test_a_library_that_is_missing_or_broken_is_named(home: Path, monkeypatch: p
     )
     with pytest.raises(ImportError, match="no_such"):  # a bug of the package's own keeps its traceback
         LibraryError.of_import(ImportError("no_such", name="digit_recognizer.no_such"))
+    too_little = ImportError("libvpx.so: failed to map segment from shared object")
     with pytest.raises(MemoryError):
-        LibraryError.of_import(ImportError("libvpx.so: failed to map segment from shared object"))
+        LibraryError.of_import(too_little)
+    assert str(machine_fault(too_little)).startswith("out of memory; ")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import digit_recognizer
 from digit_recognizer import comparison, runs
 from digit_recognizer.cli import commands
 from digit_recognizer.errors import FitError, OptionError, RunError
+from digit_recognizer.files import delete
 from digit_recognizer.tuning import judge, search
 from digit_recognizer.tuning.space import Tune
 
@@ -161,6 +162,13 @@ def test_a_search_whose_comparison_has_begun_keeps_its_best(
         find("compared", RATES, trials=3)
     (line,) = [line for line in runs.list_unfinished(home / "submissions") if "compared" in line]
     assert line == "compared-search was cut off; its command with --name compared --resume goes on"
+    for name in ("compared", "compared-as-it-stands"):  # somebody has taken it meanwhile
+        typed("validate", *RECIPE, "--set", "epochs=1", "--name", name, cwd=home)
+        with pytest.raises(RunError, match=f"{name}: is not of this search, which needs the name; rename"):
+            find("compared", RATES, trials=9, resume=True)
+        delete(home / "submissions" / name)
+    with (home / "submissions" / "compared-search" / "search.jsonl").open("a") as journal:  # of a stranger's
+        journal.write('{"op_code": 2, "worker_id": "", "study_id": 0, "user_attr": {"best": "x"}}\n')
     found = find("compared", RATES, trials=9, resume=True)
     assert len(found.candidates) == 3
     assert runs.list_newest(home / "submissions", pytest.fail)[0].folder == found.run
@@ -263,9 +271,17 @@ def test_another_search_is_not_gone_on_with(home: Path, find: Find, folder: Path
     journal.write_text(journal.read_text() + '{"op_code": 8, "tri')  # as a killed process may leave it
     assert find("kept", RATES, resume=True, trials=3).run.name == "kept"
     unfinished.mkdir()
-    journal.write_text("{}\n{}\n")
-    with pytest.raises(RunError, match=r"kept-search/search\.jsonl: is damaged"):
-        find("kept", RATES, resume=True)
+    study = '{"op_code": 0, "worker_id": "", "study_name": "tune", "directions": [1]}\n'
+    other = '{"op_code": 2, "worker_id": "", "study_id": 0, "user_attr": {"search": "x"}}\n'
+    for hostile in (
+        "{}\n{}\n",
+        study + other,
+        "[" * 2**16 + "]" * 2**16 + "\n",
+        "[" + "[]," * 2**21 + "[]]\n",
+    ):
+        journal.write_text(hostile)
+        with pytest.raises(RunError, match=r"kept-search/search\.jsonl: is damaged"):
+            find("kept", RATES, resume=True)
     with pytest.raises(RunError, match="exists already; take another --name"):
         find("judged", RATES)
 

@@ -56,8 +56,11 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
     if journal.exists() != asked.resume:
         how = "holds no search to go on with; leave out" if asked.resume else "is an unfinished search; give"
         raise RunError(f"{journal.parent}: {how} --resume")
-    for new in () if asked.resume else (name, base_name):
-        drafts.check_free(asked.out / new)
+    for new in (name, base_name):
+        if asked.resume:
+            _stored(asked, new)  # raises for a run that took the name meanwhile
+        else:
+            drafts.check_free(asked.out / new)
     say = cache(on_notice)  # each line once: search and runs read the same digits
     busy = RunError(f"{name} is still running; wait for it, or stop it first")
     with ExitStack() as stack:
@@ -87,12 +90,26 @@ def _validate(
     asked: Tune, name: str, settings: dict[str, object] | None, say: OnNotice, show: OnProgress
 ) -> runs.Run:
     """Return a run of these settings on folds that the search has not seen: a new one, if there is none."""
-    stored = runs.read_manifest(asked.out / name)
-    if stored and stored.stopped_early is None:
-        return runs.load(asked.out / name)
-    update: dict[str, object] = {"settings": settings, "seed": (asked.seed + FINAL) % 2**32, "name": name}
+    if stored := _stored(asked, name):
+        return stored
+    update: dict[str, object] = {"settings": settings, "seed": _seed(asked), "name": name}
     update |= {"minutes": None, "write_submission": False, "resume": runs.count_fits(asked.out / name) > 0}
     return pipeline.train(asked.model_copy(update=update), on_notice=say, on_progress=show)
+
+
+def _stored(asked: Tune, name: str) -> runs.Run | None:
+    """Return a complete run of a comparison that was cut off, None without one; raise RunError for others."""
+    stored = runs.read_manifest(asked.out / name)
+    if stored is None or stored.stopped_early is not None:
+        return None
+    config, expected = stored.config, (_seed(asked), asked.folds, asked.recipes)
+    if (config.seed, config.split.folds, tuple(config.recipes)) != expected:
+        raise RunError(f"{asked.out / name}: is not of this search, which needs the name; rename that run")
+    return runs.load(asked.out / name)
+
+
+def _seed(asked: Tune) -> int:
+    return (asked.seed + FINAL) % 2**32
 
 
 def _picture(rows: list[Row], fields: list[str]) -> str:

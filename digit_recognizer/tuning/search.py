@@ -21,7 +21,7 @@ from digit_recognizer.splits import Split, make_splits
 from digit_recognizer.training import FitFailure, FitResult, Machine, OnNotice, OnProgress, Progress
 from digit_recognizer.tuning.space import Range, Tune
 
-MAX_BYTES = 1 << 28  # of a journal
+MAX_BYTES, MAX_OBJECTS = 1 << 28, 1 << 20  # of a journal; four objects for each fold of each candidate
 TRIALS, MAX_TRIALS = 20, 1000  # candidates, without and with a time limit
 MAX_MISSES = 500  # points in a row without a new candidate, after which there is none
 END_SECONDS = 4.0  # to compare two runs and to draw
@@ -80,18 +80,21 @@ class Search:
             "version of these files": manifest.source_hash(),
         }
         try:
-            if journal.exists():  # but for a line that was cut off
-                write_atomically(journal, b"".join(read_plain(journal, MAX_BYTES).rpartition(b"\n")[:2]))
+            if journal.exists():
+                content = read_plain(journal, MAX_BYTES)
+                if content.count(b"[") + content.count(b"{") > MAX_OBJECTS:
+                    raise ValueError(f"more than {MAX_OBJECTS:,} objects")
+                write_atomically(journal, b"".join(content.rpartition(b"\n")[:2]))  # no line that was cut off
             lock = threading.Lock()  # against other processes, the folder has one
             backend = self._optuna.storages.journal.JournalFileBackend(str(journal), lock)
             self._storage = storage = self._optuna.storages.JournalStorage(backend)
             self._study = self._optuna.create_study(storage=storage, study_name="tune", load_if_exists=True)
             self._rows()
+            stored = dict(self._study.user_attrs.get("search", search))
         except OSError as error:
             raise RunError(f"{journal}: cannot be read or written ({error.strerror or error})") from None
-        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # Optuna's
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
             raise RunError(f"{journal}: is damaged ({shown(str(error))}); delete it") from None
-        stored = self._study.user_attrs.get("search", search)
         if changed := [name for name in search if stored.get(name) != search[name]]:
             raise RunError(f"{journal.parent}: is a search of another {changed[0]}; take another --name")
         self._study.set_user_attr("search", search)
@@ -141,9 +144,10 @@ class Search:
         found = [row for row in rows if row["candidate"] and row["state"] != "failed"]
         if not found:
             raise FitError("no candidate could be fitted; try other values")
-        best = self._study.user_attrs.get("best", found[0]["candidate"])
-        self._study.set_user_attr("best", best)
-        return rows, next(row for row in rows if row["candidate"] == best)
+        known = self._study.user_attrs.get("best")
+        best = next((row for row in found if row["candidate"] == known), found[0])
+        self._study.set_user_attr("best", best["candidate"])
+        return rows, best
 
     def _next_fits(self) -> list[tuple[Any, Split]]:
         """Return a fit for each worker, of as many candidates; first all of the recipe as it stands."""
