@@ -107,13 +107,14 @@ def blend_runs(
     )
     clock.lap("read")
     with drafts.start(out, name, config) as draft:
-        evaluation = results.evaluate(models, held_out, config, method, clock, on_notice)
+        evaluation = results.evaluate(models, held_out, config, method, on_notice)
+        clock.lap("score")
         draft.copy_fits({name: path for model in models for name, path in model.sources.items()})
         draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")
-        draft.commit(
-            results.describe(draft.folder.name, config, models, evaluation, clock), evaluation.labels
-        )
+        name = draft.folder.name
+        described = results.describe(name, evaluation, clock, failed_fits={}, stopped_early=None)
+        draft.commit(described, evaluation.labels)
     return _copy_for_kaggle_notebook(runs.load(draft.folder))
 
 

@@ -65,6 +65,8 @@ class Evaluation:
     else the most accurate model; expected_score: of that on the test digits.
     """
 
+    models: Sequence[Model]
+    config: RunConfig
     scores: dict[str, ModelScore]
     predictions: list[Predictions]
     blend: blending.AnyCombiner | None
@@ -100,12 +102,7 @@ def from_fits(name: str, results: Sequence[FitResult]) -> Model:
 
 
 def evaluate(
-    models: Sequence[Model],
-    held_out: HeldOut,
-    config: RunConfig,
-    method: Method | None,
-    clock: Clock,
-    on_notice: OnNotice,
+    models: Sequence[Model], held_out: HeldOut, config: RunConfig, method: Method | None, on_notice: OnNotice
 ) -> Evaluation:
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = {model.predictions.name: model.predictions for model in models}
@@ -132,8 +129,8 @@ def evaluate(
             f"{raw.high:.4f})"
         )
     expected_score = expected.expect(estimates, main_model, config)
-    clock.lap("score")
-    return Evaluation(scores, list(predictions.values()), combiner, main_model, expected_score)
+    scored = list(predictions.values())
+    return Evaluation(models, config, scores, scored, combiner, main_model, expected_score)
 
 
 def _score(
@@ -156,16 +153,10 @@ def _score(
 
 
 def describe(
-    name: str,
-    config: RunConfig,
-    models: Sequence[Model],
-    evaluation: Evaluation,
-    clock: Clock,
-    *,
-    failed_fits: Mapping[str, str] | None = None,
-    stopped_early: str | None = None,
+    name: str, evaluation: Evaluation, clock: Clock, *, failed_fits: dict[str, str], stopped_early: str | None
 ) -> Manifest:
     """Return what `run.json` says of a run called `name`."""
+    models, config = evaluation.models, evaluation.config
     return Manifest(
         name=name,
         created=_now(),
@@ -178,7 +169,7 @@ def describe(
         blend=evaluation.blend,
         submission_model=None if config.command == "validate" else evaluation.main_model,
         fits={name: fit for model in models for name, fit in model.fits.items()},
-        failed_fits=dict(failed_fits or {}),
+        failed_fits=failed_fits,
         stopped_early=stopped_early,
         seconds=clock.seconds(),
     )
