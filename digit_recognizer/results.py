@@ -184,10 +184,7 @@ def _now() -> datetime:
 
 
 def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
-    """Return the runs' distinct models; a name that occurs twice gets `@run` appended.
-
-    Raises RunError, with what differs, if the runs are not of the same data and split.
-    """
+    """Return the runs' distinct models, `@run` appended to a name that occurs twice; may raise RunError."""
     distinct: list[tuple[runs.Run, str, Predictions]] = []
     held_out: HeldOut | None = None
     for run, run_name in zip(parents, different_names(parents), strict=True):

@@ -182,10 +182,7 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
 
 
 def confusions(matrix: np.ndarray) -> list[str]:
-    """Return what is said of each pair of digits that are taken for each other, most often first.
-
-    matrix: counts of shape (10, 10); the row is the label, the column the prediction.
-    """
+    """Return what is said of each pair of digits, most errors first; `matrix` (10, 10) has labels as rows."""
     pairs = [(int(matrix[a, b]), int(matrix[b, a]), a, b) for a, b in combinations(range(len(matrix)), 2)]
     return [
         f"{a} and {b}: {ab + ba:,} error{'s' if ab + ba > 1 else ''} "

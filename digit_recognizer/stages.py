@@ -16,10 +16,7 @@ from digit_recognizer.training import FitFailure, FitResult, FitTask, OnNotice, 
 
 
 class Stages:
-    """Fits a run's rounds; each stage is the run as it stands after one, of the best tier's complete members.
-
-    Fits that the draft holds already count as finished.
-    """
+    """Fits a run's rounds; each stage is the run as it stands after one: the best tier's complete members."""
 
     def __init__(
         self, draft: Draft, schedule: Schedule, tasks: Sequence[FitTask], notify: OnNotice, show: OnProgress

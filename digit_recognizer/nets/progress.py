@@ -137,10 +137,7 @@ class Timer:
         return max(seconds / steps, 1e-9)  # a coarse clock may tell 0
 
     def _left(self, moment: float) -> float:
-        """Return the seconds that are left for training.
-
-        However slow predictions have become, half of the budget is for training: the fit is late in any case.
-        """
+        """Return the seconds left for training: half of the budget at least, however slow predictions are."""
         seconds, predict = self._budget.seconds, self._budget.predict
         slower = max(1.0, self._pace() / self._measured)
         return self._end - min(predict * slower, max(predict, seconds / 2)) - moment

@@ -137,10 +137,7 @@ def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.
 
 @dataclass(frozen=True)
 class FitFailure:
-    """A fit that its settings or the machine's memory did not allow; a programming error raises instead.
-
-    deterministic: the same settings fail again; else a repetition may succeed.
-    """
+    """A fit that its settings, then `deterministic`, or the machine did not allow; a bug raises instead."""
 
     task: FitTask
     reason: str
