@@ -199,10 +199,7 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
         raise RunError("a blend takes at least two different models; name runs that hold two")
     names = Counter(model.name for *_, model in distinct)
     return held_out, [
-        _stored_model(
-            run, run_name, model, f"{model.name}@{run_name}" if names[model.name] > 1 else model.name
-        )
-        for run, run_name, model in distinct
+        _stored_model(run, run_name, model, twice=names[model.name] > 1) for run, run_name, model in distinct
     ]
 
 
@@ -230,14 +227,14 @@ def _check_comparable(first: runs.Run, run: runs.Run, held_out: HeldOut, other: 
         )
 
 
-def _stored_model(run: runs.Run, run_name: str, model: Predictions, name: str) -> Model:
+def _stored_model(run: runs.Run, run_name: str, model: Predictions, *, twice: bool) -> Model:
     """Return a model of another run with the files that predict new digits."""
     files = {  # as manifest.FileName demands: long names come of blends of blends
         re.sub(r"[^A-Za-z0-9@._+-]", "-", f"{run_name}+{file}")[-200:].lstrip("@._+-"): file
         for file in run.manifest.inference_fits[model.name]
     }
     return Model(
-        replace(model, name=name),
+        replace(model, name=f"{model.name}@{run_name}") if twice else model,
         run.manifest.settings[model.name],
         run.manifest.scores[model.name].fit_seconds,
         inference_fits=tuple(files),

@@ -40,17 +40,8 @@ TrainEpoch = Callable[[Iterator[Call], np.ndarray, int], None]  # by calls, clas
 class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
     """Base of the nets.
 
-    Parameters
-    ----------
-    settings : NetSettings or None, default=None
-        What the net looks like and how it is trained; None: the defaults of its kind.
-    random_state : int, RandomState instance or None, default=None
-        Alone decides initial weights, dropout, order of rows and augmentation.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-    n_features_in_ : int
+    settings: what the net looks like and how it is trained; None: the defaults of its kind. random_state: as
+    of scikit-learn; it alone decides initial weights, dropout, order of rows and augmentation.
     """
 
     n_features_in_: int
