@@ -85,8 +85,7 @@ class FitResult:
     """What came of a fit.
 
     valid, test: float32 of shape (rows, 10), probabilities of the split's held-out and of the test digits.
-    model: the arrays that make the fitted model.
-    curve: the metrics after each epoch.
+    model: the arrays that make the fitted model. curve: the metrics after each epoch.
     """
 
     task: FitTask
