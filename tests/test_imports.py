@@ -26,9 +26,7 @@ SLOW = {
     "pandas", "scipy", "sklearn", "tensorflow", "threadpoolctl",
 }  # fmt: skip
 ONLY_IN = {
-    "click": {
-        f"cli.{file}" for file in ("commands", "compare", "kaggle", "options", "predict", "tune")
-    },
+    "click": {f"cli.{file}" for file in ("commands", "compare", "kaggle", "options", "predict", "tune")},
     "PIL": {"inference.files", "reports.__init__"},
     "rich": {"cli.progress"},
     "cv2": {"nets.augment", "inference.paper", "inference.preparation"},
