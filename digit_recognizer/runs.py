@@ -118,7 +118,7 @@ def is_running(folder: Path) -> bool:
 
 
 def load(folder: Path) -> Run:
-    """Return the run in that folder; write its submission if that is missing. Raises RunError without a run."""
+    """Return the run in that folder; write its submission if missing. Raises RunError if it is no run."""
     manifest = read_manifest(folder)
     if manifest is None and is_running(folder):
         raise RunError(f"{folder}: is still running, and nothing of it is complete yet")

@@ -1,6 +1,6 @@
 """Fits on the workers of a Dask scheduler, `--cluster`.
 
-Dask does again elsewhere what a lost worker did; with --minutes there is no time for that, and it is left out.
+Dask does again elsewhere what a lost worker did; with --minutes there is no time for it.
 """
 
 import logging
