@@ -71,7 +71,7 @@ class Draft:
         return self.folder / FITS / f"{training.file_name(task.name)}.{ending}"
 
     def log(self, progress: Progress) -> None:
-        """Add an epoch to the fit's log, which progress without metrics empties; a full disk ends no fit."""
+        """Add an epoch to the fit's log, which progress without metrics deletes; a full disk ends no fit."""
         file = self.folder / LOGS / f"{training.file_name(progress.fit)}.jsonl"
         with suppress(OSError):
             if not progress.metrics:

@@ -81,7 +81,7 @@ class EnsembleConfig(Record):
 class RunConfig(Record):
     """All that decides a run's numbers on a processor, but for the clock of --minutes.
 
-    `--resume` goes on only with a run of an equal one.
+    `--resume` goes on only with a run of one without a difference.
     """
 
     command: Literal["train", "validate", "ensemble"] = Field(description="that made the run")

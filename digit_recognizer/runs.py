@@ -115,7 +115,7 @@ def is_running(folder: Path) -> bool:
 
 
 def load(folder: Path) -> Run:
-    """Return the run in that folder, with its submission in place; raises RunError if there is none."""
+    """Return the run in that folder; write its submission if missing. Raises RunError if it is no run."""
     manifest = read_manifest(folder)
     if manifest is None and is_running(folder):
         raise RunError(f"{folder}: is still running, and nothing of it is complete yet")

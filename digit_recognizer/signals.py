@@ -46,7 +46,7 @@ def kept_from_children() -> Iterator[None]:
 
 
 class Hold:
-    """Hold signals back in a `with` block, during what takes a second or two."""
+    """Hold signals back in a `with` block, but where it is `released`; for what takes a second or two."""
 
     def __init__(self) -> None:
         self._came: list[int] = []

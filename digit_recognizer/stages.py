@@ -1,4 +1,7 @@
-"""The fits of a run in rounds, a single one without --minutes; each leaves a stage, which is a whole run."""
+"""The fits of a run in rounds, a single one without --minutes.
+
+A round after which more or better members are complete leaves a stage, which is a whole run.
+"""
 
 from collections.abc import Iterator, Sequence
 

@@ -114,7 +114,7 @@ def submission_models(run: Run) -> tuple[list[str], AnyCombiner | None]:
 
 
 def read_fits(run: Run, model: str, read: Callable[[Arrays], Fit]) -> list[Fit]:
-    """Return what `read` makes of the arrays of each fit of a model, whose mean predicts new digits.
+    """Return what `read` makes of the arrays of each fit of a model, for `mean_of_fits`.
 
     Raises RunError if a file cannot be read, or `read` raises ValueError.
     """

@@ -1,4 +1,4 @@
-"""What was submitted from a folder of runs and what became of it, and the locks that make it once."""
+"""What was submitted from a folder of runs, and what became of it."""
 
 import math
 import os

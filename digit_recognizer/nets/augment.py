@@ -49,7 +49,7 @@ def distort(images: np.ndarray, strength: float, rng: np.random.Generator) -> No
 
 
 # What training images go through, in this order, by its strength at the start of a training, a field of
-# `settings.NetSettings`; with `_end`, another one is its strength at the end.
+# `settings.NetSettings` that begins with `augment_`; with `_end`, another one is its strength at the end.
 AUGMENTATIONS = {"augment_strength": distort}
 
 

@@ -38,7 +38,7 @@ class Steps:
     def __init__(self, epochs: int, steps: int) -> None:
         self.now, self.epochs, self.max_epochs = 0.0, 0.0, epochs
         self.total, self._steps, self._done = epochs * steps, steps, 0
-        self._starts = [0.0]  # of the epochs; the last is the end
+        self._starts = [0.0]  # of the epochs; the last is the end. k / epochs would change a run's last bits
         for left in range(epochs, 0, -1):
             self._starts.append(self._starts[-1] + (1 - self._starts[-1]) / left)
 

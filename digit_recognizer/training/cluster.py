@@ -1,4 +1,7 @@
-"""Fits on the workers of a Dask scheduler, `--cluster`; Dask does again elsewhere what a lost worker did."""
+"""Fits on the workers of a Dask scheduler, `--cluster`.
+
+Dask does again elsewhere what a lost worker did; with --minutes there is no time for it.
+"""
 
 import logging
 import sys

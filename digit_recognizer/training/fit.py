@@ -174,7 +174,7 @@ def collect_predictions(model: str, results: Sequence[FitResult]) -> Predictions
 
 
 def inference_fits(results: Sequence[FitResult]) -> list[FitResult]:
-    """Return those of a model's fits whose mean predicts new digits."""
+    """Return those of a model's fits whose geometric mean predicts new digits."""
     return [result for result in results if result.task.split.name == ALL_ROWS] or list(results)
 
 
