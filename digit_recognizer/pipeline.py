@@ -34,9 +34,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
 
 def _train(job: Job, clock: Clock, before: float, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:
     dataset = data.load(data.find(job.data_dir))
-    references.margins(
-        dataset.fingerprint["train"], len(dataset.train)
-    )  # raises, before long work, if damaged
+    # Raises, before long work, if the table is damaged.
+    references.margins(dataset.fingerprint["train"], len(dataset.train))
     splits = make_splits(
         dataset.train.labels, dataset.first_rows,
         holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed,

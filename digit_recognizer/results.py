@@ -184,7 +184,7 @@ def _now() -> datetime:
 
 
 def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
-    """Return the runs' distinct models, `@run` appended to a name that occurs twice; may raise RunError."""
+    """Return the runs' distinct models, named NAME@RUN if two have a name; RunError if data or split differ."""
     distinct: list[tuple[runs.Run, str, Predictions]] = []
     held_out: HeldOut | None = None
     for run, run_name in zip(parents, different_names(parents), strict=True):

@@ -47,7 +47,7 @@ class Run:
         return self.manifest.scores[self.manifest.main_model]
 
     def predictions(self) -> tuple[HeldOut, list[Predictions]]:
-        """Return the held-out rows, and each model's and the blend's probabilities; may raise RunError."""
+        """Return the held-out rows, and each model's and the blend's probabilities; RunError if damaged."""
         path = probabilities_file(self.folder, self.manifest.stage)
         content = read_file(path)
         try:

@@ -165,7 +165,7 @@ def parse(assignment: str) -> tuple[str, object]:
 
 
 def override(settings: Settings, overrides: Mapping[str, object]) -> Settings:
-    """Return the settings with the values put in whose fields they have; may raise OptionError."""
+    """Return the settings with the values put in whose fields they have; OptionError tells of a wrong one."""
     theirs = {name: value for name, value in overrides.items() if name in type(settings).model_fields}
     try:
         return settings.replace(**theirs)
