@@ -184,7 +184,10 @@ def _now() -> datetime:
 
 
 def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
-    """Return the runs' distinct models, named NAME@RUN if two have a name; RunError if data or split differ."""
+    """Return the distinct models of the runs; RunError, with what differs, if data or split do.
+
+    A name that occurs twice gets `@run` appended.
+    """
     distinct: list[tuple[runs.Run, str, Predictions]] = []
     held_out: HeldOut | None = None
     for run, run_name in zip(parents, different_names(parents), strict=True):
