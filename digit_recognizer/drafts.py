@@ -86,15 +86,14 @@ class Draft:
             runs.probabilities_file(self.folder, self._next_stage()), held_out, predictions
         )
 
-    def commit(self, manifest: Manifest, labels: np.ndarray | None) -> None:
+    def commit(self, manifest: Manifest, labels: np.ndarray) -> None:
         """Complete the next stage, whose fits and probabilities are written.
 
-        labels: of the test digits, int of shape (n,); None for a run without a submission. A process that is
-        killed here leaves the earlier stage or this one, never a mixture: `runs.load` writes a submission
-        that is missing.
+        labels: of the test digits, int of shape (n,), for a run with a submission. A process that is killed
+        here leaves the earlier stage or this one, never a mixture: `runs.load` writes a missing submission.
         """
         stage, path = self._next_stage(), self.folder / runs.SUBMISSION
-        content = None if labels is None else submission.to_bytes(labels)
+        content = submission.to_bytes(labels) if manifest.submission_model else None
         checked = content and submission.check_bytes(content, str(path), manifest.config.data.rows.test)
         update = {"stage": stage, "submission_sha256": checked and checked.sha256}
         with writing(path):  # else the earlier stage's would stay, as if somebody had changed it

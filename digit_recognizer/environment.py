@@ -30,10 +30,7 @@ def seconds_running() -> float:
 
 @contextmanager
 def own_settings(**variables: str) -> Iterator[None]:
-    """Compute by the package's settings in a `with` block, or in the function that this decorates.
-
-    variables: environment variables to set besides.
-    """
+    """Compute by the package's settings, and these variables, in a `with` block or in what this decorates."""
     foreign = {name: os.environ[name] for name in os.environ if name in variables or FOREIGN.match(name)}
     with ExitStack() as stack:
         stack.callback(_replace, variables, foreign)

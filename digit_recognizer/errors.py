@@ -170,8 +170,7 @@ class NotSubmittedError(DigitRecognizerError):
 class KaggleError(DigitRecognizerError):
     """Base of what a call to Kaggle, or another server, raises. Each class says, and an error may differ:
 
-    retryable: the same call may succeed.
-    outcome_unknown: what was asked for may have been done nevertheless.
+    retryable: the same call may succeed. outcome_unknown: what was asked for may have been done nevertheless.
     retry_after: seconds that the server asked to wait.
     """
 

@@ -66,10 +66,7 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_plain(path: Path, limit: int) -> bytes:
-    """Return the content of a plain file of at most `limit` bytes.
-
-    Raises OSError, whose `strerror` says why, for a longer one and as `open_plain` does.
-    """
+    """Return the content of a plain file of at most `limit` bytes; raises OSError as `open_plain` does."""
     with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:

@@ -29,9 +29,7 @@ NonNegative = Annotated[float, Field(ge=0, le=10**9)]
 # JSON can hold no bytes that are no Unicode: they stand there as \udcff.
 FolderName = Annotated[
     str,
-    AfterValidator(
-        lambda text: re.sub(r"\\udc[89a-f][0-9a-f]", lambda byte: chr(int(byte[0][2:], 16)), text)
-    ),
+    AfterValidator(lambda raw: re.sub(r"\\udc[89a-f][0-9a-f]", lambda byte: chr(int(byte[0][2:], 16)), raw)),
     PlainSerializer(lambda text: text.encode(errors="backslashreplace").decode()),
 ]
 

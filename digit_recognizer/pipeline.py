@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from digit_recognizer import data, drafts, environment, manifest, recipes, results, runs, signals, training
+from digit_recognizer import data, drafts, environment, manifest, results, runs, signals, training
 from digit_recognizer.data import references
 from digit_recognizer.files import write_atomically
 from digit_recognizer.job import Job, Method
 from digit_recognizer.manifest import RunConfig
+from digit_recognizer.recipes import Recipe
 from digit_recognizer.results import Clock
 from digit_recognizer.schedule import Member, Schedule, Tier, fill_minutes
+from digit_recognizer.settings import Settings
 from digit_recognizer.splits import held_out_rows, make_splits
 from digit_recognizer.stages import Stages
 from digit_recognizer.training import Machine, OnNotice, OnProgress
@@ -32,9 +34,8 @@ def train(job: Job, *, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run
 
 def _train(job: Job, clock: Clock, before: float, on_notice: OnNotice, on_progress: OnProgress) -> runs.Run:
     dataset = data.load(data.find(job.data_dir))
-    references.margins(
-        dataset.fingerprint["train"], len(dataset.train)
-    )  # raises, before long work, if damaged
+    # Raises, before long work, if the table is damaged.
+    references.margins(dataset.fingerprint["train"], len(dataset.train))
     splits = make_splits(
         dataset.train.labels, dataset.first_rows,
         holdout=job.share, folds=job.folds, repeats=job.repeats, seed=job.seed,
@@ -42,7 +43,8 @@ def _train(job: Job, clock: Clock, before: float, on_notice: OnNotice, on_progre
     machine = Machine.look([recipe.settings for tier in job.tiers for recipe in tier], job.jobs)
     tiers = [[replace(r, settings=machine.adapt(r.settings)) for r in tier] for tier in job.tiers]
     plain = None if job.minutes else _schedule_all(tiers[-1], machine, fits=len(splits) + job.refit)
-    config = _config(job, tiers, dataset, machine, plain)
+    settings = {recipe.name: recipe.settings for tier in tiers for recipe in tier}
+    config = _config(job, settings, dataset, machine, plain)
     clock.lap("read")
     with drafts.start(job.out, job.name, config, resume=job.resume) as draft:
         read, *notices = dataset.notices()
@@ -109,13 +111,14 @@ def blend_runs(
     )
     clock.lap("read")
     with drafts.start(out, name, config) as draft:
-        evaluation = results.evaluate(models, held_out, config, method, clock, on_notice)
+        evaluation = results.evaluate(models, held_out, config, method, on_notice)
+        clock.lap("score")
         draft.copy_fits({name: path for model in models for name, path in model.sources.items()})
         draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")
-        draft.commit(
-            results.describe(draft.folder.name, config, models, evaluation, clock), evaluation.labels
-        )
+        name = draft.folder.name
+        described = results.describe(name, evaluation, clock, failed_fits={}, stopped_early=None)
+        draft.commit(described, evaluation.labels)
     return _copy_for_kaggle_notebook(runs.load(draft.folder))
 
 
@@ -128,7 +131,7 @@ def _copy_for_kaggle_notebook(run: runs.Run) -> runs.Run:
     return run
 
 
-def _schedule_all(chosen: Sequence[recipes.Recipe], machine: Machine, *, fits: int) -> Schedule:
+def _schedule_all(chosen: Sequence[Recipe], machine: Machine, *, fits: int) -> Schedule:
     """Return the schedule without a time limit: a single tier of all recipes, with `fits` fits of each."""
     workers, threads = machine.split_cores([r.settings for r in chosen], fits=len(chosen) * fits)
     members = tuple(Member(name=r.name, recipe=r.name, settings=r.settings) for r in chosen)
@@ -136,11 +139,7 @@ def _schedule_all(chosen: Sequence[recipes.Recipe], machine: Machine, *, fits: i
 
 
 def _config(
-    job: Job,
-    tiers: Sequence[Sequence[recipes.Recipe]],
-    dataset: data.Dataset,
-    machine: Machine,
-    plain: Schedule | None,
+    job: Job, recipes: dict[str, Settings], dataset: data.Dataset, machine: Machine, plain: Schedule | None
 ) -> RunConfig:
     """Return all that decides the run's numbers."""
     return RunConfig(
@@ -151,7 +150,7 @@ def _config(
             rows=manifest.Rows(train=len(dataset.train), test=len(dataset.test)),
             fingerprint=manifest.Fingerprint(**dataset.fingerprint),
         ),
-        recipes={recipe.name: recipe.settings for tier in tiers for recipe in tier},
+        recipes=recipes,
         split=manifest.SplitConfig(holdout=job.share, folds=job.folds, repeats=job.repeats),
         seed=job.seed,
         refit=job.refit,

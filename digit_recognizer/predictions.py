@@ -17,9 +17,8 @@ class HeldOut:
 
     rows: which digits: row numbers in train.csv, from 0, for rows of equal pixels that of the first. One that
     appears again, as with repeated cross-validation it does, is no other digit.
-    folds: number of the split that held the row out, from 0.
-    labels: the digits in those rows.
-    test_labels: labels of the test rows, only if the data includes them (the sample's does).
+    folds: number of the split that held the row out, from 0. labels: the digits in those rows. test_labels:
+    those of the test rows, only if the data includes them (the sample's does).
     """
 
     rows: np.ndarray
@@ -54,6 +53,5 @@ def mean_of_fits(probabilities: Sequence[np.ndarray]) -> np.ndarray:
     """
     if len(probabilities) == 1:
         return probabilities[0]
-    logs = np.mean([np.log(np.maximum(fit, MIN_LOG)) for fit in probabilities], axis=0)
-    powers = np.exp(logs)
+    powers = np.exp(np.mean([np.log(np.maximum(fit, MIN_LOG)) for fit in probabilities], axis=0))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -108,10 +108,7 @@ def field_schema(schema: Mapping[str, Any]) -> FieldSchema:
 
 
 def explain(error: ValidationError, kind: type[Options], label: str) -> str:
-    """Return the first failure of a validation in one line: the field, what was found, what is expected.
-
-    label: what the field is called, with {} for its name.
-    """
+    """Return the first failure of a validation in one line; `label` names the field, with {} for its name."""
     failure = error.errors(include_url=False)[0]
     if not failure["loc"]:  # of fields that do not go together
         return str(failure["ctx"]["error"])
@@ -123,10 +120,7 @@ def explain(error: ValidationError, kind: type[Options], label: str) -> str:
 
 
 def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
-    """Return the record in a JSON file.
-
-    Raises RunError, in one line that names the file and the field, if it cannot be read or is not valid.
-    """
+    """Return the record in a JSON file; raise RunError, which names file and field, if it is not valid."""
     try:
         content = read_plain(path, MAX_BYTES)
     except OSError as error:

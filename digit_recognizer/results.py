@@ -65,6 +65,8 @@ class Evaluation:
     else the most accurate model; expected_score: of that on the test digits.
     """
 
+    models: Sequence[Model]
+    config: RunConfig
     scores: dict[str, ModelScore]
     predictions: list[Predictions]
     blend: blending.AnyCombiner | None
@@ -100,12 +102,7 @@ def from_fits(name: str, results: Sequence[FitResult]) -> Model:
 
 
 def evaluate(
-    models: Sequence[Model],
-    held_out: HeldOut,
-    config: RunConfig,
-    method: Method | None,
-    clock: Clock,
-    on_notice: OnNotice,
+    models: Sequence[Model], held_out: HeldOut, config: RunConfig, method: Method | None, on_notice: OnNotice
 ) -> Evaluation:
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = {model.predictions.name: model.predictions for model in models}
@@ -132,8 +129,8 @@ def evaluate(
             f"{raw.high:.4f})"
         )
     expected_score = expected.expect(estimates, main_model, config)
-    clock.lap("score")
-    return Evaluation(scores, list(predictions.values()), combiner, main_model, expected_score)
+    scored = list(predictions.values())
+    return Evaluation(models, config, scores, scored, combiner, main_model, expected_score)
 
 
 def _score(
@@ -156,16 +153,10 @@ def _score(
 
 
 def describe(
-    name: str,
-    config: RunConfig,
-    models: Sequence[Model],
-    evaluation: Evaluation,
-    clock: Clock,
-    *,
-    failed_fits: Mapping[str, str] | None = None,
-    stopped_early: str | None = None,
+    name: str, evaluation: Evaluation, clock: Clock, *, failed_fits: dict[str, str], stopped_early: str | None
 ) -> Manifest:
     """Return what `run.json` says of a run called `name`."""
+    models, config = evaluation.models, evaluation.config
     return Manifest(
         name=name,
         created=_now(),
@@ -178,7 +169,7 @@ def describe(
         blend=evaluation.blend,
         submission_model=None if config.command == "validate" else evaluation.main_model,
         fits={name: fit for model in models for name, fit in model.fits.items()},
-        failed_fits=dict(failed_fits or {}),
+        failed_fits=failed_fits,
         stopped_early=stopped_early,
         seconds=clock.seconds(),
     )
@@ -193,9 +184,9 @@ def _now() -> datetime:
 
 
 def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
-    """Return the runs' distinct models; a name that occurs twice gets `@run` appended.
+    """Return the distinct models of the runs; RunError, with what differs, if data or split do.
 
-    Raises RunError, with what differs, if the runs are not of the same data and split.
+    A name that occurs twice gets `@run` appended.
     """
     distinct: list[tuple[runs.Run, str, Predictions]] = []
     held_out: HeldOut | None = None
@@ -211,10 +202,7 @@ def distinct_models(parents: Sequence[runs.Run]) -> tuple[HeldOut, list[Model]]:
         raise RunError("a blend takes at least two different models; name runs that hold two")
     names = Counter(model.name for *_, model in distinct)
     return held_out, [
-        _stored_model(
-            run, run_name, model, f"{model.name}@{run_name}" if names[model.name] > 1 else model.name
-        )
-        for run, run_name, model in distinct
+        _stored_model(run, run_name, model, twice=names[model.name] > 1) for run, run_name, model in distinct
     ]
 
 
@@ -242,14 +230,14 @@ def _check_comparable(first: runs.Run, run: runs.Run, held_out: HeldOut, other: 
         )
 
 
-def _stored_model(run: runs.Run, run_name: str, model: Predictions, name: str) -> Model:
+def _stored_model(run: runs.Run, run_name: str, model: Predictions, *, twice: bool) -> Model:
     """Return a model of another run with the files that predict new digits."""
     files = {  # as manifest.FileName demands: long names come of blends of blends
         re.sub(r"[^A-Za-z0-9@._+-]", "-", f"{run_name}+{file}")[-200:].lstrip("@._+-"): file
         for file in run.manifest.inference_fits[model.name]
     }
     return Model(
-        replace(model, name=name),
+        replace(model, name=f"{model.name}@{run_name}") if twice else model,
         run.manifest.settings[model.name],
         run.manifest.scores[model.name].fit_seconds,
         inference_fits=tuple(files),

@@ -47,10 +47,7 @@ class Run:
         return self.manifest.scores[self.manifest.main_model]
 
     def predictions(self) -> tuple[HeldOut, list[Predictions]]:
-        """Return the held-out rows, and the probabilities of each model and of the blend.
-
-        Raises RunError if they cannot be read.
-        """
+        """Return the held-out rows, and each model's and the blend's probabilities; RunError if damaged."""
         path = probabilities_file(self.folder, self.manifest.stage)
         content = read_file(path)
         try:
@@ -212,10 +209,7 @@ def list_unfinished(out: Path) -> list[str]:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return what the folder's `run.json` says, None if it has none.
-
-    Raises RunError if it is not a run's, or of another version of this package.
-    """
+    """Return what `run.json` says, None without one; raises RunError if it is not a run's of this version."""
     path = folder / MANIFEST
     try:
         return records.read(path, Manifest) if os.path.lexists(path) else None

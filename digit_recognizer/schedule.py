@@ -152,7 +152,7 @@ def fill_minutes(
     tiers: recipes that are fitted in turn, from the quickest tier to the best. Each is measured only if there
     is time for all epochs of the one before. elapsed: since the start. Raises OptionError without any time.
     """
-    fits, held_out = len(splits) + refit, sum(len(split.valid) for split in splits)
+    fits, held_out = len(splits) + refit, [len(split.valid) for split in splits]
     named = len(tiers[0]) if len(tiers) == 1 else 1  # each recipe that the user named gets a net
     plans: list[_Plan] = []
 
@@ -169,11 +169,11 @@ def fill_minutes(
         late = elapsed() > LATEST_MEASURE_SHARE * minutes * 60
         if late and plans:
             break
-        plan = _Plan(recipes, [], workers, threads, fits, named, BLEND_SECONDS * held_out)
+        plan = _Plan(recipes, [], workers, threads, fits, named, BLEND_SECONDS * sum(held_out))
         if late:
             costs = plan.guess(minutes * 60 - elapsed())
         else:
-            costs = training.measure(nets, splits, data, refit=refit, workers=workers, threads=threads)
+            costs = training.measure(nets, max(held_out), data, refit=refit, workers=workers, threads=threads)
         plans.append(replace(plan, costs=costs))
         _, seconds = seconds_for(plans[-1])
         if late or plans[-1].epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:

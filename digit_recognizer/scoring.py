@@ -151,7 +151,8 @@ class Calibration:
     """How often the likeliest digit is right, by its probability: arrays of shape (bins with a prediction,).
 
     confidence: mean probability in each bin; accuracy: share right, with its 95% interval from low to high;
-    counts: number of predictions.
+    counts: number of predictions. error: the mean gap between confidence and accuracy. M. P. Naeini, G. F.
+    Cooper, M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
     """
 
     confidence: np.ndarray
@@ -159,15 +160,7 @@ class Calibration:
     low: np.ndarray
     high: np.ndarray
     counts: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """Return the expected calibration error: the mean gap between confidence and accuracy.
-
-        M. P. Naeini, G. F. Cooper, M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian
-        Binning", AAAI 2015.
-        """
-        return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.counts))
+    error: float
 
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
@@ -178,14 +171,13 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
     counts, hits, sums = (np.bincount(inside, weights) for weights in (None, right, confidence))
     scores = [wilson(float(hit / count), count) for hit, count in zip(hits, counts, strict=True)]
     low, high = np.transpose([(score.low, score.high) for score in scores])
-    return Calibration(sums / counts, hits / counts, low, high, counts)
+    means, shares = sums / counts, hits / counts
+    error = float(np.average(np.abs(means - shares), weights=counts))
+    return Calibration(means, shares, low, high, counts, error)
 
 
 def confusions(matrix: np.ndarray) -> list[str]:
-    """Return what is said of each pair of digits that are taken for each other, most often first.
-
-    matrix: counts of shape (10, 10); the row is the label, the column the prediction.
-    """
+    """Return what is said of each pair of digits, most errors first; `matrix` (10, 10) has labels as rows."""
     pairs = [(int(matrix[a, b]), int(matrix[b, a]), a, b) for a, b in combinations(range(len(matrix)), 2)]
     return [
         f"{a} and {b}: {ab + ba:,} error{'s' if ab + ba > 1 else ''} "

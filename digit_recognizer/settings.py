@@ -165,10 +165,7 @@ def parse(assignment: str) -> tuple[str, object]:
 
 
 def override(settings: Settings, overrides: Mapping[str, object]) -> Settings:
-    """Return the settings with those values put in that are of fields of theirs.
-
-    Raises OptionError, with what is expected, if they do not take a value.
-    """
+    """Return the settings with the values put in whose fields they have; OptionError tells of a wrong one."""
     theirs = {name: value for name, value in overrides.items() if name in type(settings).model_fields}
     try:
         return settings.replace(**theirs)

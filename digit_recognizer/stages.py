@@ -10,6 +10,7 @@ from digit_recognizer.data import Dataset
 from digit_recognizer.drafts import Draft
 from digit_recognizer.errors import FitError, RunError
 from digit_recognizer.files import delete
+from digit_recognizer.job import Method
 from digit_recognizer.manifest import RunConfig
 from digit_recognizer.predictions import HeldOut
 from digit_recognizer.results import Clock
@@ -18,26 +19,18 @@ from digit_recognizer.training import FitFailure, FitResult, FitTask, OnNotice, 
 
 
 class Stages:
-    """Fits a run's rounds; each stage is the run as it stands after one, of the best tier's complete members.
-
-    Fits that the draft holds already count as finished.
-    """
+    """Fits a run's rounds; each stage is the run as it stands after one: the best tier's complete members."""
 
     def __init__(
-        self,
-        draft: Draft,
-        schedule: Schedule,
-        tasks: Sequence[FitTask],
-        on_notice: OnNotice,
-        on_progress: OnProgress,
+        self, draft: Draft, schedule: Schedule, tasks: Sequence[FitTask], notify: OnNotice, show: OnProgress
     ) -> None:
         self._draft, self._schedule, self._tasks = draft, schedule, tasks
-        self._on_notice, self._show = on_notice, on_progress
-        self._outcomes = draft.load_fits(tasks, on_notice)
+        self._notify, self._show = notify, show
+        self._outcomes = draft.load_fits(tasks, notify)
         for line in schedule.describe():
-            on_notice(line)
+            notify(line)
         if self._outcomes:
-            on_notice(f"Fits finished already: {self._count()}")
+            notify(f"Fits finished already: {self._count()}")
         for task in self.unfinished:
             self._on_progress(task.progress())
 
@@ -63,7 +56,7 @@ class Stages:
         if not tasks:
             return None
         fitting = training.fit_all(
-            tasks, dataset, workers=tier.workers, on_progress=self._on_progress, on_notice=self._on_notice
+            tasks, dataset, workers=tier.workers, on_progress=self._on_progress, on_notice=self._notify
         )
         try:
             with hold.released():
@@ -74,7 +67,7 @@ class Stages:
                 raise
             reason = str(stop) or "interrupted"
             kept = f"{self._count()} fits are finished; the same command with --resume goes on"
-            self._on_notice(f"Stopped early ({reason}): {kept}")
+            self._notify(f"Stopped early ({reason}): {kept}")
             return reason
         finally:
             fitting.close()  # stops the processes, however impatient the user is
@@ -88,7 +81,7 @@ class Stages:
         self._draft.save_fit(outcome)
         self._outcomes[outcome.task.name] = outcome  # once it is stored: Ctrl-C may come in between
         if isinstance(outcome, FitFailure):
-            self._on_notice(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
+            self._notify(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")
 
     def write(self, config: RunConfig, held_out: HeldOut, clock: Clock, stopped: str | None) -> None:
         """Commit the run as it stands, if that is news: the complete members of the best tier.
@@ -114,16 +107,14 @@ class Stages:
         if not members:
             return
         models = [results.from_fits(name, self._results_of(name)) for name in members]
-        evaluation = results.evaluate(
-            models, held_out, config, "weighted" if config.blend else None, clock, self._on_notice
-        )
+        method: Method | None = "weighted" if config.blend else None
+        evaluation = results.evaluate(models, held_out, config, method, self._notify)
+        clock.lap("score")
         self._draft.write_probabilities(held_out, evaluation.predictions)
         clock.lap("write")
-        manifest = results.describe(
-            self._draft.folder.name, config, models, evaluation, clock,
-            failed_fits=failed, stopped_early=early,
-        )  # fmt: skip
-        self._draft.commit(manifest, evaluation.labels if manifest.submission_model else None)
+        name = self._draft.folder.name
+        manifest = results.describe(name, evaluation, clock, failed_fits=failed, stopped_early=early)
+        self._draft.commit(manifest, evaluation.labels)
 
     def _results_of(self, model: str) -> list[FitResult]:
         outcomes = [self._outcomes.get(task.name) for task in self._tasks if task.model == model]

@@ -415,9 +415,8 @@ def test_bfloat16_is_decided_once_for_all_fits(
 
 @pytest.fixture
 def measure(digits: Dataset) -> Callable[..., list[Cost]]:
-    splits = make_splits(digits.train.labels, holdout=0.1, folds=None, seed=0)
     return lambda settings, *, refit=False, workers=1: training.measure(
-        [settings], splits, digits, refit=refit, workers=workers, threads=1
+        [settings], TRAIN // 10, digits, refit=refit, workers=workers, threads=1
     )
 
 

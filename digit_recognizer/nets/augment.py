@@ -20,10 +20,7 @@ REMAP_BATCH = 256  # images that OpenCV remaps in one call
 
 
 def augment(images: np.ndarray, settings: NetSettings, progress: float, rng: np.random.Generator) -> None:
-    """Change training images in place, each of AUGMENTATIONS with its strength at this progress, 0 to 1.
-
-    images: float32 of shape (n, side * side). Strengths change evenly; 0 leaves the images as they are.
-    """
+    """Change images, float32 (n, side * side), in place by each of AUGMENTATIONS at this progress, 0 to 1."""
     for name, function in AUGMENTATIONS.items():
         start, end = getattr(settings, name), getattr(settings, f"{name}_end")
         if strength := start + (end - start) * progress:
@@ -83,10 +80,7 @@ def deskew(images: np.ndarray) -> np.ndarray:
 
 
 def tta_views(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the images as they are, and moved by a pixel up, left, right and down.
-
-    images: float32 of shape (n, side * side), as are the five views.
-    """
+    """Yield images, float32 (n, side * side), as they are and moved by a pixel up, left, right and down."""
     side = _side(images)
     padded = np.pad(images.reshape(-1, side, side), [(0, 0), (1, 1), (1, 1)])
     for row, column in ((1, 1), (0, 1), (1, 0), (1, 2), (2, 1)):
@@ -129,10 +123,7 @@ def _remap(images: np.ndarray, matrix: np.ndarray, shift: np.ndarray, bend: np.n
 
 @cache
 def _displacement_basis(side: int) -> np.ndarray:
-    """Return x, y and 1 at each pixel, from the centre, and each point of the coarse grid's spread over it.
-
-    The shape is (3 + GRID * GRID, side * side).
-    """
+    """Return x, y, 1 and each grid point's spread at each pixel: (3 + GRID * GRID, side * side)."""
     x, y = np.meshgrid(*[np.arange(side, dtype=np.float32) - np.float32((side - 1) / 2)] * 2)
     spread = cv2.resize(np.eye(GRID, dtype=np.float32), (GRID, side), interpolation=cv2.INTER_CUBIC)
     return np.concatenate([[x.ravel(), y.ravel(), np.ones(side * side)], np.kron(spread, spread).T]).astype(

@@ -40,17 +40,8 @@ TrainEpoch = Callable[[Iterator[Call], np.ndarray, int], None]  # by calls, clas
 class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
     """Base of the nets.
 
-    Parameters
-    ----------
-    settings : NetSettings or None, default=None
-        What the net looks like and how it is trained; None: the defaults of its kind.
-    random_state : int, RandomState instance or None, default=None
-        Alone decides initial weights, dropout, order of rows and augmentation.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-    n_features_in_ : int
+    settings: what the net looks like and how it is trained; None: the defaults of its kind. random_state: as
+    of scikit-learn; it alone decides initial weights, dropout, order of rows and augmentation.
     """
 
     n_features_in_: int
@@ -108,10 +99,7 @@ class EpochwiseClassifier(ClassifierMixin, BaseEstimator):
         return np.mean([self.predict_proba_without_tta(view) for view in views], axis=0)
 
     def predict_proba_without_tta(self, X: np.ndarray) -> np.ndarray:
-        """Return quicker probabilities, for learning curves; X: float32, taken as it is.
-
-        Raises FitError if any is not finite, as huge weights make them.
-        """
+        """Return quicker probabilities of float32 rows, for curves; raise FitError if one is not finite."""
         probabilities = self._predict(X)
         if not np.isfinite(probabilities).all():
             raise FitError("the net diverged: its predictions are not finite; try a lower learning_rate")
@@ -197,10 +185,7 @@ class _AugmentedRows:
 
 
 class EarlyStopping:
-    """Tell when a training should stop, by the log loss of rows that are held back from it.
-
-    best_weights: those with the lowest loss so far.
-    """
+    """Tell when to stop by the log loss of rows held back; `best_weights` had the lowest so far."""
 
     def __init__(self, patience: int, class_indices: np.ndarray) -> None:
         self._patience, self._class_indices = patience, class_indices

@@ -24,10 +24,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 class KerasNet(EpochwiseClassifier):
-    """A Keras network of dense layers, with convolutions before them if the settings have `channels`.
-
-    settings are `settings.KerasSettings`; `model_` is a `keras.Sequential`.
-    """
+    """A Keras network, `model_`, by `settings.KerasSettings`: dense layers, after convolutions if any."""
 
     settings_type = KerasSettings
 

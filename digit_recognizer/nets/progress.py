@@ -30,23 +30,17 @@ class Budget(Record):
 
 
 class Steps:
-    """Progress by steps: of `epochs` epochs, which have `steps` each."""
+    """Progress by steps: of `epochs` epochs, which have `steps` each.
+
+    now: the progress, 0 to 1; epochs: the number of epochs so far.
+    """
 
     def __init__(self, epochs: int, steps: int) -> None:
-        self.max_epochs, self.total, self._steps, self._done = epochs, epochs * steps, steps, 0
+        self.now, self.epochs, self.max_epochs = 0.0, 0.0, epochs
+        self.total, self._steps, self._done = epochs * steps, steps, 0
         self._starts = [0.0]  # of the epochs; the last is the end. k / epochs would change a run's last bits
         for left in range(epochs, 0, -1):
             self._starts.append(self._starts[-1] + (1 - self._starts[-1]) / left)
-
-    @property
-    def now(self) -> float:
-        """The progress, 0 to 1."""
-        return self._done / self.total
-
-    @property
-    def epochs(self) -> float:
-        """The number of epochs so far."""
-        return self._done / self._steps
 
     def for_augmentation(self, epoch: int) -> float:
         """Return the progress that an epoch's rows are augmented at; the first epoch is 0."""
@@ -66,6 +60,7 @@ class Steps:
     def end_call(self, steps: int) -> None:
         """Note that these steps are done."""
         self._done += steps
+        self.now, self.epochs = self._done / self.total, self._done / self._steps
 
 
 class Timer:
@@ -77,7 +72,7 @@ class Timer:
     """
 
     def __init__(self, budget: Budget) -> None:
-        self.now, self.max_epochs = 0.0, MAX_EPOCHS
+        self.now, self.epochs, self.max_epochs = 0.0, 0.0, MAX_EPOCHS
         self._budget, self._end = budget, time.monotonic() + budget.seconds
         self._done, self._zero, self._began = 0, 0.0, 0.0
         self._calls: deque[tuple[int, float]] = deque(maxlen=PACE_CALLS)  # steps and seconds of each
@@ -87,11 +82,6 @@ class Timer:
         self._steps, self._measured = steps, self._budget.epoch / steps
         self.total = max(1, min(int(self._left(time.monotonic()) / self._measured), MAX_EPOCHS * steps))
         return self
-
-    @property
-    def epochs(self) -> float:
-        """The number of epochs so far."""
-        return self._done / self._steps
 
     def for_augmentation(self, epoch: int) -> float:
         """Return the progress that the next rows are augmented at."""
@@ -128,6 +118,7 @@ class Timer:
         else:
             self._zero = moment - steps * self._measured
         self._done += steps
+        self.epochs = self._done / self._steps
 
     def _pace(self) -> float:
         """Return the seconds of a step."""
@@ -137,10 +128,7 @@ class Timer:
         return max(seconds / steps, 1e-9)  # a coarse clock may tell 0
 
     def _left(self, moment: float) -> float:
-        """Return the seconds that are left for training.
-
-        However slow predictions have become, half of the budget is for training: the fit is late in any case.
-        """
+        """Return the seconds left for training: half of the budget at least, however slow predictions are."""
         seconds, predict = self._budget.seconds, self._budget.predict
         slower = max(1.0, self._pace() / self._measured)
         return self._end - min(predict * slower, max(predict, seconds / 2)) - moment

@@ -85,8 +85,7 @@ class FitResult:
     """What came of a fit.
 
     valid, test: float32 of shape (rows, 10), probabilities of the split's held-out and of the test digits.
-    model: the arrays that make the fitted model.
-    curve: the metrics after each epoch.
+    model: the arrays that make the fitted model. curve: the metrics after each epoch.
     """
 
     task: FitTask
@@ -137,10 +136,7 @@ def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.
 
 @dataclass(frozen=True)
 class FitFailure:
-    """A fit that its settings or the machine's memory did not allow; a programming error raises instead.
-
-    deterministic: the same settings fail again; else a repetition may succeed.
-    """
+    """A fit that its settings, then `deterministic`, or the machine did not allow; a bug raises instead."""
 
     task: FitTask
     reason: str

@@ -12,7 +12,6 @@ import numpy as np
 from digit_recognizer.data import Dataset, Digits
 from digit_recognizer.errors import RunError
 from digit_recognizer.settings import Settings
-from digit_recognizer.splits import Split
 from digit_recognizer.training import cluster
 from digit_recognizer.training.fit import CURVE_ROWS, limited_threads
 from digit_recognizer.training.workers import gpu_count, map_on_workers, why_no_processes
@@ -105,17 +104,12 @@ class Cost(NamedTuple):
 
 
 def measure(
-    nets: Sequence[Settings],
-    splits: Sequence[Split],
-    data: Dataset,
-    *,
-    refit: bool,
-    workers: int,
-    threads: int,
+    nets: Sequence[Settings], held_out: int, data: Dataset, *, refit: bool, workers: int, threads: int
 ) -> list[Cost]:
-    """Return the cost of a fit of each net on a split, while `workers` processes fit side by side.
+    """Return the cost of a fit of each net, while `workers` processes fit side by side.
 
-    The slowest process counts. Raises RunError if one is killed or runs out of memory.
+    held_out: number of rows that a split holds out. The slowest process counts. Raises RunError if one is
+    killed or runs out of memory.
     """
     rows = np.linspace(0, len(data.train) - 1, min(MEASURED_ROWS, len(data.train))).astype(int)
     few = Digits(data.train.pixels[rows], data.train.labels[rows])
@@ -124,7 +118,6 @@ def measure(
         measured = map_on_workers(_seconds_per_row, calls, workers=workers, threads=threads)
     except MemoryError:
         raise RunError("out of memory while the speed of the nets is measured; try fewer --jobs") from None
-    held_out = max(len(split.valid) for split in splits)
     trained = len(data.train) - (0 if refit else held_out)
     predicted = 2 * held_out + CURVE_ROWS + len(data.test)  # for the last metrics, too
     slowest = [np.max(seconds, axis=0).tolist() for seconds in measured]

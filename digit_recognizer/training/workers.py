@@ -51,8 +51,7 @@ def fit_all(
 
     calls = [(fit, task, data.train, data.test, _tell) for task in tasks]
     with closing(_call_all(pool, calls, workers, listen)) as called:
-        for _, result in called:
-            yield result
+        yield from (result for _, result in called)
 
 
 def import_libraries(nets: Sequence[Settings], *, workers: int, threads: int) -> None:
