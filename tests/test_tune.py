@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from xml.etree import ElementTree
 
 import optuna
 import pytest
-from conftest import changed, set_options, typed, wait_until
+from conftest import Start, changed, set_options, typed, wait_until
 
 import digit_recognizer
 from digit_recognizer import comparison, runs
@@ -290,9 +289,7 @@ def test_a_recipe_that_cannot_be_fitted_as_it_stands_ends_the_search(find: Find)
         find("worse", {"learning_rate": [1e6]}, settings={"optimizer": "sgd", "epochs": 1})
 
 
-def test_a_killed_search_in_two_processes_goes_on(
-    home: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_a_killed_search_in_two_processes_goes_on(home: Path, start: Start) -> None:
     options = set_options(("epochs=3", "learning_rate=0.001..0.1"))
     words = ["tune", *RECIPE[:-1], 2, *options, "--name", "killed"]
     journal = home / "submissions/killed-search/search.jsonl"
