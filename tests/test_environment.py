@@ -278,14 +278,16 @@ def test_a_process_that_is_refused_leaves_the_fits_to_this_one(
         start(self)
 
     training.stop_workers()
-    monkeypatch.setattr(LokyProcess, "start", refuse)
     notices: list[str] = []
-    run = train(tiny_job(home, name="refused", jobs=2), notices)
+    with monkeypatch.context() as patch:
+        patch.setattr(LokyProcess, "start", refuse)
+        run = train(tiny_job(home, name="refused", jobs=2), notices)
     assert notices[1:] == [
         "One fit is done after the other, as 2 processes cannot be started: Resource temporarily unavailable"
     ]
     assert fitted(run) == tiny
     assert not started[0].is_alive()
+    assert fitted(train(tiny_job(home, name="after", jobs=2))) == tiny  # with processes, as it may be again
 
 
 @pytest.mark.slow
