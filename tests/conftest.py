@@ -146,8 +146,11 @@ def start_program(*command: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(list(map(str, command)), **{**defaults, **options})
 
 
+Start = Callable[..., subprocess.Popen[str]]
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start() -> Iterator[Start]:
     """Return a function that starts Python in a folder; what is left of it is killed."""
     started: list[subprocess.Popen[str]] = []
 

@@ -108,11 +108,7 @@ def test_recipes_lists_every_recipe(tmp_path: Path) -> None:
         (["train", "--set", "epochs=1_0"], 2, "Error: --set epochs: found '1_0', expected an integer from 1"),
         (["validate", "--set", "epoch=3"], 2, "Error: --set epoch: no selected recipe has that field; did"),
         (["train", "--out", "file/runs"], 1, "Error: file/runs: cannot be written"),
-        (
-            ["check", "nowhere"],
-            1,
-            "Error: FOLDER/submissions/nowhere: no such run; --out names another folder",
-        ),
+        (["check", "nowhere"], 1, "Error: FOLDER/submissions/nowhere: no such run; --out names another fol"),
         (["check", "nowhere.csv"], 1, "Error: nowhere.csv: cannot be read (No such file or directory)"),
     ],
 )

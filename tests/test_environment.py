@@ -56,7 +56,10 @@ ALONE = "One fit is done after the other, as no process can be started: {}"
 FOREIGN_JSON = {"image_data_format": "channels_first", "floatx": "float64", "epsilon": 0.1, "backend": "jax"}
 
 
-def fit_here(task: FitTask, digits: data.Dataset) -> dict[str, bytes]:
+Fitted = dict[str, bytes]  # of fits: all arrays, by name
+
+
+def fit_here(task: FitTask, digits: data.Dataset) -> Fitted:
     """Return the bytes of all arrays of a fit in this very process, by name."""
     result = training.fit(task, digits.train, digits.test)
     arrays = {"valid": result.valid, "test": result.test}
@@ -64,7 +67,7 @@ def fit_here(task: FitTask, digits: data.Dataset) -> dict[str, bytes]:
     return {f"{training.file_name(task.name)} {name}": array.tobytes() for name, array in arrays.items()}
 
 
-def fitted(run: runs.Run) -> dict[str, bytes]:
+def fitted(run: runs.Run) -> Fitted:
     """Return the same of a run's fits."""
     found = {}
     for file in run.folder.glob("fits/*.npz"):
@@ -80,7 +83,7 @@ def blended(run: runs.Run) -> list[bytes]:
         return [run.submission.read_bytes(), *(arrays[name].tobytes() for name in arrays)]
 
 
-def fit_twice(_: object, digits: data.Dataset) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def fit_twice(_: object, digits: data.Dataset) -> tuple[Fitted, Fitted]:
     """Return the bytes of all fits as `train` does them, clean, and then with a notebook's settings."""
     nets = {recipe.name: recipe.settings for recipe in recipes.select(RECIPES, SETTINGS)}
     looked = Machine.look(list(nets.values()), jobs=1)
@@ -98,7 +101,7 @@ def fit_twice(_: object, digits: data.Dataset) -> tuple[dict[str, bytes], dict[s
 
 
 @pytest.fixture(scope="module")
-def both(digits: data.Dataset) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def both(digits: data.Dataset) -> tuple[Fitted, Fitted]:
     training.stop_workers()
     settings = recipes.RECIPES[RECIPES[0]].settings
     [[found]] = training.map_on_workers(fit_twice, [(settings, digits)], workers=1, threads=1)
@@ -106,7 +109,7 @@ def both(digits: data.Dataset) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 @pytest.fixture(scope="module")
-def reference(both: tuple[dict[str, bytes], dict[str, bytes]]) -> dict[str, bytes]:
+def reference(both: tuple[Fitted, Fitted]) -> Fitted:
     """The bytes of all fits in a clean environment."""
     return both[0]
 
@@ -128,7 +131,7 @@ def typed_run(home: Path) -> runs.Run:
 
 @pytest.mark.slow
 def test_the_users_variables_files_and_options_of_python_change_no_number(
-    typed_run: runs.Run, reference: dict[str, bytes]
+    typed_run: runs.Run, reference: Fitted
 ) -> None:
     assert fitted(typed_run) == reference
 
@@ -184,7 +187,7 @@ def notebook() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_notebooks_settings_change_no_number_and_are_as_they_were(
-    home: Path, typed_run: runs.Run, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    home: Path, typed_run: runs.Run, reference: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / "notebook").mkdir()
     (home / "notebook/keras.json").write_text(json.dumps(FOREIGN_JSON))
@@ -206,7 +209,7 @@ def test_a_notebooks_settings_change_no_number_and_are_as_they_were(
 
 @pytest.mark.slow
 def test_a_fit_in_a_notebooks_own_process_gives_the_same_numbers(
-    both: tuple[dict[str, bytes], dict[str, bytes]],
+    both: tuple[Fitted, Fitted],
 ) -> None:
     """As beside a GPU, whose memory another process might not get."""
     clean, foreign = both
@@ -214,13 +217,13 @@ def test_a_fit_in_a_notebooks_own_process_gives_the_same_numbers(
 
 
 @pytest.fixture(scope="module")
-def tiny(home: Path) -> dict[str, bytes]:
+def tiny(home: Path) -> Fitted:
     """The bytes of two tiny nets of scikit-learn, fitted in this process."""
     return fitted(train(tiny_job(home, name="tiny")))
 
 
 def test_where_no_process_can_be_started_one_fit_is_done_after_the_other(
-    home: Path, tiny: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    home: Path, tiny: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOBLIB_MULTIPROCESSING", "0")
     monkeypatch.setattr(joblib, "effective_n_jobs", lambda _: 1)  # as it then is if joblib is imported later
@@ -247,7 +250,7 @@ def is_root_on_linux() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_root_on_linux(), reason="takes a mount namespace")
-def test_with_a_read_only_shm_one_fit_is_done_after_the_other(home: Path, tiny: dict[str, bytes]) -> None:
+def test_with_a_read_only_shm_one_fit_is_done_after_the_other(home: Path, tiny: Fitted) -> None:
     command = [sys.executable, "-m", "digit_recognizer", "train", "--folds", "2", "--jobs", "2",
                "--recipe", "sklearn-mlp", "--recipe", "sklearn-mlp-plain", "--name", "shm",
                *set_options(TINY)]  # fmt: skip
@@ -262,7 +265,7 @@ def test_with_a_read_only_shm_one_fit_is_done_after_the_other(home: Path, tiny: 
 
 @pytest.mark.slow
 def test_a_process_that_is_refused_leaves_the_fits_to_this_one(
-    home: Path, tiny: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    home: Path, tiny: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from joblib.externals.loky.backend.process import LokyProcess
 
@@ -275,14 +278,16 @@ def test_a_process_that_is_refused_leaves_the_fits_to_this_one(
         start(self)
 
     training.stop_workers()
-    monkeypatch.setattr(LokyProcess, "start", refuse)
     notices: list[str] = []
-    run = train(tiny_job(home, name="refused", jobs=2), notices)
+    with monkeypatch.context() as patch:
+        patch.setattr(LokyProcess, "start", refuse)
+        run = train(tiny_job(home, name="refused", jobs=2), notices)
     assert notices[1:] == [
         "One fit is done after the other, as 2 processes cannot be started: Resource temporarily unavailable"
     ]
     assert fitted(run) == tiny
     assert not started[0].is_alive()
+    assert fitted(train(tiny_job(home, name="after", jobs=2))) == tiny  # with processes, as it may be again
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, PLAIN, TEST, TRAIN, changed, living, tiny_job, train, typed, wait_until
+from conftest import DEADLINE, PLAIN, TEST, TRAIN, Start, changed, living, tiny_job, train, typed, wait_until
 
 from digit_recognizer import (
     drafts,
@@ -31,7 +30,6 @@ from digit_recognizer.schedule import Schedule
 
 pytestmark = pytest.mark.slow
 SMALL = ("hidden=16", "epochs=2", "averaged_epochs=1", *PLAIN)
-Start = Callable[..., subprocess.Popen[str]]
 # What `python -c` runs: `train` with fewer minutes than the command line takes; imports take none of them.
 PROGRAM = f"""
 import sys

@@ -6,9 +6,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +20,7 @@ from conftest import (
     TINY_RECIPES,
     TRAIN,
     Result,
+    Start,
     changed,
     run_program,
     set_options,
@@ -325,9 +324,7 @@ def test_with_a_gpu_keras_fits_get_all_cores_as_threads(home: Path, monkeypatch:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-def test_ctrl_c_before_a_fit_is_finished_leaves_nothing(
-    folder: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_ctrl_c_before_a_fit_is_finished_leaves_nothing(folder: Path, tmp_path: Path, start: Start) -> None:
     process = start("-m", "digit_recognizer", "train", "--data-dir", folder, cwd=tmp_path)
     wait_until(lambda: list(tmp_path.glob("submissions/*/schedule.json")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes

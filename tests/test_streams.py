@@ -70,14 +70,11 @@ def test_who_reads_the_head_of_a_result_is_told_no_more(tmp_path: Path) -> None:
 
 
 def test_stderr_without_a_reader_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.FileIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("TERM", "xterm")
     reader, writer = os.pipe()
     os.close(reader)
-    stderr = safe(Terminal(writer, "w"), "ascii", needed=False)
+    stderr = safe(io.FileIO(writer, "w"), "ascii", needed=False)
+    stderr.isatty = lambda: True
     with redirect_stderr(stderr):
         terminal.notice("ł\udcff")
         with progress.show_progress() as on_progress:
@@ -87,12 +84,10 @@ def test_stderr_without_a_reader_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_terminal_without_a_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("TERM", "dumb")
-    with redirect_stderr(Terminal()) as shown, progress.show_progress() as on_progress:
+    stderr = io.StringIO()
+    stderr.isatty = lambda: True
+    with redirect_stderr(stderr) as shown, progress.show_progress() as on_progress:
         on_progress(Progress("net holdout", 0.5, 1, 2, {}))
         on_progress(Progress("net holdout", 1.0, 2, 2, {}))
         assert shown.getvalue() == "net holdout: epoch 2 of 2\n"

@@ -396,9 +396,7 @@ def test_the_newest_run_is_submitted_unless_another_is_better(user: User) -> Non
     assert "Expect 0.9911 to 0.9957 on Kaggle, 120 to 249 errors of 28,000" in result.err
 
 
-def test_a_lucky_run_of_few_digits_and_other_digits_runs_are_no_reason_to_refuse_or_not_to(
-    user: User,
-) -> None:
+def test_neither_a_lucky_run_of_few_digits_nor_one_on_other_digits_is_better(user: User) -> None:
     """The newest is held against each run on its training digits, not against the highest score alone."""
     write_run(user, "quick", created="2026-01-04T00:00:00Z", label=1, accuracy=0.95, low=0.943, high=0.956)
     write_run(user, "lucky", created="2026-01-03T00:00:00Z", label=2, accuracy=1.0, low=0.912, high=1.0)

@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from conftest import PLAIN, TRAIN, run_program
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.pipeline import Pipeline
 
 from digit_recognizer import data, recipes, training
@@ -73,9 +73,8 @@ def test_a_fits_seed_depends_on_itself_alone(digits: data.Dataset) -> None:
 def test_out_of_fold_predictions_come_from_models_that_never_saw_the_row(
     digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        pipelines, "build", lambda settings, seed: Pipeline([("same", "passthrough"), ("net", Memory())])
-    )
+    pipeline = Pipeline([("same", "passthrough"), ("net", Memory())])
+    monkeypatch.setattr(pipelines, "build", lambda settings, seed: clone(pipeline))
     monkeypatch.setattr(pipelines, "to_arrays", lambda classifier: {})
     tasks = training.make_fits({"memory": SETTINGS}, folds_of(digits), refit=True, seed=0)
     results = [training.fit(task, digits.train, digits.test) for task in tasks]

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from xml.etree import ElementTree
 
 import optuna
 import pytest
-from conftest import changed, set_options, typed, wait_until
+from conftest import Start, changed, set_options, typed, wait_until
 
 import digit_recognizer
 from digit_recognizer import comparison, runs
@@ -127,9 +126,8 @@ def test_bad_candidates_end_early_and_a_bad_start_is_bettered(home: Path) -> Non
     assert {rate: f"{row[2]} {row[-1]}" for rate, row in rows.items()} == states
     assert lines[0].startswith(("1 ", "2 ", "3 "))
     assert rows["1e-05"][0] == "0"
-    assert lines[-2] == f"better settings than {' '.join(set_options(BAD))}: " + " ".join(
-        set_options((*BAD[:3], "learning_rate=0.3"))
-    )
+    better = set_options((*BAD[:3], "learning_rate=0.3"))
+    assert lines[-2] == f"better settings than {' '.join(set_options(BAD))}: {' '.join(better)}"
     assert lines[-3].startswith("bad is better than bad-as-it-stands, as they are fitted")
     assert lines[-1] == "submissions/bad/search.svg"
     picture = ElementTree.parse(home / lines[-1]).getroot()
@@ -273,17 +271,14 @@ def test_another_search_is_not_gone_on_with(home: Path, find: Find, folder: Path
     unfinished.mkdir()
     study = '{"op_code": 0, "worker_id": "", "study_name": "tune", "directions": [1]}\n'
     other = '{"op_code": 2, "worker_id": "", "study_id": 0, "user_attr": {"search": "x"}}\n'
-    for hostile in (
-        "{}\n{}\n",
-        study + other,
-        "[" * 2**16 + "]" * 2**16 + "\n",
-        "[" + "[]," * 2**21 + "[]]\n",
-    ):
+    deep, long = "[" * 2**16 + "]" * 2**16 + "\n", "[" + "[]," * 2**21 + "[]]\n"
+    for hostile in ("{}\n{}\n", study + other, deep, long):
         journal.write_text(hostile)
         with pytest.raises(RunError, match=r"kept-search/search\.jsonl: is damaged"):
             find("kept", RATES, resume=True)
+    delete(unfinished)
     with pytest.raises(RunError, match="exists already; take another --name"):
-        find("judged", RATES)
+        find("kept", RATES)
 
 
 def test_a_recipe_that_cannot_be_fitted_as_it_stands_ends_the_search(find: Find) -> None:
@@ -294,9 +289,7 @@ def test_a_recipe_that_cannot_be_fitted_as_it_stands_ends_the_search(find: Find)
         find("worse", {"learning_rate": [1e6]}, settings={"optimizer": "sgd", "epochs": 1})
 
 
-def test_a_killed_search_in_two_processes_goes_on(
-    home: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_a_killed_search_in_two_processes_goes_on(home: Path, start: Start) -> None:
     options = set_options(("epochs=3", "learning_rate=0.001..0.1"))
     words = ["tune", *RECIPE[:-1], 2, *options, "--name", "killed"]
     journal = home / "submissions/killed-search/search.jsonl"

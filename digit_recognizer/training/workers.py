@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -195,6 +195,9 @@ def _start_processes(
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
             process.join()
+        # Else loky would give the next call this pool. Its thread may not have begun, so nobody waits for it.
+        with suppress(OSError, RuntimeError):
+            get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
         reason = getattr(error, "strerror", None) or error
         on_notice(f"One fit is done after the other, as {workers} processes cannot be started: {reason}")
         return None
