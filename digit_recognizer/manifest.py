@@ -27,7 +27,7 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 NonNegative = Annotated[float, Field(ge=0, le=10**9)]
 
 # JSON can hold no bytes that are no Unicode: they stand there as \udcff.
-FolderName = Annotated[
+PathText = Annotated[
     str,
     AfterValidator(lambda raw: re.sub(r"\\udc[89a-f][0-9a-f]", lambda byte: chr(int(byte[0][2:], 16)), raw)),
     PlainSerializer(lambda text: text.encode(errors="backslashreplace").decode()),
@@ -52,7 +52,7 @@ class DataConfig(Record):
     """The digits that a run was made from."""
 
     kind: str = Field(description="competition, sample, openml, train_test_overlap or other")
-    source: FolderName = Field(description="the folder they were read from")
+    source: PathText = Field(description="the folder they were read from")
     rows: Rows = Field(description="numbers of digits")
     fingerprint: Fingerprint = Field(description="which digits they were")
 
@@ -99,7 +99,7 @@ class RunConfig(Record):
     source_hash: str = Field(
         pattern=r"^[0-9a-f]{16}$", description="SHA-256 of the files that decide numbers, its start"
     )
-    options: str = Field(default="", description="of the command, as they are typed")
+    options: PathText = Field(default="", description="of the command, as they are typed")
 
     def resuming(self, name: str) -> str:
         """Return the command that goes on with the run, of that name."""
