@@ -281,6 +281,16 @@ def test_another_search_is_not_gone_on_with(home: Path, find: Find, folder: Path
         find("kept", RATES)
 
 
+def test_a_run_that_is_called_like_a_search_stays(home: Path, find: Find) -> None:
+    run = find("its-search", RATES, trials=2).run
+    assert not [line for line in runs.list_unfinished(home / "submissions") if line.startswith("its-")]
+    with pytest.raises(RunError, match="its-search: exists already; take another --name"):
+        find("its", RATES, trials=2)
+    with pytest.raises(RunError, match="its-search: holds no search to go on with"):
+        find("its", RATES, trials=2, resume=True)
+    assert runs.load(run)
+
+
 def test_a_recipe_that_cannot_be_fitted_as_it_stands_ends_the_search(find: Find) -> None:
     wrong = {"optimizer": "sgd", "learning_rate": 1e6}
     with pytest.raises(FitError, match="sklearn-mlp-plain-0 fold 1: the net diverged"):
