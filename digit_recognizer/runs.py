@@ -148,19 +148,30 @@ def find(out: Path, name: str) -> Run:
     """Return the run of that name in `out`, or in the folder `name`; raises RunError if there is none."""
     folders = [folder for folder in (out / name, Path(name)) if folder.is_dir()]
     if not folders:
-        names = [path.parent.name for path in out.glob(f"[!.]*/{MANIFEST}")]
+        names = [folder.name for folder in _holding(out, MANIFEST)]
         meant = f"did you mean {close}? " if (close := nearest(name, names)) else ""
         advice = "`runs` lists the runs" if names else "--out names another folder"
         raise RunError(f"{(out / name).absolute()}: no such run; {meant}{advice}")
     return load(folders[0])
 
 
+def _holding(out: Path, name: str) -> list[Path]:
+    """Return the folders in `out` that hold a file of that name; raises RunError if it cannot be read."""
+    try:
+        folders = sorted(folder for folder in out.iterdir() if not folder.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"{out}: cannot be read ({error.strerror}); name another folder with --out") from None
+    return [folder for folder in folders if os.path.lexists(folder / name)]
+
+
 def list_all(out: Path, on_notice: Callable[[str], object]) -> list[Run]:
     """Return the runs in `out`, newest first; give notice of each that cannot be read."""
     runs = []
-    for path in sorted(out.glob(f"[!.]*/{MANIFEST}")):
+    for folder in _holding(out, MANIFEST):
         try:
-            runs.append(load(path.parent))
+            runs.append(load(folder))
         except RunError as error:
             on_notice(f"{error}; it is left out")
     return sorted(runs, key=lambda run: (run.manifest.created, run.folder.name), reverse=True)
@@ -174,15 +185,21 @@ def list_newest(out: Path, on_notice: Callable[[str], object]) -> list[Run]:
 def incomplete_folders(out: Path) -> list[Path]:
     """Return the folders of runs in `out` that are not complete, the one that was worked on last first."""
     dated: dict[Path, float] = {}
-    for path in out.glob(f"[!.]*/{CONFIG}"):
+    for folder in _holding(out, CONFIG):
         with suppress(OSError):  # it became complete just now
-            dated[path.parent] = (path.parent / FITS).stat().st_mtime
+            dated[folder] = (folder / FITS).stat().st_mtime
     return sorted(dated, key=lambda folder: dated[folder], reverse=True)
 
 
 def count_fits(folder: Path) -> int:
     """Return the number of finished fits that --resume can go on from."""
     return len(list(folder.glob(f"{FITS}/*.npz"))) if (folder / CONFIG).exists() else 0
+
+
+def is_search(folder: Path) -> bool:
+    """Return whether the folder is of a search that goes on, not of the run that one ended with."""
+    here = folder.name.endswith("-search") and (folder / JOURNAL).exists()
+    return here and not os.path.lexists(folder / MANIFEST)
 
 
 def list_unfinished(out: Path) -> list[str]:
@@ -201,8 +218,8 @@ def list_unfinished(out: Path) -> list[str]:
                     command = f"`{records.read(folder / CONFIG, RunConfig).resuming(folder.name)}`"
                 how = f"{command} goes on, or delete {folder}"
             lines.append(f"{folder.name} was cut off {when}; {how}")
-    for folder in sorted(journal.parent for journal in out.glob(f"*-search/{JOURNAL}")):
-        if not is_running(folder):
+    for folder in _holding(out, JOURNAL):
+        if is_search(folder) and not is_running(folder):
             how = f"--name {folder.name.removesuffix('-search')} --resume"
             lines.append(f"{folder.name} was cut off; its command with {how} goes on")
     return lines

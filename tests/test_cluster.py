@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -308,9 +309,12 @@ def test_ctrl_c_ends_the_fits_on_the_cluster(dask: Dask, home: Path) -> None:
 def test_a_scheduler_that_does_not_answer_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(cluster_module, "SECONDS", 0.3)
-    line = typed("train", "--cluster", "tcp://127.0.0.1:1", "--name", "unreachable", cwd=home).refusal()
-    told = r"Error: --cluster: no scheduler answers at tcp://127.0.0.1:1 \(.*\); start one there"
-    assert re.fullmatch(told, line)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes the call, and says nothing
+        for port in (1, silent.getsockname()[1]):
+            address = f"tcp://127.0.0.1:{port}"
+            line = typed("train", "--cluster", address, "--name", "unreachable", cwd=home).refusal()
+            told = rf"Error: --cluster: no scheduler answers at {address} \(.*\); start one there"
+            assert re.fullmatch(told, line)
     assert not (home / "submissions/unreachable").exists()
 
 

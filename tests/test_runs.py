@@ -1,5 +1,6 @@
 """A finished run's folder: written, read, found, listed; and damaged."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -144,6 +145,23 @@ def test_one_bad_folder_hides_no_other_run(tmp_path: Path, copied: runs.Run, kin
     assert len(problems) == 1
     assert problems[0].startswith(f"{path}: ")
     assert len(problems[0]) < 300
+
+
+def test_what_is_no_readable_folder_is_not_called_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for command in ("runs", "report", "submit"):
+        refused = typed(command, "--out", "file", cwd=tmp_path)
+        reason = "Error: file: cannot be read (Not a directory); name another folder with --out\n"
+        assert (refused.code, refused.out, refused.err) == (1, "", reason)
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(RunError, match=r"cannot be read \(Permission denied\)"):
+        runs.list_all(tmp_path, pytest.fail)
 
 
 def test_damaged_probabilities_raise_run_error_in_one_line(copied: runs.Run) -> None:

@@ -1,6 +1,8 @@
 """`tune` on small real digits: what it draws, ends early, keeps, refuses and concludes."""
 
+import errno
 import json
+import os
 import re
 import signal
 import sys
@@ -19,7 +21,7 @@ from conftest import Start, changed, set_options, typed, wait_until
 import digit_recognizer
 from digit_recognizer import comparison, runs
 from digit_recognizer.cli import commands
-from digit_recognizer.errors import FitError, OptionError, RunError
+from digit_recognizer.errors import FitError, OptionError, RunError, WriteError
 from digit_recognizer.files import delete
 from digit_recognizer.tuning import judge, search
 from digit_recognizer.tuning.space import Tune
@@ -279,6 +281,30 @@ def test_another_search_is_not_gone_on_with(home: Path, find: Find, folder: Path
     delete(unfinished)
     with pytest.raises(RunError, match="exists already; take another --name"):
         find("kept", RATES)
+
+
+def test_a_full_disk_is_told_with_the_journal(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, calls = optuna.storages.journal.JournalFileBackend, iter(range(100))
+    append = backend.append_logs
+
+    def write(self: Any, logs: Any) -> None:
+        if next(calls) > 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, logs)
+
+    monkeypatch.setattr(backend, "append_logs", write)
+    with pytest.raises(WriteError, match=r"full-search/search\.jsonl: cannot be written \(No space"):
+        find("full", RATES)
+
+
+def test_a_run_that_is_called_like_a_search_stays(home: Path, find: Find) -> None:
+    run = find("its-search", RATES, trials=2).run
+    assert not [line for line in runs.list_unfinished(home / "submissions") if line.startswith("its-")]
+    with pytest.raises(RunError, match="its-search: exists already; take another --name"):
+        find("its", RATES, trials=2)
+    with pytest.raises(RunError, match="its-search: holds no search to go on with"):
+        find("its", RATES, trials=2, resume=True)
+    assert runs.load(run)
 
 
 def test_a_recipe_that_cannot_be_fitted_as_it_stands_ends_the_search(find: Find) -> None:

@@ -131,10 +131,16 @@ def on_cluster(address: str | None) -> Iterator[None]:
         import distributed
     except ImportError as error:
         raise LibraryError(f"--cluster needs {error.name}: python -m pip install distributed") from None
+
+    class Client(distributed.Client):
+        def start(self, **options: Any) -> None:
+            """Start, with a limit that Dask has not for a server that takes the call and says nothing."""
+            super().start(callback_timeout=2 * SECONDS, **options)
+
     warned = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # the digits are sent once
     with distributed.utils.silence_logging_cmgr(logging.CRITICAL), dask.config.set(warned):
         try:
-            client = distributed.Client(address, timeout=SECONDS, set_as_default=False)
+            client = Client(address, timeout=SECONDS, set_as_default=False)
         except Exception as error:  # of the network, of TLS or of what answers there
             raise RunError(
                 f"--cluster: no scheduler answers at {address} ({error}); start one there"

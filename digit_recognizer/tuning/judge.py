@@ -53,10 +53,10 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
     runs.check_outside(asked.out)
     name = asked.name or f"{datetime.now():%Y%m%d-%H%M%S}"
     journal, base_name = asked.out / f"{name}-search" / JOURNAL, f"{name[:80]}-as-it-stands"
-    if journal.exists() != asked.resume:
+    if runs.is_search(journal.parent) != asked.resume:
         how = "holds no search to go on with; leave out" if asked.resume else "is an unfinished search; give"
         raise RunError(f"{journal.parent}: {how} --resume")
-    for new in (name, base_name):
+    for new in (name, base_name, journal.parent.name):
         if asked.resume:
             _stored(asked, new)  # raises for a run that took the name meanwhile
         else:

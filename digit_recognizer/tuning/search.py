@@ -14,7 +14,7 @@ from typing import Any
 from digit_recognizer import data, manifest, training
 from digit_recognizer.comparison import LEVEL, mid_p
 from digit_recognizer.errors import FitError, OptionError, RunError, shown
-from digit_recognizer.files import read_plain, write_atomically
+from digit_recognizer.files import read_plain, write_atomically, writing
 from digit_recognizer.recipes import select
 from digit_recognizer.settings import Settings, format_value, parse
 from digit_recognizer.splits import Split, make_splits
@@ -87,6 +87,7 @@ class Search:
                 write_atomically(journal, b"".join(content.rpartition(b"\n")[:2]))  # no line that was cut off
             lock = threading.Lock()  # against other processes, the folder has one
             backend = self._optuna.storages.journal.JournalFileBackend(str(journal), lock)
+            backend.append_logs = writing(journal)(backend.append_logs)  # whenever the disk gets full
             self._storage = storage = self._optuna.storages.JournalStorage(backend)
             self._study = self._optuna.create_study(storage=storage, study_name="tune", load_if_exists=True)
             self._rows()
