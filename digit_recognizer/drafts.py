@@ -45,8 +45,11 @@ class Draft:
         path = self.folder / SCHEDULE
         return records.read(path, Schedule) if path.exists() else None
 
-    def save_fit(self, outcome: Outcome) -> None:
-        """Store a fit, or why it failed by its settings, so that a resumed run does not repeat it."""
+    def save_outcome(self, outcome: Outcome) -> None:
+        """Store a fit, or why it failed by its settings, so that a resumed run does not repeat it.
+
+        Another failure, as for lack of memory, is not stored: a resumed run tries again.
+        """
         if isinstance(outcome, FitResult):
             write_atomically(self._path(outcome.task), outcome.to_bytes())
         elif outcome.deterministic:
@@ -93,9 +96,11 @@ class Draft:
         here leaves the earlier stage or this one, never a mixture: `runs.load` writes a missing submission.
         """
         stage, path = self._next_stage(), self.folder / runs.SUBMISSION
-        content = submission.to_bytes(labels) if manifest.submission_model else None
-        checked = content and submission.check_bytes(content, str(path), manifest.config.data.rows.test)
-        update = {"stage": stage, "submission_sha256": checked and checked.sha256}
+        content, update = b"", dict[str, object](stage=stage)
+        if manifest.submission_model:
+            content = submission.to_bytes(labels)
+            checked = submission.check_bytes(content, str(path), manifest.config.data.rows.test)
+            update["submission_sha256"] = checked.sha256
         with writing(path):  # else the earlier stage's would stay, as if somebody had changed it
             path.unlink(missing_ok=True)
         runs.write_manifest(self.folder, manifest.model_copy(update=update))
@@ -247,11 +252,10 @@ def _find_unfinished(out: Path, name: str | None, config: RunConfig) -> Path:
             continue
         if not (changed := config.difference_from(stored)):
             return folder
-        equal = " with these settings, data, cores and library versions"
-        difference = (
-            difference
-            or f"{equal}; {folder.name} has {changed}, and goes on by `{stored.resuming(folder.name)}`"
-        )
+        equal, how = " with these settings, data, cores and library versions", "cannot go on here"
+        if (stored.command, stored.options) != (config.command, config.options):
+            how = f"goes on by `{stored.resuming(folder)}`"
+        difference = difference or f"{equal}; {folder.name} has {changed}, and {how}"
     run = f"run {name}" if name else "run"
     raise RunError(
         f"{out.absolute()}: holds no unfinished {run}{difference}; start this one without --resume"

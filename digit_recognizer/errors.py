@@ -135,8 +135,7 @@ class LibraryError(DigitRecognizerError):
         library = (asked or ["a library", *beyond][-1]).partition(".")[0]
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return cls(
-            f"{library} cannot be imported ({reason}); activate .venv, or install the packages of "
-            f"requirements.txt anew{advice}"
+            f"{library} cannot be imported ({reason}); install the packages of requirements.txt anew{advice}"
         )
 
 

@@ -84,12 +84,15 @@ def flag_of(field: str) -> str:
 
 
 def in_python(text: str, parameters: Iterable[str] = ()) -> str:
-    """Return a message with the options that it names as a call has them: `data_dir` for --data-dir."""
+    """Return a message with the options that it names as a call has them: `data_dir` for --data-dir.
+
+    A command to be typed, `train --resume`, stays.
+    """
     names = {flag_of(field): f"`{field}`" for kind in (Job, Blend, StoredRun) for field in kind.model_fields}
     names |= {"--no-ensemble": "`ensemble=False`", "--trials": "`trials`"}
     if "space" in parameters:
         names["--set"] = "`space` or `settings`"
-    return re.sub(r"--[a-z-]+", lambda flag: names.get(flag[0], flag[0]), text)
+    return re.sub(r"`\w+ [^`]*`|--[a-z-]+", lambda found: names.get(found[0], found[0]), text)
 
 
 class Asked(Options):
@@ -183,12 +186,17 @@ class Job(NewRun):
 
     @property
     def typed(self) -> str:
-        """The options that differ from their defaults, as they are typed, but for name and --resume."""
-        defaults = {name: field.default for name, field in Job.model_fields.items()}
-        defaults["out"] = default_folder("submissions")
+        """The options that differ from their defaults, as they are typed in any folder.
+
+        Without --out, --name and --resume, which follow from the run's folder.
+        """
+        left_out = ("out", "name", "resume", "write_submission")
+        defaults = {n: field.default for n, field in Job.model_fields.items() if n not in left_out}
         words: list[str] = []
-        for name in [name for name in defaults if name not in ("name", "resume", "write_submission")]:
-            value = getattr(self, name)
+        for name in defaults:
+            value: Any = getattr(self, name)
+            if isinstance(value, Path):
+                value = value.absolute()
             if name == "settings" and value:
                 value = tuple(f"{field}={format_value(each)}" for field, each in value.items())
             if isinstance(value, bool) and value != defaults[name]:

@@ -3,6 +3,8 @@
 import hashlib
 import platform
 import re
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +12,7 @@ from pydantic import AfterValidator, AliasChoices, AwareDatetime, Field, PlainSe
 
 from digit_recognizer.blending import Combiner
 from digit_recognizer.errors import printable
+from digit_recognizer.files import default_folder
 from digit_recognizer.job import Method
 from digit_recognizer.predictions import BLEND
 from digit_recognizer.records import Record
@@ -77,9 +80,9 @@ class EnsembleConfig(Record):
 
 
 class RunConfig(Record):
-    """All that decides a run's numbers on a processor, but for the clock of --minutes.
+    """All that decides a run's numbers on a processor, but for the clock of --minutes; and how it was typed.
 
-    `--resume` goes on only with a run of one without a difference.
+    `--resume` goes on only with an equal one, see `difference_from`.
     """
 
     command: Literal["train", "validate", "ensemble"] = Field(description="that made the run")
@@ -99,11 +102,16 @@ class RunConfig(Record):
     source_hash: str = Field(
         pattern=r"^[0-9a-f]{16}$", description="SHA-256 of the files that decide numbers, its start"
     )
-    options: PathText = Field(default="", description="of the command, as they are typed")
+    options: PathText = Field(default="", description="of `train` or `validate`, but for defaults")
 
-    def resuming(self, name: str) -> str:
-        """Return the command that goes on with the run, of that name."""
-        return " ".join(filter(None, [self.command, self.options, f"--name {name} --resume"]))
+    def resuming(self, folder: Path) -> str:
+        """Return the command that goes on with the run in `folder`, quoted: a stranger may have made it."""
+        options: list[str] = []
+        with suppress(ValueError):  # of a quote that does not end
+            options = shlex.split(self.options)
+        if folder.parent.resolve() != default_folder("submissions").resolve():
+            options += ["--out", str(folder.parent.absolute())]
+        return shlex.join([self.command, *options, "--name", folder.name, "--resume"])
 
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.

@@ -59,7 +59,7 @@ def _train(job: Job, clock: Clock, before: float, on_notice: OnNotice, on_progre
             or ((stored := draft.load_schedule()) and stored.limited_to(machine.cores))
             or fill_minutes(
                 tiers, splits, dataset, refit=job.refit, machine=machine, minutes=job.minutes or 0,
-                elapsed=lambda: before + clock.elapsed(),
+                elapsed=lambda: before + clock.elapsed(), on_notice=on_notice,
             )
         )  # fmt: skip
         clock.lap("schedule")

@@ -107,7 +107,8 @@ def evaluate(
     """Score the models on their held-out rows and, with a method, blend them if there are several."""
     predictions = {model.predictions.name: model.predictions for model in models}
     fit_seconds = {model.predictions.name: model.fit_seconds for model in models}
-    fit_seconds[BLEND], combiner = sum(fit_seconds.values()), None
+    fit_seconds[BLEND] = sum(fit_seconds.values())
+    combiner = None
     if method is not None and len(models) > 1:
         combiner, predictions[BLEND] = blending.blend(list(predictions.values()), held_out, method)
         if not combiner.converged:

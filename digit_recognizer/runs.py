@@ -11,7 +11,7 @@ import numpy as np
 from digit_recognizer import records, submission
 from digit_recognizer.errors import RunError, nearest
 from digit_recognizer.files import delete, locked, read_plain, write_atomically, writing
-from digit_recognizer.manifest import Manifest, ModelScore, Rows, RunConfig
+from digit_recognizer.manifest import Manifest, ModelScore, Rows, RunConfig, current_versions, source_hash
 from digit_recognizer.nets.arrays import read_arrays, write_arrays
 from digit_recognizer.predictions import CLASSES, HeldOut, Predictions
 from digit_recognizer.scoring import accuracy
@@ -202,6 +202,16 @@ def is_search(folder: Path) -> bool:
     return here and not os.path.lexists(folder / MANIFEST)
 
 
+def _how_to_go_on(folder: Path) -> str:
+    try:
+        config = records.read(folder / CONFIG, RunConfig)
+    except RunError as error:
+        return f"{error}; delete {folder}"
+    if (config.versions, config.source_hash) != (current_versions(), source_hash()):
+        return f"it cannot go on, as other versions began it; delete {folder}"
+    return f"`{config.resuming(folder)}` goes on, or delete {folder}"
+
+
 def list_unfinished(out: Path) -> list[str]:
     """Return a line on each run in `out` that is being fitted, or has nothing complete, and what to do."""
     lines = []
@@ -209,14 +219,9 @@ def list_unfinished(out: Path) -> list[str]:
         if is_running(folder):
             lines.append(f"{folder.name} is still running")
         elif not (folder / MANIFEST).exists():
-            fits = count_fits(folder)
             when, how = "before a fit was finished", "its command starts it anew"
-            if fits:
-                when = f"with {fits} finished fit{'s' * (fits > 1)}"
-                command = "its command with --resume"
-                with suppress(RunError):  # which is raised when somebody goes on with it
-                    command = f"`{records.read(folder / CONFIG, RunConfig).resuming(folder.name)}`"
-                how = f"{command} goes on, or delete {folder}"
+            if fits := count_fits(folder):
+                when, how = f"with {fits} finished fit{'s' * (fits > 1)}", _how_to_go_on(folder)
             lines.append(f"{folder.name} was cut off {when}; {how}")
     for folder in _holding(out, JOURNAL):
         if is_search(folder) and not is_running(folder):

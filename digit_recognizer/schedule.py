@@ -17,7 +17,7 @@ from digit_recognizer.recipes import Recipe
 from digit_recognizer.records import Record
 from digit_recognizer.settings import Settings
 from digit_recognizer.splits import Split
-from digit_recognizer.training import Cost, FitTask, Machine
+from digit_recognizer.training import Cost, FitTask, Machine, OnNotice
 
 # Each net of one round has time for at least this share of its recipe's epochs; of r rounds, r**2 times that.
 # With half of its epochs, a recipe is as accurate as a quicker one that takes the same time.
@@ -124,12 +124,6 @@ class Schedule(Record):
                 nets = ", ".join(f"{count} {recipe}" for recipe, count in counts.items())
                 shared = f", {tier.workers} at a time" if tier.workers > 1 else ""
                 yield f"Fits of {budget.seconds:.0f} s{shared}: {nets}"
-        budgets = [(member, member.budget) for member in self.tiers[-1].members if member.budget]
-        shares = {m.recipe: (b.seconds - b.predict) / b.epoch / m.settings.epochs for m, b in budgets}
-        for recipe, share in shares.items():
-            if share < MIN_EPOCHS_SHARE:
-                more = "more minutes, or a machine that is less busy, make it more accurate"
-                yield f"That is enough for about {share:.0%} of the epochs of {recipe}; {more}"
 
 
 def _seconds(fits: Sequence[FitTask]) -> float:
@@ -146,6 +140,7 @@ def fill_minutes(
     machine: Machine,
     minutes: float,
     elapsed: Callable[[], float],
+    on_notice: OnNotice,
 ) -> Schedule:
     """Return the schedule that fills the minutes with the best tier that has time for half of its epochs.
 
@@ -157,11 +152,12 @@ def fill_minutes(
     plans: list[_Plan] = []
 
     def seconds_for(plan: _Plan) -> tuple[float, float]:
+        """Return the seconds of a first, quick tier, 0 without one, and of the plan's tier."""
         seconds = minutes * 60 - elapsed() - END_SECONDS
         soon = min(FIRST_TIER_SHARE * seconds, FIRST_TIER_SECONDS)
         if plan is plans[0] or plans[0].epochs_share(soon) <= 0:
             soon = 0.0
-        return soon, seconds - soon  # of a first, quick tier, 0 without one, and of the plan's tier
+        return soon, seconds - soon
 
     for recipes, (workers, threads) in zip(tiers, _share_cores(tiers, machine, minutes, fits), strict=True):
         nets, began = [recipe.settings for recipe in recipes], elapsed()
@@ -174,18 +170,14 @@ def fill_minutes(
             costs = plan.guess(minutes * 60 - elapsed())
         else:
             costs = training.measure(nets, max(held_out), data, refit=refit, workers=workers, threads=threads)
-        plans.append(replace(plan, costs=costs))
+        plans.append(replace(plan, costs=costs, measured=not late))
         _, seconds = seconds_for(plans[-1])
         if late or plans[-1].epochs_share(seconds) < 1 or elapsed() - began > MEASURE_SHARE * seconds:
             break
     enough = [plan for plan in plans if plan.epochs_share(seconds_for(plan)[1]) >= MIN_EPOCHS_SHARE]
     best = [plans[0], *enough][-1]
     soon, seconds = seconds_for(best)
-    if best.epochs_share(seconds) <= 0:
-        raise OptionError(
-            f"--minutes: {best.fit_seconds(seconds):.0f} s are left for each fit, not enough to train and to "
-            "predict; give more minutes, or fewer or smaller recipes"
-        )
+    best.check(seconds, on_notice)
     return Schedule(tiers=(*([plans[0].tier(soon)] if soon else []), best.tier(seconds)))
 
 
@@ -213,15 +205,29 @@ class _Plan:
     fits: int
     min_members: int
     member_seconds: float  # of each in the last blend
+    measured: bool = True
 
     def guess(self, seconds: float) -> list[Cost]:
-        """Return costs, which nobody has measured, to fill so many seconds by.
+        """Return costs that nobody has measured, for a plan that fills so many seconds.
 
         An epoch and the predictions take about as long as each other. If an epoch takes longer than a quarter
         of its fit, the timer keeps more for the predictions.
         """
         quarter = max(1e-3, self.fit_seconds(seconds - END_SECONDS, self.min_members)) / 4
         return [Cost(quarter, quarter)] * len(self.recipes)
+
+    def check(self, seconds: float, on_notice: OnNotice) -> None:
+        """Raise OptionError if the seconds are not enough to train; give notice if they are few."""
+        share, more = self.epochs_share(seconds), "give more minutes, or fewer or smaller recipes"
+        if share <= 0:
+            raise OptionError(
+                f"--minutes: {self.fit_seconds(seconds):.0f} s are left for each fit, not enough to train "
+                f"and to predict; {more}"
+            )
+        if not self.measured:
+            on_notice(f"The machine is so busy that no net could be measured; if it stays so, {more}")
+        elif share < MIN_EPOCHS_SHARE:
+            on_notice(f"There is time for about {share:.0%} of a recipe's epochs; for more accuracy, {more}")
 
     def fit_seconds(self, seconds: float, count: int | None = None) -> float:
         """Return the seconds of each fit if `count` members fill the time, or as many as fill it best."""

@@ -78,7 +78,7 @@ class Stages:
         self._show(progress)
 
     def _keep(self, outcome: Outcome) -> None:
-        self._draft.save_fit(outcome)
+        self._draft.save_outcome(outcome)
         self._outcomes[outcome.task.name] = outcome  # once it is stored: Ctrl-C may come in between
         if isinstance(outcome, FitFailure):
             self._notify(f"{outcome.task.name} failed; {outcome.task.model} is left out: {outcome.reason}")

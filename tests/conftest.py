@@ -186,9 +186,11 @@ def raises_line(error: type[Exception], match: str) -> Iterator[None]:
 def memory_below(most: int) -> Iterator[None]:
     """Expect the block to take at most so many bytes."""
     tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert peak < most
 
 

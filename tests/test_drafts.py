@@ -55,7 +55,7 @@ def cut_off(out: Path, name: str, *, fits: int = 1, config: RunConfig = CONFIG) 
     """Leave a run as a killed process does: unlocked, with `fits` finished fits."""
     with suppress(Killed), drafts.start(out, name, config) as draft:
         if fits:
-            draft.save_fit(FIT)
+            draft.save_outcome(FIT)
         shutil.copytree(draft.folder, out / "copy")
         raise Killed
     shutil.rmtree(draft.folder, ignore_errors=True)
@@ -90,7 +90,7 @@ def test_each_stage_is_a_run_and_only_the_latest_stays(tmp_path: Path, parts: Pa
             for page in ("draw.html", "report/report.html"):  # of the stage before
                 (draft.folder / page).parent.mkdir(exist_ok=True)
                 (draft.folder / page).touch()
-            draft.save_fit(FIT)
+            draft.save_outcome(FIT)
             commit(draft, parts, shift, stopped_early="cut off" if shift < 3 else None)
             run = runs.find(tmp_path, "first")
             assert run.is_running
@@ -114,7 +114,7 @@ def test_a_run_that_raises_before_a_fit_is_finished_leaves_nothing(tmp_path: Pat
 
 def test_a_run_that_raises_after_a_stage_keeps_it_and_goes_on(tmp_path: Path, parts: Parts) -> None:
     with pytest.raises(ValueError, match="bug") as stop, drafts.start(tmp_path, "first", CONFIG) as draft:
-        draft.save_fit(FIT)
+        draft.save_outcome(FIT)
         commit(draft, parts, stopped_early="cut off")
         raise ValueError("bug")
     assert stop.value.__notes__ == [
@@ -148,7 +148,7 @@ def test_killed_before_any_change_of_a_file_the_run_is_whole(
     while not complete:
         name = f"run-{len(stages)}"
         with monkeypatch.context() as patch, suppress(Killed), drafts.start(tmp_path, name, CONFIG) as draft:
-            draft.save_fit(FIT)
+            draft.save_outcome(FIT)
             if earlier:
                 commit(draft, parts, 1, stopped_early="cut off")
             left[0] = len(stages)
@@ -209,9 +209,9 @@ def test_a_full_disk_raises_run_error_and_loses_no_fit(
 ) -> None:
     with pytest.raises(RunError, match="No space left on device") as error:  # noqa: SIM117
         with drafts.start(tmp_path, "first", CONFIG) as draft:
-            draft.save_fit(FIT)
+            draft.save_outcome(FIT)
             monkeypatch.setattr("os.fsync", full_disk)
-            draft.save_fit(FIT)
+            draft.save_outcome(FIT)
     assert "--resume goes on" in error.value.__notes__[0]
     assert draft.load_fits([TASK], pytest.fail)
     with refused("second/config.json: cannot be written"):
@@ -224,8 +224,8 @@ def test_a_resumed_run_has_what_was_fitted_before(tmp_path: Path, parts: Parts) 
     failure = FitFailure(other, "the net diverged", deterministic=True)
     with pytest.raises(KeyboardInterrupt), drafts.start(tmp_path, "first", CONFIG) as draft:
         assert draft.load_fits([TASK], pytest.fail) == {}
-        draft.save_fit(FIT)
-        draft.save_fit(failure)
+        draft.save_outcome(FIT)
+        draft.save_outcome(failure)
         raise KeyboardInterrupt
     assert not (tmp_path / "first/run.json").exists()
     config = RunConfig.model_validate_json(CONFIG.model_dump_json())
@@ -265,7 +265,7 @@ def test_a_running_run_is_neither_resumed_nor_begun_again(
 ) -> None:
     monkeypatch.setattr(drafts, "LOCK_SECONDS", 0.05)
     with drafts.start(tmp_path, "first", CONFIG) as draft:
-        draft.save_fit(FIT)
+        draft.save_outcome(FIT)
         assert runs.list_unfinished(tmp_path) == ["first is still running"]
         for begin in (
             lambda: must_not_begin(tmp_path, None, resume=True),
@@ -301,8 +301,8 @@ def test_a_probe_does_not_make_a_starting_process_fail(tmp_path: Path, parts: Pa
 @pytest.mark.parametrize(
     ("changes", "name", "difference"),
     [
-        ({"seed": 4}, None, " with .* versions; first has seed 3, not 4, and goes on by `train --name fir"),
-        ({"command": "validate"}, None, " with .* versions; first has command train, not validate, and .*"),
+        ({"seed": 4}, None, " with .* versions; first has seed 3, not 4, and cannot go on here"),
+        ({"command": "validate"}, None, " with .* versions; first has command train, not validate, and {BY}"),
         ({}, "second", " second"),
     ],
 )
@@ -310,8 +310,39 @@ def test_only_a_run_of_an_equal_config_is_resumed(
     tmp_path: Path, changes: dict[str, object], name: str | None, difference: str
 ) -> None:
     cut_off(tmp_path, "first")
-    with refused(rf": holds no unfinished run{difference}.*; start this one without --resume"):
+    by = f"goes on by `train --out {tmp_path} --name first --resume`"
+    with refused(f": holds no unfinished run{difference.format(BY=by)}; start this one without --resume"):
         must_not_begin(tmp_path, name, resume=True, config=make_config(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "how"),
+    [
+        (
+            {"options": "--set 'hidden=64-32' --seed 3"},
+            "`train --set hidden=64-32 --seed 3 --out {out} --name 'x; y' --resume` {or_delete}",
+        ),
+        (  # of a stranger
+            {"options": "; rm x # \x1b"},
+            "`train ';' rm x '#' '\x1b' --out {out} --name 'x; y' --resume` {or_delete}",
+        ),
+        (
+            {"options": "'"},
+            "`train --out {out} --name 'x; y' --resume` {or_delete}",
+        ),
+        (
+            {"source_hash": "0" * 16},
+            "it cannot go on, as other versions began it; delete {out}/x; y",
+        ),
+    ],
+)
+def test_the_command_that_goes_on_with_a_run_is_told(
+    tmp_path: Path, changes: dict[str, object], how: str
+) -> None:
+    cut_off(tmp_path, "x; y", config=make_config(**changes))
+    (line,) = runs.list_unfinished(tmp_path)
+    how = how.format(out=tmp_path, or_delete=f"goes on, or delete {tmp_path}/x; y")
+    assert line == f"x; y was cut off with 1 finished fit; {how}"
 
 
 def test_what_was_cut_off_before_a_fit_is_begun_anew(tmp_path: Path, parts: Parts) -> None:

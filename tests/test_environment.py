@@ -294,7 +294,7 @@ def test_a_process_that_is_refused_leaves_the_fits_to_this_one(
 def test_without_tensorflow_the_other_nets_are_fitted_unless_it_was_named(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anew = "; activate .venv, or install the packages of requirements.txt anew"
+    anew = "; install the packages of requirements.txt anew"
     advice = f"{anew}, or choose a net of scikit-learn, such as "
 
     def train_without(code: str, *options: object) -> tuple[int, str]:
@@ -337,8 +337,7 @@ def test_a_library_that_is_missing_or_broken_is_named(home: Path, monkeypatch: p
     assert ended.code == 1
     assert ended.err.splitlines()[-1] == (
         "Error: threadpoolctl cannot be imported (ModuleNotFoundError: import of threadpoolctl halted; "
-        "None in sys.modules); activate .venv, or install the packages of requirements.txt anew. No run was "
-        "written."
+        "None in sys.modules); install the packages of requirements.txt anew. No run was written."
     )
     with pytest.raises(ImportError, match="no_such"):  # a bug of the package's own keeps its traceback
         LibraryError.of_import(ImportError("no_such", name="digit_recognizer.no_such"))

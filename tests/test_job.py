@@ -34,7 +34,7 @@ from digit_recognizer import (
 from digit_recognizer.cli import commands
 from digit_recognizer.cli.options import ask
 from digit_recognizer.errors import DigitRecognizerError
-from digit_recognizer.job import Job
+from digit_recognizer.job import Job, in_python
 from digit_recognizer.recipes import RECIPES
 
 NAN, INF = float("nan"), float("inf")
@@ -370,7 +370,7 @@ def test_a_wrong_call_is_refused_before_anything_slow_is_imported() -> None:
     [
         {},
         {"recipes": ["cnn", "keras-mlp"], "settings": {"epochs": 3, "hidden": [64, 32], "tta": False}},
-        {"minutes": 0.5, "seed": 7, "out": "other runs", "cluster": "tcp://localhost:8786"},
+        {"minutes": 0.5, "seed": 7, "cluster": "tcp://localhost:8786"},
         {"folds": 3, "repeats": 2, "refit": True, "ensemble": False, "jobs": 1, "data_dir": "~/my digits"},
         {"holdout": 0.25, "recipes": "softmax", "settings": {"learning_rate": 1e-05}},
     ],
@@ -381,3 +381,12 @@ def test_a_job_is_typed_as_it_was_asked(options: dict[str, Any], tmp_path: Path)
         params = commands.cli.commands["train"].make_context("train", shlex.split(job.typed)).params
         typed = {name: value for name, value in params.items() if name in Job.model_fields}
         assert ask(Job, **typed) == job
+        assert "--out" not in Job(out=tmp_path / "elsewhere").typed  # it follows from the run's folder
+        assert Job(data_dir="digits").typed == f"--data-dir {tmp_path / 'digits'}"
+
+
+def test_a_command_to_be_typed_stays_as_it_is_in_messages_of_functions() -> None:
+    assert (
+        in_python("--seed: goes on by `train --seed 3 --resume`")
+        == "`seed`: goes on by `train --seed 3 --resume`"
+    )

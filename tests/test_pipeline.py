@@ -242,7 +242,7 @@ def test_a_resumed_run_does_not_repeat_a_failed_fit(
     model = "sklearn-mlp-plain-1" if minutes else "sklearn-mlp-plain"
     first = "sklearn-mlp-1" if minutes else "sklearn-mlp"
     begun = fail_on(monkeypatch, first, FitError("the net diverged"), "fold 1")
-    save = drafts.Draft.save_fit
+    save = drafts.Draft.save_outcome
 
     def save_and_stop(draft: drafts.Draft, result: training.FitResult) -> None:
         save(draft, result)
@@ -251,7 +251,7 @@ def test_a_resumed_run_does_not_repeat_a_failed_fit(
 
     job = tiny_job(home, name=f"again-{minutes}", minutes=minutes)
     with monkeypatch.context() as patch, pytest.raises(RunError, match="No space left"):
-        patch.setattr(drafts.Draft, "save_fit", save_and_stop)
+        patch.setattr(drafts.Draft, "save_outcome", save_and_stop)
         train(job)
     assert f"{first} fold 1" in begun
     begun.clear()

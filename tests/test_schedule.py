@@ -54,11 +54,12 @@ def fill(digits: Dataset, measured: object) -> Fill:
         folds: int | None = None,
         refit: bool = False,
         elapsed: Callable[[], float] = lambda: 0.0,
+        on_notice: Callable[[str], object] = lambda _: None,
     ) -> Schedule:
         splits = make_splits(digits.train.labels, holdout=0.1, folds=folds, seed=0)
         return fill_minutes(
             [recipes.select(tier) for tier in tiers], splits, digits, refit=refit,
-            machine=Machine(cores, 0, None), minutes=minutes, elapsed=elapsed,
+            machine=Machine(cores, 0, None), minutes=minutes, elapsed=elapsed, on_notice=on_notice,
         )  # fmt: skip
 
     return fill
@@ -183,12 +184,23 @@ def test_a_machine_too_busy_to_measure_fits_the_quick_nets_at_once(
     fill: Fill, measured: list[object], named: tuple[str, ...], rounds: int
 ) -> None:
     tiers = [named] if named else recipes.for_minutes(2)
-    (tier,) = fill(*tiers, minutes=0.5, cores=1, elapsed=lambda: 16.0).tiers
+    notices: list[str] = []
+    (tier,) = fill(*tiers, minutes=0.5, cores=1, elapsed=lambda: 16.0, on_notice=notices.append).tiers
+    (line,) = notices
+    assert line.startswith("The machine is so busy that no net could be measured; if it stays so, give more")
     assert [member.recipe for member in tier.members] == list(named or QUICK)
     assert not measured
     budget = tier.members[0].budget
     assert budget.seconds == pytest.approx((14 - END_SECONDS) / rounds, abs=0.01)
     assert budget.epoch == budget.predict == pytest.approx(budget.seconds / 4, abs=0.01)
+
+
+def test_little_time_for_a_recipes_epochs_is_told(fill: Fill) -> None:
+    notices: list[str] = []
+    fill(QUICK, minutes=0.5, elapsed=lambda: 12.0, on_notice=notices.append)  # 17 s, of 45 s for all epochs
+    (line,) = notices
+    assert line.startswith("There is time for about 37% of a recipe's epochs; for more accuracy, give more")
+    fill(QUICK, minutes=0.5, elapsed=lambda: 5.0, on_notice=pytest.fail)
 
 
 def test_a_machine_that_takes_long_to_measure_tries_no_better_recipe(
@@ -312,15 +324,6 @@ def test_quick_members_count_until_there_are_better_ones() -> None:
     assert TWO_TIERS.best_members(["keras-mlp-1", "keras-mlp-2", "cnn-2"]) == [main[1]]
     assert TWO_TIERS.members_left(["keras-mlp-1"]) == [*quick, *main]
     assert TWO_TIERS.members_left(["cnn-2"]) == list(main)
-
-
-def test_a_net_that_has_time_for_few_of_its_epochs_is_named() -> None:
-    short = Schedule(tiers=(make_tier("softmax", 1, 2), make_tier("keras-mlp", 1, 10, workers=1)))
-    advice = "more minutes, or a machine that is less busy, make it more accurate"
-    assert list(short.describe())[1:] == [
-        "Fits of 10 s: 1 keras-mlp",
-        f"That is enough for about 20% of the epochs of keras-mlp; {advice}",  # 9 s of 0.5 s each, of 90
-    ]
 
 
 # Cores.

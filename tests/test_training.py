@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import PLAIN, TRAIN, run_program
+from conftest import PLAIN, TRAIN, run_program, wait_until
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.pipeline import Pipeline
 
@@ -20,7 +20,7 @@ from digit_recognizer.nets import keras_net, pipelines
 from digit_recognizer.nets.progress import Budget
 from digit_recognizer.settings import parse
 from digit_recognizer.splits import ALL_ROWS, Split, make_splits
-from digit_recognizer.training import FitFailure, FitResult, FitTask, Progress
+from digit_recognizer.training import FitFailure, FitResult, FitTask, Progress, workers
 
 SETTINGS = recipes.RECIPES["sklearn-mlp"].settings
 fit_module = importlib.import_module("digit_recognizer.training.fit")
@@ -132,6 +132,9 @@ def test_what_a_call_that_was_cut_off_still_tells_is_not_told_of_the_next(digits
     first: list[Progress] = []
     fitting = training.fit_all(tasks[:2], digits, workers=2, on_progress=first.append, on_notice=pytest.fail)
     next(fitting)
+    pipe = workers._pipe
+    assert pipe
+    wait_until(lambda: pipe[0].poll())  # else nothing would be left that could be told
     fitting.close()
     told = len(first)
     second: list[Progress] = []

@@ -140,10 +140,10 @@ def _call_all(
     rest, running = iter(enumerate(calls)), dict[Future[Any], int]()
     try:
         while True:
-            with signals.kept_from_children():  # loky may start a process in place of one that grew
-                # No more than its queue takes, so that each soon runs; see below.
-                for number, call in islice(rest, 2 * workers - len(running)):
-                    running[pool.submit(*call)] = number
+            # No more than its queue takes, so that each soon runs; see below.
+            if following := list(islice(rest, 2 * workers - len(running))):
+                with signals.kept_from_children():  # loky may start a process in place of one that grew
+                    running |= {pool.submit(*call): number for number, call in following}
             if not running:
                 return
             ended = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done
@@ -168,9 +168,9 @@ def _call_all(
 def _start_processes(
     nets: Sequence[Settings], workers: int, threads: int, on_notice: OnNotice = lambda _: None
 ) -> Executor | None:
-    """Return processes for the nets, those there are if they suit; None if this one is to fit.
+    """Return processes for the nets, those there are if they suit; None if the fits are done in this one.
 
-    So is a single worker, see `_stays_here`, and, with a notice, if no processes can be started.
+    That is a single worker, see `_stays_here`, or, with a notice, the way out if no process can be started.
     """
     if workers == 1 and _stays_here(nets):
         return None

@@ -56,10 +56,11 @@ def tune(asked: Tune, *, on_notice: OnNotice, on_progress: OnProgress) -> Found:
     if runs.is_search(journal.parent) != asked.resume:
         how = "holds no search to go on with; leave out" if asked.resume else "is an unfinished search; give"
         raise RunError(f"{journal.parent}: {how} --resume")
-    for new in (name, base_name, journal.parent.name):
-        if asked.resume:
+    if asked.resume:
+        for new in (name, base_name):
             _stored(asked, new)  # raises for a run that took the name meanwhile
-        else:
+    else:
+        for new in (name, base_name, journal.parent.name):
             drafts.check_free(asked.out / new)
     say = cache(on_notice)  # each line once: search and runs read the same digits
     busy = RunError(f"{name} is still running; wait for it, or stop it first")
