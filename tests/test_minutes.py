@@ -149,6 +149,7 @@ def test_a_signal_while_a_stage_is_written_ends_the_run_as_stopped_early(
             os.kill(os.getpid(), signal.SIGINT)
         commit(draft, *arguments)
         written.append(draft.manifest)
+        time.sleep(0.1)  # seconds are rounded
 
     monkeypatch.setattr(drafts.Draft, "commit", interrupted_commit)
     run = train(staged_job(home, "written"))
