@@ -1,4 +1,9 @@
-"""A run's folder while it is filled: `run.json` is the commit, and true at any moment."""
+"""A run's folder while it is filled: `run.json` is the commit, and true at any moment.
+
+From its start it holds a lock, config.json, fits/, logs/ and soon schedule.json; after each fit one more file
+in fits/; after each stage probabilities-N.npz, run.json and submission.csv. Once the run is complete, lock,
+config.json, schedule.json and logs/ go. A run without a finished fit leaves nothing. See docs/runs.md.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
