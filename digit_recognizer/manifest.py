@@ -111,7 +111,8 @@ class RunConfig(Record):
             options = shlex.split(self.options)
         if folder.parent.resolve() != default_folder("submissions").resolve():
             options += ["--out", str(folder.parent.absolute())]
-        return shlex.join([self.command, *options, "--name", folder.name, "--resume"])
+        program = ("python", "-m", "digit_recognizer", self.command)
+        return shlex.join([*program, *options, "--name", folder.name, "--resume"])
 
     def difference_from(self, other: "RunConfig") -> str:
         """Return the first field that differs, with both values, in words; "" if both give the same numbers.

@@ -162,5 +162,5 @@ def _config(
         bfloat16=machine.bfloat16,
         versions=manifest.current_versions(),
         source_hash=manifest.source_hash(),
-        options=job.typed,
+        options=job.model_copy(update={"data_dir": dataset.source}).typed,
     )

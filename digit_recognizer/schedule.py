@@ -227,7 +227,7 @@ class _Plan:
         if not self.measured:
             on_notice(f"The machine is so busy that no net could be measured; if it stays so, {more}")
         elif share < MIN_EPOCHS_SHARE:
-            on_notice(f"There is time for about {share:.0%} of a recipe's epochs; for more accuracy, {more}")
+            on_notice(f"This machine has time for about {share:.0%} of a recipe's epochs now; {more}")
 
     def fit_seconds(self, seconds: float, count: int | None = None) -> float:
         """Return the seconds of each fit if `count` members fill the time, or as many as fill it best."""

@@ -310,7 +310,7 @@ def test_only_a_run_of_an_equal_config_is_resumed(
     tmp_path: Path, changes: dict[str, object], name: str | None, difference: str
 ) -> None:
     cut_off(tmp_path, "first")
-    by = f"goes on by `train --out {tmp_path} --name first --resume`"
+    by = f"goes on by `python -m digit_recognizer train --out {tmp_path} --name first --resume`"
     with refused(f": holds no unfinished run{difference.format(BY=by)}; start this one without --resume"):
         must_not_begin(tmp_path, name, resume=True, config=make_config(**changes))
 
@@ -320,15 +320,15 @@ def test_only_a_run_of_an_equal_config_is_resumed(
     [
         (
             {"options": "--set 'hidden=64-32' --seed 3"},
-            "`train --set hidden=64-32 --seed 3 --out {out} --name 'x; y' --resume` {or_delete}",
+            "`{train} --set hidden=64-32 --seed 3 --out {out} --name 'x; y' --resume` {or_delete}",
         ),
         (  # of a stranger
             {"options": "; rm x # \x1b"},
-            "`train ';' rm x '#' '\x1b' --out {out} --name 'x; y' --resume` {or_delete}",
+            "`{train} ';' rm x '#' '\x1b' --out {out} --name 'x; y' --resume` {or_delete}",
         ),
         (
             {"options": "'"},
-            "`train --out {out} --name 'x; y' --resume` {or_delete}",
+            "`{train} --out {out} --name 'x; y' --resume` {or_delete}",
         ),
         (
             {"source_hash": "0" * 16},
@@ -341,7 +341,11 @@ def test_the_command_that_goes_on_with_a_run_is_told(
 ) -> None:
     cut_off(tmp_path, "x; y", config=make_config(**changes))
     (line,) = runs.list_unfinished(tmp_path)
-    how = how.format(out=tmp_path, or_delete=f"goes on, or delete {tmp_path}/x; y")
+    how = how.format(
+        out=tmp_path,
+        train="python -m digit_recognizer train",
+        or_delete=f"goes on, or delete {tmp_path}/x; y",
+    )
     assert line == f"x; y was cut off with 1 finished fit; {how}"
 
 

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +303,21 @@ def test_each_kind_of_run_reads_its_own_test_csv(
     ended = typed("predict", home / "data/test.csv", "--run", run.folder, "--csv", "read.csv", cwd=tmp_path)
     assert ended.code == 0, ended.err
     assert (tmp_path / "read.csv").read_bytes() == run.submission.read_bytes()
+
+
+def test_a_newest_run_that_is_worse_than_another_is_told(
+    tiny_run: runs.Run, digits: data.Dataset, tmp_path: Path
+) -> None:
+    score = tiny_run.main_score.model_copy(update={"accuracy": 1.0, "low": 0.999, "high": 1.0})
+    earlier = {
+        "created": datetime(2026, 1, 1, tzinfo=UTC),
+        "scores": dict.fromkeys(tiny_run.manifest.scores, score),
+    }
+    for name, changes in {"newest": {}, "better": earlier}.items():
+        folder = shutil.copytree(tiny_run.folder, tmp_path / "submissions" / name)
+        runs.write_manifest(folder, tiny_run.manifest.model_copy(update=changes))
+    picture = save(digits.test[0].reshape(28, 28), tmp_path / "digit.png")
+    ended = typed("predict", picture, cwd=tmp_path)
+    newest, better = ended.err.splitlines()
+    assert newest.startswith("newest is the newest run: validation accuracy ")
+    assert better == "better is better; name it to use it"

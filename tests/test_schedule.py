@@ -199,7 +199,7 @@ def test_little_time_for_a_recipes_epochs_is_told(fill: Fill) -> None:
     notices: list[str] = []
     fill(QUICK, minutes=0.5, elapsed=lambda: 12.0, on_notice=notices.append)  # 17 s, of 45 s for all epochs
     (line,) = notices
-    assert line.startswith("There is time for about 37% of a recipe's epochs; for more accuracy, give more")
+    assert line.startswith("This machine has time for about 37% of a recipe's epochs now; give more minutes")
     fill(QUICK, minutes=0.5, elapsed=lambda: 5.0, on_notice=pytest.fail)
 
 

@@ -129,7 +129,9 @@ def test_bad_candidates_end_early_and_a_bad_start_is_bettered(home: Path) -> Non
     assert lines[0].startswith(("1 ", "2 ", "3 "))
     assert rows["1e-05"][0] == "0"
     better = set_options((*BAD[:3], "learning_rate=0.3"))
-    assert lines[-2] == f"better settings than {' '.join(set_options(BAD))}: {' '.join(better)}"
+    assert (
+        lines[-2] == f"better settings than the recipe with {' '.join(set_options(BAD))}: {' '.join(better)}"
+    )
     assert lines[-3].startswith("bad is better than bad-as-it-stands, as they are fitted")
     assert lines[-1] == "submissions/bad/search.svg"
     picture = ElementTree.parse(home / lines[-1]).getroot()
@@ -178,7 +180,7 @@ def test_a_field_that_is_repeated_is_searched_for_all_its_values(home: Path) -> 
     options = set_options(("hidden=8", "epochs=1,2", "epochs=3,4"))
     ended = typed("tune", *RECIPE, *options, "--name", "repeated", cwd=home)
     assert ended.code == 0, ended.err
-    kept = "\nKeep --set hidden=8. The best other candidate was: --set hidden=8 --set epochs="
+    kept = "\nKeep the recipe with --set hidden=8. The best other candidate was: --set hidden=8 --set epochs="
     assert kept in ended.out  # it has 20 epochs
     assert "There are 5 different candidates in all, the recipe as it stands among them" in ended.err
     rows = [line.split() for line in ended.out.splitlines()]

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 def _find_newest(out: Path) -> "Run | None":
     """Return the newest run in `out` that nobody is fitting, and say which; None without any."""
-    from digit_recognizer import runs
+    from digit_recognizer import comparison, runs
 
-    run = next(iter(runs.list_newest(out, notice)), None)
-    if run:
-        notice(f"{run.folder.name} is the newest run: validation accuracy {run.main_score.accuracy:.4f}")
-    return run
+    if not (found := runs.list_newest(out, notice)):
+        return None
+    newest, *others = found
+    notice(f"{newest.folder.name} is the newest run: validation accuracy {newest.main_score.accuracy:.4f}")
+    if better := comparison.better_than(newest, others):
+        notice(f"{better[0].folder.name} is better; name it to use it")
+    return newest
 
 
 def chosen(out: Path, name: str | None) -> "Run":

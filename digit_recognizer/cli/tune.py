@@ -48,7 +48,8 @@ def tune(space: tuple[str, ...], as_json: bool, **options: Any) -> None:
         names = [found.run.name, found.as_it_stands.name]
         on_others = compare.lines(names, found.comparison.common, found.comparison)
         results(["On folds that the search has not seen:", *on_others])
-        base = _typed(options["settings"]) or "the recipe as it stands"
+        fixed = _typed(options["settings"])
+        base = f"the recipe with {fixed}" if fixed else "the recipe as it stands"
         better = found.verdict == "better"
         said = f"better settings than {base}" if better else f"Keep {base}. The best other candidate was"
         result(f"{said}: {_typed(found.settings)}")  # to be copied: in one line

@@ -62,7 +62,8 @@ class Tune(Job):
                 if len(values) != 2 or {*map(type, values)} - {int, float} or values[0] >= values[1]:
                     found = shown(items[0]).strip("'")
                     raise OptionError(
-                        f"--set {name}: found {found}, expected LOW..HIGH, two numbers in this order"
+                        f"--set {name}: found {found}, expected LOW..HIGH, two numbers in this order, "
+                        "of a setting that is a number"
                     )
                 searched[name] = Range(*values)
         return searched
