@@ -82,9 +82,7 @@ def describe(manifest: Manifest) -> str:
     said = f"Expect {expected.low:.4f} to {expected.high:.4f} {where}, {count}"
     if manifest.config.refit or manifest.config.split.folds:
         who = "a fit on all rows" if manifest.config.refit else "the mean of the fold models"
-        said += (
-            f"; wider than the validation accuracy's interval, as it is not known how much better {who} is"
-        )
+        said += f"; wider than the validation accuracy's interval, as {who} was not scored itself"
     if expected.low > TOO_GOOD:
         said += ". That is too good to be true on this competition: full MNIST holds its test digits"
     return said

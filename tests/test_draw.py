@@ -250,7 +250,7 @@ def test_every_kind_of_net_predicts_the_same(open_page: Any, digits: data.Datase
     classifier = pipelines.build(settings, 0).fit(digits.train.pixels, digits.train.labels)
     stored = pipelines.to_arrays(classifier)
     model = drawing_page.make_model(settings, [drawing_page.fuse_batch_norm(stored, settings)])
-    net = json.dumps({"models": [model], "blend": None})
+    net = to_json(drawing_page.Net([model], None)).decode()
     rows = digits.test[:40]
     probabilities = np.array(open_page().evaluate(FORWARD, [net, rows.tolist()]))
     assert np.abs(probabilities - classifier.predict_proba(rows)).max() <= LIMIT

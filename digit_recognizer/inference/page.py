@@ -5,16 +5,18 @@ The nets become layers of plain numbers, for page/net.js: a forward pass without
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 from pydantic_core import to_json
 
 from digit_recognizer import runs
+from digit_recognizer.blending import AnyCombiner
 from digit_recognizer.data import CLASSES, PIXELS
 from digit_recognizer.files import check_folder, write_atomically
 from digit_recognizer.inference import Arrays, read_fits, submission_models
@@ -27,9 +29,37 @@ FILES = Path(__file__).parent / "page"
 SOURCES = ("net.js", "prepare.js", "draw.js", "draw.css")
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")  # the arrays of a batch normalisation
 EPSILON = 1e-3  # that Keras adds to a variance in it
-# Of a dense layer, of shape (in, out), or a convolution, (rows, columns, in, out): stride, kernel and bias in
-# base64, and the `bits` of the kernel's floats, 16 or 32; the bias has floats of 32.
-Layer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer or a convolution; kernel: floats of `bits` bits, bias: of 32, both in base64."""
+
+    shape: tuple[int, ...]  # (in, out), or (rows, columns, in, out)
+    stride: int
+    bits: Literal[16, 32]
+    kernel: str
+    bias: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: the geometric mean of its fits, see `predictions.mean_of_fits`."""
+
+    deskew: bool
+    tta: bool
+    activation: str
+    output: str
+    global_pool: bool
+    fits: list[list[Layer]]
+
+
+@dataclass(frozen=True)
+class Net:
+    """All that the page's forward pass needs, as JSON."""
+
+    models: list[Model]
+    blend: AnyCombiner | None
 
 
 def write(run: runs.Run) -> Path:
@@ -62,25 +92,19 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def read_net(run: runs.Run) -> dict[str, Any]:
-    """Return the run's models, and how they are blended, as its submission was made: a value for JSON."""
+def read_net(run: runs.Run) -> Net:
+    """Return the run's models, and how they are blended, as its submission was made."""
     names, combiner = submission_models(run)
     settings = run.manifest.settings
     fits = [read_fits(run, name, partial(fuse_batch_norm, settings=settings[name])) for name in names]
     models = [make_model(settings[name], each) for name, each in zip(names, fits, strict=True)]
-    return {"models": models, "blend": combiner}
+    return Net(models, combiner)
 
 
-def make_model(settings: Settings, fits: list[list[Layer]]) -> dict[str, Any]:
-    """Return the model of these settings, the geometric mean of its fits (`predictions.mean_of_fits`)."""
-    return {
-        "deskew": settings.deskew,
-        "tta": settings.tta,
-        "activation": settings.activation,
-        "output": getattr(settings, "output", "softmax"),
-        "global_pool": getattr(settings, "global_pool", False),
-        "fits": fits,
-    }
+def make_model(settings: Settings, fits: list[list[Layer]]) -> Model:
+    """Return the model of these settings whose fits have these layers."""
+    output, pool = getattr(settings, "output", "softmax"), getattr(settings, "global_pool", False)
+    return Model(settings.deskew, settings.tta, settings.activation, output, pool, fits)
 
 
 def fuse_batch_norm(arrays: Arrays, settings: Settings) -> list[Layer]:
@@ -149,6 +173,6 @@ def _encode(kernel: np.ndarray, bias: np.ndarray, stride: int) -> Layer:
     with np.errstate(over="ignore"):
         halves = kernel.astype("<f2")
     fits = np.allclose(halves, kernel, rtol=1e-3, atol=1e-6)  # weights of standardised pixels can be huge
-    numbers = {"kernel": halves if fits else kernel.astype("<f4"), "bias": bias.astype("<f4")}
-    encoded = {name: base64.b64encode(array.tobytes()).decode() for name, array in numbers.items()}
-    return {"shape": kernel.shape, "stride": stride, "bits": 16 if fits else 32, **encoded}
+    floats = (halves if fits else kernel.astype("<f4"), bias.astype("<f4"))
+    encoded = (base64.b64encode(array.tobytes()).decode() for array in floats)
+    return Layer(kernel.shape, stride, 16 if fits else 32, *encoded)
