@@ -82,7 +82,7 @@ class EnsembleConfig(Record):
 class RunConfig(Record):
     """All that decides a run's numbers on a processor, but for the clock of --minutes; and how it was typed.
 
-    `--resume` goes on only with an equal one, see `difference_from`.
+    `--resume` goes on only with an equal one, however its `options` were typed.
     """
 
     command: Literal["train", "validate", "ensemble"] = Field(description="that made the run")
